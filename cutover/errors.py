@@ -1,0 +1,71 @@
+"""The errors that this library raises.
+
+    CutoverError
+    ├── ContractViolation        (also an AssertionError) a stream broke its contract
+    ├── ConfigurationError       the input is wrong; lists every problem at once       exit 2
+    ├── NotStartedError          nothing was touched, and nothing could be: a live lock, an open journal   exit 3
+    ├── UndoUnprovenError        what was applied could not be proven undone           exit 4
+    └── PeerError                one request had no usable answer; caught by the steps, never raised to a caller
+        ├── NoAnswerError
+        ├── RefusedError
+        └── UnusableReplyError
+
+Failures of the network and of the services under test are not errors but evidence: they are values in a report.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cutover.findings import Finding
+
+
+class CutoverError(Exception):
+    """Base of all errors that this library raises on purpose."""
+
+
+class ContractViolation(CutoverError, AssertionError):  # noqa: N818  named for what happened; pytest shows it as a failed assertion
+    """A stream broke its contract.
+
+    Raised by ``ContractReport.raise_for_violations()`` alone.
+    """
+
+    def __init__(self, message: str, *, findings: Sequence["Finding"]) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
+class ConfigurationError(CutoverError):
+    """The configuration is wrong; every problem is listed, each with the variable or argument it is about."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class NotStartedError(CutoverError):
+    """The train could not start, and nothing was touched."""
+
+
+class UndoUnprovenError(CutoverError):
+    """What the train had applied could not be proven undone: an operator must act."""
+
+
+class PeerError(CutoverError):
+    """A peer gave no usable answer to one request; steps turn it into evidence, it never leaves the library."""
+
+
+class NoAnswerError(PeerError):
+    """No reply came: refused, reset, timed out, cut short. What was asked for may have taken effect all the same."""
+
+
+class RefusedError(PeerError):
+    """The peer answered, and said no."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UnusableReplyError(PeerError):
+    """The peer answered something that does not say what was asked: HTML for JSON, a missing field."""

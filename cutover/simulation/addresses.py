@@ -1,0 +1,63 @@
+"""Which peer a request is for: by its authority, then by the path below its URL."""
+
+import enum
+import urllib.parse
+from collections.abc import Mapping
+
+import attrs
+
+from cutover.simulation.layout import Layout
+
+_CLOUD_RUN_PATHS = ("/v1/projects/", "/v2/projects/", "/apis/")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class Site(enum.Enum):
+    """Where a request arrives."""
+
+    FRONT = "front door"
+    TAG = "a tagged revision's own URL"
+    CLOUD_RUN = "Cloud Run API"
+    LEGACY = "legacy service"
+
+
+@attrs.frozen
+class Place:
+    """A peer, and the path below its URL."""
+
+    site: Site
+    path: str
+    tag: str | None = None
+
+
+def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path: str) -> Place | None:
+    """Find the peer with the longest base path; the Cloud Run API before the front door; None for nobody's.
+
+    Args:
+        layout: where the peers are.
+        tag_urls: URL by tag, as served now.
+        authority: the request's host, with its port where it has one.
+        path: the request's path.
+    """
+    urls = [
+        (layout.cloud_run_url, Site.CLOUD_RUN, None),
+        (layout.legacy_url, Site.LEGACY, None),
+        *((url, Site.TAG, tag) for tag, url in tag_urls.items()),
+        (layout.front_url, Site.FRONT, None),
+    ]
+    found: Place | None = None
+    longest = -1
+    for url, site, tag in urls:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
+        base = parts.path.rstrip("/")
+        below = path.removeprefix(base) if path == base or path.startswith(f"{base}/") else None
+        wanted = site is not Site.CLOUD_RUN or (below is not None and below.startswith(_CLOUD_RUN_PATHS))
+        if below is not None and wanted and len(base) > longest and _same_host(authority, host):
+            found, longest = Place(site, below or "/", tag), len(base)
+    return found
+
+
+def _same_host(authority: str, host: str) -> bool:
+    asked = authority.lower()
+    return host in (asked, asked.removesuffix(":443"), asked.removesuffix(":80"))

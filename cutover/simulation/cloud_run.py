@@ -1,0 +1,194 @@
+"""The Cloud Run Admin API v2: the four methods that traffic takes, with proto3's omissions and Google's errors."""
+
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from cutover.simulation.deployment import Deployment, Operation, Target
+from cutover.simulation.exchange import Operation as Asked
+from cutover.simulation.exchange import Reply, Request, json_reply
+from cutover.simulation.layout import Credentials
+
+_REVISION_TYPE = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
+_LATEST_TYPE = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
+_WHOLE = 100
+_PATH = re.compile(
+    r"/v2/(?P<parent>projects/[^/]+/locations/[^/]+)/"
+    r"(?:services/(?P<service>[^/]+)(?:/revisions/(?P<revision>[^/]+))?|operations/(?P<operation>[^/]+))"
+)
+
+
+class _BadTargetError(ValueError):
+    """A traffic list that the API does not take."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class CloudRunApi:
+    """The Admin API v2 over one deployment."""
+
+    deployment: Deployment
+    credentials: Credentials
+
+    def operation(self, method: str, path: str) -> Asked:
+        """What a request asks this API for."""
+        match = _PATH.fullmatch(path)
+        if match is None:
+            return Asked.OTHER
+        kind = "operation" if match["operation"] else "revision" if match["revision"] else "service"
+        return {
+            ("GET", "service"): Asked.SERVICE_READ,
+            ("PATCH", "service"): Asked.TRAFFIC_UPDATE,
+            ("GET", "revision"): Asked.REVISION_READ,
+            ("GET", "operation"): Asked.OPERATION_READ,
+        }.get((method, kind), Asked.OTHER)
+
+    def answer(self, request: Request, operation: Asked) -> Reply:
+        """Answer one request."""
+        if "cloud_run" not in self.credentials.names(request.token):
+            return google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
+        match = _PATH.fullmatch(request.path)
+        if match is None or operation is Asked.OTHER:
+            return google_error(404, "NOT_FOUND", "Not found.")
+        if match["operation"]:
+            return self._operation(f"{match['parent']}/operations/{match['operation']}")
+        layout = self.deployment.layout
+        resource = f"{match['parent']}/services/{match['service']}"
+        if resource != layout.service_path:
+            return google_error(404, "NOT_FOUND", f"Resource '{match['service']}' was not found.")
+        if match["revision"]:
+            return self._revision(match["revision"])
+        return json_reply(self._service()) if operation is Asked.SERVICE_READ else self._update(request)
+
+    def _service(self) -> dict[str, object]:
+        held = self.deployment
+        name = held.layout.service_path
+        state, message = "CONDITION_SUCCEEDED", ""
+        if held.reconciling:
+            state = "CONDITION_RECONCILING"
+        elif held.failure:
+            state, message = "CONDITION_FAILED", held.failure
+        condition = _present({"type": "Ready", "state": state, "message": message})
+        return _present(
+            {
+                "name": name,
+                "generation": str(held.generation),
+                "observedGeneration": str(held.observed_generation),
+                "etag": held.etag,
+                "reconciling": held.reconciling,
+                "traffic": [_target(target) for target in held.spec],
+                "trafficStatuses": [self._status(target) for target in held.statuses],
+                "latestReadyRevision": f"{name}/revisions/{held.latest_ready}",
+                "latestCreatedRevision": f"{name}/revisions/{held.latest_ready}",
+                "uri": held.layout.front_url,
+                "terminalCondition": condition,
+                "conditions": [condition],
+            }
+        )
+
+    def _status(self, target: Target) -> dict[str, object]:
+        return _target(target) | (
+            {"uri": self.deployment.tag_url(target.tag)} if target.tag is not None else {}
+        )
+
+    def _revision(self, revision: str) -> Reply:
+        ready = self.deployment.ready.get(revision)
+        if ready is None:
+            return google_error(404, "NOT_FOUND", f"Revision '{revision}' was not found.")
+        condition = _present(
+            {
+                "type": "Ready",
+                "state": "CONDITION_SUCCEEDED" if ready else "CONDITION_FAILED",
+                "message": "" if ready else "The container failed to start and listen on its port.",
+            }
+        )
+        service = self.deployment.layout.service_path
+        name = f"{service}/revisions/{revision}"
+        return json_reply({"name": name, "generation": "1", "service": service, "conditions": [condition]})
+
+    def _operation(self, name: str) -> Reply:
+        operation = self.deployment.operations.get(name)
+        if operation is None:
+            return google_error(404, "NOT_FOUND", "Operation not found.")
+        return json_reply(self._shown(operation))
+
+    def _shown(self, operation: Operation) -> dict[str, object]:
+        shown = _present({"name": operation.name, "done": operation.done})
+        if operation.error:
+            shown["error"] = {"code": 13, "message": operation.error}
+        elif operation.done:
+            shown["response"] = {"@type": "type.googleapis.com/google.cloud.run.v2.Service"} | self._service()
+        return shown
+
+    def _update(self, request: Request) -> Reply:
+        held = self.deployment
+        if request.fate.overtaken:
+            held.deploy()
+        if request.query.get("updateMask") != "traffic":
+            return google_error(400, "INVALID_ARGUMENT", "update_mask must be 'traffic'.")
+        try:
+            body = request.json_object()
+            etag = body.get("etag")
+            targets = read_targets(body.get("traffic"), held.ready)
+        except ValueError as error:
+            return google_error(400, "INVALID_ARGUMENT", str(error))
+        if etag is not None and etag != held.etag:
+            return google_error(409, "ABORTED", "Conflict for resource: the etag is not the current one.")
+        return json_reply(self._shown(held.update(targets, request.fate)))
+
+
+def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Target, ...]:
+    """A traffic list as it was sent.
+
+    Raises:
+        ValueError: an entry that is none, a revision that does not exist, or percentages that do not add up.
+    """
+    if not isinstance(traffic, list) or not traffic:
+        raise _BadTargetError("traffic must be a non-empty list.")
+    targets = tuple(_read_target(entry, revisions) for entry in traffic)
+    total = sum(target.percent for target in targets)
+    if total != _WHOLE:
+        raise _BadTargetError(f"The traffic percentages must sum to 100, but sum to {total}.")
+    tags = [target.tag for target in targets if target.tag is not None]
+    if len(set(tags)) != len(tags):
+        raise _BadTargetError("Each tag must be used at most once.")
+    return targets
+
+
+def _read_target(entry: object, revisions: Mapping[str, object]) -> Target:
+    if not isinstance(entry, dict):
+        raise _BadTargetError("A traffic target must be an object.")
+    kind, revision = entry.get("type"), entry.get("revision")
+    percent, tag = entry.get("percent", 0), entry.get("tag")
+    if type(percent) is not int or not 0 <= percent <= _WHOLE:
+        raise _BadTargetError("percent must be a whole number from 0 to 100.")
+    if tag is not None and (not isinstance(tag, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,45}", tag)):
+        raise _BadTargetError("tag is not a valid one.")
+    if kind == _LATEST_TYPE and revision is None:
+        return Target(revision=None, percent=percent, tag=tag)
+    if kind != _REVISION_TYPE or not isinstance(revision, str):
+        raise _BadTargetError("A target is either LATEST or of type REVISION with a revision.")
+    if revision not in revisions:
+        raise _BadTargetError(f"Revision {revision} does not exist.")
+    return Target(revision=revision, percent=percent, tag=tag)
+
+
+def _target(target: Target) -> dict[str, object]:
+    return _present(
+        {
+            "type": _LATEST_TYPE if target.revision is None else _REVISION_TYPE,
+            "revision": target.revision or "",
+            "percent": target.percent,
+            "tag": target.tag or "",
+        }
+    )
+
+
+def _present(message: Mapping[str, object]) -> dict[str, object]:
+    """A message without its default values, which proto3's JSON leaves out."""
+    return {key: value for key, value in message.items() if value not in (0, "", None)}
+
+
+def google_error(code: int, status: str, message: str) -> Reply:
+    """An error as Google's APIs word it."""
+    return json_reply({"error": {"code": code, "message": message, "status": status}}, status=code)

@@ -1,0 +1,144 @@
+"""Faults of the control plane and of the write paths."""
+
+import attrs
+
+from cutover.simulation.exchange import CONTROL, SILENCE, Fate, Operation, Reply, html_reply, problem
+from cutover.simulation.faults import Effect, Fault, Outcome, Refuse, Rewrite, Scope, Strike
+from cutover.simulation.outcomes import (
+    FLIP_FAILS,
+    LOST,
+    NO_EVIDENCE,
+    NOTHING_WRITTEN,
+    PASSED,
+    fault,
+    once,
+)
+
+_FLIP = Scope(operations=frozenset({Operation.ROUTE_OVERRIDE}), asks="rust")
+_STATUS = Scope(operations=frozenset({Operation.ROUTE_STATUS}))
+_EVALUATE = Scope(operations=frozenset({Operation.ROUTE_EVALUATE}))
+_WRITE = Scope(operations=frozenset({Operation.WRITE}))
+
+_NO_EFFECT = Fate(takes_effect=False)
+_500 = Refuse(problem(500, "internal", "Something went wrong."))
+_BUSY = Refuse(problem(429, "too_many_requests", "Wait.", headers=(("retry-after", "1"),)))
+_MOVED = Refuse(Reply(status=302, headers=(("location", "/login"),)))
+_HTML = Refuse(html_reply("<!doctype html><title>Sign in</title>\n"))
+
+
+def _flip_fault(
+    name: str, sentence: str, scope: Scope, effect: Effect, outcome: Outcome = FLIP_FAILS
+) -> Fault:
+    """A fault of applying, which a train that only verifies does not meet."""
+    return attrs.evolve(fault(name, sentence, scope, effect, outcome), verify_only=NOTHING_WRITTEN)
+
+
+def _evaluates_legacy(reply: Reply) -> Reply:
+    swapped = (
+        piece.replace(b'"target":"rust_shell"', b'"target":"legacy"') if isinstance(piece, bytes) else piece
+        for piece in reply.body
+    )
+    return attrs.evolve(reply, body=tuple(swapped))
+
+
+def _halved(reply: Reply) -> Reply:
+    halves = (piece[: len(piece) // 2] if isinstance(piece, bytes) else piece for piece in reply.body)
+    return attrs.evolve(reply, body=tuple(halves))
+
+
+CONTROL_FAULTS = (
+    fault(
+        "control-401",
+        "The control plane refuses the operator's token.",
+        Scope(operations=CONTROL),
+        Refuse(problem(401, "unauthorized", "Unauthenticated.")),
+        NO_EVIDENCE,
+    ),
+    fault(
+        "control-403",
+        "The control plane forbids the operator everything.",
+        Scope(operations=CONTROL),
+        Refuse(problem(403, "forbidden", "This token may not do that.")),
+        NO_EVIDENCE,
+    ),
+    fault("status-html", "The status is a login page with 200.", _STATUS, _HTML, NO_EVIDENCE),
+    fault("status-500", "The status is always 500.", _STATUS, _500, NO_EVIDENCE),
+    fault("status-truncated", "The status is cut in the middle.", _STATUS, Rewrite(_halved), NO_EVIDENCE),
+    fault("status-429-once", "The first status asks to wait a second.", once(_STATUS), _BUSY, PASSED),
+    fault("status-silence", "The status is never answered.", _STATUS, Refuse(SILENCE), NO_EVIDENCE),
+    fault("status-500-once", "The first status is 500, later ones are not.", once(_STATUS), _500, PASSED),
+    _flip_fault(
+        "override-422",
+        "Overrides are refused as invalid.",
+        _FLIP,
+        Refuse(problem(422, "invalid_request", "Unknown.")),
+    ),
+    _flip_fault(
+        "override-403", "Overrides are forbidden.", _FLIP, Refuse(problem(403, "forbidden", "Read only."))
+    ),
+    _flip_fault("override-500", "Overrides fail with 500.", _FLIP, _500),
+    _flip_fault("override-html", "Overrides are answered with a login page.", _FLIP, _HTML),
+    _flip_fault("override-ignored", "Overrides are answered with 200 and do nothing.", _FLIP, _NO_EFFECT),
+    attrs.evolve(
+        _flip_fault(
+            "override-forgotten",
+            "The instance restarts a second after an override, and has forgotten all of them.",
+            _FLIP,
+            Fate(undone_after=1.0),
+        ),
+        watch_seconds=2.0,
+    ),
+    _flip_fault("override-late", "Overrides land two seconds late.", _FLIP, Fate(after=2.0), PASSED),
+    _flip_fault(
+        "override-reply-lost", "An override takes effect, its reply is lost.", once(_FLIP), LOST, PASSED
+    ),
+    attrs.evolve(
+        _flip_fault(
+            "override-one-instance",
+            "Of three instances one takes overrides, the others answer 200 and ignore them.",
+            attrs.evolve(_FLIP, instances=frozenset({1, 2})),
+            _NO_EFFECT,
+        ),
+        arrange=lambda layout: attrs.evolve(layout, instances=3),
+    ),
+    Fault(
+        name="override-sticks",
+        sentence="Evaluations say legacy after the flip, and the overrides cannot be taken back.",
+        strikes=(
+            Strike(attrs.evolve(_EVALUATE, flipped=True), Rewrite(_evaluates_legacy)),
+            Strike(attrs.evolve(_FLIP, asks="clear", flipped=True), _NO_EFFECT),
+            Strike(attrs.evolve(_FLIP, asks="legacy", flipped=True), _NO_EFFECT),
+            Strike(attrs.evolve(_FLIP, asks="rollback", flipped=True), _NO_EFFECT),
+        ),
+        outcome=Outcome(exit_code=4, failed_steps=("route-flip", "undo"), routes="flipped"),
+        verify_only=FLIP_FAILS,
+    ),
+    Fault(
+        name="instances-disagree",
+        sentence="Of three instances one has a global override that the others do not have.",
+        arrange=lambda layout: attrs.evolve(layout, instances=3, odd_instance=True),
+        outcome=NO_EVIDENCE,
+    ),
+    fault(
+        "evaluate-legacy", "Every evaluation says legacy.", _EVALUATE, Rewrite(_evaluates_legacy), FLIP_FAILS
+    ),
+    fault("evaluate-500", "Evaluations fail with 500.", _EVALUATE, _500, FLIP_FAILS),
+    attrs.evolve(
+        fault(
+            "status-html-after-flip",
+            "Once the routes are flipped, the status is a login page.",
+            attrs.evolve(_STATUS, flipped=True),
+            _HTML,
+            FLIP_FAILS,
+        ),
+        verify_only=NO_EVIDENCE,
+    ),
+    fault("write-redirected", "The write paths redirect to the login page.", _WRITE, _MOVED, FLIP_FAILS),
+    fault(
+        "write-500",
+        "One write path fails with 500.",
+        attrs.evolve(_WRITE, paths=frozenset({"/api/runtime/tools/execute"})),
+        _500,
+        FLIP_FAILS,
+    ),
+)

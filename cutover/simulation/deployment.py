@@ -1,0 +1,160 @@
+"""What Cloud Run holds about the service: the traffic asked for, the traffic served, and how the one becomes the other.
+
+Knows nothing of any API's JSON: the Admin API v2 is one way to show and change it.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+from cutover.simulation.exchange import Fate
+from cutover.simulation.layout import Layout
+from cutover.simulation.timeline import Timeline
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """One entry of a traffic list."""
+
+    revision: str | None
+    """None for LATEST."""
+    percent: int = 0
+    tag: str | None = None
+
+
+@attrs.define(eq=False, kw_only=True)
+class Operation:
+    """A long-running operation."""
+
+    name: str
+    done: bool = False
+    error: str = ""
+    """Message of its failure, with code 13 (INTERNAL)."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Deployment:
+    """The service: spec and status, as two lists that agree only when it has settled."""
+
+    layout: Layout
+    timeline: Timeline
+    ready: dict[str, bool]
+    """Every revision that exists, and whether it is ready."""
+    latest_ready: str
+    spec: tuple[Target, ...]
+    statuses: tuple[Target, ...]
+    generation: int = 7
+    observed_generation: int = 7
+    failure: str = ""
+    """Why the last update failed; empty where it did not."""
+    operations: dict[str, Operation] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
+        """The deployment that a layout starts with."""
+        base = Target(revision=None if layout.latest else layout.stable, percent=100)
+        ready = {layout.stable: True, layout.latest_ready_revision: True}
+        if layout.canary_exists:
+            ready[layout.canary] = layout.canary_ready
+        tagged = {tag: layout.canary if tag == "canary" else layout.stable for tag in layout.tag_urls}
+        tags = (Target(revision=revision, tag=tag) for tag, revision in tagged.items() if revision in ready)
+        spec = (base, *tags)
+        return cls(
+            layout=layout,
+            timeline=timeline,
+            ready=ready,
+            latest_ready=layout.latest_ready_revision,
+            spec=spec,
+            statuses=spec,
+        )
+
+    @property
+    def etag(self) -> str:
+        """Changes with every change, whoever made it."""
+        return f'"{1700 + self.generation}"'
+
+    @property
+    def reconciling(self) -> bool:
+        """Whether a change has not settled yet."""
+        return self.observed_generation != self.generation
+
+    @property
+    def split(self) -> Mapping[str, int]:
+        """Percent by revision, as served now."""
+        shares: dict[str, int] = {}
+        for target in self.statuses:
+            if target.percent:
+                name = target.revision or self.latest_ready
+                shares[name] = shares.get(name, 0) + target.percent
+        return shares
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Revision by tag, as served now."""
+        return {
+            target.tag: target.revision or self.latest_ready
+            for target in self.statuses
+            if target.tag is not None
+        }
+
+    def tag_url(self, tag: str) -> str:
+        """Where a tag answers."""
+        return self.layout.tag_urls.get(tag) or f"https://{tag}---{self.layout.service}.a.run.app"
+
+    def update(self, targets: tuple[Target, ...], fate: Fate) -> Operation:
+        """Replace the traffic, by whatever fate has in store for it."""
+        name = f"projects/{self.layout.project}/locations/{self.layout.region}/operations/op-{len(self.operations) + 1}"
+        operation = self.operations[name] = Operation(name=name)
+        if not fate.keeps_tags:
+            targets = tuple(attrs.evolve(target, tag=None) for target in targets if target.percent)
+        if fate.error or not fate.takes_effect:
+            operation.done, operation.error = True, fate.error
+        elif fate.after:
+            based_on = self.generation
+            self.timeline.after(fate.after, lambda: self._land(targets, fate, operation, based_on))
+        else:
+            self._apply(targets, fate, operation)
+        return operation
+
+    def deploy(self) -> None:
+        """Somebody else deploys a revision; nobody's traffic is moved but LATEST's."""
+        self.generation += 1
+        self.observed_generation = self.generation
+        self.latest_ready = f"{self.layout.service}-{self.generation:05}-other"
+        self.ready[self.latest_ready] = True
+
+    def _land(self, targets: tuple[Target, ...], fate: Fate, operation: Operation, based_on: int) -> None:
+        """A late update lands, unless the service has changed since: its etag is stale then."""
+        if self.generation == based_on:
+            self._apply(targets, fate, operation)
+        else:
+            operation.done, operation.error = True, "The service has changed since."
+
+    def _apply(self, targets: tuple[Target, ...], fate: Fate, operation: Operation) -> None:
+        before = self.spec
+        if any(target.percent and not self.ready.get(target.revision or "", True) for target in targets):
+            fate = attrs.evolve(fate, fails="A revision in the traffic is not ready.")
+        self.generation += 1
+        generation = self.generation
+        self.spec = targets
+        seconds = self.layout.settle_seconds if fate.settles_after is None else fate.settles_after
+        if seconds:
+            self.timeline.after(seconds, lambda: self._settle(generation, before, fate, operation))
+        else:
+            self._settle(generation, before, fate, operation)
+
+    def _settle(self, generation: int, before: tuple[Target, ...], fate: Fate, operation: Operation) -> None:
+        operation.done, operation.error = True, fate.fails
+        if self.generation != generation:
+            return
+        self.observed_generation = generation
+        self.failure = fate.fails
+        if not fate.fails:
+            self.statuses = self.spec
+        if fate.undone_after is not None:
+            self.timeline.after(fate.undone_after, lambda: self._take_back(generation, before))
+
+    def _take_back(self, generation: int, before: tuple[Target, ...]) -> None:
+        """Somebody puts the traffic back as it was, unless it has changed since."""
+        if self.generation == generation:
+            self._apply(before, Fate(settles_after=0.0), Operation(name=""))

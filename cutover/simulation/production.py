@@ -1,0 +1,261 @@
+"""The whole production as one ASGI app: finds the peer, lets faults strike, logs the request, sends the reply."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import anyio
+import attrs
+
+from cutover.simulation.addresses import Place, Site, locate
+from cutover.simulation.cloud_run import CloudRunApi
+from cutover.simulation.deployment import Deployment, Target
+from cutover.simulation.exchange import Fate, Operation, Reply, Request, html_reply
+from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role, Situation
+from cutover.simulation.front_door import FrontDoor
+from cutover.simulation.layout import Credentials, Layout
+from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
+from cutover.simulation.request_log import LoggedRequest, answered, logged
+from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit
+from cutover.simulation.service import ChatService
+from cutover.simulation.timeline import Timeline
+from cutover.simulation.wire import (
+    ConnectionBroken,
+    Disconnected,
+    Ending,
+    Receive,
+    Scope,
+    Send,
+    Sleep,
+    read_body,
+    request_head,
+    send_reply,
+)
+
+
+@attrs.define(eq=False, kw_only=True)
+class SimulatedProduction:
+    """A production that streams, splits, forgets and fails as it is told to."""
+
+    credentials: Credentials
+    layout: Layout = attrs.field(factory=Layout)
+    """How it starts; with what the faults change about it."""
+    faults: tuple[Fault, ...] = ()
+    now: Callable[[], float] = anyio.current_time
+    """The clock, in seconds."""
+    sleep: Sleep = anyio.sleep
+    seed: int = 0
+    """Of the choice among instances."""
+    requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
+    """Every request so far, in the order of arrival."""
+    _timeline: Timeline = attrs.field(init=False)
+    _deployment: Deployment = attrs.field(init=False)
+    _front_door: FrontDoor = attrs.field(init=False)
+    _service: ChatService = attrs.field(init=False)
+    _legacy: ChatService = attrs.field(init=False)
+    _cloud_run: CloudRunApi = attrs.field(init=False)
+    _active: ActiveFaults = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for fault in self.faults:
+            self.layout = fault.arrange(self.layout) if fault.arrange is not None else self.layout
+        layout = self.layout
+        self._timeline = Timeline(self.now)
+        self._deployment = Deployment.of(layout, self._timeline)
+        self._active = ActiveFaults(self.faults)
+        chance = random.Random(self.seed)  # noqa: S311  the same choices in every run, for tests
+        self._front_door = FrontDoor(size=layout.instances, chance=chance)
+        self._service = ChatService(
+            credentials=self.credentials,
+            user="auth",
+            turn_prefix="",
+            preview=layout.preview,
+            timeline=self._timeline,
+            routes=RouteSplit(
+                settings=layout.route_split, legacy_url=layout.legacy_url, timeline=self._timeline
+            ),
+        )
+        self._legacy = legacy_service(layout, self.credentials, self._timeline)
+        self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
+        stable, _ = self._front_door.all_of(layout.stable), self._front_door.all_of(layout.canary)
+        if layout.flipped:
+            for instance in stable:
+                instance.overrides |= dict.fromkeys(self._route_keys(), RUST)
+        if layout.odd_instance:
+            odd = stable[-1].overrides
+            odd[GLOBAL] = "legacy" if layout.flipped else RUST
+
+    @property
+    def turns(self) -> int:
+        """Chat turns started so far, at the new service and at the legacy one."""
+        return self._service.turns + self._legacy.turns
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """Percent by revision, as served now."""
+        self._timeline.catch_up()
+        return dict(self._deployment.split)
+
+    @property
+    def traffic_spec(self) -> tuple[Target, ...]:
+        """The traffic as it was last asked for."""
+        self._timeline.catch_up()
+        return self._deployment.spec
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Revision by tag, as served now."""
+        self._timeline.catch_up()
+        return dict(self._deployment.tags)
+
+    @property
+    def generation(self) -> int:
+        """The service's generation in Cloud Run."""
+        self._timeline.catch_up()
+        return self._deployment.generation
+
+    @property
+    def reconciling(self) -> bool:
+        """Whether a traffic update has not settled."""
+        self._timeline.catch_up()
+        return self._deployment.reconciling
+
+    @property
+    def routes(self) -> list[dict[str, object]]:
+        """The overrides of every instance: ``{"revision", "instance", "global", "domains": {domain: target}}``."""
+        self._timeline.catch_up()
+        return [
+            {
+                "revision": instance.revision,
+                "instance": instance.number,
+                "global": instance.overrides.get(GLOBAL),
+                "domains": {key: value for key, value in instance.overrides.items() if key != GLOBAL},
+            }
+            for instances in self._front_door.instances.values()
+            for instance in instances
+        ]
+
+    def route_targets(self) -> dict[str, str | None]:
+        """The override of each domain and of ``global`` on the instances that serve; ``mixed`` where they differ."""
+        self._timeline.catch_up()
+        serving = [one for name in self._deployment.split for one in self._front_door.all_of(name)]
+        targets: dict[str, str | None] = {}
+        for key in self._route_keys():
+            found = {instance.overrides.get(key) for instance in serving}
+            targets[key] = found.pop() if len(found) == 1 else "mixed"
+        return targets
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI 3 app.
+
+        Raises:
+            ConnectionBroken: a fault breaks the connection.
+        """
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise ConnectionBroken("only HTTP is spoken here")
+        now = self._timeline.catch_up()
+        head = request_head(scope)
+        place = self._locate(head)
+        # Routed by the head alone, as a load balancer does: a request whose body is still to come is in flight.
+        instance = self._route(place)
+        entry = logged(
+            head,
+            sequence=len(self.requests),
+            time=now,
+            credentials=self.credentials,
+            place=place,
+            operation=self._operation(head.method, place),
+            instance=instance,
+        )
+        self.requests.append(entry)
+        ending = Ending.DISCONNECTED
+        try:
+            body = await read_body(receive)
+            self._timeline.catch_up()
+            reply = self._answer(attrs.evolve(head, body=body), place, instance)
+            entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
+            self.requests[entry.sequence] = entry
+            ending = await send_reply(
+                reply, receive=receive, send=send, sleep=self.sleep, chunk_seconds=self.layout.chunk_seconds
+            )
+        except Disconnected:
+            pass
+        finally:
+            self.requests[entry.sequence] = attrs.evolve(entry, ending=ending)
+        if ending is Ending.BROKEN:
+            raise ConnectionBroken(f"the simulation broke the connection of request {entry.sequence}")
+
+    def _route_keys(self) -> Sequence[str]:
+        return (*(group.domain for group in self.layout.route_split.groups), GLOBAL)
+
+    def _locate(self, head: Request) -> Place | None:
+        tag_urls = {tag: self._deployment.tag_url(tag) for tag in self._deployment.tags}
+        return locate(self.layout, tag_urls, authority=head.headers.get("host", ""), path=head.path)
+
+    def _route(self, place: Place | None) -> Instance | None:
+        if place is not None and place.site is Site.FRONT:
+            return self._front_door.choose(self._deployment.split)
+        if place is not None and place.tag is not None:
+            return self._front_door.one_of(self._deployment.tags[place.tag])
+        return None
+
+    def _operation(self, method: str, place: Place | None) -> Operation:
+        if place is None:
+            return Operation.OTHER
+        return self._peer(place.site).operation(method, place.path)
+
+    def _peer(self, site: Site) -> ChatService | CloudRunApi:
+        if site is Site.CLOUD_RUN:
+            return self._cloud_run
+        return self._legacy if site is Site.LEGACY else self._service
+
+    def _answer(self, request: Request, place: Place | None, instance: Instance | None) -> Reply:
+        if place is None:
+            return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
+        operation = self._operation(request.method, place)
+        request = attrs.evolve(request, path=place.path)
+        effects = self._active.strike(self._situation(request, operation, place.site, instance))
+        for effect in effects:
+            if isinstance(effect, Fate):
+                request = attrs.evolve(request, fate=effect)
+        refused = next((effect.reply for effect in effects if isinstance(effect, Refuse)), None)
+        reply = refused or self._ask(request, operation, place.site, instance)
+        if instance is not None and self.layout.revision_header:
+            reply = reply.with_header(self.layout.revision_header, instance.revision)
+        for effect in effects:
+            if isinstance(effect, Rewrite):
+                reply = effect.change(reply)
+        return reply
+
+    def _ask(self, request: Request, operation: Operation, site: Site, instance: Instance | None) -> Reply:
+        if site is Site.CLOUD_RUN:
+            return self._cloud_run.answer(request, operation)
+        if instance is None:
+            return self._legacy.answer(request, operation, LEGACY_INSTANCE)
+        return self._service.answer(request, operation, instance)
+
+    def _situation(
+        self, request: Request, operation: Operation, site: Site, instance: Instance | None
+    ) -> Situation:
+        roles = {self.layout.stable: Role.STABLE, self.layout.canary: Role.CANARY}
+        stable = self._front_door.all_of(self.layout.stable)
+        return Situation(
+            request=request,
+            operation=operation,
+            site=site,
+            instance=instance,
+            role=roles.get(instance.revision) if instance is not None else None,
+            flipped=any(one.overrides.get(GLOBAL) == RUST for one in stable),
+            layout=self.layout,
+        )
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """The lifespan protocol: nothing to start, nothing to stop."""
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

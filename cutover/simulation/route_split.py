@@ -1,0 +1,184 @@
+"""The route split: what each instance remembers, and how a path is decided."""
+
+import zlib
+
+import attrs
+
+from cutover.simulation.exchange import Fate, Operation, Reply, Request, json_reply, problem
+from cutover.simulation.layout import RouteGroup, RouteSplitSettings
+from cutover.simulation.timeline import Timeline
+
+GLOBAL = "global"
+"""The key of the override that is no domain's."""
+LEGACY = "legacy"
+RUST = "rust_shell"
+_PREFIX = "/api/v1/control/route-split/"
+OPERATIONS = {
+    ("GET", _PREFIX + "status"): Operation.ROUTE_STATUS,
+    ("POST", _PREFIX + "override"): Operation.ROUTE_OVERRIDE,
+    ("POST", _PREFIX + "evaluate"): Operation.ROUTE_EVALUATE,
+}
+
+
+@attrs.define(eq=False, kw_only=True)
+class Instance:
+    """One process of one revision, with the memory that nobody shares with it."""
+
+    revision: str
+    number: int
+    overrides: dict[str, str] = attrs.field(factory=dict)
+    """Target by domain, or by ``global``."""
+
+
+@attrs.frozen
+class Decision:
+    """Where a path goes, and why."""
+
+    target: str
+    reason: str
+    group: RouteGroup | None = None
+    bucket: int | None = None
+
+
+def _covers(prefix: str, path: str) -> bool:
+    """Whether a prefix covers a path: itself and all below it, and of ``/`` nothing below."""
+    return path == prefix or (prefix != "/" and path.startswith(prefix + "/"))
+
+
+def group_of(settings: RouteSplitSettings, path: str) -> RouteGroup | None:
+    """The domain that a path belongs to, if any."""
+    for group in settings.groups:
+        if any(_covers(prefix, path) for prefix in group.prefixes):
+            return group
+    return None
+
+
+def decide(settings: RouteSplitSettings, overrides: dict[str, str], path: str, cohort_key: str) -> Decision:
+    """Decide a path in the order of the wire: authority, domain, force, global, then what is deployed."""
+    path = path.partition("?")[0]
+    group = group_of(settings, path)
+    fixed = _authority(path) or _override(settings, overrides, group)
+    if fixed is not None:
+        return Decision(*fixed, group)
+    if not any(prefix == "/" or _covers(prefix, path) for prefix in settings.rust_routes):
+        return Decision(LEGACY, "legacy_route_default", group)
+    if settings.mode == "cohort":
+        bucket = zlib.crc32(cohort_key.encode()) % 100
+        target = RUST if bucket < settings.cohort_percentage else LEGACY
+        return Decision(target, "mode_cohort", group, bucket)
+    return Decision(RUST if settings.mode == "rust" else LEGACY, f"mode_{settings.mode}", group)
+
+
+def _authority(path: str) -> tuple[str, str] | None:
+    if _covers("/api/runtime/codex/workers", path):
+        return RUST, "codex_worker_control_rust_authority"
+    return (RUST, "api_rust_authority") if _covers("/api", path) else None
+
+
+def _override(
+    settings: RouteSplitSettings, overrides: dict[str, str], group: RouteGroup | None
+) -> tuple[str, str] | None:
+    if group is not None and group.domain in overrides:
+        return overrides[group.domain], "domain_override"
+    if settings.force_legacy:
+        return LEGACY, "force_legacy"
+    if GLOBAL in overrides:
+        return overrides[GLOBAL], "runtime_override"
+    return None if settings.enabled else (LEGACY, "route_split_disabled")
+
+
+@attrs.define(eq=False, kw_only=True)
+class RouteSplit:
+    """The control plane's API, as whichever instance got the request answers it."""
+
+    settings: RouteSplitSettings
+    legacy_url: str
+    timeline: Timeline
+
+    def answer(self, request: Request, operation: Operation, instance: Instance) -> Reply:
+        """Answer a request whose token was accepted."""
+        if operation is Operation.ROUTE_STATUS:
+            return self._status(instance.overrides)
+        try:
+            body = request.json_object()
+        except ValueError:
+            return problem(400, "invalid_json", "The request body is not JSON.")
+        if operation is Operation.ROUTE_EVALUATE:
+            return self._evaluate(body, instance)
+        return self._change(body, request.fate, instance)
+
+    def _status(self, overrides: dict[str, str]) -> Reply:
+        settings = self.settings
+        data = {
+            "enabled": settings.enabled,
+            "mode": settings.mode,
+            "cohort_percentage": settings.cohort_percentage,
+            "rust_routes": list(settings.rust_routes),
+            "force_legacy": settings.force_legacy,
+            "legacy_base_url": self.legacy_url,
+            "override_target": overrides.get(GLOBAL),
+            "route_groups": [
+                {
+                    "domain": group.domain,
+                    "route_prefixes": list(group.prefixes),
+                    "rollback_target": group.rollback_target,
+                    "override_target": overrides.get(group.domain),
+                }
+                for group in settings.groups
+            ],
+            "rollback_matrix": {group.domain: group.rollback_target for group in settings.groups},
+            "domain_overrides": {key: target for key, target in overrides.items() if key != GLOBAL},
+        }
+        return json_reply({"data": data})
+
+    def _evaluate(self, body: dict[str, object], instance: Instance) -> Reply:
+        path, cohort_key = body.get("path"), body.get("cohort_key", "")
+        if not isinstance(path, str) or not path.startswith("/") or not isinstance(cohort_key, str):
+            return problem(422, "invalid_request", "A path that starts with / is required.")
+        decision = decide(self.settings, instance.overrides, path, cohort_key)
+        data: dict[str, object] = {
+            "path": path,
+            "target": decision.target,
+            "reason": decision.reason,
+            "route_domain": decision.group.domain if decision.group else None,
+            "cohort_key": cohort_key,
+        }
+        if decision.group is not None:
+            data["rollback_target"] = decision.group.rollback_target
+        if decision.bucket is not None:
+            data["cohort_bucket"] = decision.bucket
+        return json_reply({"data": data})
+
+    def _change(self, body: dict[str, object], fate: Fate, instance: Instance) -> Reply:
+        domain = body.get("domain")
+        group = next((group for group in self.settings.groups if group.domain == domain), None)
+        if domain is not None and group is None:
+            return problem(422, "invalid_request", "Unknown route domain.")
+        key = group.domain if group else GLOBAL
+        targets: dict[str, str | None] = {
+            "legacy": LEGACY,
+            "rust": RUST,
+            "clear": None,
+            "rollback": group.rollback_target if group else LEGACY,
+        }
+        wanted = body.get("target")
+        if not isinstance(wanted, str) or wanted not in targets:
+            return problem(422, "invalid_request", "The target must be legacy, rust, clear or rollback.")
+        target = targets[wanted]
+        claimed = dict(instance.overrides)
+        override(claimed, key, target)
+        if fate.takes_effect and fate.after:
+            self.timeline.after(fate.after, lambda: override(instance.overrides, key, target))
+        elif fate.takes_effect:
+            override(instance.overrides, key, target)
+        if fate.undone_after is not None:
+            self.timeline.after(fate.undone_after, instance.overrides.clear)
+        return self._status(claimed)
+
+
+def override(overrides: dict[str, str], key: str, target: str | None) -> None:
+    """Set one override in an instance's memory, or forget it."""
+    if target is None:
+        overrides.pop(key, None)
+    else:
+        overrides[key] = target

@@ -1,0 +1,81 @@
+"""The turn writer: what a chat turn sends, and how its events look as bytes."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from cutover.simulation.exchange import Event, Piece, Reply
+
+DONE = Event("[DONE]")
+MODEL = "gpt-5.2-codex"
+STREAM_HEADERS = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    ("x-accel-buffering", "no"),
+    ("x-vercel-ai-ui-message-stream", "v1"),
+)
+
+
+def turn_events(*, thread_id: str, turn_id: str, text: str) -> tuple[Event, ...]:
+    """A turn that answers a user's text, word by word; with a tool call where the text speaks of a tool."""
+    middle: list[dict[str, object]] = []
+    if "tool" in text.lower():
+        call = f"call_{turn_id}"
+        middle += [
+            {
+                "toolCallId": call,
+                "toolName": "workspace.search",
+                "input": {"query": text},
+                "type": "tool-input",
+            },
+            {"toolCallId": call, "delta": "1 match", "type": "tool-output"},
+            {"toolCallId": call, "status": "completed", "type": "tool-output"},
+        ]
+    answer = f"text_{turn_id}"
+    middle.append({"id": answer, "turnId": turn_id, "type": "text-start"})
+    for word in ("You ", "said: ", *(f"{word} " for word in text.split()[:8])):
+        middle.append({"id": answer, "delta": word, "channel": "assistant", "type": "text-delta"})
+    return _framed(thread_id=thread_id, turn_id=turn_id, middle=middle)
+
+
+def preview_events(*, thread_id: str, turn_id: str) -> tuple[Event, ...]:
+    """The lane's short preview: a turn that was accepted, without its text."""
+    return _framed(thread_id=thread_id, turn_id=turn_id, middle=())
+
+
+def _framed(*, thread_id: str, turn_id: str, middle: Iterable[Mapping[str, object]]) -> tuple[Event, ...]:
+    chunks: tuple[Mapping[str, object], ...] = (
+        {"threadId": thread_id, "type": "start"},
+        {"model": MODEL, "threadId": thread_id, "turnId": turn_id, "type": "start-step"},
+        *middle,
+        {"status": "accepted", "turnId": turn_id, "type": "finish-step"},
+        {"status": "accepted", "type": "finish"},
+    )
+    return (*map(Event, chunks), DONE)
+
+
+def stream_reply(events: tuple[Event, ...], *, one_body: bool) -> Reply:
+    """A turn as an event stream, each event a chunk of its own, or all as one body with a content-length."""
+    return Reply(headers=STREAM_HEADERS, body=events, streamed=not one_body, started_turn=True)
+
+
+def event_bytes(event: Event, *, line_end: str = "\n", spaced: bool = False, shuffled: bool = False) -> bytes:
+    """An event as it is sent: a data line and an empty one.
+
+    Args:
+        event: the event.
+        line_end: what ends a line: LF, CR or CRLF.
+        spaced: whether the JSON has spaces after its colons and commas.
+        shuffled: whether the keys stand in another order than the service's own.
+    """
+    data = event.data
+    if not isinstance(data, str):
+        ordered = dict(sorted(data.items(), reverse=True)) if shuffled else data
+        data = json.dumps(ordered, separators=(", ", ": ") if spaced else (",", ":"), ensure_ascii=False)
+    return f"data: {data}{line_end}{line_end}".encode()
+
+
+def event_type(piece: Piece) -> str | None:
+    """The type of a chunk, ``[DONE]`` for the terminator, None for what is no event."""
+    if not isinstance(piece, Event):
+        return None
+    return piece.data if isinstance(piece.data, str) else str(piece.data.get("type"))

@@ -1,0 +1,9 @@
+"""An in-process app whose chunks arrive as it sends them.
+
+``transport.py`` is the httpx side, ``exchange.py`` one request as the app lives it, ``lifespan.py`` startup and shutdown.
+"""
+
+from cutover.asgi.exchange import ASGIApp, Exchange, Message, Receive, Send
+from cutover.asgi.transport import StreamingASGITransport
+
+__all__ = ["ASGIApp", "Exchange", "Message", "Receive", "Send", "StreamingASGITransport"]

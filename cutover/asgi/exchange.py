@@ -1,0 +1,276 @@
+"""One request and its response: the app on one side, its reader on the other."""
+
+import math
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    MutableMapping,
+)
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import attrs
+import httpx
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+Head = tuple[int, list[tuple[bytes, bytes]]]
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """One passage through the app: what it noticed, when, and how it ended.
+
+    Times are those of `anyio.current_time`, in seconds.
+    """
+
+    _app: ASGIApp = attrs.field(kw_only=True)
+    _asgi_scope: dict[str, Any] = attrs.field(kw_only=True, alias="scope", repr=False)
+    _request: httpx.Request = attrs.field(kw_only=True)
+    _read_timeout: float | None = attrs.field(kw_only=True)
+    _max_buffered_chunks: int = attrs.field(kw_only=True)
+
+    complete: bool = attrs.field(default=False, init=False)
+    """The app sent the whole response; it may be at work in the background still."""
+    left: bool = attrs.field(default=False, init=False)
+    """The reader has closed the response."""
+    disconnected_at: float | None = attrs.field(default=None, init=False)
+    """When the reader left a response that was not complete; None when it did not."""
+    noticed_at: float | None = attrs.field(default=None, init=False)
+    """When the app first saw that: ``receive()`` gave ``http.disconnect``, or ``send()`` raised OSError."""
+    finished_at: float | None = attrs.field(default=None, init=False)
+    """When the app had returned, raised or been cancelled."""
+    cancelled: bool = attrs.field(default=False, init=False)
+    """The app did not end within the grace period, and was cancelled."""
+    error: BaseException | None = attrs.field(default=None, init=False)
+    """What the app raised, whether or not a reader was there to see it."""
+
+    _head: Head | None = attrs.field(default=None, init=False)
+    _owed: int | None = attrs.field(default=None, init=False)
+    _reading: anyio.CancelScope | None = attrs.field(default=None, init=False)
+    _request_pending: bool = attrs.field(default=False, init=False)
+    _request_error: Exception | None = attrs.field(default=None, init=False)
+    _request_wanted: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _head_or_end: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _noticed_or_end: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _end: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _app_scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
+    _pump_scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
+    _chunks_in: MemoryObjectSendStream[bytes] = attrs.field(init=False)
+    _chunks_out: MemoryObjectReceiveStream[bytes] = attrs.field(init=False)
+    _requests_in: MemoryObjectSendStream[Message] = attrs.field(init=False)
+    _requests_out: MemoryObjectReceiveStream[Message] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._chunks_in, self._chunks_out = anyio.create_memory_object_stream[bytes](
+            self._max_buffered_chunks
+        )
+        self._requests_in, self._requests_out = anyio.create_memory_object_stream[Message](0)
+
+    async def head(self) -> Head:
+        """Wait for the response's status and headers."""
+        with self._read_limit("no head"):
+            await self._head_or_end.wait()
+        if self._head is None or self._request_error is not None:
+            raise self._failure()
+        return self._head
+
+    async def chunk(self) -> bytes | None:
+        """Wait for the next chunk of the response's body; None at its end."""
+        with self._read_limit("no chunk"), suppress(anyio.EndOfStream, anyio.ClosedResourceError):
+            return await self._chunks_out.receive()
+        if self.complete:
+            return None
+        raise self._failure()
+
+    async def noticed(self) -> bool:
+        """Wait until the app has noticed the disconnect (True), or has ended without noticing one (False)."""
+        await self._noticed_or_end.wait()
+        return self.noticed_at is not None
+
+    async def finished(self) -> None:
+        """Wait until the app has returned, raised or been cancelled."""
+        await self._end.wait()
+
+    def disconnect(self) -> None:
+        """Read no more; the app is told, unless it has sent the whole response already."""
+        if not self.complete and self.disconnected_at is None:
+            self.disconnected_at = anyio.current_time()
+            self._pump_scope.cancel()  # wakes an app that waits in receive()
+            self._chunks_in.close()  # wakes a reader
+        self._chunks_out.close()  # wakes an app that waits in send()
+
+    def cancel(self) -> None:
+        """Cancel the app, if it is at work still."""
+        if self.finished_at is None:
+            self.cancelled = True
+            self._app_scope.cancel()
+
+    async def run(self) -> None:
+        """Run the app, and beside it the request's body, to the end; raises nothing that the app raised."""
+        try:
+            with self._app_scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._pump_request)
+                    await self._run_app()
+                    self._pump_scope.cancel()
+        finally:
+            self.finished_at = anyio.current_time()
+            self._chunks_in.close()
+            self._requests_out.close()
+            for event in (self._head_or_end, self._noticed_or_end, self._end):
+                event.set()
+
+    async def _run_app(self) -> None:
+        try:
+            await self._app(self._asgi_scope, self._receive, self._send)
+        except (KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: BLE001  the reader's to see; raised here it would end the client's other requests
+            self.error = error
+
+    async def _pump_request(self) -> None:
+        """Hand the request's body over piece by piece, from when the app first asks for it.
+
+        In a task of its own, because an app that polls cancels its ``receive()``, which must not reach into the caller's
+        generator. Once this has ended, `_receive` says ``http.disconnect``.
+        """
+        with self._requests_in, self._pump_scope:
+            await self._request_wanted.wait()
+            pieces = aiter(self._request.stream)  # type: ignore[arg-type]  # httpx has checked that it is asynchronous
+            try:
+                while (piece := await self._next_piece(pieces)) is not None:
+                    if piece:
+                        await self._requests_in.send(
+                            {"type": "http.request", "body": piece, "more_body": True}
+                        )
+            finally:
+                if isinstance(pieces, AsyncGenerator):
+                    await pieces.aclose()
+            await self._requests_in.send({"type": "http.request", "body": b"", "more_body": False})
+            await anyio.sleep_forever()
+
+    async def _next_piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        """None at the end. An error of the caller's own body is raised to the caller; the app sees a disconnect."""
+        self._set_request_pending(pending=True)
+        try:
+            return await anext(pieces, None)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's
+            self._request_error = error
+            self.disconnect()
+            self._head_or_end.set()
+            return None
+        finally:
+            self._set_request_pending(pending=False)
+
+    async def _receive(self) -> Message:
+        with suppress(anyio.EndOfStream, anyio.ClosedResourceError):
+            if not self.complete and self.disconnected_at is None:
+                self._request_wanted.set()
+                try:  # without a checkpoint, since Starlette's `is_disconnected()` asks from a cancelled scope
+                    return self._requests_out.receive_nowait()
+                except anyio.WouldBlock:
+                    return await self._requests_out.receive()
+        self._notice()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if self.disconnected_at is not None:
+            self._notice()
+            raise OSError("the reader has disconnected")
+        match message["type"]:
+            case "http.response.start" if self._head is None:
+                self._start(
+                    message["status"],
+                    [(bytes(name), bytes(value)) for name, value in message.get("headers", ())],
+                )
+            case "http.response.body" if self._head is not None and not self.complete:
+                await self._send_body(
+                    bytes(message.get("body", b"")), more_body=message.get("more_body", False)
+                )
+            case other:
+                raise RuntimeError(f"the app may not send {other!r} here")
+
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self._request.method != "HEAD":
+            self._owed = next(
+                (int(value) for name, value in headers if name.lower() == b"content-length"), None
+            )
+        self._head = (status, headers)
+        self._head_or_end.set()
+
+    async def _send_body(self, body: bytes, *, more_body: bool) -> None:
+        if self._owed is not None:  # a server refuses both: RFC 9112, 6.3
+            self._owed -= len(body)
+            if self._owed < 0 or (self._owed > 0 and not more_body):
+                raise RuntimeError("the app's body is not as long as its content-length says")
+        if body and self._request.method != "HEAD":
+            try:
+                await self._chunks_in.send(body)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self._notice()
+                raise OSError("the reader has disconnected") from None
+        else:
+            await anyio.lowlevel.checkpoint()
+        if not more_body:
+            self.complete = True
+            self._chunks_in.close()
+            self._pump_scope.cancel()
+
+    def _notice(self) -> None:
+        if self.disconnected_at is not None and self.noticed_at is None:
+            self.noticed_at = anyio.current_time()
+            self._noticed_or_end.set()
+
+    @contextmanager
+    def _read_limit(self, missing: str) -> Generator[None]:
+        """Apply the read timeout. It stands still while the caller's own body makes the app wait."""
+        with anyio.CancelScope() as self._reading:
+            self._set_request_pending(pending=self._request_pending)
+            yield
+        timed_out, self._reading = self._reading.cancelled_caught, None
+        if timed_out:
+            raise httpx.ReadTimeout(f"{missing} within {self._read_timeout} s")
+
+    def _set_request_pending(self, *, pending: bool) -> None:
+        self._request_pending = pending
+        if self._reading is not None and self._read_timeout is not None:
+            self._reading.deadline = math.inf if pending else anyio.current_time() + self._read_timeout
+
+    def _failure(self) -> BaseException:
+        """Why the response ended before it was complete."""
+        if self._request_error is not None:
+            return self._request_error
+        if self.disconnected_at is not None:
+            return httpx.ReadError("the client was closed")
+        if self.error is not None:
+            return self.error
+        return httpx.RemoteProtocolError(
+            "the app returned without a response"
+            if self._head is None
+            else "the app returned before its body's end"
+        )
+
+
+async def end(exchanges: Collection[Exchange], *, grace: float) -> None:
+    """Disconnect, wait ``grace`` seconds for the apps to end, then cancel them; a caller's cancellation does not cut this."""
+    for exchange in exchanges:
+        exchange.disconnect()
+    with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(grace):
+            for exchange in exchanges:
+                await exchange.finished()
+        for exchange in exchanges:
+            exchange.cancel()
+        for exchange in exchanges:
+            await exchange.finished()

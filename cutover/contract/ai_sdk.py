@@ -1,0 +1,379 @@
+"""The UI message stream of the AI SDK, as the clients of majors 5, 6 and 7 read it.
+
+Measured on the npm package ``ai`` 5.0.277, 6.0.326 and 7.0.173 with zod 4.6.7. Those clients look at no header, let ``[DONE]``
+pass without meaning, and hold order only where a chunk names a part, a call or an approval: the rest of the order is what
+servers keep and users rely on, and breaking it is a warning.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cutover.contract.chunks import (
+    ANY,
+    BOOLEAN,
+    OBJECT,
+    OBJECT_OF_OBJECTS,
+    STRING,
+    ChunkSchema,
+    Field,
+    Fields,
+    FieldType,
+    list_of,
+    one_of,
+    optional,
+)
+from cutover.contract.grammar import END, TERMINATOR, Grammar, Scope, ServiceError, Transition
+
+_PM = {"providerMetadata": optional(OBJECT_OF_OBJECTS)}
+_CALL = {"toolCallId": Field(STRING)}
+_NAMED_CALL = {**_CALL, "toolName": Field(STRING)}
+_HOW = {"providerExecuted": optional(BOOLEAN), "dynamic": optional(BOOLEAN)}
+_TM = {"toolMetadata": optional(OBJECT)}
+_TITLE = {"title": optional(STRING)}
+
+_REASONS = ("stop", "length", "content-filter", "tool-calls", "error", "other")
+
+_KINDS_5: Mapping[str, Fields] = {
+    "start": {"messageId": optional(STRING), "messageMetadata": optional(ANY)},
+    "start-step": {},
+    "finish-step": {},
+    "text-start": {"id": Field(STRING), **_PM},
+    "text-delta": {"id": Field(STRING), "delta": Field(STRING), **_PM},
+    "text-end": {"id": Field(STRING), **_PM},
+    "reasoning-start": {"id": Field(STRING), **_PM},
+    "reasoning-delta": {"id": Field(STRING), "delta": Field(STRING), **_PM},
+    "reasoning-end": {"id": Field(STRING), **_PM},
+    "tool-input-start": {**_NAMED_CALL, **_HOW},
+    "tool-input-delta": {**_CALL, "inputTextDelta": Field(STRING)},
+    "tool-input-available": {**_NAMED_CALL, "input": Field(ANY), **_HOW, **_PM},
+    "tool-input-error": {**_NAMED_CALL, "input": Field(ANY), "errorText": Field(STRING), **_HOW, **_PM},
+    "tool-output-available": {**_CALL, "output": Field(ANY), **_HOW, "preliminary": optional(BOOLEAN)},
+    "tool-output-error": {**_CALL, "errorText": Field(STRING), **_HOW},
+    "source-url": {"sourceId": Field(STRING), "url": Field(STRING), **_TITLE, **_PM},
+    "source-document": {
+        "sourceId": Field(STRING),
+        "mediaType": Field(STRING),
+        "title": Field(STRING),
+        "filename": optional(STRING),
+        **_PM,
+    },
+    "file": {"url": Field(STRING), "mediaType": Field(STRING), **_PM},
+    "message-metadata": {"messageMetadata": Field(ANY)},
+    "error": {"errorText": Field(STRING)},
+    "abort": {},
+    "finish": {"finishReason": optional(one_of(*_REASONS, "unknown")), "messageMetadata": optional(ANY)},
+}
+
+_KINDS_6: Mapping[str, Fields] = {
+    **_KINDS_5,
+    "tool-input-start": {
+        **_NAMED_CALL,
+        "inputEncoding": optional(one_of("json", "text")),
+        **_HOW,
+        **_TITLE,
+        **_TM,
+        **_PM,
+    },
+    "tool-input-available": {**_KINDS_5["tool-input-available"], **_TITLE, **_TM},
+    "tool-input-error": {**_KINDS_5["tool-input-error"], **_TITLE, **_TM},
+    "tool-output-available": {**_KINDS_5["tool-output-available"], **_TM, **_PM},
+    "tool-output-error": {**_KINDS_5["tool-output-error"], **_TM, **_PM},
+    "tool-approval-request": {
+        "approvalId": Field(STRING),
+        **_CALL,
+        "approvalDescriptor": optional(ANY),
+        "inputSchemaInput": optional(ANY),
+        "signature": optional(STRING),
+    },
+    "tool-output-denied": _CALL,
+    "abort": {"reason": optional(STRING)},
+    "finish": {"finishReason": optional(one_of(*_REASONS)), "messageMetadata": optional(ANY)},
+}
+
+
+def _holds(value: Any, fields: Fields) -> bool:  # noqa: ANN401
+    """Whether a nested object has these fields, whatever else it has."""
+    return isinstance(value, dict) and all(
+        field.type.accepts(value[name]) if name in value else not field.required
+        for name, field in fields.items()
+    )
+
+
+def _literal(value: str) -> Field:
+    return Field(one_of(value))
+
+
+_INDEX = FieldType(
+    name="an index",
+    accepts=lambda value: (
+        isinstance(value, float) and value >= 0 and value.is_integer() and value <= 2**53 - 1
+    ),
+    fast=None,
+)
+_SOURCES: Mapping[str, Fields] = {
+    "url": {"type": _literal("source"), "id": Field(STRING), "url": Field(STRING), **_TITLE, **_PM},
+    "document": {
+        "type": _literal("source"),
+        "id": Field(STRING),
+        "mediaType": Field(STRING),
+        "title": Field(STRING),
+        "filename": optional(STRING),
+        **_PM,
+    },
+}
+_CITATION: Fields = {
+    "startIndex": optional(_INDEX),
+    "endIndex": optional(_INDEX),
+    "citedText": optional(STRING),
+}
+_TEXT_PART: Fields = {"type": _literal("text"), "text": Field(STRING), **_PM}
+_FILE_PART: Fields = {
+    "type": _literal("file"),
+    "mediaType": Field(STRING),
+    "url": Field(STRING),
+    "filename": optional(STRING),
+    "providerReference": optional(
+        FieldType(
+            name="an object of strings",
+            accepts=lambda value: (
+                isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+            ),
+            fast=None,
+        )
+    ),
+    **_PM,
+}
+
+
+def _is_citation(value: Any) -> bool:  # noqa: ANN401
+    source = value.get("source") if isinstance(value, dict) else None
+    sort = source.get("sourceType") if isinstance(source, dict) else None
+    return (
+        isinstance(sort, str)
+        and sort in _SOURCES
+        and _holds(source, _SOURCES[sort])
+        and _holds(value, _CITATION)
+    )
+
+
+def _is_part(value: Any) -> bool:  # noqa: ANN401
+    return _holds(value, _TEXT_PART) or _holds(value, _FILE_PART)
+
+
+_KINDS_7: Mapping[str, Fields] = {
+    **_KINDS_6,
+    "text-end": {**_KINDS_6["text-end"], "citations": optional(list_of("citations", _is_citation))},
+    "tool-approval-request": {
+        **_KINDS_6["tool-approval-request"],
+        "reason": optional(STRING),
+        "isAutomatic": optional(BOOLEAN),
+    },
+    "tool-approval-response": {
+        "approvalId": Field(STRING),
+        "approved": Field(BOOLEAN),
+        "reason": optional(STRING),
+        "providerExecuted": optional(BOOLEAN),
+        **_PM,
+    },
+    "reasoning-file": {"url": Field(STRING), "mediaType": Field(STRING), **_PM},
+    "custom": {"kind": Field(STRING), **_PM},
+    "steering-message": {"id": Field(STRING), "parts": Field(list_of("message parts", _is_part))},
+    "reset-step": {},
+    "finish": {"finishReason": optional(one_of(*_REASONS, "interrupted")), "messageMetadata": optional(ANY)},
+}
+
+_FAMILIES: Mapping[str, Fields] = {
+    "data-": {"data": Field(ANY), "id": optional(STRING), "transient": optional(BOOLEAN)}
+}
+
+SCHEMA_5 = ChunkSchema(
+    kinds=_KINDS_5,
+    families=_FAMILIES,
+    unknown_fields="clients before 5.0.217 refuse a field that they do not know",
+    skew={("finish", "finishReason", "unknown"): "clients of majors 6 and 7 refuse it"},
+)
+SCHEMA_6 = ChunkSchema(
+    kinds=_KINDS_6,
+    families=_FAMILIES,
+    unknown_fields="clients before 6.0.231 refuse a field that they do not know",
+)
+SCHEMA_7 = ChunkSchema(
+    kinds=_KINDS_7,
+    families=_FAMILIES,
+    unknown_fields="clients before 7.0.32 refuse a field that they do not know",
+    skew={
+        ("steering-message", None, None): "clients before 7.0.163 refuse it",
+        ("reset-step", None, None): "clients before 7.0.70 refuse it",
+        ("finish", "finishReason", "interrupted"): "clients before 7.0.149 refuse it",
+    },
+)
+
+_STATES = {
+    "begin": "nothing has come",
+    "between steps": "the message has started, no step is open",
+    "without step": "content has come without a step",
+    "in step": "a step is open",
+    "finished": "the message has finished",
+    "aborted": "the message was aborted",
+    "failed": "an error was reported, and the client has stopped reading",
+    "closed": "the stream is terminated",
+}
+_ONCE, _BEFORE = ("order.duplicate", "it once"), ("order.start-missing", "start")
+_OUTSIDE, _OVER = ("order.outside-step", "start-step"), ("order.after-finish", TERMINATOR)
+_TRAILING = ("terminator.trailing", "nothing more")
+_CUT, _UNFINISHED = ("stream.truncated", "the rest of the message"), ("order.finish-missing", "finish")
+_UNTERMINATED = ("terminator.missing", TERMINATOR)
+
+# "aside" is what has its place anywhere in a message: metadata, data parts, the outcome of a call of the message before.
+TABLE = {
+    "begin": {
+        "start": Transition("between steps"),
+        "start-step": Transition("in step", *_BEFORE),
+        "content": Transition("without step", *_BEFORE),
+        "aside": Transition("begin"),
+        "finish-step": Transition("between steps", *_BEFORE),
+        "finish": Transition("finished", *_BEFORE),
+        "abort": Transition("aborted"),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_BEFORE),
+        END: Transition("begin", "stream.empty", "events"),
+    },
+    "between steps": {
+        "start": Transition("between steps", *_ONCE),
+        "start-step": Transition("in step"),
+        "content": Transition("without step", *_OUTSIDE),
+        "aside": Transition("between steps"),
+        "finish-step": Transition("between steps", "order.step-missing", "start-step"),
+        "finish": Transition("finished"),
+        "abort": Transition("aborted"),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_UNFINISHED),
+        END: Transition("between steps", *_CUT),
+    },
+    "without step": {
+        "start": Transition("without step", *_ONCE),
+        "start-step": Transition("in step"),
+        "content": Transition("without step"),
+        "aside": Transition("without step"),
+        "finish-step": Transition("between steps"),
+        "finish": Transition("finished"),
+        "abort": Transition("aborted"),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_UNFINISHED),
+        END: Transition("without step", *_CUT),
+    },
+    "in step": {
+        "start": Transition("in step", *_ONCE),
+        "start-step": Transition("in step", "order.step-unfinished", "finish-step"),
+        "content": Transition("in step"),
+        "aside": Transition("in step"),
+        "finish-step": Transition("between steps"),
+        "finish": Transition("finished", "order.finish-before-step", "finish-step"),
+        "abort": Transition("aborted"),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_UNFINISHED),
+        END: Transition("in step", *_CUT),
+    },
+    "finished": {
+        "start": Transition("finished", *_ONCE),
+        "finish": Transition("finished", *_ONCE),
+        **dict.fromkeys(
+            ("start-step", "content", "aside", "finish-step", "abort"), Transition("finished", *_OVER)
+        ),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed"),
+        END: Transition("finished", *_UNTERMINATED),
+    },
+    "aborted": {
+        **dict.fromkeys(("start", "start-step", "content", "aside"), Transition("aborted", *_OVER)),
+        **dict.fromkeys(("finish-step", "finish", "abort"), Transition("aborted")),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed"),
+        END: Transition("aborted", *_UNTERMINATED),
+    },
+    "failed": {
+        **dict.fromkeys(("start", "start-step", "content", "aside"), Transition("failed")),
+        **dict.fromkeys(("finish-step", "finish", "abort", "error"), Transition("failed")),
+        TERMINATOR: Transition("closed"),
+        END: Transition("failed", *_UNTERMINATED),
+    },
+    "closed": {
+        **dict.fromkeys(
+            ("start", "start-step", "content", "aside", "finish-step", "finish", "abort", "error"),
+            Transition("closed", *_TRAILING),
+        ),
+        TERMINATOR: Transition("closed", "terminator.count", "one [DONE]"),
+        END: Transition("closed"),
+    },
+}
+
+_RESULTS = frozenset(
+    {"tool-output-available", "tool-output-error", "tool-output-denied", "tool-approval-response"}
+)
+_CALLS = frozenset({"tool-input-start", "tool-input-available", "tool-input-error"})
+_RESET = frozenset({"reset-step"})
+
+
+def _parts(name: str, *, closed_with_step: bool) -> Scope:
+    return Scope(
+        name=f"{name} part",
+        key=("id",),
+        opened_by=frozenset({f"{name}-start"}),
+        named_by=frozenset({f"{name}-delta", f"{name}-end"}),
+        closed_by=frozenset({f"{name}-end"}),
+        cleared_by=_RESET | ({"finish-step"} if closed_with_step else frozenset()),
+        rule="order.unopened-part",
+        must_close=True,
+    )
+
+
+def _grammar(call: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
+    return Grammar(
+        initial="begin",
+        symbols={
+            **{kind: kind for kind in ("start", "start-step", "finish-step", "finish", "abort", "error")},
+            **dict.fromkeys((*_RESULTS, "message-metadata", "data-*"), "aside"),
+        },
+        other="content",
+        transitions={(state, symbol): to for state, row in TABLE.items() for symbol, to in row.items()},
+        states=_STATES,
+        new_step=frozenset({"start-step"}),
+        scopes=(
+            _parts("text", closed_with_step=closed_with_step),
+            _parts("reasoning", closed_with_step=closed_with_step),
+            Scope(
+                name="tool input",
+                key=("toolCallId",),
+                opened_by=frozenset({"tool-input-start"}),
+                named_by=frozenset({"tool-input-delta"}),
+                cleared_by=_RESET,
+                rule="order.unopened-part",
+            ),
+            Scope(
+                name="tool call",
+                key=call,
+                opened_by=_CALLS,
+                named_by=(_RESULTS - {"tool-approval-response"}) | {"tool-approval-request"},
+                dropped_by=_RESET,
+                rule="order.unknown-call",
+                known=True,
+            ),
+            Scope(
+                name="approval",
+                key=("approvalId",),
+                opened_by=frozenset({"tool-approval-request"}),
+                named_by=frozenset({"tool-approval-response"}),
+                dropped_by=_RESET,
+                rule="order.unknown-approval",
+            ),
+        ),
+        error=ServiceError(kind="error", code="errorText"),
+        breaks_off=frozenset({"abort", "error"}),
+        unseen=frozenset({"failed"}),
+        closed=frozenset({"closed"}),
+    )
+
+
+GRAMMAR_5 = _grammar(("toolCallId", "dynamic"), closed_with_step=True)
+GRAMMAR_6 = _grammar(("toolCallId",), closed_with_step=True)
+GRAMMAR_7 = _grammar(("toolCallId",), closed_with_step=False)

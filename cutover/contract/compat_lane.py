@@ -1,0 +1,145 @@
+"""The compatibility lane's stream aliases: what their chunks are and in which order they come."""
+
+from cutover.contract.chunks import ANY, BOOLEAN, STRING, ChunkSchema, Field, one_of, optional
+from cutover.contract.grammar import END, TERMINATOR, Agreement, Grammar, Scope, ServiceError, Transition
+
+SCHEMA = ChunkSchema(
+    kinds={
+        "start": {"threadId": optional(STRING)},
+        "start-step": {"threadId": optional(STRING), "turnId": optional(STRING), "model": optional(STRING)},
+        "text-start": {"id": Field(STRING), "turnId": Field(STRING)},
+        "text-delta": {
+            "id": Field(STRING),
+            "delta": Field(STRING),
+            "channel": Field(one_of("assistant", "reasoning")),
+        },
+        "tool-input": {"toolCallId": Field(STRING), "toolName": Field(STRING), "input": Field(ANY)},
+        "tool-output": {"toolCallId": Field(STRING), "delta": optional(ANY), "status": optional(STRING)},
+        "finish-step": {"turnId": optional(STRING), "status": optional(STRING)},
+        "error": {"code": Field(STRING), "message": Field(STRING), "retryable": Field(BOOLEAN)},
+        "finish": {"status": optional(STRING)},
+    }
+)
+"""Fields that are not listed are of no concern."""
+
+_STATES = {
+    "begin": "nothing has come",
+    "started": "the turn has started",
+    "in step": "a step is open",
+    "step done": "the step has finished",
+    "finished": "the turn has finished",
+    "failed": "the service has reported an error",
+    "closed": "the stream is terminated",
+}
+
+
+_START, _STEP = ("order.start-missing", "start"), ("order.step-missing", "start-step")
+_FINISH_STEP, _FINISH = ("order.finish-before-step", "finish-step"), ("order.finish-missing", "finish")
+_TWICE, _OUTSIDE = (
+    ("order.duplicate", "it once"),
+    ("order.outside-step", "it between start-step and finish-step"),
+)
+_TRAILING, _CUT = ("terminator.trailing", "nothing more"), ("stream.truncated", "the rest of the turn")
+
+TABLE = {
+    "begin": {
+        "start": Transition("started"),
+        "start-step": Transition("in step", *_START),
+        "content": Transition("in step", *_START),
+        "finish-step": Transition("step done", *_START),
+        "finish": Transition("finished", *_START),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_START),
+        END: Transition("begin", "stream.empty", "events"),
+    },
+    "started": {
+        "start": Transition("started", *_TWICE),
+        "start-step": Transition("in step"),
+        "content": Transition("in step", *_STEP),
+        "finish-step": Transition("step done", *_STEP),
+        "finish": Transition("finished", *_STEP),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_FINISH),
+        END: Transition("started", *_CUT),
+    },
+    "in step": {
+        "start": Transition("in step", *_TWICE),
+        "start-step": Transition("in step", *_TWICE),
+        "content": Transition("in step"),
+        "finish-step": Transition("step done"),
+        "finish": Transition("finished", *_FINISH_STEP),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_FINISH),
+        END: Transition("in step", *_CUT),
+    },
+    "step done": {
+        "start": Transition("step done", *_TWICE),
+        "start-step": Transition("step done", *_TWICE),
+        "content": Transition("step done", *_OUTSIDE),
+        "finish-step": Transition("step done", *_TWICE),
+        "finish": Transition("finished"),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_FINISH),
+        END: Transition("step done", *_CUT),
+    },
+    "finished": {
+        "start": Transition("finished", *_TWICE),
+        "start-step": Transition("finished", *_TWICE),
+        "content": Transition("finished", "order.after-finish", TERMINATOR),
+        "finish-step": Transition("finished", *_TWICE),
+        "finish": Transition("finished", *_TWICE),
+        "error": Transition("finished"),
+        TERMINATOR: Transition("closed"),
+        END: Transition("finished", "terminator.missing", TERMINATOR),
+    },
+    "failed": {
+        "start": Transition("failed"),
+        "start-step": Transition("failed"),
+        "content": Transition("failed"),
+        "finish-step": Transition("failed"),
+        "finish": Transition("finished"),
+        "error": Transition("failed"),
+        TERMINATOR: Transition("closed", *_FINISH),
+        END: Transition("failed", *_CUT),
+    },
+    "closed": {
+        **dict.fromkeys(
+            ("start", "start-step", "content", "finish-step", "finish", "error"),
+            Transition("closed", *_TRAILING),
+        ),
+        TERMINATOR: Transition("closed", "terminator.count", "one [DONE]"),
+        END: Transition("closed"),
+    },
+}
+
+GRAMMAR = Grammar(
+    initial="begin",
+    symbols={kind: kind for kind in ("start", "start-step", "finish-step", "finish", "error")},
+    other="content",
+    transitions={(state, symbol): to for state, row in TABLE.items() for symbol, to in row.items()},
+    states=_STATES,
+    new_step=frozenset({"start-step"}),
+    scopes=(
+        Scope(
+            name="text part",
+            key=("id",),
+            opened_by=frozenset({"text-start"}),
+            named_by=frozenset({"text-delta"}),
+            rule="order.unopened-part",
+        ),
+        Scope(
+            name="tool call",
+            key=("toolCallId",),
+            opened_by=frozenset({"tool-input"}),
+            named_by=frozenset({"tool-output"}),
+            rule="order.unknown-call",
+            known=True,
+        ),
+    ),
+    agreements=(
+        Agreement(field="threadId", rule="identity.thread"),
+        Agreement(field="turnId", rule="identity.turn"),
+    ),
+    error=ServiceError(kind="error", code="code", finish="finish", status="status", failed="error"),
+    closed=frozenset({"closed"}),
+)

@@ -1,0 +1,125 @@
+"""The response's head, by the contract's rules; header values are compared by meaning."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from cutover.contract.definition import HeadRules
+from cutover.contract.grammar import Deviation
+from cutover.contract.quoting import quote
+
+_REDIRECTS = range(300, 400)
+_HTTP_SPACE = " \t"
+
+
+@attrs.frozen(kw_only=True)
+class Head:
+    """The head of a response."""
+
+    status: int
+    headers: Mapping[str, Sequence[str]]
+    """Name in lower case -> its values, in their order, without the space around them."""
+
+    @classmethod
+    def of(cls, status: int, headers: Sequence[tuple[bytes, bytes]]) -> "Head":
+        """Take a head as it comes off the wire: names in any case, values in latin-1."""
+        values: dict[str, list[str]] = defaultdict(list)
+        for name, value in headers:
+            values[name.decode("latin-1").lower()].append(value.decode("latin-1").strip(_HTTP_SPACE))
+        return cls(status=status, headers=values)
+
+    def first(self, name: str) -> str | None:
+        """The first value of a header."""
+        return next(iter(self.headers.get(name, ())), None)
+
+
+def media_type(value: str) -> tuple[str, dict[str, str]]:
+    """The media type in lower case and its parameters (RFC 9110 8.3.1 and 5.6.6): names in lower case, values unquoted."""
+    essence, *parameters = _split(value)
+    found: dict[str, str] = {}
+    for parameter in parameters:
+        name, _, quoted = parameter.partition("=")
+        text = quoted.strip(_HTTP_SPACE)
+        if len(text) > 1 and text[0] == text[-1] == '"':
+            text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+        found.setdefault(name.strip(_HTTP_SPACE).lower(), text)
+    return essence.strip(_HTTP_SPACE).lower(), found
+
+
+def _split(value: str) -> list[str]:
+    """Split at semicolons outside of quotes."""
+    parts, quoted, escaped = [""], False, False
+    for char in value:
+        if char == ";" and not quoted:
+            parts.append("")
+            continue
+        quoted ^= char == '"' and not escaped
+        escaped = char == "\\" and quoted and not escaped
+        parts[-1] += char
+    return parts
+
+
+def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
+    """What a head that has the right status breaks."""
+    yield from _content_type(rules, head)
+    for name in (*rules.required, *rules.refused, "content-type"):
+        values = head.headers.get(name, ())
+        if len(set(values)) > 1:
+            yield Deviation("head.header-conflict", f"one {name}", quote(", ".join(values)))
+        elif name in rules.refused and values:
+            yield Deviation("head.header-refused", f"no {name}", quote(f"{name}: {values[0]}"))
+        elif name in rules.required and not values:
+            yield Deviation("head.header-missing", f"{name}: {rules.required[name]}", "no such header")
+        elif name in rules.required and values[0] != rules.required[name]:
+            yield Deviation(
+                "head.header-value", f"{name}: {rules.required[name]}", quote(f"{name}: {values[0]}")
+            )
+    coding = head.first("content-encoding")
+    if coding is not None and coding.lower() not in {"", "identity"}:
+        yield Deviation(
+            "head.compressed", "an identity content-encoding", f"the stream is compressed: {quote(coding)}"
+        )
+
+
+def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
+    value = head.first("content-type")
+    wanted = rules.content_type + ("" if rules.charset is None else f"; charset={rules.charset}")
+    if value is None:
+        yield Deviation("head.content-type", wanted, "no content-type")
+        return
+    essence, parameters = media_type(value)
+    if essence != rules.content_type:
+        yield Deviation("head.content-type", wanted, quote(value))
+    elif rules.charset is not None and parameters.get("charset", "").lower() != rules.charset:
+        yield Deviation("head.charset", wanted, quote(value))
+
+
+def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
+    """Whether the status is one of a stream; where a redirect led is said at once."""
+    if head.status in rules.statuses:
+        return None
+    wanted = " or ".join(map(str, rules.statuses[:3]))
+    if head.status in _REDIRECTS:
+        where = head.first("location")
+        return Deviation(
+            "head.redirect", wanted, f"{head.status} to {'nowhere' if where is None else quote(where)}"
+        )
+    return Deviation("head.status", wanted, str(head.status))
+
+
+def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
+    """The code of the error that a body in JSON reports, and what it says, for a reader."""
+    code = message = None
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        error = value.get("error")
+        error = error if isinstance(error, dict) else {}
+        code, message = error.get("code"), error.get("message", value.get("message"))
+    code = code if isinstance(code, str) else head.first("x-oa-compatibility-code")
+    words = [quote(each) for each in (code, message) if isinstance(each, str)]
+    return (None if code is None else quote(code)), ": ".join(words) or quote(body)

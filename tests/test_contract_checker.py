@@ -1,0 +1,294 @@
+"""The checker: the same findings however bytes are cut, times, failures, and what its report says."""
+
+import itertools
+import json
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutover.contract import (
+    AI_SDK_5,
+    AI_SDK_6,
+    AI_SDK_7,
+    COMPAT_LANE,
+    ContractChecker,
+    ContractReport,
+    FailureKind,
+    check_recording,
+)
+from cutover.errors import ContractViolation
+from cutover.findings import Severity
+
+START, STEP = {"type": "start"}, {"type": "start-step"}
+END_STEP, FINISH, DONE = {"type": "finish-step"}, {"type": "finish"}, "[DONE]"
+HEAD = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-vercel-ai-ui-message-stream", b"v1")]
+CONTRACTS = {each.name: each for each in (COMPAT_LANE, AI_SDK_5, AI_SDK_6, AI_SDK_7)}
+
+
+def sse(*chunks: object) -> bytes:
+    return "".join(
+        f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}\n\n" for chunk in chunks
+    ).encode()
+
+
+EVENTS = [
+    sse(START), sse(STEP), sse(END_STEP), sse(FINISH), sse(DONE), sse({"type": "abort"}),
+    sse({"type": "text-start", "id": "1", "turnId": "u"}), sse({"type": "text-end", "id": "1"}),
+    sse({"type": "text-delta", "id": "1", "delta": "a", "channel": "assistant"}),
+    sse({"type": "text-delta", "id": "1", "delta": "a"}) * 3, sse({"type": "text-delta", "id": "2", "delta": "b"}) * 2,
+    sse({"type": "text-delta", "id": "1", "delta": "a", "seq": 1}), sse({"type": "text-delta", "id": 1, "delta": "a"}),
+    sse({"type": "reasoning-start", "id": "1"}), sse({"type": "reasoning-delta", "id": "1", "delta": "x" * 1500}) * 2,
+    sse({"type": "tool-input", "toolCallId": "c", "toolName": "t", "input": {"a": [1]}}),
+    sse({"type": "tool-input-start", "toolCallId": "c", "toolName": "t"}),
+    sse({"type": "tool-input-available", "toolCallId": "c", "toolName": "t", "input": {"__proto__": 1}}),
+    sse({"type": "tool-input-available", "toolCallId": "c", "toolName": "t", "input": {"prototype": 1}}),
+    sse({"type": "tool-output-available", "toolCallId": "c", "output": None}),
+    sse({"type": "data-x", "data": 1}), sse({"type": "data-y", "data": {}, "id": "z"}) * 2, sse({"type": "data-x"}),
+    sse({"type": "finish-step", "turnId": "v"}), sse({"type": "error", "errorText": "e"}),
+    sse({"type": "error", "code": "c", "message": "m", "retryable": False}), sse({"type": "finish", "status": "error"}),
+    sse("{"), sse("[]"), sse({"type": "odd"}), sse("NaN"), sse('{"type":"start","messageId":"\\ud83d"}'),
+    b'data: {\ndata: "type":"start"}\n\n', b'event: x\ndata: {"type":"start"}\n\n', b": comment\n\n", b"\xff\n\n",
+    b'data: {"type":"text-delta","id":"1","delta":"\xff"}\n\n', b"id: 1\n\n", b"retry: 1\n\n", b'data: {"ty', b"\r\n",
+    b"data: " + b"y" * 3000 + b"\n\n",
+]  # fmt: skip
+
+
+def told(chunks: list[bytes], contract: Any) -> ContractReport:
+    checker = ContractChecker(contract)
+    for chunk in chunks:
+        checker.receive_data(chunk, elapsed=0.0)
+    checker.receive_eof(elapsed=0.0)
+    return checker.report()
+
+
+@given(
+    chosen=st.lists(st.integers(min_value=0, max_value=len(EVENTS) - 1), max_size=14),
+    places=st.lists(st.integers(min_value=0, max_value=20_000), max_size=5),
+    name=st.sampled_from(sorted(CONTRACTS)),
+    crlf=st.booleans(),
+)
+def test_findings_do_not_depend_on_how_the_bytes_are_cut(
+    chosen: list[int],
+    places: list[int],
+    name: str,
+    crlf: bool,
+) -> None:
+    contract = CONTRACTS[name]
+    bounded = attrs.evolve(contract, limits=attrs.evolve(contract.limits, max_event_bytes=2000))
+    pieces = [EVENTS[at].replace(b"\n", b"\r\n") if crlf else EVENTS[at] for at in chosen]
+    body = b"".join(pieces)
+    whole = told([body], bounded)
+    assert told(pieces, bounded) == whole
+    assert told([body[at : at + 1] for at in range(len(body))], bounded) == whole
+    bounds = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
+    assert told([body[start:end] for start, end in itertools.pairwise(bounds)], bounded) == whole
+
+
+def test_a_long_recording_is_checked_piece_by_piece() -> None:
+    deltas = sse({"type": "text-delta", "id": "1", "delta": "x" * 100}) * 20_000
+    body = sse(START, STEP, {"type": "text-start", "id": "1"}) + deltas
+    report = check_recording(
+        body + sse({"type": "text-end", "id": "1"}, END_STEP, FINISH, DONE), contract=AI_SDK_7
+    )
+    assert report.ok
+    assert report.event_count == 20_007
+    assert report.chunk_counts["text-delta"] == 20_000
+    assert report.byte_count > 2 << 20
+
+
+def timed(*moments: tuple[float, bytes], contract: Any = COMPAT_LANE, end: float) -> ContractReport:
+    checker = ContractChecker(contract)
+    checker.receive_head(200, HEAD, elapsed=0.01)
+    for elapsed, data in moments:
+        checker.receive_data(data, elapsed=elapsed)
+    checker.receive_eof(elapsed=end)
+    return checker.report()
+
+
+def test_times_are_told() -> None:
+    report = timed(
+        (0.5, b": hi\n\n"), (1.0, sse(START)), (1.5, sse(STEP)), (4.0, sse(END_STEP, FINISH, DONE)), end=4.5
+    )
+    assert report.ok
+    times = report.timings
+    assert (times.head, times.first_byte, times.first_event, times.last_event) == (0.01, 0.5, 1.0, 4.0)
+    assert (times.max_gap, times.end, times.streamed) == (2.5, 4.5, True)
+    assert report.comment_count == 1
+    assert str(times) == (
+        "head 10 ms, first byte 500 ms, first event 1000 ms, last event 4000 ms, longest gap 2500 ms, end 4500 ms, streamed"
+    )
+
+
+def test_times_of_a_recording_are_not_known() -> None:
+    report = check_recording(sse(START, STEP, END_STEP, FINISH, DONE))
+    assert set(attrs.asdict(report.timings).values()) == {None}
+    assert str(report.timings) == "no times are known"
+
+
+def test_a_late_gap_is_found_though_the_data_came_and_comments_do_not_hide_it() -> None:
+    keepalive = [(float(second), b": ping\n\n") for second in range(1, 20)]
+    report = timed(
+        (0.1, sse(START)), *keepalive, (20.0, sse(STEP)), (20.1, sse(END_STEP, FINISH, DONE)), end=20.2
+    )
+    (finding,) = report.findings
+    assert (finding.rule, finding.event_index, finding.byte_offset) == (
+        "timing.event-gap",
+        1,
+        len(sse(START)) + 19 * 8,
+    )
+    assert "19.900 s" in finding.message
+
+
+def test_each_gap_that_is_too_long_is_found_and_one_at_the_end_too() -> None:
+    report = timed((0.1, sse(START)), (30.0, sse(STEP)), (50.0, sse(END_STEP, FINISH, DONE)), end=90.0)
+    assert [finding.rule for finding in report.findings] == ["timing.event-gap"] * 3
+
+
+def test_a_stream_that_ends_too_late_is_found_once() -> None:
+    contract = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, whole=10.0))
+    report = timed((0.1, sse(START, STEP)), (9.0, sse(END_STEP, FINISH, DONE)), contract=contract, end=11.0)
+    assert [finding.rule for finding in report.findings] == ["timing.deadline"]
+    report = timed(
+        (0.1, sse(START, STEP)), (10.5, sse(END_STEP)), (11.0, sse(FINISH, DONE)), contract=contract, end=11.0
+    )
+    assert [finding.rule for finding in report.findings] == ["timing.deadline"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "held_back"),
+    [(0.9, 0.9, False), (1.0, 1.0, True), (1.0, 1.09, True), (1.0, 1.2, False), (9.0, 9.0, True)],
+)
+def test_what_came_all_at_once_after_a_wait_was_not_streamed(
+    first: float, last: float, held_back: bool
+) -> None:
+    contract = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, first_event=10.0))
+    report = timed(
+        (first, sse(START, STEP)), (last, sse(END_STEP, FINISH, DONE)), contract=contract, end=last
+    )
+    assert ("timing.not-streamed" in {finding.rule for finding in report.findings}) is held_back
+    assert report.timings.streamed is (last > first)
+    if held_back:
+        assert "not streamed" in report.findings[0].message
+
+
+def test_the_next_deadline_follows_the_events() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    assert checker.next_deadline == 5.0
+    checker.receive_head(200, HEAD, elapsed=1.0)
+    checker.receive_data(b": ping\n\n", elapsed=3.0)
+    assert checker.next_deadline == 5.0, "a comment is no event"
+    checker.receive_data(sse(START), elapsed=4.0)
+    assert checker.next_deadline == 19.0
+    checker.receive_data(sse(STEP), elapsed=110.0)
+    assert checker.next_deadline == 120.0
+    checker.receive_eof(elapsed=111.0)
+    assert checker.next_deadline is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "rule"),
+    [
+        (FailureKind.UNREACHABLE, b"", "transport.unreachable"),
+        (FailureKind.RESET, sse(START), "transport.reset"),
+        (FailureKind.STALL, b": ping\n\n", "timing.first-event"),
+        (FailureKind.STALL, sse(START), "timing.event-gap"),
+        (FailureKind.DEADLINE, sse(START), "timing.deadline"),
+    ],
+)
+@pytest.mark.parametrize("contract", [COMPAT_LANE, AI_SDK_7], ids=lambda contract: contract.name)
+def test_a_stream_that_fails_is_one_violation(
+    kind: FailureKind, sent: bytes, rule: str, contract: Any
+) -> None:
+    checker = ContractChecker(contract)
+    checker.receive_data(sent, elapsed=0.1)
+    found = checker.receive_failure(kind, elapsed=7.0)
+    assert [(finding.rule, finding.severity) for finding in found] == [(rule, Severity.VIOLATION)]
+    report = checker.report()
+    assert report.interrupted is kind
+    assert not report.complete
+    assert not report.ok
+
+
+def test_a_refusal_that_breaks_off_is_still_the_refusal() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    assert checker.receive_head(503, [], elapsed=0.1) == []
+    assert checker.receive_data(b"down for maint", elapsed=0.2) == []
+    (finding,) = checker.receive_failure(FailureKind.RESET, elapsed=0.3)
+    assert (finding.rule, finding.actual) == ("head.status", "503 down for maint")
+    assert checker.report().byte_count == 14
+
+
+def test_each_call_returns_what_it_found() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    assert [f.rule for f in checker.receive_head(200, HEAD[:1], elapsed=0.0)] == ["head.header-missing"]
+    assert list(checker.receive_data(b"", elapsed=0.0)) == []
+    assert list(checker.receive_data(sse(START), elapsed=0.0)) == []
+    assert [f.rule for f in checker.receive_data(sse(FINISH), elapsed=0.0)] == ["order.step-missing"]
+    assert [f.rule for f in checker.receive_data(b"data: {\xff}\n\n", elapsed=0.0)] == [
+        "json.syntax",
+        "stream.invalid-utf8",
+    ]
+    assert [f.rule for f in checker.receive_data(sse(START, "x"), elapsed=0.0)] == [
+        "order.duplicate",
+        "json.syntax",
+    ]
+    assert checker.report().state == "the turn has finished"
+    assert [f.rule for f in checker.receive_eof(elapsed=0.0)] == []
+    with pytest.raises(RuntimeError, match="over"):
+        checker.receive_data(b"x", elapsed=0.0)
+
+
+def test_before_its_end_a_stream_is_not_ok() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_data(sse(START, STEP), elapsed=0.0)
+    report = checker.report()
+    assert report.violations == ()
+    assert not report.ok
+    with pytest.raises(ContractViolation, match=r"stream\.unfinished: .*a step is open"):
+        report.raise_for_violations()
+
+
+def test_a_raised_violation_says_the_rule_first_and_shows_nothing_raw() -> None:
+    body = sse(START, STEP, "\x1b[2J\u202e", *["y"] * 30, END_STEP, FINISH)
+    report = check_recording(body)
+    with pytest.raises(ContractViolation) as caught:
+        report.raise_for_violations()
+    text = str(caught.value)
+    assert text.startswith("json.syntax: ")
+    assert "\x1b" not in text
+    assert "\\x1b[2J\\u202e" in text
+    assert "at event 2, byte" in text
+    assert "contract: compat-lane" in text
+    assert caught.value.findings == report.violations
+    check_recording(sse(START, STEP, END_STEP, FINISH, DONE)).raise_for_violations()
+
+
+def test_more_violations_than_are_shown_are_counted() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    odd: list[object] = ["x"] * 16 + [[]] * 16
+    checker.receive_data(sse(*odd), elapsed=0.0)
+    checker.receive_failure(FailureKind.RESET, elapsed=0.0)
+    with pytest.raises(ContractViolation, match="… and 13 more"):
+        checker.report().raise_for_violations()
+
+
+def test_remarks_are_bounded() -> None:
+    chunks = [{"type": "start", f"x{number}": 1} for number in range(1000)]
+    report = check_recording(sse(*chunks), contract=AI_SDK_7)
+    assert len(report.findings) < 64
+    many = check_recording(
+        sse({"type": "start", **{f"x{number}": 1 for number in range(1000)}}), contract=AI_SDK_7
+    )
+    assert many.suppressed["schema.unknown-field"] == 256 - 16
+
+
+def test_what_is_open_is_bounded_and_then_not_judged() -> None:
+    small = attrs.evolve(AI_SDK_7, limits=attrs.evolve(AI_SDK_7.limits, max_open_bytes=10_000))
+    opened = [{"type": "text-start", "id": str(number)} for number in range(1000)]
+    closed = [{"type": "text-end", "id": str(number)} for number in range(1000)]
+    report = check_recording(sse(START, STEP, *opened, *closed, END_STEP, FINISH, DONE), contract=small)
+    assert [finding.rule for finding in report.findings] == ["order.too-many-open"]
+    assert report.ok

@@ -16,8 +16,9 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Send
 
-from cutover.asgi import ASGIApp, Exchange, Message, Receive, Send, StreamingASGITransport
+from cutover.asgi import Exchange, StreamingASGITransport
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 ``transport.py`` is the httpx side, ``exchange.py`` one request as the app lives it, ``lifespan.py`` startup and shutdown.
 """
 
-from cutover.asgi.exchange import ASGIApp, Exchange, Message, Receive, Send
+from cutover.asgi.exchange import Exchange
 from cutover.asgi.transport import StreamingASGITransport
 
-__all__ = ["ASGIApp", "Exchange", "Message", "Receive", "Send", "StreamingASGITransport"]
+__all__ = ["Exchange", "StreamingASGITransport"]

@@ -4,11 +4,8 @@ import math
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
     Generator,
-    MutableMapping,
 )
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,11 +15,7 @@ import anyio.lowlevel
 import attrs
 import httpx
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message
 
 Head = tuple[int, list[tuple[bytes, bytes]]]
 

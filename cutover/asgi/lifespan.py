@@ -4,8 +4,7 @@ from typing import Any
 
 import anyio
 import attrs
-
-from cutover.asgi.exchange import ASGIApp, Message
+from starlette.types import ASGIApp, Message
 
 
 @attrs.define(eq=False, kw_only=True)

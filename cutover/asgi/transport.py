@@ -15,8 +15,9 @@ import anyio
 import anyio.abc
 import attrs
 import httpx
+from starlette.types import ASGIApp
 
-from cutover.asgi.exchange import ASGIApp, Exchange, end
+from cutover.asgi.exchange import Exchange, end
 from cutover.asgi.lifespan import Lifespan
 
 # uvicorn's value. From 2.4 on, Starlette leaves a generator's `finally` unrun when the reader disconnects.

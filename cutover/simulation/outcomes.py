@@ -10,6 +10,7 @@ NOTHING_WRITTEN = Outcome(exit_code=0)
 """Of a train that only verifies, where the fault is one of applying."""
 NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("preflight",))
 PREFLIGHT_FAILS = Outcome(exit_code=1, failed_steps=("preflight",))
+SMOKE_HAS_NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("stream-smoke-pre",))
 SMOKE_FAILS = Outcome(exit_code=1, failed_steps=("stream-smoke-pre",))
 DRILL_FAILS = Outcome(exit_code=1, failed_steps=("canary-rollback-drill",), traffic="stable")
 FLIP_FAILS = Outcome(exit_code=1, failed_steps=("route-flip",))

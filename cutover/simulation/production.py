@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 import attrs
+from starlette.types import Receive, Scope, Send
 
 from cutover.simulation.addresses import Place, Site, locate
 from cutover.simulation.cloud_run import CloudRunApi
@@ -22,9 +23,6 @@ from cutover.simulation.wire import (
     ConnectionBroken,
     Disconnected,
     Ending,
-    Receive,
-    Scope,
-    Send,
     Sleep,
     read_body,
     request_head,

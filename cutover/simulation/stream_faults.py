@@ -15,7 +15,14 @@ from cutover.simulation.exchange import (
     problem,
 )
 from cutover.simulation.faults import Effect, Fault, Outcome, Refuse, Rewrite, Role, Scope
-from cutover.simulation.outcomes import DRILL_FAILS, NO_EVIDENCE, PASSED, POST_FAILS, SMOKE_FAILS, fault
+from cutover.simulation.outcomes import (
+    DRILL_FAILS,
+    PASSED,
+    POST_FAILS,
+    SMOKE_FAILS,
+    SMOKE_HAS_NO_EVIDENCE,
+    fault,
+)
 from cutover.simulation.service import upgrade_required
 from cutover.simulation.streams import DONE, STREAM_HEADERS
 
@@ -197,7 +204,7 @@ _TOKEN_REFUSED = frozenset({"stream-401", "stream-403"})
 
 STREAM_FAULTS = (
     *(
-        _struck(entry, EVERYWHERE, NO_EVIDENCE if entry[0] in _TOKEN_REFUSED else SMOKE_FAILS)
+        _struck(entry, EVERYWHERE, SMOKE_HAS_NO_EVIDENCE if entry[0] in _TOKEN_REFUSED else SMOKE_FAILS)
         for entry in _EFFECTS
     ),
     *_elsewhere(),

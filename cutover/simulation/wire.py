@@ -2,19 +2,15 @@
 
 import enum
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import anyio
+from starlette.types import Message, Receive, Scope, Send
 
 from cutover.simulation.exchange import Event, Halt, Pause, Reply, Request
 from cutover.simulation.streams import event_bytes
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Sleep = Callable[[float], Awaitable[None]]
 
 MAX_BODY_BYTES = 1 << 20

@@ -1,0 +1,101 @@
+"""``cutover run``: one release train."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+
+from cutover.cli.signals import run_command, until_signalled
+from cutover.config import VARIABLES, CutoverConfig
+from cutover.errors import UndoUnprovenError
+from cutover.terminal import Terminal, conclusion
+
+if TYPE_CHECKING:
+    from cutover.summary import CutoverSummary
+
+Command = Callable[..., Any]
+
+
+def _options(command: Command) -> Command:
+    """Give a command an option for each variable that is no secret."""
+    for variable in reversed(VARIABLES):
+        if not variable.secret:
+            said = variable.help + (f"  [default: {variable.default}]" if variable.default else "")
+            command = click.option(variable.option, variable.field, metavar="VALUE", help=said)(command)
+    return command
+
+
+def _epilog() -> str:
+    secrets = "\n".join(f"  {variable.name:24}{variable.help}" for variable in VARIABLES if variable.secret)
+    return (
+        "\b\nEvery option can be set by the environment variable of the same name (--base-url: BASE_URL).\n"
+        f"Tokens come from the environment alone:\n{secrets}\n\n"
+        "\b\nExit codes: 0 all gates hold; 1 the evidence says no, undone; 2 usage; 3 no evidence, nothing touched;\n"
+        "4 an undo could not be proven: act; 130, 143 interrupted, undone."
+    )
+
+
+@click.command(epilog=_epilog())
+@click.argument("stable")
+@click.argument("canary")
+@click.option(
+    "--what-if",
+    multiple=True,
+    metavar="FAULT",
+    help="A rehearsal's production has this fault; `list` names them.",
+)
+@_options
+def run(stable: str, canary: str, what_if: tuple[str, ...], **options: str | None) -> None:
+    """Run a release train from revision STABLE to revision CANARY; a rehearsal unless DRY_RUN=0."""
+    if "list" in what_if:
+        from cutover.simulation import FAULTS, VARIANTS  # noqa: PLC0415  only where it is asked for
+
+        for name, fault in {**FAULTS, **VARIANTS}.items():
+            click.echo(f"{name:40} {fault.sentence}")
+        return
+    given = {name.upper(): value for name, value in options.items() if value is not None}
+    sys.exit(run_command(_run_train, stable, canary, {**os.environ, **given}, what_if))
+
+
+async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: tuple[str, ...]) -> int:
+    from cutover.plan import describe  # noqa: PLC0415  `cutover --help` should not load the train
+
+    terminal, out = Terminal(), Terminal(sys.stdout)
+
+    async def train() -> int:
+        config = CutoverConfig.from_env(
+            stable_revision=stable, canary_revision=canary, env=env, what_if=what_if
+        )
+        if config.dry_run:
+            terminal.line("rehearsal on an embedded production; the live run (DRY_RUN=0) would do this:")
+        for line in describe(config):
+            terminal.line(f"  {line}")
+        evidence = None if config.output_dir is None else str(config.output_dir / "SUMMARY.md")
+        try:
+            summary = await _observed(config, terminal)
+        except (anyio.get_cancelled_exc_class(), UndoUnprovenError):
+            out.line(f"evidence  {evidence}")
+            raise
+        for line in conclusion(summary, evidence=evidence):
+            out.line(line)
+        return summary.exit_code
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        return await until_signalled(train, terminal)
+
+
+async def _observed(config: CutoverConfig, terminal: Terminal) -> "CutoverSummary":
+    """Run the train with a live view on a terminal, with plain lines elsewhere; a rehearsal is over too soon to watch."""
+    from cutover.run import run_cutover  # noqa: PLC0415
+
+    if config.dry_run or not sys.stderr.isatty():
+        return await run_cutover(config, observer=terminal.observe)
+    from cutover.live_view import LiveView  # noqa: PLC0415  rich takes a while to load
+
+    with LiveView() as view:
+        return await run_cutover(config, observer=view.observe)

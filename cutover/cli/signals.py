@@ -1,0 +1,104 @@
+"""Signals become cancellation: the first stops and undoes, the second says how long that takes, the third leaves at once."""
+
+import math
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import anyio
+import attrs
+from anyio.abc import TaskStatus
+
+from cutover.errors import ConfigurationError, NotStartedError, UndoUnprovenError
+from cutover.terminal import Terminal
+
+EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 2, 3, 4
+_SAME_SIGNAL_SECONDS = 0.5
+"""Signals closer together than this are one: a terminal sends its own to the whole group."""
+
+
+def run_command(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
+    """Run an asynchronous command to its exit code, on asyncio."""
+    try:
+        return anyio.run(command, *arguments)
+    except KeyboardInterrupt:  # before anybody listened: nothing had begun
+        return 128 + signal.SIGINT
+
+
+async def until_signalled(work: Callable[[], Awaitable[int]], terminal: Terminal) -> int:
+    """Run until done, or until a signal cancels it: undone then, and told by the exit code."""
+    code = 0
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as scope:
+            listener = _Listener(scope=scope, terminal=terminal)
+            await group.start(listener.listen)
+            code = await _told(work, terminal)
+        group.cancel_scope.cancel()
+    if scope.cancelled_caught:
+        terminal.line("interrupted; what had been applied was taken back, and that was proven")
+        code = 128 + (signal.SIGINT if listener.came == signal.SIGINT else signal.SIGTERM)
+    if hasattr(signal, "pthread_sigmask"):
+        # the exit code is decided: a late signal must not change it
+        signal.pthread_sigmask(signal.SIG_BLOCK, listener.heeded)
+    return code
+
+
+async def _told(work: Callable[[], Awaitable[int]], terminal: Terminal) -> int:
+    """Run to the exit code, and say what ended it early."""
+    try:
+        return await work()
+    except UndoUnprovenError as error:
+        terminal.line("UNDO NOT PROVEN: an operator must act")
+        for line in str(error).splitlines():
+            terminal.line(f"  DO      {line}")
+        return EXIT_UNPROVEN
+    except ConfigurationError as error:
+        for problem in error.problems:
+            terminal.line(f"error: {problem}")
+        return EXIT_USAGE
+    except NotStartedError as error:
+        terminal.line(f"not started: {error}")
+        return EXIT_NOT_STARTED
+
+
+@attrs.define(eq=False)
+class _Listener:
+    """Turns the first signal into cancellation, and tells the others what they mean."""
+
+    scope: anyio.CancelScope
+    terminal: Terminal
+    came: int = 0
+    """The first signal."""
+    heeded: tuple[signal.Signals, ...] = attrs.field(init=False)
+
+    @heeded.default
+    def _not_ignored(self) -> tuple[signal.Signals, ...]:
+        """Return the signals to listen for; nohup and a shell's ``&`` have some ignored, and that is meant."""
+        known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+        return tuple(number for number in known if number and signal.getsignal(number) is not signal.SIG_IGN)
+
+    async def listen(self, *, task_status: TaskStatus[None]) -> None:
+        """Listen until cancelled."""
+        count, last = 0, -math.inf
+        with anyio.open_signal_receiver(*self.heeded) as signals:
+            task_status.started()
+            async for number in signals:
+                if anyio.current_time() - last >= _SAME_SIGNAL_SECONDS:
+                    count += 1
+                    self._heed(number, count)
+                last = anyio.current_time()
+
+    def _heed(self, number: signal.Signals, count: int) -> None:
+        if count == 1:
+            self.came = number
+            self.terminal.line(f"{number.name}: stopping, and taking back what was applied ...")
+            self.scope.cancel()
+        elif count == 2:  # noqa: PLR2004  the second signal
+            self.terminal.line(
+                "the undo goes on; it may take 3 minutes. A third signal leaves at once, with production as it is"
+            )
+        else:
+            self.terminal.line(
+                "left at once: the journal says what is open; run `cutover recover` on the run directory"
+            )
+            os._exit(EXIT_UNPROVEN)

@@ -1,0 +1,153 @@
+"""How one input is read, and what its value must be; each rule returns what is wrong, or an empty text."""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+Rule = Callable[[object], str]
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z0-9][a-z0-9-]{0,62}")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_THREAD_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+_ALL = 100
+
+
+def parse_flag(text: str) -> bool:
+    """Read 0 or 1.
+
+    Raises:
+        ValueError: It is anything else; so with every parser here.
+    """
+    if text not in {"0", "1"}:
+        raise ValueError("must be 0 or 1")
+    return text == "1"
+
+
+def parse_number(text: str) -> float:
+    """Read a decimal number in ASCII digits."""
+    if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", text):
+        raise ValueError("must be a number")
+    return float(text)
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number in ASCII digits."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("must be a whole number, 0 or more")
+    return int(text)
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """Read percents between commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[1-9][0-9]{0,2}", part) for part in parts):
+        raise ValueError("must be whole percents like 5,25,50,100")
+    return tuple(int(part) for part in parts)
+
+
+def parse_url(text: str) -> str:
+    """Drop a trailing slash."""
+    return text.rstrip("/")
+
+
+def anything(_: object) -> str:
+    """Accept every value."""
+    return ""
+
+
+def number(*, least: float = 0.0, most: float, above: bool = False) -> Rule:
+    """Return the rule of a finite number between two bounds; ``above`` leaves the lower one out."""
+
+    def rule(value: object) -> str:
+        if value is None:
+            return ""
+        fits = isinstance(value, int | float) and math.isfinite(value) and least <= value <= most
+        if fits and not (above and value == least):
+            return ""
+        return f"must be a number, {'more than' if above else 'at least'} {least:g} and at most {most:g}, not {value!r}"
+
+    return rule
+
+
+def text(value: object) -> str:
+    """Accept what a header or a path may hold."""
+    fine = isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
+    return "" if fine else f"must be printable ASCII without spaces around it, not {value!r}"
+
+
+def token(value: object) -> str:
+    """Accept what a header may hold; what it is instead is not shown."""
+    return "must be printable ASCII without spaces around it" if text(value) else ""
+
+
+def matching(pattern: re.Pattern[str], said: str) -> Rule:
+    """Return the rule of a text that a pattern matches as a whole."""
+
+    def rule(value: object) -> str:
+        return "" if isinstance(value, str) and pattern.fullmatch(value) else f"must be {said}, not {value!r}"
+
+    return rule
+
+
+revision = matching(_NAME, "a Cloud Run revision name (lower-case letters, digits and hyphens, at most 63)")
+name = matching(_NAME, "lower-case letters, digits and hyphens")
+project = matching(_PROJECT, "lower-case letters, digits and hyphens")
+header_name = matching(re.compile(f"({_HEADER.pattern})?"), "the name of a header")
+thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
+backend = matching(re.compile("cloud-run-api"), "cloud-run-api")
+
+
+def steps(value: object) -> str:
+    """Accept whole percents, strictly rising, 1 to 100."""
+    percents = value if isinstance(value, tuple) else ()
+    whole = all(isinstance(percent, int) and 1 <= percent <= _ALL for percent in percents)
+    if percents and whole and all(one < other for one, other in pairwise(percents)):
+        return ""
+    return f"must be whole percents from 1 to 100, strictly rising, not {','.join(map(str, percents))!r}"
+
+
+def url(value: object) -> str:
+    """Accept an http(s) address: a host, perhaps a path, and no more."""
+    try:
+        parts = urlsplit(str(value))
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        return f"is not a URL ({error})"
+    if "@" in parts.netloc:
+        return "must not hold credentials"
+    if parts.scheme not in {"http", "https"} or not host:
+        return f"must start with https:// (or http:// on loopback) and name a host, not be {value!r}"
+    if parts.query or parts.fragment:
+        return f"must have neither query nor fragment, not be {value!r}"
+    return text(value)
+
+
+def plain_http(value: str) -> str:
+    """Refuse plain http to a host that is not this machine."""
+    parts = urlsplit(value)
+    if parts.scheme != "http" or is_loopback(parts.hostname or ""):
+        return ""
+    return (
+        f"is plain http to {parts.hostname}, which is not loopback; use https, or set ALLOW_INSECURE_HTTP=1"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def same_site(one: str, other: str) -> bool:
+    """Return whether two URLs are one site: the same host, or one a subdomain of the other.
+
+    Siblings are not: that ``a.example.com`` and ``b.example.com`` belong together only their owner knows.
+    """
+    first, second = urlsplit(one).hostname or "", urlsplit(other).hostname or ""
+    return first == second or first.endswith(f".{second}") or second.endswith(f".{first}")

@@ -1,0 +1,95 @@
+"""What belongs to the compatibility lane, as one value: its aliases, headers, bodies, paths and probes."""
+
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Alias:
+    """One of the paths under which the same stream is served."""
+
+    name: str
+    """As check ids have it: ``chat-stream``."""
+    template: str
+    """The path, with ``{id}`` where it names the thread."""
+
+    def path(self, thread_id: str) -> str:
+        """Return the path of a stream on this thread."""
+        return self.template.replace("{id}", thread_id)
+
+    @property
+    def names_thread(self) -> bool:
+        """Whether the path says which thread it is; else the body does."""
+        return "{id}" in self.template
+
+    def body(self, thread_id: str, text: str) -> dict[str, object]:
+        """Return the request that starts one turn with this text."""
+        if self.names_thread:
+            return {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
+        return {"id": thread_id, "messages": [{"role": "user", "content": text}]}
+
+
+@attrs.frozen(kw_only=True)
+class WriteProbe:
+    """A write path that gets an empty object and no token, to see who answers: 401, 404, 405 and 422 are answers."""
+
+    method: str
+    path: str
+
+
+@attrs.frozen(kw_only=True)
+class Lane:
+    """A stream lane and what the control plane knows of it."""
+
+    aliases: tuple[Alias, ...]
+    status_path: str
+    override_path: str
+    evaluate_path: str
+    evaluated_paths: tuple[str, ...]
+    """Every path that the flip must have moved, but for the aliases, which are always evaluated too."""
+    write_probes: tuple[WriteProbe, ...]
+    new_target: str
+    """What the control plane calls the new service in its answers."""
+    override_words: Mapping[str | None, str]
+    """Override as status tells it -> the word that sets it."""
+    header_names: tuple[str, str, str]
+    """Client build id, protocol version, schema version."""
+    prompt: str
+    """The user text that a probe sends."""
+
+    def paths_to_evaluate(self, thread_id: str) -> tuple[str, ...]:
+        """Return the paths to evaluate, the stream aliases among them."""
+        return (*self.evaluated_paths, *(alias.path(thread_id) for alias in self.aliases))
+
+
+COMPAT = Lane(
+    aliases=(
+        Alias(name="chat-stream", template="/api/chat/stream"),
+        Alias(name="chats-stream", template="/api/chats/{id}/stream"),
+    ),
+    status_path="/api/v1/control/route-split/status",
+    override_path="/api/v1/control/route-split/override",
+    evaluate_path="/api/v1/control/route-split/evaluate",
+    evaluated_paths=(
+        "/",
+        "/feed",
+        "/login",
+        "/settings/profile",
+        "/l402/paywalls",
+        "/admin",
+        "/api/auth/email",
+        "/api/runtime/tools/execute",
+        "/api/runtime/codex/workers",
+    ),
+    write_probes=(
+        WriteProbe(method="POST", path="/api/auth/email"),
+        WriteProbe(method="PATCH", path="/api/settings/profile"),
+        WriteProbe(method="POST", path="/api/runtime/tools/execute"),
+    ),
+    new_target="rust_shell",
+    override_words={None: "clear", "legacy": "legacy", "rust_shell": "rust", "rust": "rust"},
+    header_names=("x-oa-client-build-id", "x-oa-protocol-version", "x-oa-schema-version"),
+    prompt="cutover stream probe",
+)
+"""The lane of ``POST /api/chat/stream`` and ``POST /api/chats/{id}/stream``."""

@@ -1,0 +1,99 @@
+"""``run_cutover``: one release train from its configuration to its summary."""
+
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+
+from cutover.config import CutoverConfig
+from cutover.errors import NotStartedError
+from cutover.evidence import EvidenceFolder
+from cutover.journal import Journal, Observer, TrainFinished, TrainStarted
+from cutover.production import Production, live, rehearsal
+from cutover.report import Reporter
+from cutover.summary import CutoverSummary, fold
+from cutover.train import INTERRUPTED, Train
+from cutover.undo import plan_undo
+
+
+async def run_cutover(config: CutoverConfig, *, observer: Observer | None = None) -> CutoverSummary:
+    """Run one release train: a rehearsal on an embedded production, or live.
+
+    Args:
+        config: What to cut over, and how carefully.
+        observer: Called with each train event as it happens; one that raises is not called again.
+
+    Returns:
+        What was done, found and decided; ``passed`` and ``exit_code`` hold the verdict.
+
+    Raises:
+        ConfigurationError: ``what_if`` names a fault that there is not.
+        NotStartedError: A train for this service is live or was never recovered, or the run directory cannot be made;
+            nothing was touched.
+        UndoUnprovenError: The run was cancelled, and what had been applied could not be proven undone.
+
+    Cancellation is undone first, shielded, and raised again; the artifacts are there all the same.
+    """
+    production = rehearsal(config) if config.dry_run else live(config)
+    return await run_production(production, observer=observer)
+
+
+async def run_production(production: Production, *, observer: Observer | None = None) -> CutoverSummary:
+    """Run one release train against these peers."""
+    config = production.config
+    with ExitStack() as stack:
+        lock = None
+        if not config.dry_run and config.output_dir is not None:
+            lock = stack.enter_context(production.lock().held(config.output_dir))
+        if config.output_dir is not None:
+            _make(config.output_dir)
+        journal = _open_journal(config.output_dir)
+        stack.callback(journal.close)
+        evidence = EvidenceFolder(root=config.output_dir, secrets=production.secrets)
+        journal.observers += [
+            Reporter(evidence=evidence, journal=journal).observe,
+            *([observer] if observer else []),
+        ]
+        journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
+        try:
+            await _ride(production, journal, evidence)
+        finally:
+            if lock is not None and not plan_undo(journal.events, stable=config.stable_revision):
+                lock.close()
+            for problem in (journal.broken, evidence.failed, *journal.complaints):
+                if problem:
+                    warnings.warn(problem, RuntimeWarning, stacklevel=2)
+        return fold(journal.events)
+
+
+async def _ride(production: Production, journal: Journal, evidence: EvidenceFolder) -> None:
+    try:
+        async with production.peers() as peers:
+            train = Train(
+                plan=production.plan(),
+                peers=peers,
+                undo_peers=lambda: production.peers(purpose="u"),
+                journal=journal,
+                evidence=evidence,
+            )
+            await train.run()
+    finally:
+        if not isinstance(journal.events[-1], TrainFinished):  # cancelled before the train could be armed
+            journal.record(
+                TrainFinished(passed=False, exit_code=INTERRUPTED, reasons=("interrupted at its start",))
+            )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotStartedError(f"OUTPUT_DIR cannot be made: {error}") from error
+
+
+def _open_journal(folder: Path | None) -> Journal:
+    if folder is None:
+        return Journal()
+    try:
+        return Journal.create(folder / "journal.jsonl")
+    except OSError as error:
+        raise NotStartedError(f"the journal cannot be made: {error}") from error

@@ -1,0 +1,33 @@
+"""The error-budget gate: is there enough left to take a risk?"""
+
+import attrs
+
+from cutover.results import StepResult, StepStatus
+from cutover.slo import ErrorBudget
+from cutover.steps import StepLog
+
+STEP_ID = "slo-error-budget-gate"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is consumed, and what may be."""
+
+    budget: ErrorBudget
+
+
+async def run(plan: Plan, log: StepLog) -> StepResult:
+    """Hold the consumed budget against its ceiling."""
+    budget = plan.budget
+    log.check(
+        "error-budget",
+        StepStatus.PASS if budget.holds else StepStatus.FAIL,
+        budget.describe(),
+        tolerable=False,
+    )
+    facts = {
+        "observed_consumed_percent": budget.consumed_percent,
+        "max_consumed_percent": budget.max_consumed_percent,
+        "source": budget.source.value,
+    }
+    return log.finish(budget.describe(), facts=facts)

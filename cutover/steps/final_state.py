@@ -1,0 +1,61 @@
+"""The last look: are routes, traffic and budget what the train means to leave behind?"""
+
+import anyio
+import attrs
+
+from cutover.errors import PeerError
+from cutover.results import StepResult, StepStatus
+from cutover.slo import ErrorBudget
+from cutover.state import TrafficState, describe_shares
+from cutover.steps import Peers, StepLog
+from cutover.traffic import unproven
+
+STEP_ID = "final-state"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is meant to be there."""
+
+    routes: tuple[tuple[str, str | None], ...]
+    traffic: TrafficState
+    """As captured; its targets and shares are wanted again."""
+    canary: str
+    budget: ErrorBudget
+
+
+async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
+    """Read both once more, and the budget again."""
+    async with anyio.create_task_group() as reads:
+        reads.start_soon(_routes, plan, peers, log)
+        reads.start_soon(_traffic, plan, peers, log)
+    budget = plan.budget
+    log.check(
+        "error-budget",
+        StepStatus.PASS if budget.holds else StepStatus.FAIL,
+        budget.describe(),
+        tolerable=False,
+    )
+    return log.finish(f"routes and traffic are as they should be; {budget.describe()}")
+
+
+async def _routes(plan: Plan, peers: Peers, log: StepLog) -> None:
+    try:
+        sample = await peers.control.sample(label="final.routes")
+    except PeerError as error:
+        log.failure("routes", error, tolerable=False)
+        return
+    status = StepStatus.PASS if sample.holds(plan.routes) else StepStatus.FAIL
+    log.check("routes", status, sample.describe(), tolerable=False)
+
+
+async def _traffic(plan: Plan, peers: Peers, log: StepLog) -> None:
+    try:
+        state = await peers.traffic.read(label="final.traffic")
+    except PeerError as error:
+        log.failure("traffic", error, tolerable=False)
+        return
+    problem = unproven(state, plan.traffic.targets)
+    share = state.served().get(plan.canary, 0)
+    said = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"
+    log.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)

@@ -1,0 +1,259 @@
+"""The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed."""
+
+from collections.abc import Mapping
+
+import anyio
+import attrs
+
+from cutover.errors import PeerError
+from cutover.journal import TrafficSettled
+from cutover.probe import LaneProber, Probe
+from cutover.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.sentinels import Sentinels, Watch, ticks
+from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
+from cutover.steps import Peers, StepLog
+from cutover.traffic import SETTLE_DEADLINE, Shift, TrafficMover, unproven
+
+STEP_ID = "canary-rollback-drill"
+_ALL = 100
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What to move, how far, and how long to watch."""
+
+    stable: str
+    canary: str
+    percents: tuple[int, ...]
+    """The canary's share at each step, in percent, rising."""
+    soak_seconds: float
+    """How long each step is held and watched."""
+    max_rollback_seconds: float
+    """From the rollback's first write to the proof that stable serves everything."""
+    max_failures: int
+    """Failed rows that do not end the drill."""
+    max_broken_streams: int
+
+
+async def run(plan: Plan, peers: Peers, sentinels: Sentinels, log: StepLog) -> StepResult:
+    """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured."""
+    try:
+        captured = await peers.traffic.read(label="drill.status-pre")
+    except PeerError as error:
+        log.failure("status-pre", error, tolerable=False)
+        return log.finish()
+    log.check("status-pre", StepStatus.PASS, describe_shares(captured.served()))
+    return await _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured).run()
+
+
+@attrs.define(eq=False)
+class _Drill:
+    plan: Plan
+    peers: Peers
+    sentinels: Sentinels
+    log: StepLog
+    captured: TrafficState
+    state: TrafficState = attrs.field(init=False)
+    mover: TrafficMover = attrs.field(init=False)
+    tallies: list[SentinelTally] = attrs.field(factory=list)
+    moved: bool = False
+    """Whether a write was sent."""
+    rollback_seconds: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.state = self.captured
+        self.mover = TrafficMover(
+            backend=self.peers.traffic,
+            journal=self.log.journal,
+            clock=self.peers.clock,
+            captured=self.captured,
+            step_id=STEP_ID,
+        )
+
+    async def run(self) -> StepResult:
+        await self._canary_first()
+        if self._may_go_on():
+            for percent in self.plan.percents:
+                await self._step(percent)
+                if not self._may_go_on():
+                    break
+        await self._rollback()
+        await self._restore()
+        return self.log.finish(
+            f"{'the rollback took' if self.rollback_seconds is not None else 'no rollback was needed:'} "
+            f"{self.rollback_seconds or 0:.1f} s; {describe_shares(self.state.served())}",
+            facts={
+                "rollback_seconds": self.rollback_seconds,
+                "max_rollback_seconds": self.plan.max_rollback_seconds,
+                "traffic": self.state.served(),
+                "captured_traffic": self.captured.served(),
+            },
+            sentinels=self.tallies,
+        )
+
+    def _may_go_on(self) -> bool:
+        failed = [check for check in self.log.checks if check.status.failed]
+        broken = sum(tally.broken for tally in self.tallies)
+        return (
+            len(failed) <= self.plan.max_failures
+            and all(check.tolerable for check in failed)
+            and broken <= self.plan.max_broken_streams
+        )
+
+    async def _canary_first(self) -> None:
+        """Probe the canary by its tag's URL, where it has one, before it serves anyone."""
+        url = self.captured.tag_url(self.plan.canary)
+        if url is not None:
+            probes = await self.peers.prober.at(url).probe_all(label="drill.canary-direct")
+            self.log.stream_check("canary-direct", probes)
+
+    async def _step(self, percent: int) -> None:
+        name = f"traffic-{percent}"
+        targets = split(self.captured, {self.plan.stable: _ALL - percent, self.plan.canary: percent})
+        watch = self.sentinels.around(name)
+        shift = await self._shift(targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE)
+        if not shift.proven:
+            self.log.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
+        else:
+            await self._soak(percent, name, watch)
+        self.tallies.append(watch.tally())
+
+    async def _shift(
+        self,
+        targets: tuple[TrafficTarget, ...],
+        watch: Watch,
+        name: str,
+        *,
+        on_refusal: OnRefusal,
+        deadline: float,
+    ) -> Shift:
+        async def move() -> Shift:
+            return await self.mover.shift(
+                targets, current=self.state, label=f"drill.{name}", on_refusal=on_refusal, deadline=deadline
+            )
+
+        self.moved = True
+        shift = await watch.across(move)
+        self.state = shift.state or self.state
+        return shift
+
+    async def _soak(self, percent: int, name: str, watch: Watch) -> None:
+        """Watch one step through its soak; all that is seen is one row."""
+        seen: dict[str, list[Probe]] = {}
+        for tick in ticks(self.plan.soak_seconds):
+            if tick.pause:
+                await self.peers.clock.sleep(tick.pause)
+                await watch.pace()
+            if tick.probe:
+                for who, probes in (await self._look(name)).items():
+                    seen.setdefault(who, []).extend(probes)
+                if any(not probe.ok for probes in seen.values() for probe in probes):
+                    break  # it has failed; every further second is a user's
+        self._judge(percent, name, seen)
+
+    async def _look(self, name: str) -> Mapping[str, list[Probe]]:
+        """Probe the front door, and each revision by its tag's URL where it has one, side by side."""
+        probers: dict[str, LaneProber] = {"the front door": self.peers.prober}
+        for revision in (self.plan.canary, self.plan.stable):
+            if url := self.state.tag_url(revision):
+                probers[revision] = self.peers.prober.at(url)
+        seen: dict[str, list[Probe]] = {}
+
+        async def look(who: str) -> None:
+            seen[who] = await probers[who].probe_all(label=f"drill.{name}.{who}")
+
+        async with anyio.create_task_group() as group:
+            for who in probers:
+                group.start_soon(look, who)
+        return seen
+
+    def _judge(self, percent: int, name: str, seen: Mapping[str, list[Probe]]) -> Check:
+        probes = [probe for who in seen for probe in seen[who]]
+        failing = [who for who in seen if any(not probe.ok for probe in seen[who])]
+        front = seen["the front door"]
+        answered = {revision for probe in front if (revision := self.peers.prober.revision(probe))}
+        if failing:
+            return self.log.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
+        if percent == _ALL and answered and self.plan.canary not in answered:
+            said = f"all traffic is the canary's, and {', '.join(sorted(answered))} answered"
+            return self.log.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
+        who = f", answered by {', '.join(sorted(answered))}" if answered else ""
+        said = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
+        return self.log.stream_check(name, probes, detail=said, kind="traffic")
+
+    async def _rollback(self) -> None:
+        """Give everything to stable, by way of proof also where the drill has failed; and see who answers then."""
+        if not self.moved:
+            return
+        watch = self.sentinels.around("rollback")
+        shift = await self._shift(
+            split(self.captured, {self.plan.stable: _ALL}),
+            watch,
+            "rollback",
+            on_refusal=OnRefusal.TRY_AGAIN,
+            deadline=self.plan.max_rollback_seconds,
+        )
+        self.rollback_seconds = round(shift.seconds, 3)
+        if not shift.proven:
+            self.log.check("rollback", StepStatus.FAIL, shift.detail, kind="rollback", tolerable=False)
+        elif shift.seconds > self.plan.max_rollback_seconds:
+            said = (
+                f"the rollback took {shift.seconds:.1f} s, and may take {self.plan.max_rollback_seconds:g} s"
+            )
+            self.log.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
+        else:
+            probes = await self.peers.prober.probe_all(label="drill.rollback.front")
+            answered = {self.peers.prober.revision(probe) for probe in probes}
+            if self.plan.canary in answered:
+                said = f"after the rollback {self.plan.canary} still answered a stream"
+                self.log.check("rollback", StepStatus.FAIL, said, kind="rollback")
+            else:
+                said = f"stable serves everything, proven within {shift.seconds:.1f} s"
+                self.log.stream_check("rollback", probes, detail=said, kind="rollback")
+        self.tallies.append(watch.tally())
+
+    async def _restore(self) -> None:
+        """Put back what was captured; after a failed drill, leave everything on stable."""
+        stable = split(self.captured, {self.plan.stable: _ALL})
+        if not self._may_go_on():
+            await self._status_post(stable, "left on stable, for the drill failed")
+            return
+        if self.captured.latest_ready != self.state.latest_ready and any(
+            row.revision is None and row.percent for row in self.captured.targets
+        ):
+            said = (
+                f"LATEST was {self.captured.latest_ready} and now is {self.state.latest_ready}, which nobody tested: "
+                f"the traffic stays pinned on {self.plan.stable}"
+            )
+            self.log.check("status-post", StepStatus.FAIL, said, tolerable=False)
+            return
+        if unproven(self.state, self.captured.targets):
+            shift = await self.mover.shift(
+                self.captured.targets,
+                current=self.state,
+                label="drill.restore",
+                on_refusal=OnRefusal.TRY_AGAIN,
+            )
+            self.state = shift.state or self.state
+        await self._status_post(self.captured.targets, "as captured")
+
+    async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:
+        try:
+            self.state = await self.peers.traffic.read(label="drill.status-post")
+        except PeerError as error:
+            self.log.failure("status-post", error, tolerable=False)
+            return
+        if problem := unproven(self.state, targets):
+            self.log.check("status-post", StepStatus.FAIL, problem, tolerable=False)
+            return
+        self.log.journal.record(TrafficSettled())
+        self.log.check("status-post", StepStatus.PASS, f"{describe_shares(self.state.served())}: {what}")
+
+
+def _blame(failing: list[str], plan: Plan) -> str:
+    """Say whose fault it looks like: the canary's alone, or everybody's."""
+    if plan.stable in failing:
+        return "stable breaks the contract too: not the canary alone is broken"
+    if plan.canary in failing:
+        return f"{plan.canary} breaks the contract by its own URL"
+    return "a stream through the front door breaks the contract"

@@ -1,0 +1,195 @@
+"""Who serves what share: the backend's interface, and one change of the split with its proof."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from cutover.clock import Clock
+from cutover.errors import PeerError, RefusedError
+from cutover.journal import Answered, Journal, TrafficIntended, TrafficRead
+from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
+
+SETTLE_DEADLINE = 60.0
+"""Seconds within which a change must have settled and be served."""
+IDLE_GRACE = 8.0
+"""Seconds that a service may say that it is settled, and serve something else, before the change counts as lost."""
+TRIES = 5
+"""Writes of one change while going back."""
+FIRST_POLL, LAST_POLL = 0.05, 2.0
+"""Seconds between reads while settling; doubled from the first to the last."""
+_CONFLICTS = frozenset({409, 412})
+
+
+@attrs.frozen(kw_only=True)
+class Revision:
+    """One revision of the service."""
+
+    name: str
+    exists: bool
+    ready: bool
+    message: str = ""
+
+
+class TrafficBackend(Protocol):
+    """How the split is read and written; the Cloud Run Admin API, or gcloud."""
+
+    async def read(self, *, label: str) -> TrafficState:
+        """Read the split.
+
+        Raises:
+            PeerError: No usable answer.
+        """
+        ...
+
+    async def revision(self, name: str, *, label: str) -> Revision:
+        """Read whether a revision exists and is ready.
+
+        Raises:
+            PeerError: No usable answer.
+        """
+        ...
+
+    async def write(self, targets: Sequence[TrafficTarget], *, etag: str | None, label: str) -> None:
+        """Ask for a split; that it was accepted says nothing about its effect.
+
+        Raises:
+            NoAnswerError: No reply came; it may have taken effect.
+            RefusedError: It was refused; a status of 409 or 412 means that the etag is stale.
+        """
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Shift:
+    """What became of one change of the split."""
+
+    proven: bool
+    """Whether it settled, succeeded, and is served as asked."""
+    detail: str
+    state: TrafficState | None
+    """The last state that was read."""
+    seconds: float
+    """From the first write to the proof, or to giving up."""
+
+
+@attrs.define(eq=False)
+class TrafficMover:
+    """The one writer of the split: intent, write, answer, and read back until it is proven."""
+
+    backend: TrafficBackend
+    journal: Journal
+    clock: Clock
+    captured: TrafficState
+    """What undo needs: the split before the train touched anything."""
+    step_id: str
+
+    async def shift(
+        self,
+        targets: Sequence[TrafficTarget],
+        *,
+        current: TrafficState,
+        label: str,
+        on_refusal: OnRefusal,
+        deadline: float = SETTLE_DEADLINE,
+    ) -> Shift:
+        """Write a split and prove it.
+
+        Args:
+            targets: What to ask for.
+            current: The last state read; its etag guards the write.
+            label: Prefix of the labels of the requests.
+            on_refusal: What to do about a refusal, a stale etag among them.
+            deadline: Seconds for all of it.
+        """
+        started = self.clock.now()
+        tries = 1 if on_refusal is OnRefusal.STOP else TRIES
+        shift = Shift(proven=False, detail="", state=current, seconds=0.0)
+        for number in range(1, tries + 1):
+            state = shift.state or current
+            refusal = await self._write(targets, state, label=label, on_refusal=on_refusal)
+            left = started + deadline - self.clock.now()
+            if refusal and on_refusal is OnRefusal.STOP:
+                shift = attrs.evolve(shift, detail=refusal)
+            else:
+                # a refused write is read back once; a written one is waited for, and written again at half-time
+                wait = 0.0 if refusal else left if number == tries else left / 2
+                shift = await self._settle(targets, before=state, label=label, wait=wait)
+                if refusal and not shift.proven:
+                    shift = attrs.evolve(shift, detail=refusal)
+                    await self.clock.sleep(min(max(left, 0.0), 0.5 * number))
+            if shift.proven or self.clock.now() - started >= deadline:
+                break
+        return attrs.evolve(shift, seconds=self.clock.now() - started)
+
+    async def _write(
+        self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
+    ) -> str | None:
+        """Send one write between its two journal lines; return why it was refused, if it was."""
+        self.journal.record(
+            TrafficIntended(
+                step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
+            )
+        )
+        if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
+            return self.journal.broken  # what was not written down is not done; only what goes back still is
+        try:
+            await self.backend.write(targets, etag=state.etag, label=f"{label}.write")
+        except RefusedError as error:
+            why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
+            self.journal.record(Answered(key="traffic", outcome="refused", detail=f"{why}{error}"))
+            return f"{why}{error}"
+        except PeerError as error:
+            self.journal.record(Answered(key="traffic", outcome="unknown", detail=str(error)))
+            return None  # only reading back tells
+        self.journal.record(Answered(key="traffic", outcome="accepted"))
+        return None
+
+    async def _settle(
+        self, targets: Sequence[TrafficTarget], *, before: TrafficState, label: str, wait: float
+    ) -> Shift:
+        """Read until the change is proven, has failed, or shows no sign of life; or so many seconds have passed."""
+        started, pause = self.clock.now(), FIRST_POLL
+        idle_since: float | None = None
+        shift = Shift(proven=False, detail="", state=None, seconds=0.0)
+        while True:
+            try:
+                found = await self.backend.read(label=f"{label}.read-back")
+            except PeerError as error:
+                shift = attrs.evolve(shift, detail=f"the traffic could not be read back: {error}")
+                over = False
+            else:
+                detail = unproven(found, targets)
+                shift = attrs.evolve(shift, state=found, detail=detail, proven=not detail)
+                failed = found.settled and not found.succeeded and found.generation != before.generation
+                idle_since = _first(idle_since, self.clock.now()) if found.settled else None
+                over = not detail or failed or _idle(idle_since, self.clock.now())
+            if over or self.clock.now() - started + pause > wait:
+                if shift.state is not None:
+                    self.journal.record(TrafficRead(found=shift.state, proven=shift.proven))
+                return shift
+            await self.clock.sleep(pause)
+            pause = min(pause * 2, LAST_POLL)
+
+
+def _first(since: float | None, now: float) -> float:
+    return now if since is None else since
+
+
+def _idle(since: float | None, now: float) -> bool:
+    """Whether the service has long been settled on something else: the change has no effect."""
+    return since is not None and now - since >= IDLE_GRACE
+
+
+def unproven(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:
+    """Return why a state does not prove that these targets are served; empty where it does."""
+    wanted = describe_shares(shares(targets, latest=found.latest_ready))
+    if not found.settled:
+        return f"the service is still reconciling towards {wanted}"
+    if not found.succeeded:
+        return f"the service says that the change failed: {found.message or 'no reason given'}"
+    if not found.serves(targets):
+        return f"{wanted} was asked for, and {describe_shares(found.served())} is served"
+    if not found.asks_for(targets):
+        return f"{wanted} is served, but the specification differs (a tag is missing, or somebody else changed it)"
+    return ""

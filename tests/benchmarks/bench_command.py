@@ -1,0 +1,67 @@
+"""How long an operator waits: ``import cutover``, a rehearsal, and a live train against ``cutover simulate``.
+
+Wall time, process start to exit, the median of interleaved runs, side by side with a bare interpreter.
+"""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RUNS = 7
+QUICK = {"CANARY_SOAK_SECONDS": "0", "FLIP_CONFIRM_SECONDS": "0", "HELD_STREAMS": "0"}
+
+
+def _timed(command: list[str], env: dict[str, str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        own = {**os.environ, **env, "OUTPUT_DIR": str(Path(folder) / "run"), "XDG_STATE_HOME": folder}
+        started = time.perf_counter()
+        subprocess.run(command, env=own, check=True, capture_output=True)
+        return time.perf_counter() - started
+
+
+def _simulation() -> tuple[subprocess.Popen[str], dict[str, str], list[str]]:
+    command = [sys.executable, "-m", "cutover", "simulate"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    assert process.stdout is not None
+    env: dict[str, str] = {}
+    for line in process.stdout:
+        if line.startswith("# then:"):
+            return process, env, line.split()[-2:]
+        name, _, value = line.removeprefix("export ").strip().partition("=")
+        env[name] = value
+    raise RuntimeError("the simulation ended before it said its environment")
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    python = [sys.executable, "-c"]
+    commands: dict[str, tuple[list[str], dict[str, str]]] = {
+        "bare interpreter": ([*python, "pass"], {}),
+        "import cutover": ([*python, "import cutover"], {}),
+        "a rehearsal": ([sys.executable, "-m", "cutover", "run", "chat-1", "chat-2"], {}),
+    }
+    times: dict[str, list[float]] = {}
+    for _ in range(RUNS):
+        for name, (command, env) in commands.items():
+            times.setdefault(name, []).append(_timed(command, env))
+        process, env, revisions = _simulation()  # a new one each time: the last train has flipped its routes
+        try:
+            live = [sys.executable, "-m", "cutover", "run", *revisions]
+            times.setdefault("a live train, no soak", []).append(_timed(live, {**env, **QUICK}))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+    print(f"| what | median of {RUNS} | worst |\n|---|---|---|")
+    for name, seconds in times.items():
+        print(f"| {name} | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The command as an operator uses it: usage, checks of recordings and URLs, help, exit codes."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cutover.cli import main
+from cutover.config import VARIABLES
+
+GOOD = (
+    b'data: {"threadId":"t1","type":"start"}\n\n'
+    b'data: {"model":"gpt-5.2-codex","threadId":"t1","turnId":"turn_1","type":"start-step"}\n\n'
+    b'data: {"status":"accepted","turnId":"turn_1","type":"finish-step"}\n\n'
+    b'data: {"status":"accepted","type":"finish"}\n\ndata: [DONE]\n\n'
+)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A command blocks signals once its exit code is decided; in process, that would outlive it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run(*arguments: str, env: dict[str, str] | None = None, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(main, arguments, env=env, input=stdin)
+
+
+def test_help_shows_every_variable_and_exit_code() -> None:
+    shown = _run("run", "--help").output
+    for variable in VARIABLES:
+        assert (variable.name if variable.secret else variable.option) in shown
+    assert "--auth-token" not in shown
+    assert "130, 143 interrupted" in shown
+    for command in ("check", "simulate", "recover"):
+        assert command in _run("--help").output
+        assert _run(command, "--help").exit_code == 0
+
+
+def test_a_mistyped_flag_never_goes_live(tmp_path: Path) -> None:
+    done = _run("run", "chat-1", "chat-2", env={"DRY_RUN": "O", "OUTPUT_DIR": str(tmp_path / "run")})
+    assert done.exit_code == 2
+    assert "DRY_RUN must be 0 or 1, not 'O'" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_outranks_its_variable(tmp_path: Path) -> None:
+    done = _run(
+        "run",
+        "chat-1",
+        "chat-2",
+        "--canary-steps",
+        "7",
+        "--output-dir",
+        str(tmp_path / "a"),
+        env={"CANARY_STEPS": "x"},
+    )
+    assert done.exit_code == 0
+    assert "traffic-7" in (tmp_path / "a" / "canary-rollback-drill" / "summary.json").read_text()
+
+
+def test_what_if_lists_and_refuses(tmp_path: Path) -> None:
+    assert "stream-500-on-canary" in _run("run", "a-1", "a-2", "--what-if", "list").output
+    done = _run("run", "a-1", "a-2", "--what-if", "nonsense", env={"OUTPUT_DIR": str(tmp_path / "run")})
+    assert done.exit_code == 2
+    assert "no fault is named 'nonsense'" in done.output
+    assert "stream-500-on-canary" in _run("simulate", "--fault", "list").output
+    assert _run("simulate", "--fault", "nonsense").exit_code == 2
+
+
+def test_a_rehearsed_fault_exits_1_and_says_why(tmp_path: Path) -> None:
+    done = _run("run", "a-1", "a-2", "--what-if", "service-error", env={"OUTPUT_DIR": str(tmp_path / "run")})
+    assert done.exit_code == 1
+    assert "stream.service-error" in done.output
+    assert "codex_error" in done.output
+    assert "stream_smoke    DOES NOT HOLD (2 failed, 0 may" in done.output
+
+
+def test_check_passes_a_good_recording(tmp_path: Path) -> None:
+    path = tmp_path / "good.sse"
+    path.write_bytes(GOOD)
+    done = _run("check", str(path))
+    assert done.exit_code == 0, done.output
+    assert ": ok  5 events, 0 violations" in done.output
+    assert _run("check", "-", stdin=GOOD).exit_code == 0
+
+
+def test_check_says_what_is_wrong_and_where(tmp_path: Path) -> None:
+    path = tmp_path / "bad.sse"
+    path.write_bytes(GOOD.replace(b"data: [DONE]\n\n", b""))
+    (tmp_path / "good.sse").write_bytes(GOOD)
+    done = _run("check", str(path), str(tmp_path / "good.sse"))
+    assert done.exit_code == 1
+    assert "violation terminator." in done.output
+    assert ": ok  5 events" in done.output
+
+
+def test_check_prints_json(tmp_path: Path) -> None:
+    path = tmp_path / "bad.sse"
+    path.write_bytes(b'data: {"type":"\x1b]0;pwned\x07"}\n\n' + GOOD)
+    done = _run("check", "--json", str(path))
+    document = json.loads(done.output)
+    assert document["ok"] is False
+    assert document["findings"][0]["rule"]
+    shown = _run("check", str(path)).output
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "no-such-file"], "neither an http(s) URL nor a file"),
+        (["check", "-", "--data", "{"], "not JSON"),
+        (["check", "-", "--header", "nonsense"], "write 'name: value'"),
+        (
+            ["check", "-", "--header", "authorization: Bearer $NO_SUCH_VARIABLE"],
+            "$NO_SUCH_VARIABLE is not set",
+        ),
+        (["check", "-", "--header", "x: $BAD"], "not printable ASCII"),
+        (["check"], "Missing argument"),
+        (["run", "a-1"], "Missing argument"),
+        (["recover", "no-such-folder"], "does not exist"),
+    ],
+)
+def test_wrong_usage_exits_2_and_says_what_to_do(arguments: list[str], said: str) -> None:
+    done = _run(*arguments, env={"BAD": "a\nb"})
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_check_tells_an_unreachable_url_apart() -> None:
+    done = _run("check", "http://127.0.0.1:9/api/chat/stream")
+    assert done.exit_code == 3
+    assert "UNREACHABLE" in done.output
+
+
+def test_recover_needs_a_journal(tmp_path: Path) -> None:
+    done = _run("recover", str(tmp_path))
+    assert done.exit_code == 3
+    assert "holds no journal" in done.output

@@ -1,0 +1,299 @@
+"""Bad input: every problem at once, each naming its variable or argument, before anything is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from cutover.config import VARIABLES, CutoverConfig, is_loopback, same_site
+from cutover.errors import ConfigurationError
+from cutover.manifest import parse_manifest, shipped_manifest
+from cutover.slo import BudgetSource
+
+LIVE = {"DRY_RUN": "0", "AUTH_TOKEN": "marked-auth-token", "CONTROL_ACCESS_TOKEN": "marked-control-token"}
+
+
+def _config(stable: str = "chat-1", canary: str = "chat-2", **env: str) -> CutoverConfig:
+    return CutoverConfig.from_env(stable_revision=stable, canary_revision=canary, env=env)
+
+
+def _problems(stable: str = "chat-1", canary: str = "chat-2", **env: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        _config(stable, canary, **env)
+    return "\n".join(caught.value.problems)
+
+
+def test_defaults_are_a_rehearsal() -> None:
+    config = _config()
+    assert config.dry_run
+    assert not config.apply_route_flip
+    assert config.canary_steps == (5, 25, 50, 100)
+    assert config.budget.source is BudgetSource.DEFAULT
+    assert config.output_dir is not None
+    assert config.output_dir.parent == Path("storage/app/production-stream-cutover")
+
+
+def test_each_default_is_what_the_table_says() -> None:
+    explicit = _config(**{variable.name: variable.default for variable in VARIABLES if variable.default})
+    plain = _config()
+    for variable in VARIABLES:
+        if variable.field not in {"output_dir", "slo_error_budget_consumed_percent"}:
+            assert getattr(explicit, variable.field) == getattr(plain, variable.field), variable.name
+
+
+@pytest.mark.parametrize(
+    "name", [v.name for v in VARIABLES if v.default in {"0", "1"} and v.parse is VARIABLES[0].parse]
+)
+@pytest.mark.parametrize("value", ["maybe", "true", "", "2", " 1", "01"])
+def test_a_flag_is_0_or_1(name: str, value: str) -> None:
+    assert f"{name} must be 0 or 1" in _problems(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CANARY_SOAK_SECONDS",
+        "MAX_ROLLBACK_SECONDS",
+        "PROBE_TIMEOUT_SECONDS",
+        "SLO_ERROR_BUDGET_CONSUMED_PERCENT",
+    ],
+)
+@pytest.mark.parametrize("value", ["abc", "NaN", "nan", "inf", "-1", "", "1e3", "٣", "0x10", "1_0"])
+def test_a_number_is_a_number(name: str, value: str) -> None:
+    assert f"{name} must be a number" in _problems(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["HELD_STREAMS", "MAX_STREAM_SMOKE_FAILURES", "MAX_BROKEN_STREAMS"])
+@pytest.mark.parametrize("value", ["abc", "-1", "1.5", "", "٣"])
+def test_a_count_is_a_whole_number(name: str, value: str) -> None:
+    assert f"{name} must be a whole number" in _problems(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["SLO_ERROR_BUDGET_CONSUMED_PERCENT", "MAX_ERROR_BUDGET_CONSUMED_PERCENT"])
+def test_a_percent_is_at_most_100(name: str) -> None:
+    assert name in _problems(**{name: "100.5"})
+    assert _config(**{name: "100"}).dry_run
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "5,5", "25,5", "010", "5,010", "101", "0", "5,,25", "5,25,abc", "5.5", "-5", "٥"]
+)
+def test_canary_steps_are_rising_whole_percents(value: str) -> None:
+    assert "CANARY_STEPS" in _problems(CANARY_STEPS=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("openagents.com", "must start with https://"),
+        ("ftp://openagents.com", "must start with https://"),
+        ("https://", "must start with https://"),
+        ("https://user:secret-word@openagents.com", "must not hold credentials"),
+        ("http://openagents.com", "plain http"),
+        ("https://openagents.com/?a=1", "neither query nor fragment"),
+        ("https://openagents.com:port", "not a URL"),
+    ],
+)
+def test_a_base_url_is_an_address_and_no_more(value: str, said: str) -> None:
+    problems = _problems(BASE_URL=value)
+    assert "BASE_URL" in problems
+    assert said in problems
+    assert "secret-word" not in problems
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000", "http://localhost:1", "http://[::1]:1", "https://a.example/"]
+)
+def test_loopback_may_be_plain_http_and_a_trailing_slash_is_dropped(url: str) -> None:
+    assert _config(BASE_URL=url).base_url == url.rstrip("/")
+
+
+def test_insecure_http_can_be_asked_for() -> None:
+    assert _config(BASE_URL="http://chat.internal", ALLOW_INSECURE_HTTP="1").allow_insecure_http
+
+
+@pytest.mark.parametrize("name", ["UPPER", "a b", "", "-a", "a-", "a" * 64, "a'b", "1a", "projects/p/x"])
+def test_a_revision_is_a_revision_name(name: str) -> None:
+    assert "STABLE must be a Cloud Run revision name" in _problems(stable=name)
+    assert "CANARY must be a Cloud Run revision name" in _problems(canary=name)
+
+
+def test_stable_is_not_the_canary() -> None:
+    assert "STABLE and CANARY must differ" in _problems(stable="chat-2")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = _problems(
+        stable="UP",
+        DRY_RUN="0",
+        BASE_URL="x",
+        CANARY_STEPS="5,5",
+        MAX_ROLLBACK_SECONDS="abc",
+        REGION="a'b",
+        HELD_STREAMS="51",
+    )
+    for name in (
+        "STABLE",
+        "BASE_URL",
+        "CANARY_STEPS",
+        "MAX_ROLLBACK_SECONDS",
+        "REGION",
+        "HELD_STREAMS",
+        "AUTH_TOKEN",
+    ):
+        assert name in problems
+
+
+def test_a_live_run_needs_its_tokens_and_a_rehearsal_reads_none() -> None:
+    problems = _problems(DRY_RUN="0")
+    assert "CONTROL_ACCESS_TOKEN is missing" in problems
+    assert "AUTH_TOKEN is missing" in problems
+    rehearsed = _config(AUTH_TOKEN="marked-auth-token", CONTROL_ACCESS_TOKEN="bad\ntoken")
+    assert rehearsed.secrets == ()
+
+
+def test_a_token_that_is_no_header_value_is_refused_unseen() -> None:
+    problems = _problems(**{**LIVE, "AUTH_TOKEN": "marked-auth\r\nx: y"})
+    assert "AUTH_TOKEN must be printable ASCII" in problems
+    assert "marked" not in problems
+
+
+def test_no_token_is_in_a_repr() -> None:
+    config = _config(**LIVE, CLOUD_RUN_ACCESS_TOKEN="marked-cloud", LEGACY_AUTH_TOKEN="marked-legacy")
+    assert "marked" not in repr(config)
+    assert "marked" not in repr(config.facts())
+
+
+def test_the_library_refuses_a_live_run_without_a_directory() -> None:
+    with pytest.raises(ConfigurationError, match="OUTPUT_DIR is missing"):
+        CutoverConfig(
+            stable_revision="a-1",
+            canary_revision="a-2",
+            dry_run=False,
+            auth_token="t" * 8,
+            control_access_token="c" * 8,
+        )
+
+
+def test_a_dual_run_needs_the_legacy_service() -> None:
+    assert "LEGACY_BASE_URL is missing" in _problems(RUN_DUAL_RUN="1")
+
+
+def test_the_users_token_does_not_go_to_another_site() -> None:
+    dual = {
+        **LIVE,
+        "RUN_DUAL_RUN": "1",
+        "BASE_URL": "https://chat.example",
+        "LEGACY_BASE_URL": "https://old.other",
+    }
+    assert "LEGACY_AUTH_TOKEN is missing" in _problems(**dual)
+    assert _config(**dual, LEGACY_AUTH_TOKEN="marked-legacy").legacy_token == "marked-legacy"
+    same = {**dual, "LEGACY_BASE_URL": "https://legacy.chat.example"}
+    assert _config(**same).legacy_token == LIVE["AUTH_TOKEN"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://a.example", "https://a.example:8443", True),
+        ("https://a.example", "https://old.a.example", True),
+        ("https://old.a.example", "https://new.a.example", False),
+        ("https://a.example", "https://ba.example", False),
+    ],
+)
+def test_what_one_site_is(one: str, other: str, same: bool) -> None:
+    assert same_site(one, other) is same
+
+
+def test_what_loopback_is() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost", "a.localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "10.0.0.1", "example.com", "localhost.example.com")))  # noqa: S104  no bind
+
+
+def test_an_output_dir_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text("{}")
+    assert "OUTPUT_DIR already holds a run" in _problems(OUTPUT_DIR=str(tmp_path))
+    assert (tmp_path / "journal.jsonl").read_text() == "{}"
+
+
+def test_an_output_dir_that_is_a_file_or_below_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "OUTPUT_DIR is not a folder" in _problems(OUTPUT_DIR=str(tmp_path / "file"))
+    assert "OUTPUT_DIR cannot be written" in _problems(OUTPUT_DIR=str(tmp_path / "file" / "below"))
+
+
+def test_an_empty_text_counts_as_not_set() -> None:
+    assert _config(BASE_URL="", PROJECT="", OUTPUT_DIR="").project == "openagentsgemini"
+
+
+def test_windows_checks_and_rehearses_but_does_not_run_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    assert "refused on Windows" in _problems(**LIVE)
+    assert _config().dry_run
+
+
+def test_what_if_is_for_rehearsals() -> None:
+    with pytest.raises(ConfigurationError, match="what_if is for rehearsals"):
+        CutoverConfig.from_env(
+            stable_revision="a-1", canary_revision="a-2", env=LIVE, what_if=("stream-500",)
+        )
+
+
+def test_the_shipped_manifest_is_one() -> None:
+    entries = shipped_manifest()
+    assert [entry.path for entry in entries if entry.critical and entry.response_kind.value == "sse"] == [
+        "/api/chat/stream",
+        "/api/chats/{thread_id}/stream",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense", "is not JSON"),
+        ("[]", 'a key "requests"'),
+        ('{"requests": []}', 'a key "requests"'),
+        ('{"requests": [1]}', "requests[0] must be an object"),
+        ('{"requests": [{"id": "a"}]}', "requests[0] ('a') lacks the key 'method'"),
+        (
+            '{"requests": [{"id": "a", "method": "GET", "path": "/", "response_kind": "json", "critical": "yes", "requires_auth": true}]}',
+            "'critical' must be true or false",
+        ),
+        (
+            '{"requests": [{"id": "a", "method": "FETCH", "path": "x", "response_kind": "xml", "critical": true, "requires_auth": true,'
+            ' "headers": {"Authorization": "Bearer x", "y": "a\\nb"}}]}',
+            "'method' must be one of",
+        ),
+        (
+            '{"requests": [{"id": "a", "method": "GET", "path": "/", "response_kind": "json", "critical": true, "requires_auth": true, "retries": 3}]}',
+            "'retries' is not a key of an entry",
+        ),
+    ],
+)
+def test_a_manifest_that_is_none_names_the_entry_and_the_key(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "requests.json"
+    path.write_text(text)
+    problems = _problems(RUN_DUAL_RUN="1", LEGACY_BASE_URL="https://old.example", REQUESTS_FILE=str(path))
+    assert "REQUESTS_FILE" in problems
+    assert said in problems
+
+
+def test_a_manifest_tells_every_wrong_value() -> None:
+    row = b'{"id": "a", "method": "FETCH", "path": "//x", "response_kind": "xml", "critical": true, "requires_auth": true, "headers": {"Cookie": "a", "y": "a\\nb"}}'
+    with pytest.raises(ConfigurationError) as caught:
+        parse_manifest(b'{"requests": [' + row + b"]}", name="m")
+    told = "\n".join(caught.value.problems)
+    for name in ("'method'", "'path'", "'response_kind'", "printable ASCII", "credentials"):
+        assert name in told
+
+
+def test_a_manifest_names_an_id_that_is_used_twice() -> None:
+    row = b'{"id": "a", "method": "GET", "path": "/", "response_kind": "json", "critical": true, "requires_auth": true}'
+    with pytest.raises(ConfigurationError, match="'a' is used more than once"):
+        parse_manifest(b'{"requests": [' + row + b"," + row + b"]}", name="m")
+
+
+def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.json")
+    assert "REQUESTS_FILE cannot be read" in _problems(
+        RUN_DUAL_RUN="1", LEGACY_BASE_URL="https://old.example", REQUESTS_FILE=missing
+    )

@@ -1,0 +1,138 @@
+"""How a failed stream reads: the rule first, nothing raw off the wire, no secret, and a command that asks again."""
+
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutover.contract import COMPAT_LANE, check_recording
+from cutover.findings import Finding
+from cutover.session.events import EventLog, SeenEvent
+from cutover.session.explanation import Told, curl, explain
+
+REST: dict[str, Any] = {
+    "method": "POST",
+    "url": "https://chat.example/api/chat/stream",
+    "in_process": False,
+    "request_headers": {},
+    "request_body": b"",
+    "status": 200,
+    "unreachable": None,
+    "response_headers": (),
+    "events": (),
+    "report": check_recording(b"", contract=COMPAT_LANE),
+}
+
+
+def told(*findings: Finding, **changes: Any) -> Told:
+    return Told(
+        findings=findings or (Finding(rule="terminator.count", message="no [DONE] came"),),
+        **{**REST, **changes},
+    )
+
+
+def event(index: int | None, kind: str = "text-delta") -> SeenEvent:
+    return SeenEvent(kind=kind, index=index, byte_offset=10 * (index or 0), elapsed=0.001, data="{}")
+
+
+@given(text=st.text(), data=st.text(), name=st.binary(), value=st.binary())
+def test_nothing_off_the_wire_reaches_the_terminal_raw(
+    text: str, data: str, name: bytes, value: bytes
+) -> None:
+    finding = Finding(
+        rule="chunk.json", message=text, expected=text, actual=text, event_index=0, byte_offset=0
+    )
+    seen = SeenEvent(kind=text, index=0, byte_offset=0, elapsed=0.0, data=data)
+    shown = explain(
+        told(finding, events=(seen,), response_headers=((name, value),), app_error=ValueError(text))
+    )
+    assert all(char.isprintable() for line in shown.split("\n") for char in line)
+
+
+def test_a_secret_is_hidden_even_where_the_service_echoes_it() -> None:
+    echoed = Finding(
+        rule="head.status", message="the token sk-12345 is not known", actual="cookie c00kie-value"
+    )
+    headers = {"Authorization": "Bearer sk-12345", "Cookie": "c00kie-value", "X-Session-Key": "abcd1234"}
+    shown = explain(told(echoed, request_headers=headers, response_headers=((b"x-echo", b"abcd1234"),)))
+    assert not any(secret in shown for secret in ("sk-12345", "c00kie-value", "abcd1234"))
+
+
+@pytest.mark.parametrize("credentials", ["Bearer sk-12345", "sk-12345"])
+def test_the_command_asks_the_same_again(credentials: str) -> None:
+    headers = {"authorization": credentials, "x-it's": 'a "quoted" $value', "x-api-key": "abcd1234"}
+    command = curl(told(request_headers=headers, request_body=b'{"a":"it\'s $HOME"}'))
+    words = shlex.split(command.replace('"$AUTH_TOKEN"', "sk-12345").replace('"$X_API_KEY"', "abcd1234"))
+    assert words == [
+        *("curl", "-sN", "-X", "POST"),
+        *(word for name, value in headers.items() for word in ("-H", f"{name}: {value}")),
+        *("--data-binary", '{"a":"it\'s $HOME"}'),
+        REST["url"],
+    ]
+
+
+def test_alike_neighbours_are_folded_but_for_the_one_it_is_about() -> None:
+    finding = Finding(rule="order.duplicate", message="twice", event_index=20, byte_offset=200)
+    events = [event(0, "start"), *(event(n) for n in range(1, 40)), event(40, "finish")]
+    rows = explain(told(finding, events=events)).splitlines()
+    table = rows[next(n for n, row in enumerate(rows) if "byte offset" in row) + 1 :]
+    numbers = [row.replace(">", " ").split()[0] for row in table[:9]]
+    assert numbers == ["0", "1", "…", "19", "20", "21", "…", "39", "40"]
+    assert [row for row in table if row.strip().startswith(">")] == [table[4]]
+
+
+def test_what_a_long_stream_let_go_is_counted_too() -> None:
+    assert "… 997 more text-delta" in explain(told(events=[event(1), event(2), event(3), event(999)]))
+
+
+def test_far_away_events_are_only_counted() -> None:
+    finding = Finding(rule="order.duplicate", message="twice", event_index=50, byte_offset=500)
+    events = [event(n, f"kind-{n}") for n in range(100)]
+    shown = explain(told(finding, events=events))
+    assert "… 44 rows before" in shown
+    assert "… 43 rows after" in shown
+    assert "kind-43" not in shown
+    assert "kind-44" in shown
+
+
+def test_where_it_is_about_no_one_event_the_last_ones_are_shown() -> None:
+    shown = explain(told(events=[event(n, f"kind-{n}") for n in range(100)]))
+    assert "kind-99" in shown
+    assert "kind-93" in shown
+    assert "kind-92" not in shown
+
+
+def test_many_findings_are_counted_and_a_few_shown() -> None:
+    findings = [Finding(rule=f"rule.{n}", message="m") for n in range(30)]
+    shown = explain(told(*findings))
+    assert shown.splitlines()[0] == "rule.0: m (and 29 more)"
+    assert "rule.5" in shown
+    assert "rule.6" not in shown
+    assert "… and 24 more" in shown
+
+
+@given(pieces=st.lists(st.binary(max_size=30), max_size=20))
+def test_what_was_read_and_what_was_not_add_up(pieces: list[bytes]) -> None:
+    """Looking at events along the way changes nothing of what a failure shows."""
+    looked, left = EventLog(), EventLog()
+    for piece in (*pieces, b'data: {"type":"start"}\n\n: c\n\ndata: [DONE]\n\nretry: 3\n\ndata: x'):
+        for log in (looked, left):
+            log.receive_data(piece, elapsed=0.5)
+        assert all(isinstance(event.kind, str) for event in looked.read())
+    for log in (looked, left):
+        log.receive_eof(elapsed=0.5)
+    assert looked.kept() == left.kept()
+    indices = [event.index for event in left.kept() if event.index is not None]
+    assert indices == list(range(len(indices)))
+
+
+def test_a_long_stream_keeps_its_beginning_and_its_end() -> None:
+    log = EventLog()
+    for _ in range(50):
+        log.receive_data(b'data: {"type":"text-delta"}\n\n' * 100, elapsed=0.1)
+        assert len(list(log.read())) == 100
+    kept = [event.index for event in log.kept()]
+    assert kept[:100] == list(range(100))
+    assert kept[100:] == list(range(4000, 5000))

@@ -1,0 +1,128 @@
+"""Cancellation is a normal path: whenever it comes, what was applied is undone, proven, and written down."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from trains import CANARY, STABLE, Trial, live_config
+from virtual_time import virtual_backend
+
+from cutover.errors import UndoUnprovenError
+from cutover.journal import TrainEvent, TrainFinished, UndoFinished, read_journal
+from cutover.simulation import FAULTS
+from cutover.summary import fold
+
+pytestmark = pytest.mark.anyio
+
+EVENTS = 150
+"""More than a train without soaks has."""
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return virtual_backend(request.param)
+
+
+def _routes(trial: Trial) -> list[dict[str, object]]:
+    return [row for row in trial.production.routes if row["revision"] == STABLE]
+
+
+async def _cancelled_at(trial: Trial, number: int) -> bool:
+    """Run a train and cancel it at its n-th event; return whether it was cancelled."""
+    seen = 0
+
+    def observe(event: TrainEvent) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        await trial.run(observe)
+    return scope.cancelled_caught
+
+
+@pytest.mark.parametrize("apply", [True, False], ids=["apply", "verify"])
+async def test_a_train_cancelled_at_any_event_leaves_production_as_it_was(
+    apply: bool, tmp_path: Path, anyio_backend_name: str
+) -> None:
+    cancelled = 0
+    every = 1 if anyio_backend_name == "asyncio" else 3  # all of them on one loop, a sample on the other
+    for number in range(1, EVENTS, every):
+        trial = Trial(live_config(tmp_path / str(number), apply_route_flip=apply, held_streams=1))
+        before = _routes(trial)
+        was_cancelled = await _cancelled_at(trial, number)
+        summary = fold(read_journal(tmp_path / str(number) / "run" / "journal.jsonl"))
+        assert trial.production.traffic == {STABLE: 100}
+        assert not trial.production.reconciling
+        if not was_cancelled:
+            assert summary.passed  # it was over before the event came, or the last one had come
+            break
+        cancelled += 1
+        assert summary.exit_code == 130, number
+        assert _routes(trial) == before, number
+        assert (tmp_path / str(number) / "run" / "SUMMARY.md").exists()
+    assert cancelled > 50 / every
+
+
+async def test_an_outer_timeout_is_a_cancellation(tmp_path: Path) -> None:
+    trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0))
+    with anyio.move_on_after(45.0) as scope:
+        await trial.run()
+    assert scope.cancelled_caught
+    assert trial.production.traffic == {STABLE: 100}
+    assert max(row.sequence for row in trial.production.requests) > 0
+
+
+async def test_a_fault_in_the_callers_own_task_group_is_undone(tmp_path: Path) -> None:
+    trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0))
+
+    async def fail() -> None:
+        await anyio.sleep(50.0)
+        raise ValueError("the caller's own")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail)
+            await trial.run()
+    assert caught.group_contains(ValueError)
+    assert trial.production.traffic == {STABLE: 100}
+
+
+async def test_an_undo_that_cannot_be_proven_replaces_the_cancellation(tmp_path: Path) -> None:
+    trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0), faults=(FAULTS["rollback-403"],))
+    with (
+        pytest.raises(UndoUnprovenError, match="gcloud run services update-traffic"),
+        anyio.move_on_after(45.0),
+    ):
+        await trial.run()
+    assert trial.production.traffic.get(CANARY)
+    last = read_journal(tmp_path / "run" / "journal.jsonl")[-1]
+    assert isinstance(last, TrainFinished)
+    assert last.exit_code == 4
+
+
+async def test_an_observer_that_raises_decides_nothing(tmp_path: Path) -> None:
+    trial = Trial(live_config(tmp_path))
+
+    def observe(event: TrainEvent) -> None:
+        raise ValueError("a broken progress bar")
+
+    with pytest.warns(RuntimeWarning, match="a broken progress bar"):
+        summary = await trial.run(observe)
+    assert summary.passed
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+async def test_a_second_cancellation_does_not_cut_the_undo(tmp_path: Path) -> None:
+    trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0), layout_changes={"settle_seconds": 10.0})
+    undone: list[UndoFinished] = []
+
+    def observe(event: TrainEvent) -> None:
+        if isinstance(event, UndoFinished):
+            undone.append(event)
+
+    with anyio.move_on_after(60.0), anyio.move_on_after(50.0), anyio.move_on_after(45.0):
+        await trial.run(observe)
+    assert [event.proven for event in undone] == [True]
+    assert trial.production.traffic == {STABLE: 100}

@@ -1,0 +1,213 @@
+"""The command, live over HTTP: `cutover simulate` in one process, the printed environment in another."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+QUICK = {"CANARY_SOAK_SECONDS": "0", "FLIP_CONFIRM_SECONDS": "0", "HELD_STREAMS": "0"}
+COMMAND = [sys.executable, "-m", "cutover"]
+
+
+class Served:
+    """A simulation that is served on loopback, and what it said when it was stopped."""
+
+    def __init__(self, process: subprocess.Popen[str], env: Mapping[str, str], revisions: list[str]) -> None:
+        self.process, self.env, self.revisions = process, env, revisions
+        self.last_words = ""
+
+    def stop(self) -> str:
+        if not self.last_words:
+            self.process.send_signal(signal.SIGINT)
+            self.last_words, _ = self.process.communicate(timeout=30)
+        return self.last_words
+
+
+@contextmanager
+def served(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Served]:
+    process = subprocess.Popen(
+        [*COMMAND, "simulate", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+    )
+    try:
+        assert process.stdout is not None
+        found: dict[str, str] = {}
+        for line in process.stdout:
+            if line.startswith("# then:"):
+                break
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            found[name] = value.strip("'")
+        revisions = line.split()[-2:]
+        yield Served(process, found, revisions)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def run_env(simulation: Served, directory: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, **simulation.env, **QUICK, "OUTPUT_DIR": str(directory / "run"), **more}
+
+
+def run(simulation: Served, directory: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "run", *simulation.revisions],
+        env=run_env(simulation, directory, **more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_live_cutover_passes_and_the_log_shows_its_order(tmp_path: Path) -> None:
+    log = tmp_path / "requests.jsonl"
+    with served("--request-log", str(log)) as simulation:
+        done = run(simulation, tmp_path, RUN_DUAL_RUN="1")
+        assert done.returncode == 0, done.stderr + done.stdout
+        words = simulation.stop()
+    stable, canary = simulation.revisions
+    assert f"traffic   {{'{stable}': 100}}" in words
+    assert re.search(r"routes .*'global': 'rust_shell'", words)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    updates = [row for row in rows if row["operation"] == "Cloud Run traffic update"]
+    overrides = [row for row in rows if row["operation"] == "route-split override"]
+    first_mover = updates[0]["sequence"]
+    probed = {
+        row["path"].split("/")[2] for row in rows if row["started_turn"] and row["sequence"] < first_mover
+    }
+    assert probed == {"chat", "chats"}
+    shares = [
+        sum(
+            target.get("percent", 0)
+            for target in json.loads(row["body"])["traffic"]
+            if target.get("revision") == canary
+        )
+        for row in updates
+    ]
+    assert shares[:5] == [5, 25, 50, 100, 0]
+    assert overrides[0]["sequence"] > updates[-1]["sequence"]
+    assert json.loads(overrides[0]["body"]) == {"target": "clear"}
+    after = [row for row in rows if row["sequence"] > overrides[-1]["sequence"]]
+    assert any(row["started_turn"] for row in after)
+    assert {"Cloud Run service", "route-split status"} <= {row["operation"] for row in after}
+    wanted = {"control": "/api/v1/control/", "cloud_run": "/v2/projects/"}
+    for row in rows:
+        if row["token"] in wanted:
+            assert row["path"].startswith(wanted[row["token"]]), row
+        assert row["token"] != "unknown", row
+    legacy_authority = simulation.env["LEGACY_BASE_URL"].removeprefix("http://")
+    assert {row["token"] for row in rows if row["authority"] == legacy_authority} <= {"legacy", None}
+
+
+def test_a_fault_over_http_is_caught_and_undone(tmp_path: Path) -> None:
+    with served("--fault", "finish-doubled-after-flip") as simulation:
+        done = run(simulation, tmp_path)
+        words = simulation.stop()
+    assert done.returncode == 1, done.stderr
+    assert "'global': None" in words
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["overall_status"] == "failed"
+    assert summary["undo"]["proven"] is True
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
+def test_a_signal_in_the_drill_is_undone(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    with served() as simulation:
+        stable, _ = simulation.revisions
+        process = subprocess.Popen(
+            [*COMMAND, "run", *simulation.revisions],
+            env=run_env(simulation, tmp_path, CANARY_SOAK_SECONDS="60"),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "traffic   " in line and "canary 5 %" in line:
+                break
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        words = simulation.stop()
+    assert process.returncode == code, err
+    assert "that was proven" in err
+    assert f"traffic   {{'{stable}': 100}}" in words
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["interrupted"]
+    assert "evidence" in out
+
+
+def test_a_killed_run_is_refused_by_the_next_and_closed_by_recover(tmp_path: Path) -> None:
+    with served() as simulation:
+        stable, _ = simulation.revisions
+        env = run_env(simulation, tmp_path, CANARY_SOAK_SECONDS="60")
+        process = subprocess.Popen(
+            [*COMMAND, "run", *simulation.revisions], env=env, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "traffic   " in line and "canary 5 %" in line:
+                break
+        second = run(simulation, tmp_path, OUTPUT_DIR=str(tmp_path / "second"))
+        assert second.returncode == 3
+        assert f"another train is live: pid {process.pid}" in second.stderr
+        process.kill()
+        process.communicate()
+        third = run(simulation, tmp_path, OUTPUT_DIR=str(tmp_path / "third"))
+        assert third.returncode == 3
+        assert "cutover recover" in third.stderr
+        recovered = subprocess.run(
+            [*COMMAND, "recover", str(tmp_path / "run")],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert recovered.returncode == 0, recovered.stderr
+        again = subprocess.run(
+            [*COMMAND, "recover", str(tmp_path / "run")],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert again.returncode == 0
+        assert "nothing was open" in again.stderr
+        fourth = run(simulation, tmp_path, OUTPUT_DIR=str(tmp_path / "fourth"))
+        assert fourth.returncode == 0, fourth.stderr
+        assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
+
+
+def test_no_token_is_in_any_artifact_output_or_argument(tmp_path: Path) -> None:
+    for fault in ("stream-401", "status-html-after-flip", "patch-403"):
+        with served("--fault", fault) as simulation:
+            done = run(simulation, tmp_path / fault)
+        text = done.stdout + done.stderr
+        text += "".join(
+            path.read_text(errors="replace") for path in (tmp_path / fault).rglob("*") if path.is_file()
+        )
+        for name in ("AUTH_TOKEN", "CONTROL_ACCESS_TOKEN", "CLOUD_RUN_ACCESS_TOKEN", "LEGACY_AUTH_TOKEN"):
+            assert simulation.env[name] not in text
+
+
+def test_a_dead_network_is_no_evidence(tmp_path: Path) -> None:
+    with served() as simulation:
+        simulation.stop()
+        started = time.monotonic()
+        done = run(simulation, tmp_path)
+    assert done.returncode == 3
+    assert "could not connect" in done.stderr
+    assert time.monotonic() - started < 110  # no wait without a deadline; not a measurement

@@ -1,0 +1,343 @@
+"""The one way out: what is sent again and what never is, how long and how much is waited for, and what is quoted."""
+
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import httpx
+import pytest
+from anyio.lowlevel import checkpoint
+from virtual_time import virtual_backend
+
+from cutover.clock import EventLoopClock, SkippingClock
+from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
+from cutover.evidence import Secrets
+from cutover.outbound import (
+    ATTEMPTS,
+    MAX_REPLY_BYTES,
+    MAX_RETRY_AFTER,
+    MUTATION_DEADLINE,
+    READ_DEADLINE,
+    Outbound,
+    Reply,
+    describe_failure,
+)
+
+pytestmark = pytest.mark.anyio
+
+URL = "https://peer.example/thing"
+Answer = httpx.Response | Exception
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return virtual_backend(request.param)
+
+
+class Peer(httpx.AsyncBaseTransport):
+    """Gives these answers one after the other, the last one for good."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+        self.times: list[float] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await checkpoint()
+        self.requests.append(request)
+        self.times.append(anyio.current_time())
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=answer.stream)
+
+    @property
+    def pauses(self) -> list[float]:
+        """Seconds between the requests."""
+        return [later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)]
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A body that comes piece by piece, each after so many seconds, without an end."""
+
+    def __init__(self, piece: bytes, seconds: float = 0.0) -> None:
+        self.piece, self.seconds = piece, seconds
+        self.sent, self.closed = 0, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await anyio.sleep(self.seconds)
+            self.sent += len(self.piece)
+            yield self.piece
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def outbound(peer: httpx.AsyncBaseTransport, *secrets: str) -> Outbound:
+    return Outbound(
+        client=httpx.AsyncClient(transport=peer), clock=EventLoopClock(), secrets=Secrets(secrets)
+    )
+
+
+def reply(body: bytes = b"", *, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+    return Reply(
+        label="test", request_line=f"GET {URL}", status=status, headers=headers, body=body, elapsed=0.0
+    )
+
+
+class TestRead:
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    async def test_a_passing_fault_is_tried_again(self, status: int) -> None:
+        peer = Peer(httpx.Response(status), httpx.ConnectError("refused"), httpx.Response(200, text="well"))
+        found = await outbound(peer).read("GET", URL, label="status")
+        assert (found.status, found.body) == (200, b"well")
+        assert len(peer.requests) == 3
+
+    @pytest.mark.parametrize("status", [400, 401, 404, 409, 501])
+    async def test_what_will_not_pass_is_told_at_once(self, status: int) -> None:
+        peer = Peer(httpx.Response(status))
+        assert (await outbound(peer).read("GET", URL, label="status")).status == status
+        assert len(peer.requests) == 1
+
+    async def test_a_persistent_refusal_is_the_answer(self) -> None:
+        peer = Peer(httpx.Response(503))
+        assert (await outbound(peer).read("GET", URL, label="status")).status == 503
+        assert len(peer.requests) == ATTEMPTS
+
+    async def test_a_persistent_silence_is_no_answer(self) -> None:
+        peer = Peer(httpx.ReadError(""))
+        with pytest.raises(NoAnswerError, match=r"GET https://peer\.example/thing: the connection was reset"):
+            await outbound(peer).read("GET", URL, label="status")
+        assert len(peer.requests) == ATTEMPTS
+
+    async def test_one_attempt_is_one_attempt(self) -> None:
+        peer = Peer(httpx.Response(503))
+        await outbound(peer).read("POST", URL, label="write-probe", json={}, attempts=1)
+        assert len(peer.requests) == 1
+
+    async def test_nothing_is_tried_again_after_a_deadline_has_passed(self) -> None:
+        hanging = Peer(httpx.Response(200, stream=Dripping(b"x", READ_DEADLINE / 3)))
+        with pytest.raises(NoAnswerError, match="no complete reply within 10 s"):
+            await outbound(hanging).read("GET", URL, label="status")
+        assert len(hanging.requests) <= 2
+
+    async def test_a_peers_wish_to_wait_is_heeded(self) -> None:
+        peer = Peer(httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(200))
+        await outbound(peer).read("GET", URL, label="status")
+        assert peer.pauses[0] >= 7.0
+
+    async def test_a_peers_wish_to_wait_is_heeded_up_to_a_bound(self) -> None:
+        peer = Peer(httpx.Response(429, headers={"retry-after": "86400"}), httpx.Response(200))
+        await outbound(peer).read("GET", URL, label="status")
+        assert peer.pauses == [MAX_RETRY_AFTER]
+
+    @pytest.mark.parametrize(
+        "junk", ["soon", "-5", "nan", "inf", "1e999", "Wed, 21 Oct 2026 07:28:00 GMT", ""]
+    )
+    async def test_junk_for_a_wish_is_ignored(self, junk: str) -> None:
+        peer = Peer(httpx.Response(429, headers={"retry-after": junk}), httpx.Response(200))
+        await outbound(peer).read("GET", URL, label="status")
+        assert 0.0 < peer.pauses[0] < 1.0
+
+    async def test_waiting_is_the_clocks(self) -> None:
+        peer = Peer(httpx.Response(429, headers={"retry-after": "9"}), httpx.Response(200))
+        clock = SkippingClock()
+        await Outbound(client=httpx.AsyncClient(transport=peer), clock=clock).read("GET", URL, label="status")
+        assert clock.skipped >= 9.0
+        assert peer.pauses[0] < 1.0
+
+
+class TestChange:
+    @pytest.mark.parametrize(
+        "answer", [httpx.Response(503), httpx.Response(429, headers={"retry-after": "1"})]
+    )
+    async def test_a_refused_change_is_never_sent_again(self, answer: httpx.Response) -> None:
+        peer = Peer(answer)
+        found = await outbound(peer).change("PATCH", URL, label="drill.write", json={"traffic": []})
+        assert found.status == answer.status_code
+        assert len(peer.requests) == 1
+
+    async def test_an_unanswered_change_is_never_sent_again(self) -> None:
+        peer = Peer(httpx.RemoteProtocolError("peer closed connection"))
+        with pytest.raises(NoAnswerError, match="the reply was cut short"):
+            await outbound(peer).change("PATCH", URL, label="drill.write", json={})
+        assert len(peer.requests) == 1
+
+    async def test_a_change_has_its_deadline(self) -> None:
+        body = Dripping(b"x", 1.0)
+        peer = Peer(httpx.Response(200, stream=body))
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError, match="no complete reply within 20 s"):
+            await outbound(peer).change("PATCH", URL, label="drill.write", json={})
+        assert anyio.current_time() - started == MUTATION_DEADLINE
+        assert body.closed
+
+    async def test_cancellation_does_not_cut_a_change(self) -> None:
+        done: list[str] = []
+
+        class Slow(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                await anyio.sleep(5.0)
+                done.append("took effect")
+                return httpx.Response(200)
+
+        with anyio.move_on_after(1.0):
+            found = await outbound(Slow()).change("PATCH", URL, label="drill.write", json={})
+            done.append(f"answered {found.status}")
+        assert done == ["took effect", "answered 200"]
+
+
+class TestRequest:
+    async def test_it_bears_its_label_its_headers_and_its_json(self) -> None:
+        peer = Peer(httpx.Response(200))
+        await outbound(peer).read(
+            "POST", URL, label="flip.evaluate", headers={"x-mine": "1"}, json={"a": [1]}
+        )
+        request = peer.requests[0]
+        assert request.extensions["label"] == "flip.evaluate"
+        assert (request.method, request.headers["x-mine"], request.content) == ("POST", "1", b'{"a":[1]}')
+        assert request.headers["content-type"] == "application/json"
+
+    async def test_without_json_there_is_no_body(self) -> None:
+        peer = Peer(httpx.Response(200))
+        await outbound(peer).read("GET", URL, label="status")
+        assert peer.requests[0].content == b""
+        assert "content-type" not in peer.requests[0].headers
+
+    async def test_a_redirect_is_described_and_not_followed(self) -> None:
+        peer = Peer(httpx.Response(302, headers={"location": "https://evil.example/in"}))
+        client = httpx.AsyncClient(transport=peer, follow_redirects=True)
+        found = await Outbound(client=client, clock=EventLoopClock()).read(
+            "GET", URL, label="status", headers={"authorization": "Bearer marked"}
+        )
+        assert [request.url.host for request in peer.requests] == ["peer.example"]
+        assert found.describe() == "HTTP 302, a redirect to https://evil.example/in (not followed)"
+        with pytest.raises(RefusedError, match="HTTP 302, a redirect to") as caught:
+            found.expect_success()
+        assert caught.value.status == 302
+
+
+UNFINISHED = pytest.mark.filterwarnings(
+    "ignore:Async generator 'httpx:ResourceWarning"  # httpx leaves its own generators to the collector
+)
+
+
+class TestReplyIsBounded:
+    @UNFINISHED
+    @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
+    async def test_an_endless_body_is_not_read_to_its_end(self, send: Callable[..., object]) -> None:
+        body = Dripping(b"x" * (1 << 20))
+        peer = Peer(httpx.Response(200, stream=body))
+        with pytest.raises(UnusableReplyError, match=f"larger than {MAX_REPLY_BYTES} bytes"):
+            await send(outbound(peer), "GET", URL, label="status")  # type: ignore[misc]
+        assert body.sent <= MAX_REPLY_BYTES + (1 << 20)
+        assert body.closed
+        assert len(peer.requests) == 1
+
+    async def test_a_body_of_just_the_bound_is_read(self) -> None:
+        peer = Peer(httpx.Response(200, content=b"x" * MAX_REPLY_BYTES))
+        assert len((await outbound(peer).read("GET", URL, label="status")).body) == MAX_REPLY_BYTES
+
+    @UNFINISHED
+    async def test_a_broken_content_encoding_is_no_answer(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(
+                200,
+                headers={"content-encoding": "gzip"},
+                stream=httpx.ByteStream(b"not gzip"),
+            )
+
+        with pytest.raises(NoAnswerError, match="content-encoding is broken"):
+            await outbound(httpx.MockTransport(answer)).read("GET", URL, label="status")
+
+    async def test_how_long_it_took_is_measured_to_the_last_byte(self) -> None:
+        class Short(Dripping):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                await anyio.sleep(self.seconds)
+                yield self.piece
+
+        peer = Peer(httpx.Response(200, stream=Short(b"x", 2.5)))
+        assert (await outbound(peer).read("GET", URL, label="status")).elapsed == 2.5
+
+
+async def test_secrets_are_masked_at_equal_length_in_head_and_body() -> None:
+    peer = Peer(
+        httpx.Response(
+            401,
+            headers={"x-echo": "Bearer marked-token!", "location": "https://peer.example/?t=marked-token"},
+            content=b'{"message":"marked-token is no token of ours: marked-token"}',
+        )
+    )
+    found = await outbound(peer, "marked-token", "").read("GET", URL, label="status")
+    assert found.header("X-Echo") == "Bearer ************!"
+    assert found.body == b'{"message":"************ is no token of ours: ************"}'
+    assert "marked" not in found.describe()
+
+
+class TestReply:
+    def test_a_header_is_found_whatever_its_case(self) -> None:
+        found = reply(headers=((b"X-One", b"first"), (b"x-one", b"second"), (b"X-High", b"\xe9")))
+        assert (found.header("x-ONE"), found.header("x-high"), found.header("none")) == ("first", "é", None)
+
+    @pytest.mark.parametrize("body", [b"", b"<!doctype html>\x1b[2J", b"{", b'"\xff"', b"[" * 100_000])
+    def test_what_is_not_json_is_unusable_and_quoted_escaped(self, body: bytes) -> None:
+        with pytest.raises(UnusableReplyError, match="a JSON reply was expected, not") as caught:
+            reply(body).json()
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+
+    def test_json_is_decoded(self) -> None:
+        assert reply(b'{"data": [1, null]}').json() == {"data": [1, None]}
+
+    @pytest.mark.parametrize("status", [200, 201, 299])
+    def test_success_is_itself(self, status: int) -> None:
+        found = reply(status=status)
+        assert found.expect_success() is found
+
+    @pytest.mark.parametrize("status", [199, 304, 400, 500])
+    def test_anything_else_is_refused_with_its_status(self, status: int) -> None:
+        with pytest.raises(RefusedError, match=f"GET {URL}: HTTP {status}") as caught:
+            reply(status=status).expect_success()
+        assert caught.value.status == status
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (b'{"error":{"code":409,"status":"ABORTED","message":"stale"}}', " (409: ABORTED: stale)"),
+            (b'{"error":{"code":"unauthorized","message":null}}', " (unauthorized)"),
+            (b'{"error":{}}', ""),
+            (b'{"error":"no","message":"bad \\u0007\\u202e token"}', " (bad \\x07\\u202e token)"),
+            (b'{"message":7}', ""),
+            (b"[1]", ""),
+            (b"<html>", ""),
+            (b"\xff\xfe", ""),
+            (b"[" * 100_000, ""),
+        ],
+    )
+    def test_the_bodys_own_error_is_quoted_escaped(self, body: bytes, said: str) -> None:
+        assert reply(body, status=400).describe() == f"HTTP 400{said}"
+
+    def test_where_a_redirect_led_is_quoted_escaped(self) -> None:
+        found = reply(status=307, headers=((b"Location", b"https://evil.example/\x1b[2J\xad"),))
+        assert found.describe() == "HTTP 307, a redirect to https://evil.example/\\x1b[2J\\xad (not followed)"
+
+    def test_a_long_error_is_cut(self) -> None:
+        said = reply(b'{"error":{"message":"%s"}}' % (b"x" * 5000), status=500).describe()
+        assert len(said) < 250
+        assert said.endswith("…)")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (httpx.ConnectTimeout("slow"), "no connection within 10 s (slow)"),
+        (httpx.ConnectError("[Errno 111]"), "could not connect ([Errno 111])"),
+        (httpx.ReadTimeout(""), "timed out (ReadTimeout)"),
+        (httpx.RemoteProtocolError("eof"), "the reply was cut short (eof)"),
+        (httpx.ReadError("reset\n\x1b[1m"), "the connection was reset (reset\\n\\x1b[1m)"),
+        (httpx.DecodingError("zlib"), "the reply's content-encoding is broken (zlib)"),
+        (OSError("odd"), "failed (odd)"),
+    ],
+)
+def test_a_failure_is_told_in_a_readers_words(error: BaseException, said: str) -> None:
+    assert describe_failure(error) == said

@@ -1,0 +1,205 @@
+"""What an operator sees: every event in words, nothing that a terminal obeys, and never an error for a closed one."""
+
+import io
+from collections.abc import Sequence
+
+import attrs
+import pytest
+from rich.console import Console
+
+from cutover.errors import UndoUnprovenError
+from cutover.journal import (
+    Answered,
+    CheckRecorded,
+    Interrupted,
+    RouteIntended,
+    RoutesRead,
+    StepFinished,
+    StepStarted,
+    TrafficIntended,
+    TrafficRead,
+    TrafficSettled,
+    TrainEvent,
+    TrainFinished,
+    TrainStarted,
+    UndoFinished,
+    UndoStarted,
+)
+from cutover.live_view import LiveView
+from cutover.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.state import GLOBAL, RouteState, TrafficState, TrafficTarget
+from cutover.summary import fold
+from cutover.terminal import Terminal, conclusion, line_of
+
+STABLE, CANARY = TrafficTarget(revision="stable", percent=95), TrafficTarget(revision="canary", percent=5)
+CAPTURED = TrafficState(
+    targets=(attrs.evolve(STABLE, percent=100),), statuses=(attrs.evolve(STABLE, percent=100),)
+)
+MOVED = TrafficState(targets=(STABLE, CANARY), statuses=(STABLE, CANARY))
+ROUTES = RouteState(overrides=((GLOBAL, None),))
+HOSTILE = "[bold red]x[/bold red] [link=https://evil.example]y[/link] :boom:"
+
+
+def checked(status: StepStatus, detail: str = "") -> CheckRecorded:
+    return CheckRecorded(step_id="drill", check=Check(check_id="traffic-5", status=status, detail=detail))
+
+
+def finished(status: StepStatus, detail: str = "", step_id: str = "drill") -> StepFinished:
+    return StepFinished(result=StepResult(step_id=step_id, status=status, detail=detail))
+
+
+def routed(times: int, wanted: str | None = "rust_shell") -> RouteIntended:
+    return RouteIntended(step_id="route-flip", key=GLOBAL, captured=ROUTES, wanted=wanted, times=times)
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed on the other side."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+class TestLines:
+    @pytest.mark.parametrize(
+        ("event", "line"),
+        [
+            (TrainStarted(run_id="r1", facts={"dry_run": True}), "train r1: rehearsal"),
+            (TrainStarted(run_id="r1", facts={"dry_run": False}), "train r1: LIVE"),
+            (StepStarted(step_id="drill"), "drill ..."),
+            (checked(StepStatus.FAIL, "broken"), "drill   traffic-5: FAIL  broken"),
+            (checked(StepStatus.ERROR, "silence"), "drill   traffic-5: ERROR  silence"),
+            (checked(StepStatus.PASS), ""),
+            (
+                TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(STABLE, CANARY), etag=None),
+                "drill   asking for canary 5 %, stable 95 %",
+            ),
+            (TrafficRead(found=MOVED, proven=True), "traffic   canary 5 %, stable 95 %"),
+            (TrafficRead(found=MOVED, proven=False), "traffic   canary 5 %, stable 95 %  (NOT as asked)"),
+            (routed(1), "route-flip   setting global to rust_shell"),
+            (routed(1, None), "route-flip   setting global to clear"),
+            (routed(20), ""),
+            (finished(StepStatus.PASS, "well"), "drill ok  well"),
+            (finished(StepStatus.SKIP, "not run"), "drill skip  not run"),
+            (Interrupted(cause="Cancelled"), "interrupted (Cancelled)"),
+            (UndoStarted(reason="a gate does not hold"), "undo ...  a gate does not hold"),
+            (UndoFinished(proven=True, detail="as captured"), "undo ok  as captured"),
+            (UndoFinished(proven=False, detail="403"), "undo NOT PROVEN  403"),
+            (TrainFinished(passed=True, exit_code=0), "verdict: GO"),
+            (TrainFinished(passed=False, exit_code=1), "verdict: NO GO"),
+            (Answered(key="traffic", outcome="accepted"), ""),
+            (RoutesRead(shares=((ROUTES, 59),), proven=True), ""),
+            (TrafficSettled(), ""),
+        ],
+    )
+    def test_an_event_in_words(self, event: TrainEvent, line: str) -> None:
+        assert line_of(event) == line
+        stream = io.StringIO()
+        Terminal(stream).observe(attrs.evolve(event, at="2026-03-01T10:11:12.345Z"))
+        assert stream.getvalue() == (f"10:11:12 {line}\n" if line else "")
+
+    def test_what_a_terminal_would_obey_is_shown(self) -> None:
+        stream = io.StringIO()
+        Terminal(stream).line("a\x1b[2J\r\nforged \u202eline\x07")
+        assert stream.getvalue() == "a\\x1b[2J\\r\\nforged \\u202eline\\x07\n"
+
+    def test_a_line_has_an_end(self) -> None:
+        stream = io.StringIO()
+        Terminal(stream).line("x" * 100_000)
+        assert len(stream.getvalue()) < 2100
+
+    def test_a_closed_stream_is_no_error(self) -> None:
+        closed = io.StringIO()
+        closed.close()
+        for stream in (closed, Gone()):
+            Terminal(stream).line("nobody reads this")
+            Terminal(stream).observe(StepStarted(step_id="drill"))
+
+    def test_by_default_it_is_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Terminal().line()
+        assert capsys.readouterr() == ("", "\n")
+
+
+class TestConclusion:
+    def test_a_passed_rehearsal(self) -> None:
+        facts = {"dry_run": True}
+        summary = fold([TrainStarted(run_id="r", facts=facts), TrainFinished(passed=True, exit_code=0)])
+        lines = conclusion(summary, evidence="run/SUMMARY.md")
+        assert lines[:2] == ["verdict   passed (rehearsal), exit 0", "gates"]
+        assert lines[-1] == "evidence  run/SUMMARY.md"
+
+    def test_each_gate_says_whether_it_holds(self) -> None:
+        skipped = StepResult(step_id="dual-run-diff", status=StepStatus.SKIP, by_configuration=True)
+        tally = SentinelTally(change="route-flip", streams=3, broken=2)
+        flip = StepResult(step_id="route-flip", status=StepStatus.PASS, sentinels=(tally,))
+        summary = fold([finished(StepStatus.PASS, step_id="preflight"), *map(_finished, (skipped, flip))])
+        lines = conclusion(summary, evidence=None)
+        assert "  preflight       holds (0 failed, 0 may)" in lines
+        assert "  stream_smoke    DOES NOT HOLD (0 failed, 0 may, not evaluated)" in lines
+        assert "  dual_run        not asked for (0 failed, 0 may)" in lines
+        assert "  broken_streams  DOES NOT HOLD (2 failed, 0 may)" in lines
+        assert lines[-1] == "reason    the run was cut off; recover it"
+
+    def test_an_undo_that_was_not_proven_ends_with_what_to_do(self) -> None:
+        undo = UndoFinished(proven=False, detail="403", to_do=("check this", "run that"))
+        summary = fold([undo, TrainFinished(passed=False, exit_code=4, reasons=("why",))])
+        assert conclusion(summary, evidence=None)[-4:] == [
+            "reason    why",
+            "undo      NOT PROVEN: 403",
+            "  DO      check this",
+            "  DO      run that",
+        ]
+        proven = fold([UndoFinished(proven=True, detail="as captured")])
+        assert conclusion(proven, evidence=None)[-1] == "undo      proven: as captured"
+
+
+def _finished(result: StepResult) -> StepFinished:
+    return StepFinished(result=result)
+
+
+def drawn(events: Sequence[TrainEvent]) -> str:
+    """Return the last picture of a live view that was told these events."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=160, record=True)
+    view = LiveView(console=console)
+    for event in events:
+        view.observe(event)
+    console.print(view.render())
+    return console.export_text()
+
+
+class TestLiveView:
+    def test_steps_split_and_the_last_event_are_shown(self) -> None:
+        picture = drawn(
+            [
+                StepStarted(step_id="preflight"),
+                finished(StepStatus.PASS, "production is one", step_id="preflight"),
+                StepStarted(step_id="drill"),
+                TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(STABLE, CANARY), etag=None),
+            ]
+        )
+        assert "preflight  pass     production is one" in picture
+        assert "drill      running" in picture
+        assert "traffic: stable 100 %" in picture
+        assert picture.rstrip().endswith("drill   asking for canary 5 %, stable 95 %")
+
+    def test_the_split_is_the_one_that_was_read_last(self) -> None:
+        intended = TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(), etag=None)
+        picture = drawn([intended, TrafficRead(found=MOVED, proven=True), intended, TrafficSettled()])
+        assert "traffic: canary 5 %, stable 95 %" in picture
+        assert "not read yet" in drawn([])
+
+    @pytest.mark.parametrize("status", StepStatus)
+    def test_what_came_off_the_wire_is_never_markup(self, status: StepStatus) -> None:
+        picture = drawn([finished(status, HOSTILE)])
+        assert f"{status.value}" in picture
+        assert picture.count(HOSTILE) == 2  # in its row, and as the last event
+
+    def test_it_draws_itself_while_it_is_open(self) -> None:
+        file = io.StringIO()
+        with LiveView(console=Console(file=file, force_terminal=True, width=80)) as view:
+            view.observe(StepStarted(step_id="preflight"))
+        assert "preflight" in file.getvalue()
+
+    def test_an_error_goes_through_it(self) -> None:
+        console = Console(file=io.StringIO(), force_terminal=True)
+        with pytest.raises(UndoUnprovenError), LiveView(console=console):
+            raise UndoUnprovenError("act")

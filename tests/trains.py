@@ -1,0 +1,64 @@
+"""Trains to test: a live configuration against an embedded production, on the event loop's own clock."""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from cutover.clock import EventLoopClock
+from cutover.config import CutoverConfig
+from cutover.journal import Observer
+from cutover.production import simulated, simulated_credentials, simulated_layout
+from cutover.run import run_production
+from cutover.simulation import Fault, SimulatedProduction
+from cutover.summary import CutoverSummary
+
+STABLE, CANARY = "chat-00041-stable", "chat-00042-canary"
+
+
+def live_config(directory: Path, **changes: object) -> CutoverConfig:
+    """Return the configuration of a live train with marked tokens and short soaks."""
+    values: dict[str, object] = {
+        "stable_revision": STABLE,
+        "canary_revision": CANARY,
+        "dry_run": False,
+        "apply_route_flip": True,
+        "base_url": "https://chat.example",
+        "legacy_base_url": "https://legacy.chat.example",
+        "auth_token": "marked-auth-token",
+        "control_access_token": "marked-control-token",
+        "cloud_run_access_token": "marked-cloud-run-token",
+        "legacy_auth_token": "marked-legacy-token",
+        "revision_header": "x-cutover-revision",
+        "canary_soak_seconds": 0.0,
+        "flip_confirm_seconds": 0.0,
+        "held_streams": 0,
+        "output_dir": directory / "run",
+    }
+    return CutoverConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@attrs.define(eq=False)
+class Trial:
+    """A train and the production that it runs against."""
+
+    config: CutoverConfig
+    faults: tuple[Fault, ...] = ()
+    layout_changes: dict[str, Any] = attrs.field(factory=dict)
+    production: SimulatedProduction = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        clock = EventLoopClock()
+        self.production = SimulatedProduction(
+            layout=attrs.evolve(simulated_layout(self.config), **self.layout_changes),
+            credentials=simulated_credentials(self.config),
+            faults=self.faults,
+            now=clock.now,
+            sleep=clock.sleep,
+        )
+
+    async def run(self, observer: Observer | None = None) -> CutoverSummary:
+        """Run the train to its end."""
+        return await run_production(
+            simulated(self.config, self.production, clock=EventLoopClock()), observer=observer
+        )

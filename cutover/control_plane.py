@@ -13,10 +13,10 @@ import attrs
 
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
-from cutover.evidence import printable
 from cutover.journal import Answered, Journal, RouteIntended, RoutesRead
 from cutover.lane import Lane
 from cutover.outbound import Outbound, Reply
+from cutover.quoting import printable
 from cutover.state import GLOBAL, OnRefusal, RouteState
 
 SAMPLE_READS = 59

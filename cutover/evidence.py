@@ -38,15 +38,6 @@ class Secrets:
         )
 
 
-def printable(text: str, limit: int = 200) -> str:
-    """Escape what a terminal would obey rather than show (control, format and bidi characters), and cut at ``limit``."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text[: limit + 1]
-    )
-    return shown if len(text) <= limit else shown[:limit] + "…"
-
-
 @attrs.define(eq=False)
 class EvidenceFolder:
     """Where a run leaves its evidence; without a root (a rehearsal that writes nothing) every call is a no-op."""

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cutover.evidence import printable
 from cutover.journal import StepFinished, StepStarted, TrafficIntended, TrafficRead, TrainEvent
+from cutover.quoting import printable
 from cutover.state import describe_shares
 from cutover.terminal import line_of
 

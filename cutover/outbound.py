@@ -12,7 +12,8 @@ import msgspec
 
 from cutover.clock import Clock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
-from cutover.evidence import Secrets, printable
+from cutover.evidence import Secrets
+from cutover.quoting import printable
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to reach a host."""

@@ -8,8 +8,9 @@ import attrs
 import jinja2
 import msgspec
 
-from cutover.evidence import EvidenceFolder, printable
+from cutover.evidence import EvidenceFolder
 from cutover.journal import Journal, StepFinished, TrainEvent, TrainFinished
+from cutover.quoting import printable
 from cutover.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.summary import CutoverSummary, fold
 from cutover.verdict import Gate

@@ -13,8 +13,8 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from cutover.evidence import printable
 from cutover.probe import Hold, LaneProber, Probe
+from cutover.quoting import printable
 from cutover.results import SentinelTally
 
 PACED = 10

@@ -241,8 +241,6 @@ class EventStreamParser:
             return None
         self.last_offset = self.received
         self.received += size
-        if self._id is not None:
-            self._commit_id(self._id)
         if not payload.isascii():
             self._note_encoding(data, self.received - size)
         return payload
@@ -351,8 +349,6 @@ class EventStreamParser:
             and not all(map(bytes.isascii, payloads))
         ):
             self._note_encoding(shape.separator.join(payloads), offset + len(shape.prefix))
-        if self._id is not None:
-            self._commit_id(self._id)
         return Run(payloads, offset, shape.stride, shape.event, self.last_event_id)
 
     def _read_lines(self, data: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
@@ -428,7 +424,8 @@ class EventStreamParser:
     def _dispatch(self, items: list[Run | StreamEvent]) -> None:
         """A blank line: dispatch the event, if it has a `data` line, and forget it."""
         if self._id is not None:
-            self._commit_id(self._id)
+            self.last_event_id = self._id.decode("utf-8", "replace")
+            self._id = None
         if self._data:
             data = _value(self._data[0]) if len(self._data) == 1 else b"\n".join(map(_value, self._data))
             event = self._event.decode("utf-8", "replace") or "message"
@@ -452,11 +449,6 @@ class EventStreamParser:
         self._data.clear()
         self._size = 0
         self._event = b""
-
-    def _commit_id(self, value: bytes) -> None:
-        """A dispatch makes the last event ID buffer the last event ID."""
-        self.last_event_id = value.decode("utf-8", "replace")
-        self._id = None
 
     def _note_encoding(self, data: bytes, offset: int) -> None:
         if self.invalid_utf8_offset is None and not data.isascii():

@@ -9,7 +9,6 @@ from typing import TextIO
 
 import attrs
 
-from cutover.evidence import printable
 from cutover.journal import (
     CheckRecorded,
     Interrupted,
@@ -24,6 +23,7 @@ from cutover.journal import (
     UndoFinished,
     UndoStarted,
 )
+from cutover.quoting import printable
 from cutover.results import StepStatus
 from cutover.state import describe_shares, shares
 from cutover.summary import CutoverSummary

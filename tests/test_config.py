@@ -1,5 +1,6 @@
 """Bad input: every problem at once, each naming its variable or argument, before anything is touched."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -259,8 +260,10 @@ def test_the_shipped_manifest_is_one() -> None:
             "'critical' must be true or false",
         ),
         (
-            '{"requests": [{"id": "a", "method": "FETCH", "path": "x", "response_kind": "xml", "critical": true, "requires_auth": true,'
-            ' "headers": {"Authorization": "Bearer x", "y": "a\\nb"}}]}',
+            (
+                '{"requests": [{"id": "a", "method": "FETCH", "path": "x", "response_kind": "xml", "critical": true, "requires_auth": true,'
+                ' "headers": {"Authorization": "Bearer x", "y": "a\\nb"}}]}'
+            ),
             "'method' must be one of",
         ),
         (
@@ -284,6 +287,27 @@ def test_a_manifest_tells_every_wrong_value() -> None:
     told = "\n".join(caught.value.problems)
     for name in ("'method'", "'path'", "'response_kind'", "printable ASCII", "credentials"):
         assert name in told
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"path": "/\x01"}, "'path' must start with one slash and be printable ASCII"),
+        ({"path": "/a b"}, "'path' must start with one slash and be printable ASCII"),
+        ({"path": "/é"}, "'path' must start with one slash and be printable ASCII"),
+        ({"headers": {"x-é": "a"}}, "'headers' holds 'x-é', which is not the name of a header"),
+        ({"headers": {"a\nb": "c"}}, "'headers' holds 'a\\nb', which is not the name of a header"),
+        ({"headers": {"": "c"}}, "'headers' holds '', which is not the name of a header"),
+        ({"headers": {"a": "b\r\nc: d"}}, "'headers' must hold printable ASCII strings"),
+        ({"headers": {"a": 1}}, "'headers' must hold printable ASCII strings"),
+    ],
+)
+def test_a_manifest_holds_nothing_that_cannot_be_sent(wrong: dict[str, object], said: str) -> None:
+    row = {"id": "e", "method": "GET", "path": "/x", "response_kind": "json", "critical": True, "requires_auth": False}  # fmt: skip
+    assert parse_manifest(json.dumps({"requests": [row]}).encode(), name="m")[0].path == "/x"
+    with pytest.raises(ConfigurationError) as caught:
+        parse_manifest(json.dumps({"requests": [row | wrong]}).encode(), name="m")
+    assert said in "\n".join(caught.value.problems)
 
 
 def test_a_manifest_names_an_id_that_is_used_twice() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -9,6 +10,7 @@ import attrs
 import httpx
 import msgspec
 import pytest
+from full_disk import disk_with_room_for
 from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
@@ -182,10 +184,22 @@ class TestStatus:
             (b'{"data":{}}', "no `route_groups` or no `override_target`"),
             (b'{"data":{"route_groups":[]}}', "no `route_groups` or no `override_target`"),
             (b'{"data":{"override_target":null,"route_groups":{}}}', "no `route_groups`"),
-            (b'{"data":{"override_target":null,"route_groups":["a"]}}', "a route group has no domain"),
+            (b'{"data":{"override_target":null,"route_groups":["a"]}}', "a route group is no object"),
             (
                 b'{"data":{"override_target":null,"route_groups":[{"domain":1}]}}',
-                "a route group has no domain",
+                "'1' is not the name of a domain",
+            ),
+            (
+                b'{"data":{"override_target":null,"route_groups":[{"domain":"a b"}]}}',
+                "'a b' is not the name of a domain",
+            ),
+            (
+                b'{"data":{"override_target":null,"route_groups":[{"domain":"global"}]}}',
+                "'global' is not the name of a domain",
+            ),
+            (
+                b'{"data":{"override_target":null,"route_groups":[],"domain_overrides":{"\\u001b":""}}}',
+                r"x1b' is not the name of a domain",
             ),
         ],
     )
@@ -213,6 +227,11 @@ class TestEvaluate:
         assert found.domain == "auth_entry"
         assert requests[0].url == f"{BASE}{COMPAT.evaluate_path}"
         assert msgspec.json.decode(requests[0].content) == {"path": "/login", "cohort_key": "prod"}
+
+    async def test_what_a_terminal_would_obey_is_escaped(self) -> None:
+        body = b'{"data":{"target":"le\\u001bgacy","reason":"a\\nforged","route_domain":"\\u202e"}}'
+        found = await saying(body).evaluate("/", cohort_key="", label="flip.evaluate")
+        assert (found.target, found.reason, found.domain) == ("le\\x1bgacy", "a\\nforged", "\\u202e")
 
     async def test_reason_and_domain_may_be_missing(self) -> None:
         found = await saying(b'{"data":{"target":"rust_shell","route_domain":null}}').evaluate(
@@ -366,6 +385,27 @@ class TestSetRoutes:
         answers = [event for event in journal.events if isinstance(event, Answered)]
         assert all("the connection was reset" in answer.detail for answer in answers)
 
+    async def test_one_lost_reply_of_many_is_kept_for_it_may_take_effect_late(self) -> None:
+        def lose(number: int, memory: Overrides, key: str, value: str | None) -> httpx.Response | None:
+            if number == 1:
+                return httpx.Response(200, content=status_body({}))
+            if number == 5:
+                raise httpx.ReadError("reset")
+            return None
+
+        journal = Journal()
+        change = await flip(Instances(on_write=lose), journal, wanted=(("auth_entry", "rust_shell"),))
+        assert change.proven
+        assert told(journal) == [
+            ("auth_entry", 1), ("auth_entry", "no effect"), False,
+            ("auth_entry", ROUNDS[1]), ("auth_entry", "unknown"), True,
+        ]  # fmt: skip
+
+    async def test_a_reply_that_cannot_be_used_does_not_say_that_it_was_refused(self) -> None:
+        journal = Journal()
+        await flip(Instances(on_write=lambda *_: httpx.Response(200, text="<html>")), journal)
+        assert told(journal)[:2] == [(GLOBAL, 1), (GLOBAL, "unknown")]
+
     async def test_an_effect_that_comes_late_is_waited_for(self) -> None:
         pending: Overrides = {}
         instances = Instances(seconds=0.01)
@@ -385,9 +425,13 @@ class TestSetRoutes:
         assert not change.proven
         assert change.detail.startswith("the routes could not be read back: GET ")
 
-    async def test_routes_that_can_be_read_again_later_are_proven(self) -> None:
+        assert len(instances.writes) == len(FLIP)  # on the way forward nobody writes on in the dark
+
+    async def test_on_the_way_back_routes_that_can_be_read_again_later_are_proven(self) -> None:
         instances = Instances(on_read=lambda number: httpx.Response(401) if number <= 8 else None)
-        assert (await flip(instances)).proven
+        change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
+        assert change.proven
+        assert len(instances.writes) > len(FLIP)
 
     async def test_it_gives_up_at_its_deadline(self) -> None:
         journal = Journal()
@@ -406,6 +450,15 @@ class TestBrokenJournal:
         instances = Instances()
         change = await flip(instances, Journal(broken="the disk is full"))
         assert (change.proven, change.detail) == (False, "the disk is full")
+        assert instances.writes == []
+
+    async def test_an_intent_that_meets_a_full_disk_is_not_carried_out(self, tmp_path: Path) -> None:
+        instances, journal = Instances(), Journal.create(tmp_path / "journal.jsonl")
+        with disk_with_room_for(0):
+            change = await flip(instances, journal)
+        journal.close()
+        assert not change.proven
+        assert change.detail.startswith("the journal cannot be written")
         assert instances.writes == []
 
     async def test_on_the_way_back_it_goes_on(self) -> None:

@@ -141,6 +141,8 @@ class TestOrderOfAStream:
             (*TURN[:-1], {"type": "finish", "status": "error"}, "[DONE]"),
             (*TURN[:-2], TURN[-1], TURN[-2], "[DONE]"),
             TURN,
+            (*TURN, "[DONE]", "[DONE]"),
+            (*TURN[:6], *TURN[5:], "[DONE]"),
             (*TURN[:-1], "[DONE]"),
             ("[DONE]", *TURN),
             (*TURN[:4], "not JSON", *TURN[4:], "[DONE]"),
@@ -318,6 +320,16 @@ class TestRun:
         result = await comparison.run(tmp_path)
         assert result.detail.startswith("e: the new service: ")
         assert section(result, "latency_ms")["rust_p95"] is None
+
+    @pytest.mark.parametrize(
+        ("new", "old"),
+        [(True, 1), (False, 0), (True, "True"), ([{"b": False}], [{"b": 0}]), (None, False), (0, "")],
+    )
+    async def test_true_is_not_1_as_it_is_in_python(self, new: object, old: object, tmp_path: Path) -> None:
+        other = await Comparison(json_reply({"a": new}), json_reply({"a": old}), [entry()]).run(tmp_path)
+        assert other.detail.startswith("e: the answers differ in meaning: .a")
+        same = await Comparison(json_reply({"a": new}), json_reply({"a": new}), [entry()]).run(tmp_path)
+        assert same.status is StepStatus.PASS
 
     async def test_html_for_json_is_no_answer(self, tmp_path: Path) -> None:
         html: Reply = lambda _: httpx.Response(200, text="<html>")  # noqa: E731  one line says it

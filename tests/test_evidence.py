@@ -1,26 +1,14 @@
 """What is left behind: no secret in it, nothing that a terminal obeys, and never a part of a file."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.evidence import EvidenceFolder, Secrets, printable, write_atomically
-
-
-@contextmanager
-def disk_with_room_for(size: int) -> Iterator[None]:
-    """No file grows beyond so many bytes: what comes on top is refused by the kernel, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from cutover.evidence import EvidenceFolder, Secrets, write_atomically
+from cutover.quoting import printable
 
 
 class TestSecrets:

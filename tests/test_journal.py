@@ -1,15 +1,14 @@
 """The journal: what is recorded is on disk, can be read again as it was, and a fault of the disk is said and not raised."""
 
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
 import attrs
 import msgspec
 import pytest
+from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,17 +116,6 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
 ONE, TWO, THREE = (StepStarted(step_id=name) for name in ("one", "two", "three"))
 
 
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    """No file grows beyond so many bytes: the kernel writes what fits, then refuses, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.jsonl"
@@ -227,6 +215,7 @@ class TestReading:
             b'{"event":"StepStarted","step_id":7}',
             b'{"event":"StepStarted","step_id":"\xff"}',
             b'{"event":"TrafficRead","proven":true,"found":{"targets":[{}],"statuses":[]}}',
+            b'{"event":"StepStarted","step_id":' + b"[" * 100_000,
         ],
     )
     @pytest.mark.parametrize("read", [read_journal, Journal.reopen])
@@ -241,6 +230,23 @@ class TestReading:
         with pytest.raises(NotStartedError, match=rf"{path}: line 2 is not a train event"):
             read(path)  # type: ignore[operator]
         assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("foreign", [b"my diary", b"{}", b'{"id":1}', b"\0" * 20])
+    @pytest.mark.parametrize("read", [read_journal, Journal.reopen])
+    def test_what_is_no_journal_is_not_taken_for_a_torn_line(
+        self, read: object, foreign: bytes, path: Path
+    ) -> None:
+        path.write_bytes(foreign)
+        with pytest.raises(NotStartedError, match="is no journal; it was not touched"):
+            read(path)  # type: ignore[operator]
+        assert path.read_bytes() == foreign
+
+    @pytest.mark.parametrize("torn", [b"{", b'{"event"', b'{"event":"TrainStar'])
+    def test_a_first_line_that_is_torn_is_a_journal_without_events(self, torn: bytes, path: Path) -> None:
+        path.write_bytes(torn)
+        assert read_journal(path) == []
+        Journal.reopen(path).close()
+        assert path.read_bytes() == b""
 
     def test_a_key_that_a_later_version_added_is_no_damage(self, path: Path) -> None:
         path.write_bytes(b'{"event":"StepStarted","at":"","step_id":"one","more":[1]}\n')
@@ -271,7 +277,7 @@ class TestFullDisk:
         told: list[TrainEvent] = []
         journal.observers.append(told.append)
         journal.record(ONE)
-        with no_file_beyond(path.stat().st_size + 10):
+        with disk_with_room_for(path.stat().st_size + 10):
             journal.record(TWO)
         assert journal.broken == "the journal cannot be written: short write"
         journal.record(THREE)
@@ -280,7 +286,7 @@ class TestFullDisk:
 
     def test_a_refused_write_breaks_it_too(self, journal: Journal, path: Path) -> None:
         journal.record(ONE)
-        with no_file_beyond(path.stat().st_size):
+        with disk_with_room_for(path.stat().st_size):
             journal.record(TWO)
         assert journal.broken is not None
         assert os.strerror(27) in journal.broken  # EFBIG

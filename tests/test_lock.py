@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from full_disk import disk_with_room_for
 
 from cutover.errors import NotStartedError
 from cutover.lock import ServiceLock, state_folder
@@ -119,4 +120,15 @@ def test_a_lock_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     lock = ServiceLock.of("service")
     with pytest.raises(NotStartedError, match=r"the lock .* cannot be opened"), lock.held(tmp_path):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_told(lock: ServiceLock, tmp_path: Path) -> None:
+    with (
+        disk_with_room_for(0),
+        pytest.raises(NotStartedError, match=r"the lock .* cannot be written: .*too large"),
+        lock.held(tmp_path),
+    ):
+        pass
+    with lock.held(tmp_path):  # nobody was let in, so nobody is to be recovered
         pass

@@ -188,6 +188,24 @@ class TestChange:
 
 
 class TestRequest:
+    @pytest.mark.parametrize(
+        ("url", "headers"),
+        [
+            ("https://peer.example/\x01", {}),
+            ("https://peer.example:port/", {}),
+            (URL, {"x-é": "1"}),
+            (URL, {"x-mine": "é"}),
+        ],
+    )
+    @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
+    async def test_one_that_cannot_be_made_has_no_answer(
+        self, send: Callable[..., object], url: str, headers: dict[str, str]
+    ) -> None:
+        peer = Peer(httpx.Response(200))
+        with pytest.raises(NoAnswerError, match="failed"):
+            await send(outbound(peer), "GET", url, label="dual.new.e", headers=headers)  # type: ignore[misc]
+        assert peer.requests == []
+
     async def test_it_bears_its_label_its_headers_and_its_json(self) -> None:
         peer = Peer(httpx.Response(200))
         await outbound(peer).read(

@@ -341,6 +341,19 @@ class TestNotStarted:
             await recover_cutover(tmp_path, env=ENV)
         assert path.read_text() == "a diary\n"
 
+    async def test_what_does_not_say_which_revisions_it_was_for(self, tmp_path: Path) -> None:
+        config = live_config(tmp_path)
+        (tmp_path / "run").mkdir()
+        for name in ("stable_revision", "canary_revision"):
+            facts = {key: value for key, value in config.facts().items() if key != name}
+            path = tmp_path / "run" / "journal.jsonl"
+            path.unlink(missing_ok=True)
+            journal = Journal.create(path)
+            journal.record(TrainStarted(run_id="r1", facts=facts))
+            journal.close()
+            with pytest.raises(NotStartedError, match="does not say which revisions"):
+                await recover_cutover(tmp_path / "run", env=ENV)
+
     async def test_without_tokens(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
@@ -374,6 +387,23 @@ class TestNotStarted:
             ):
                 await recover_cutover(found.folder, env=ENV)
             assert found.changes == changes
+            found.journal.close()
+
+    async def test_the_journal_of_a_live_train_is_not_cut_where_it_is_just_being_written(
+        self, tmp_path: Path
+    ) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            path = found.folder / "journal.jsonl"
+            with path.open("ab") as file:
+                file.write(b'{"event":"Traf')
+            before = path.read_bytes()
+            with (
+                live(found.config).lock().held(found.folder),
+                pytest.raises(NotStartedError, match="another train is live"),
+            ):
+                await recover_cutover(found.folder, env=ENV)
+            assert path.read_bytes() == before
             found.journal.close()
 
 

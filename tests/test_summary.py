@@ -349,6 +349,8 @@ class TestMarkdown:
                 "\\`x\\` \\*y\\* \\_z\\_ \\[l\\]\\(u\\) \\#h \\!i \\~s\\~ \\{t\\} \\+",
             ),
             ("back\\slash", "back\\\\slash"),
+            ("<b>", "&lt;b&gt;"),
+            ("\x1b[2J \u202e\x9b", "\\\\x1b\\[2J \\\\u202e\\\\x9b"),
             ("R&D", "R&amp;D"),
             ("  two\r\n\n lines\t", "two lines"),
             (None, "None"),

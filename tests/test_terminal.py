@@ -107,6 +107,13 @@ class TestLines:
         Terminal(stream).line("x" * 100_000)
         assert len(stream.getvalue()) < 2100
 
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+    def test_what_a_terminal_cannot_encode_is_shown_escaped_and_the_line_comes(self, encoding: str) -> None:
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=encoding)
+        Terminal(stream).line("日本 UNDO NOT PROVEN")
+        assert raw.getvalue() == b"\\u65e5\\u672c UNDO NOT PROVEN\n"
+
     def test_a_closed_stream_is_no_error(self) -> None:
         closed = io.StringIO()
         closed.close()
@@ -192,6 +199,20 @@ class TestLiveView:
         picture = drawn([finished(status, HOSTILE)])
         assert f"{status.value}" in picture
         assert picture.count(HOSTILE) == 2  # in its row, and as the last event
+
+    def test_what_a_terminal_would_obey_is_shown(self) -> None:
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=True, width=160, color_system=None)
+        view = LiveView(console=console)
+        view.observe(finished(StepStatus.PASS, "\x1b[2J\u202e\x9b"))
+        console.print(view.render())
+        assert file.getvalue().count("\\x1b[2J\\u202e\\x9b") == 2  # in its row, and as the last event
+        assert "\x1b" not in file.getvalue()
+
+    def test_a_closed_terminal_stops_nothing(self) -> None:
+        with LiveView(console=Console(file=Gone(), force_terminal=True)) as view:
+            view.observe(StepStarted(step_id="drill"))
+        assert view.steps == {"drill": ("running", "")}
 
     def test_it_draws_itself_while_it_is_open(self) -> None:
         file = io.StringIO()

@@ -1,12 +1,14 @@
 """Who serves what share: what the Admin API's replies mean, and a change of the split with its proof."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import attrs
 import httpx
 import msgspec
 import pytest
+from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import virtual_backend
@@ -152,6 +154,10 @@ class TestReadingTheService:
             ({"observedGeneration": None}, False, True),
             ({"terminalCondition": {"type": "Ready", "state": "CONDITION_FAILED"}}, True, False),
             ({"terminalCondition": {"type": "Ready", "state": "CONDITION_PENDING"}}, True, False),
+            ({"terminalCondition": {"type": "Ready"}}, True, False),
+            ({"terminalCondition": {}}, True, False),
+            ({"terminalCondition": "CONDITION_SUCCEEDED"}, True, False),
+            ({"terminalCondition": None}, True, False),
         ],
     )
     async def test_settled_and_succeeded_are_two_things(
@@ -556,7 +562,17 @@ class TestBrokenJournal:
         move = Move(Service(), Journal(broken="the disk is full"))
         shift = await move.run()
         assert (shift.proven, shift.detail) == (False, "the disk is full")
-        assert (move.service.writes, move.told) == (0, [])
+        assert (move.service.writes, move.told) == (0, ['"7"'])  # the intent, and no answer to it
+
+    async def test_an_intent_that_meets_a_full_disk_is_not_carried_out(self, tmp_path: Path) -> None:
+        journal = Journal.create(tmp_path / "journal.jsonl")
+        move = Move(Service(), journal)
+        with disk_with_room_for(0):
+            shift = await move.run()
+        journal.close()
+        assert not shift.proven
+        assert shift.detail.startswith("the journal cannot be written")
+        assert move.service.writes == 0
 
     async def test_on_the_way_back_it_goes_on(self) -> None:
         move = Move(Service(), Journal(broken="the disk is full"))

@@ -25,9 +25,9 @@ from cutover.contract import (
     StreamContract,
     check_recording,
 )
-from cutover.evidence import printable
 from cutover.findings import Finding
 from cutover.lane import COMPAT
+from cutover.quoting import printable
 from cutover.terminal import Terminal
 
 CONTRACTS = {"compat-lane": COMPAT_LANE, "ai-sdk-5": AI_SDK_5, "ai-sdk-6": AI_SDK_6, "ai-sdk-7": AI_SDK_7}

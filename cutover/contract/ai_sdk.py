@@ -217,6 +217,7 @@ _STATES = {
     "aborted": "the message was aborted",
     "failed": "an error was reported, and the client has stopped reading",
     "closed": "the stream is terminated",
+    "failed and closed": "the stream is terminated, and the client had stopped reading before",
 }
 _ONCE, _BEFORE = ("order.duplicate", "it once"), ("order.start-missing", "start")
 _OUTSIDE, _OVER = ("order.outside-step", "start-step"), ("order.after-finish", TERMINATOR)
@@ -294,16 +295,25 @@ TABLE = {
     "failed": {
         **dict.fromkeys(("start", "start-step", "content", "aside"), Transition("failed")),
         **dict.fromkeys(("finish-step", "finish", "abort", "error"), Transition("failed")),
-        TERMINATOR: Transition("closed"),
+        TERMINATOR: Transition("failed and closed"),
         END: Transition("failed", *_UNTERMINATED),
     },
     "closed": {
         **dict.fromkeys(
-            ("start", "start-step", "content", "aside", "finish-step", "finish", "abort", "error"),
+            ("start", "start-step", "content", "aside", "finish-step", "finish", "abort"),
             Transition("closed", *_TRAILING),
         ),
+        "error": Transition("failed and closed", *_TRAILING),
         TERMINATOR: Transition("closed", "terminator.count", "one [DONE]"),
         END: Transition("closed"),
+    },
+    "failed and closed": {
+        **dict.fromkeys(
+            ("start", "start-step", "content", "aside", "finish-step", "finish", "abort", "error"),
+            Transition("failed and closed", *_TRAILING),
+        ),
+        TERMINATOR: Transition("failed and closed", "terminator.count", "one [DONE]"),
+        END: Transition("failed and closed"),
     },
 }
 
@@ -369,8 +379,8 @@ def _grammar(call: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
         ),
         error=ServiceError(kind="error", code="errorText"),
         breaks_off=frozenset({"abort", "error"}),
-        unseen=frozenset({"failed"}),
-        closed=frozenset({"closed"}),
+        unseen=frozenset({"failed", "failed and closed"}),
+        closed=frozenset({"closed", "failed and closed"}),
     )
 
 

@@ -10,10 +10,10 @@ from cutover.contract.failure import FailureKind
 from cutover.contract.grammar import END, Deviation
 from cutover.contract.head import Head, error_in, judge_head, judge_status
 from cutover.contract.judge import EventJudge
-from cutover.contract.quoting import quote
 from cutover.contract.report import ContractReport
 from cutover.contract.timing import Watch
 from cutover.findings import Finding, Severity
+from cutover.quoting import printable
 from cutover.sse import Comment, EventStreamParser, MessageEvent, Oversized, Run, StreamEvent, Truncated
 
 _FINDINGS_A_RULE = 16
@@ -208,7 +208,7 @@ class ContractChecker:
     def _take_run(self, run: Run) -> None:
         if run.event != "message" and "stream.event-type" not in self._found:
             self._add(
-                Deviation("stream.event-type", "message", quote(run.event)), self._events, run.byte_offset
+                Deviation("stream.event-type", "message", printable(run.event)), self._events, run.byte_offset
             )
         if len(run.payloads) == 1:
             self._note(self._judge.take_one(run.payloads[0]), self._events, run.byte_offset)
@@ -225,12 +225,12 @@ class ContractChecker:
         if cut is None:
             self._note(self._nothing_more(walk.end()), offset=self._bytes)
         elif walk.is_over:
-            within = f"the end within {quote(cut.pending)}"
+            within = f"the end within {printable(cut.pending)}"
             self._add(Deviation("terminator.trailing", "nothing more", within), offset=cut.byte_offset)
         elif self._events == 0:
             self._add(Deviation("stream.empty", "events", self._instead), offset=self._bytes)
         else:
-            within = f"the end within {quote(cut.pending)}"
+            within = f"the end within {printable(cut.pending)}"
             self._add(Deviation("stream.truncated", walk.expectation, within), offset=cut.byte_offset)
 
     def _nothing_more(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
@@ -245,7 +245,7 @@ class ContractChecker:
 
     @property
     def _instead(self) -> str:
-        return f"none, but {quote(self._beginning)}" if self._beginning else "an empty body"
+        return f"none, but {printable(self._beginning)}" if self._beginning else "an empty body"
 
     def _note_one(self, deviations: Sequence[Deviation], elapsed: float) -> Sequence[Finding]:
         """Say what is wrong with an event that came by itself, or with when it came."""

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from cutover.contract.chunks import Chunk
-from cutover.contract.quoting import quote
+from cutover.quoting import printable
 
 TERMINATOR: Final = "[DONE]"
 """The table's name for the stream's last event."""
@@ -159,12 +159,10 @@ class Role:
     """Set where the kind says that the turn failed."""
     is_watched: bool
     """Whether there is more to look at than its place."""
-    opens_only: bool
-    """Whether all it changes is to open something."""
     changes: bool
     """Whether it opens or closes anything."""
     calm: frozenset[str]
-    """States in which such a chunk is in order and changes nothing, if what it names is open."""
+    """States in which such a chunk is in order and does nothing but open something, if what it names is open."""
     key_of: Callable[[Any], Any] | None
     """What it names, where it is calm anywhere and names anything."""
 
@@ -188,7 +186,8 @@ def role_of(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched: b
     )
     changes = starts_step or any((opens, closes, clears, drops))
     keys = [key for at in names for key in grammar.scopes[at].key]
-    is_calm = len(keys) <= 1 and not (changes or agreements or error or is_watched)
+    opens_only = changes and not (starts_step or closes or clears or drops)
+    is_calm = len(keys) <= 1 and not (agreements or error or is_watched) and (opens_only or not changes)
     return Role(
         kind=kind,
         symbol=symbol,
@@ -202,7 +201,6 @@ def role_of(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched: b
         agreements=agreements,
         error=error,
         is_watched=is_watched,
-        opens_only=changes and not (starts_step or closes or clears or drops),
         changes=changes,
         calm=frozenset(state for state, move in moves.items() if is_calm and move == Transition(state)),
         key_of=attrgetter(keys[0]) if is_calm and keys else None,
@@ -281,9 +279,15 @@ class Walk:
 
     def takes_calmly(self, role: Role, chunks: Sequence[Any]) -> bool:
         """Whether all of these chunks, of one kind, are in order and change nothing."""
-        if self.state not in role.calm:
+        if self.state not in role.calm or role.opens:
             return False
         return role.key_of is None or self.opened[role.names[0]].keys() >= set(map(role.key_of, chunks))
+
+    def opens_calmly(self, role: Role, chunk: Any) -> bool:  # noqa: ANN401
+        """Open what a calm chunk opens; whether there was room."""
+        for at in role.opens:
+            self._open(at, self._key_of[at](chunk))
+        return self._room >= 0
 
     def take(self, role: Role, chunk: Chunk) -> Sequence[Deviation]:
         """One chunk: what is wrong with its place; the walk goes on as if it were not."""
@@ -297,10 +301,7 @@ class Walk:
             key = self._key_of[at](chunk)
             if key not in self.opened[at]:
                 found += self._miss(at, key, role.kind)
-        if role.opens_only:
-            for at in role.opens:
-                self._open(at, self._key_of[at](chunk))
-        elif role.changes:
+        if role.changes:
             found += self._change(role, chunk)
         if self._room < 0 and not self._lost:
             self._lost = True
@@ -343,7 +344,7 @@ class Walk:
         self.state = role.moves[self.state].to
         self._seen.add(role.symbol)
         with contextlib.suppress(AttributeError):  # where what it names is missing, nothing can be opened
-            self._change(role, SimpleNamespace(**dict.fromkeys(_QUALIFIERS, False), **values))
+            self._change(role, SimpleNamespace(**{**dict.fromkeys(_QUALIFIERS, False), **values}))
 
     def _miss(self, at: int, key: _Key, kind: str) -> Sequence[Deviation]:
         """Something is named that is not open."""
@@ -354,7 +355,9 @@ class Walk:
             self._excused -= 1
             return ()
         scope = self.grammar.scopes[at]
-        return (Deviation(scope.rule, f"a {scope.name} that is open", quote(f"{kind} for {_words(key)}")),)
+        return (
+            Deviation(scope.rule, f"a {scope.name} that is open", printable(f"{kind} for {_words(key)}")),
+        )
 
     def _change(self, role: Role, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
         """Open and close what the chunk opens and closes."""
@@ -389,7 +392,9 @@ class Walk:
             return ()
         return (
             Deviation(
-                "order.part-left-open", f"the end of each {scope.name}", quote(", ".join(map(_words, opened)))
+                "order.part-left-open",
+                f"the end of each {scope.name}",
+                printable(", ".join(map(_words, opened))),
             ),
         )
 
@@ -400,11 +405,11 @@ class Walk:
         if value == agreed:
             return ()
         self._agreed[agreement.field] = value
-        return (Deviation(agreement.rule, f"{agreement.field} {quote(agreed)}", quote(value)),)
+        return (Deviation(agreement.rule, f"{agreement.field} {printable(agreed)}", printable(value)),)
 
     def _fail(self, error: ServiceError, kind: str, chunk: Chunk) -> Sequence[Deviation]:
         if kind == error.kind:
-            code = quote(getattr(chunk, error.code))
+            code = printable(getattr(chunk, error.code))
             self.service_error = self.service_error or code
             return (Deviation("stream.service-error", "a turn without an error", code),)
         status = None if error.status is None else getattr(chunk, error.status)
@@ -416,4 +421,4 @@ class Walk:
             if failed
             else f"{error.status} other than {error.failed}, or an error"
         )
-        return (Deviation("order.finish-status", wanted, quote(str(status))),)
+        return (Deviation("order.finish-status", wanted, printable(str(status))),)

@@ -8,7 +8,7 @@ import attrs
 
 from cutover.contract.definition import HeadRules
 from cutover.contract.grammar import Deviation
-from cutover.contract.quoting import quote
+from cutover.quoting import printable
 
 _REDIRECTS = range(300, 400)
 _HTTP_SPACE = " \t"
@@ -67,19 +67,21 @@ def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
     for name in (*rules.required, *rules.refused, "content-type"):
         values = head.headers.get(name, ())
         if len(set(values)) > 1:
-            yield Deviation("head.header-conflict", f"one {name}", quote(", ".join(values)))
+            yield Deviation("head.header-conflict", f"one {name}", printable(", ".join(values)))
         elif name in rules.refused and values:
-            yield Deviation("head.header-refused", f"no {name}", quote(f"{name}: {values[0]}"))
+            yield Deviation("head.header-refused", f"no {name}", printable(f"{name}: {values[0]}"))
         elif name in rules.required and not values:
             yield Deviation("head.header-missing", f"{name}: {rules.required[name]}", "no such header")
         elif name in rules.required and values[0] != rules.required[name]:
             yield Deviation(
-                "head.header-value", f"{name}: {rules.required[name]}", quote(f"{name}: {values[0]}")
+                "head.header-value", f"{name}: {rules.required[name]}", printable(f"{name}: {values[0]}")
             )
     coding = head.first("content-encoding")
     if coding is not None and coding.lower() not in {"", "identity"}:
         yield Deviation(
-            "head.compressed", "an identity content-encoding", f"the stream is compressed: {quote(coding)}"
+            "head.compressed",
+            "an identity content-encoding",
+            f"the stream is compressed: {printable(coding)}",
         )
 
 
@@ -91,9 +93,9 @@ def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
         return
     essence, parameters = media_type(value)
     if essence != rules.content_type:
-        yield Deviation("head.content-type", wanted, quote(value))
+        yield Deviation("head.content-type", wanted, printable(value))
     elif rules.charset is not None and parameters.get("charset", "").lower() != rules.charset:
-        yield Deviation("head.charset", wanted, quote(value))
+        yield Deviation("head.charset", wanted, printable(value))
 
 
 def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
@@ -104,7 +106,7 @@ def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
     if head.status in _REDIRECTS:
         where = head.first("location")
         return Deviation(
-            "head.redirect", wanted, f"{head.status} to {'nowhere' if where is None else quote(where)}"
+            "head.redirect", wanted, f"{head.status} to {'nowhere' if where is None else printable(where)}"
         )
     return Deviation("head.status", wanted, str(head.status))
 
@@ -121,5 +123,5 @@ def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
         error = error if isinstance(error, dict) else {}
         code, message = error.get("code"), error.get("message", value.get("message"))
     code = code if isinstance(code, str) else head.first("x-oa-compatibility-code")
-    words = [quote(each) for each in (code, message) if isinstance(each, str)]
-    return (None if code is None else quote(code)), ": ".join(words) or quote(body)
+    words = [printable(each) for each in (code, message) if isinstance(each, str)]
+    return (None if code is None else printable(code)), ": ".join(words) or printable(body)

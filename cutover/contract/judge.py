@@ -11,8 +11,8 @@ import msgspec
 from cutover.contract.chunks import ChunkSchema, Refusal, Remarked, Terminator, known_types
 from cutover.contract.definition import StreamContext, StreamContract
 from cutover.contract.grammar import TERMINATOR, Deviation, Grammar, Role, Walk, role_of
-from cutover.contract.quoting import quote
 from cutover.contract.reading import ChunkReader, Read
+from cutover.quoting import printable
 
 _REMARKS = 256
 """Different remarks about fields and versions that are made, each once."""
@@ -35,7 +35,8 @@ def _role_of_kind(schema: ChunkSchema, grammar: Grammar, kind: str) -> Role:
 class EventJudge:
     """Judges the data of one stream's message events.
 
-    Most events are calm: in order, and changing nothing. There is nothing to say of them, and saying nothing costs little.
+    Most events are calm: in order, and changing nothing but what is open. There is nothing to say of them, and saying nothing
+    costs little.
     """
 
     contract: StreamContract
@@ -67,6 +68,7 @@ class EventJudge:
             role is not None
             and self.walk.state in role.calm
             and (role.key_of is None or role.key_of(read) in self.walk.opened[role.names[0]])
+            and (not role.opens or self.walk.opens_calmly(role, read))
         ):
             return ()
         return self._take(read, role)
@@ -89,6 +91,7 @@ class EventJudge:
                 role is None
                 or walk.state not in role.calm
                 or (role.key_of is not None and role.key_of(read) not in opened[role.names[0]])
+                or (role.opens and not walk.opens_calmly(role, read))
             ):
                 deviations = self._take(read, role)
                 if deviations:
@@ -147,7 +150,7 @@ class EventJudge:
         kind = str(type(read.chunk).__struct_config__.tag)
         for field in read.unknown:
             if self._is_new((kind, field)):
-                actual = f"{quote(field)}: {self.contract.schema.unknown_fields}"
+                actual = f"{printable(field)}: {self.contract.schema.unknown_fields}"
                 yield Deviation("schema.unknown-field", f"the fields of {kind}", actual)
 
     def _skew(self, kind: str, chunk: Read) -> Iterator[Deviation]:

@@ -25,7 +25,7 @@ from cutover.contract.chunks import (
     make_types,
 )
 from cutover.contract.javascript import NotJsonError, forbidden_key, is_suspect, parse
-from cutover.contract.quoting import quote
+from cutover.quoting import printable
 
 _MAX_FAMILY_KINDS = 64
 """Kinds of a family (``data-weather``) that a reader gets to know; more of them go the exact way, one by one."""
@@ -147,12 +147,12 @@ def judge(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
     try:
         value = parse(text)
     except NotJsonError as error:
-        return Refusal("json.syntax", "JSON", f"{quote(text)} ({error})")
+        return Refusal("json.syntax", "JSON", f"{printable(text)} ({error})")
     key = forbidden_key(value)
     if key is not None:
         return _forbidden(key)
     if not isinstance(value, dict):
-        return Refusal("schema.not-object", "an object", quote(text))
+        return Refusal("schema.not-object", "an object", printable(text))
     kind = value.get(TAG)
     fields = schema.fields_of(kind) if isinstance(kind, str) else None
     if fields is None or not isinstance(kind, str):
@@ -175,7 +175,11 @@ def _forbidden(key: str) -> Refusal:
 
 
 def _shown(value: dict[str, Any], name: str) -> str:
-    return quote(f"{name}: {value[name]!r}") if name in value else f"no {name}, but {quote(', '.join(value))}"
+    return (
+        printable(f"{name}: {value[name]!r}")
+        if name in value
+        else f"no {name}, but {printable(', '.join(value))}"
+    )
 
 
 def _decoded(payload: str | bytes) -> str:

@@ -6,10 +6,10 @@ from types import MappingProxyType
 import attrs
 
 from cutover.contract.failure import FailureKind
-from cutover.contract.quoting import quote
 from cutover.contract.timing import Timings
 from cutover.errors import ContractViolation
 from cutover.findings import Finding, Severity
+from cutover.quoting import printable
 
 _SHOWN = 20
 """Findings that a raised violation spells out."""
@@ -76,7 +76,7 @@ class ContractReport:
             ]
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-        lines = [f"{first.rule}: {quote(first.message)}{more}"]
+        lines = [f"{first.rule}: {printable(first.message)}{more}"]
         for finding in violations[:_SHOWN]:
             where = (
                 ""
@@ -84,7 +84,7 @@ class ContractReport:
                 else f" at event {finding.event_index}, byte {finding.byte_offset}"
             )
             lines.append(f"  {finding.rule}{where}")
-            lines += [f"    expected: {quote(finding.expected)}"] if finding.expected is not None else []
-            lines += [f"    came:     {quote(finding.actual)}"] if finding.actual is not None else []
+            lines += [f"    expected: {printable(finding.expected)}"] if finding.expected is not None else []
+            lines += [f"    came:     {printable(finding.actual)}"] if finding.actual is not None else []
         lines += [f"  … and {len(violations) - _SHOWN} more"] if len(violations) > _SHOWN else []
         return [*lines, f"  contract: {self.contract}; {self.state}", f"  {self.timings}"]

@@ -8,10 +8,11 @@ import httpx
 import msgspec
 
 from cutover.contract import StreamContext, StreamContract
-from cutover.evidence import Secrets, printable
+from cutover.evidence import Secrets
 from cutover.lane import Alias, Lane
 from cutover.probe.single import Probe, probe_stream
 from cutover.probe.stream import Hold, StreamRequest
+from cutover.quoting import printable
 
 
 @attrs.define(eq=False)

@@ -8,9 +8,10 @@ import httpx
 import msgspec
 
 from cutover.contract import COMPAT_LANE, ContractChecker, ContractReport, StreamContext, StreamContract
-from cutover.evidence import Secrets, printable
+from cutover.evidence import Secrets
 from cutover.outbound import TOKEN_REFUSED
 from cutover.probe.stream import CLOSE_SECONDS, CheckedStream, Hold, StreamRequest
+from cutover.quoting import printable
 
 MAX_CAPTURE_BYTES = 4 << 20
 """Bytes of a body that are kept as evidence; the contract is checked on all of it."""

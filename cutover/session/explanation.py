@@ -7,9 +7,9 @@ from itertools import groupby
 import attrs
 
 from cutover.contract import RULES, ContractReport
-from cutover.contract.quoting import quote
 from cutover.evidence import Secrets
 from cutover.findings import Finding
+from cutover.quoting import printable
 from cutover.session.events import SeenEvent
 from cutover.session.peers import APP_BASE_URL
 
@@ -57,16 +57,16 @@ def explain(told: Told) -> str:
 
 def _lines(told: Told) -> Iterator[str]:
     first, others = told.findings[0], len(told.findings) - 1 + sum(told.report.suppressed.values())
-    yield f"{first.rule}: {quote(first.message, _LINE)}" + (f" (and {others} more)" if others else "")
+    yield f"{first.rule}: {printable(first.message, _LINE)}" + (f" (and {others} more)" if others else "")
     yield ""
     for finding in told.findings[:_SHOWN]:
         yield from _finding_lines(finding)
     if others >= _SHOWN:
         yield f"  … and {others + 1 - _SHOWN} more"
     if told.app_error is not None:
-        yield f"  the app raised {type(told.app_error).__name__}: {quote(str(told.app_error), _LINE)}"
+        yield f"  the app raised {type(told.app_error).__name__}: {printable(str(told.app_error), _LINE)}"
     yield ""
-    yield f"  {told.method} {quote(told.url, _LINE)}"
+    yield f"  {told.method} {printable(told.url, _LINE)}"
     yield f"  {_response_line(told)}"
     yield f"  contract {told.report.contract}: {told.report.state}"
     yield f"  {_timing_line(told)}"
@@ -98,22 +98,24 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
     if finding.rule in RULES:
         yield f"    {RULES[finding.rule].why}"
     if finding.expected is not None:
-        yield f"    expected: {quote(finding.expected, _LINE)}"
+        yield f"    expected: {printable(finding.expected, _LINE)}"
     if finding.actual is not None:
-        yield f"    came:     {quote(finding.actual, _LINE)}"
+        yield f"    came:     {printable(finding.actual, _LINE)}"
 
 
 def _response_line(told: Told) -> str:
     if told.status is None:
         return (
-            "no response" if told.unreachable is None else f"no connection: {quote(told.unreachable, _LINE)}"
+            "no response"
+            if told.unreachable is None
+            else f"no connection: {printable(told.unreachable, _LINE)}"
         )
     shown = [
         f"{name.decode('latin-1')}: {value.decode('latin-1')}"
         for name, value in told.response_headers
         if name.lower() != b"set-cookie"
     ]
-    return f"HTTP {told.status}; " + quote("; ".join(shown), 2 * _LINE)
+    return f"HTTP {told.status}; " + printable("; ".join(shown), 2 * _LINE)
 
 
 def _timing_line(told: Told) -> str:
@@ -156,7 +158,8 @@ def _rows(events: Sequence[SeenEvent], about: int | None) -> Iterator[_Row]:
         else:
             yield _Row(_row(alike[0], marked=marked), marked)
             yield _Row(
-                f"      … {_between(alike[0], alike[-1]) or len(alike) - 2} more {quote(kind, 40)}", marked
+                f"      … {_between(alike[0], alike[-1]) or len(alike) - 2} more {printable(kind, 40)}",
+                marked,
             )
             yield _Row(_row(alike[-1], marked=marked), marked)
 
@@ -168,9 +171,9 @@ def _between(first: SeenEvent, last: SeenEvent) -> int | None:
 
 def _row(event: SeenEvent, *, marked: bool) -> str:
     number = "" if event.index is None else str(event.index)
-    data = "" if event.data == event.kind else quote(event.data, _DATA)
+    data = "" if event.data == event.kind else printable(event.data, _DATA)
     place = f"{number:>5} {event.byte_offset:>13} {event.elapsed * 1000:>11.1f}"
-    return f"  {'>' if marked else ' '} {place}  {quote(event.kind, 40):<14} {data}".rstrip()
+    return f"  {'>' if marked else ' '} {place}  {printable(event.kind, 40):<14} {data}".rstrip()
 
 
 def curl(told: Told) -> str:

@@ -8,11 +8,12 @@ import attrs
 from cutover.clock import Clock, utc_now
 from cutover.control_plane import ControlPlane
 from cutover.errors import PeerError, RefusedError
-from cutover.evidence import EvidenceFolder, printable
+from cutover.evidence import EvidenceFolder
 from cutover.findings import Finding
 from cutover.journal import CheckRecorded, Journal
 from cutover.outbound import Outbound
 from cutover.probe import LaneProber, Probe
+from cutover.quoting import printable
 from cutover.results import Check, SentinelTally, StepResult, StepStatus, combined_status
 from cutover.traffic import TrafficBackend
 

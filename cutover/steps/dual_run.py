@@ -9,10 +9,10 @@ import msgspec
 
 from cutover.contract import StreamContract
 from cutover.errors import PeerError
-from cutover.evidence import printable
 from cutover.manifest import ManifestEntry, ResponseKind
 from cutover.outbound import TOKEN_REFUSED, Outbound
 from cutover.probe import StreamRequest, probe_stream
+from cutover.quoting import printable
 from cutover.results import StepResult, StepStatus
 from cutover.sse import EventStreamParser, MessageEvent
 from cutover.steps import Peers, StepLog

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 
 from cutover.errors import RefusedError, UnusableReplyError
-from cutover.evidence import printable
 from cutover.outbound import Outbound, Reply
+from cutover.quoting import printable
 from cutover.state import TrafficState, TrafficTarget
 from cutover.traffic import Revision
 

@@ -4,12 +4,12 @@ LONGEST = 200
 """Characters that are shown of a text by default."""
 
 
-def quote(text: str | bytes, limit: int = LONGEST) -> str:
-    """Escape control, format and bidi characters, and cut at `limit` characters."""
+def printable(text: str | bytes, limit: int = LONGEST) -> str:
+    """Escape control, format and bidi characters, and cut at ``limit`` characters."""
     if isinstance(text, bytes):
         text = text[: 4 * limit + 4].decode("utf-8", "backslashreplace")
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in text[: limit + 1]
     )
-    return shown if len(shown) <= limit else shown[:limit] + "…"
+    return shown if len(text) <= limit and len(shown) <= 2 * limit else shown[:limit] + "…"

@@ -1,0 +1,156 @@
+"""The AI SDK in Node, majors 5, 6 and 7: its servers, streaming from mock models, and its chat clients."""
+
+import base64
+import fcntl
+import functools
+import json
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import httpx
+import requirements
+
+from cutover import AI_SDK_5, AI_SDK_6, AI_SDK_7, ContractReport, StreamContract, check_stream
+from cutover.contract import Limits
+
+_PATIENT = Limits(first_event=60.0, event_gap=60.0, held_back_after=60.0)
+CONTRACTS: Mapping[int, StreamContract] = {
+    major: attrs.evolve(contract, limits=_PATIENT)
+    for major, contract in ((5, AI_SDK_5), (6, AI_SDK_6), (7, AI_SDK_7))
+}
+"""Major -> its contract, with the patience that a machine busy with tests needs."""
+HERE = Path(__file__).parent
+_INSTALL = ("ci", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=20000")
+_INSTALL_SECONDS = 90
+_START_SECONDS = 30
+_STOP_SECONDS = 10
+_READ_SECONDS = 60
+
+
+@functools.cache
+def _node() -> Path | str:
+    """Install the packages, once a session; return the program, or why it cannot be used."""
+    node, npm = requirements.program("node", of="node"), requirements.program("npm", of="node")
+    wanted = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    with (HERE / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # sessions side by side share the packages
+        if _installed() == {name: each["version"] for name, each in wanted.items() if name}:
+            return node
+        try:
+            done = subprocess.run(
+                [npm, *_INSTALL],
+                cwd=HERE,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_INSTALL_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"npm was not done after {_INSTALL_SECONDS} s"
+    return node if done.returncode == 0 else f"npm failed: {' '.join(done.stderr.split())[:300]}"
+
+
+def _installed() -> dict[str, str]:
+    found = HERE / "node_modules" / ".package-lock.json"
+    packages = json.loads(found.read_text())["packages"] if found.is_file() else {}
+    return {name: each["version"] for name, each in packages.items()}
+
+
+def node() -> Path:
+    """Return Node, with the packages beside these files; where it cannot be had the test is skipped, or fails."""
+    found = _node()
+    if isinstance(found, str):
+        requirements.missing("node", found)
+    return found
+
+
+@contextmanager
+def mock_server() -> Iterator[str]:
+    """Serve the streams of all three majors at ``/<major>/<scenario>``; it ends with its standard input, so with this process."""
+    with subprocess.Popen(
+        [node(), "mock_server.mjs"], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        late = threading.Timer(_START_SECONDS, process.kill)
+        late.start()
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            late.cancel()
+            assert port, "the mock server did not start; what it said stands in the captured output"
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            late.cancel()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End a server by its standard input: what was started may be a program that started Node."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    finally:
+        process.kill()
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """What a real client made of a stream."""
+
+    stage: str | None
+    """Where it refused: head, transport, json, schema or order; None where it did not."""
+    error: str | None
+    """What its user is told; an error that the service reports is told, too, and no refusal."""
+    kinds: tuple[str, ...]
+    """The chunks that passed its schema."""
+    text: str
+    """The text of the answer."""
+
+
+def recorded(body: bytes) -> Mapping[str, Any]:
+    """Have a client read a recorded body."""
+    return {"body": base64.b64encode(body).decode()}
+
+
+def asking(url: str, *, headers: Mapping[str, str] | None = None, body: object = None) -> Mapping[str, Any]:
+    """Have a client ask for a stream; the body is its own where none is given."""
+    return {"url": url, "headers": dict(headers or {}), "request": body}
+
+
+def read(major: int, tasks: Sequence[Mapping[str, Any]]) -> list[Reading]:
+    """Have the chat client of one major read streams, one after the other."""
+    done = subprocess.run(
+        [node(), "chat_client.mjs", str(major)],
+        cwd=HERE,
+        input="".join(json.dumps(task) + "\n" for task in tasks).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=_READ_SECONDS,
+    )
+    readings = [json.loads(line) for line in done.stdout.split(b"\n") if line]
+    assert len(readings) == len(tasks)
+    return [Reading(**{**each, "kinds": tuple(each["kinds"])}) for each in readings]
+
+
+def stage(report: ContractReport) -> str | None:
+    """Say what a reading's stage should be, by the first violation of a report."""
+    return report.violations[0].rule.partition(".")[0] if report.violations else None
+
+
+async def check_all(streams: Iterable[tuple[str, StreamContract]], *, json: object) -> list[ContractReport]:
+    """Check streams side by side, each against its contract; all of them are asked for with the same body."""
+    reports: dict[int, ContractReport] = {}
+
+    async def check(number: int, url: str, contract: StreamContract) -> None:
+        reports[number] = await check_stream(client, url, contract=contract, json=json)
+
+    async with httpx.AsyncClient() as client, anyio.create_task_group() as tasks:
+        for number, (url, contract) in enumerate(streams):
+            tasks.start_soon(check, number, url, contract)
+    return [reports[number] for number in sorted(reports)]

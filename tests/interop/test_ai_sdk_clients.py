@@ -1,0 +1,179 @@
+"""The AI SDK's own chat clients, majors 5, 6 and 7, take and refuse exactly what their contracts take and refuse."""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ai_sdk
+import httpx
+import pytest
+from mutations import mutations
+from serving import served
+from simulated_peer import CHAT, CHATS, COMPATIBLE, CREDENTIALS
+
+from cutover import COMPAT_LANE, check_recording, check_stream
+from cutover.simulation import FAULTS, VARIANTS, Layout, SimulatedProduction
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "ui-message-stream"
+VERSIONS = {5: "5.0.277", 6: "6.0.326", 7: "7.0.173"}
+"""Major -> the version that package.json names, and that the verdicts among the fixtures are of."""
+SEED, MUTATIONS = 20260221, 300
+AFTER_AN_ERROR = (
+    (b'{"type":"start"}', b'{"type":"error","errorText":"boom"}', b'{"type":"nonsense"}'),
+    (b'{"type":"error","errorText":"boom"}', b"[DONE]", b"not JSON"),
+    (
+        b'{"type":"error","errorText":"boom"}',
+        b"[DONE]",
+        b'{"type":"text-delta","id":"1","delta":"x"}',
+        b"[DONE]",
+    ),
+    (b"[DONE]", b'{"type":"error","errorText":"boom"}', b'{"type":"nonsense"}'),
+)
+"""Data of streams in which something is wrong after an error was reported: no client reads as far."""
+
+NO_STREAMS = (
+    b"",
+    b"<!doctype html><p>Bad gateway</p>",
+    b'{"error": {"code": "internal"}}',
+    b'0:"Hel"\n0:"lo"\n',  # the protocol of major 4
+    b"\x1f\x8b\x08\x00\x00",  # gzip that nobody decoded
+)
+
+majors = pytest.mark.parametrize("major", ai_sdk.CONTRACTS)
+
+
+def assert_agreement(major: int, bodies: Sequence[bytes]) -> list[ai_sdk.Reading]:
+    """Have the client and the contract of one major read the same bodies; they refuse the same ones, and for the same reason."""
+    readings = ai_sdk.read(major, [ai_sdk.recorded(body) for body in bodies])
+    for body, reading in zip(bodies, readings, strict=True):
+        report = check_recording(body, contract=ai_sdk.CONTRACTS[major])
+        assert ai_sdk.stage(report) == reading.stage, (reading, report.findings, body)
+    return readings
+
+
+@majors
+def test_they_agree_on_every_labelled_body(major: int) -> None:
+    cases = json.loads((FIXTURES / "cases.json").read_text())
+    readings = assert_agreement(
+        major, [(FIXTURES / "cases" / f"{case['name']}.body").read_bytes() for case in cases]
+    )
+    verdicts = ["accept" if each.stage is None else f"reject:{each.stage}" for each in readings]
+    assert verdicts == [case["verdicts"][VERSIONS[major]] for case in cases]
+
+
+@majors
+def test_they_agree_on_what_real_servers_sent(major: int) -> None:
+    captures = sorted((FIXTURES / "captures").rglob("*.body"))
+    readings = assert_agreement(major, [capture.read_bytes() for capture in captures])
+    labels = [
+        json.loads(each.with_suffix(".json").read_text())["verdicts"][VERSIONS[major]] for each in captures
+    ]
+    assert [each.stage for each in readings] == [reason for _, reason in labels]
+
+
+@majors
+def test_they_agree_on_bodies_with_small_faults(major: int) -> None:
+    readings = assert_agreement(major, list(mutations(_bodies(), seed=SEED, count=MUTATIONS)))
+    assert {each.stage for each in readings} == {None, "json", "schema", "order"}
+
+
+@majors
+def test_they_agree_that_nothing_is_read_after_an_error(major: int) -> None:
+    bodies = [b"".join(b"data: %s\n\n" % each for each in data) for data in AFTER_AN_ERROR]
+    for reading in assert_agreement(major, bodies):
+        assert (reading.stage, reading.error) == (None, "boom")
+
+
+@majors
+def test_they_agree_on_a_refused_chunk_of_a_dynamic_tool(major: int) -> None:
+    chunk = b'{"type":"tool-input-available","toolCallId":"c","input":{},"dynamic":true}'
+    (reading,) = assert_agreement(major, [b"data: %s\n\ndata: [DONE]\n\n" % chunk])
+    assert reading.stage == "schema"
+
+
+@majors
+def test_what_a_client_shows_as_an_empty_answer_fails_the_strict_contract(major: int) -> None:
+    for body, reading in zip(NO_STREAMS, assert_agreement(major, NO_STREAMS), strict=True):
+        assert (reading.stage, reading.kinds, reading.text) == (None, (), "")
+        strict = check_recording(body, contract=ai_sdk.CONTRACTS[major].strict())
+        assert "stream.empty" in {finding.rule for finding in strict.violations}
+
+
+@functools.cache
+def _bodies() -> tuple[bytes, ...]:
+    return tuple(
+        path.read_bytes() for path in sorted(FIXTURES.rglob("*.body")) if path.stat().st_size < 10_000
+    )
+
+
+@pytest.fixture
+def lane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The lane's service, served; the parameter names what is unusual or wrong with it, if anything is."""
+    faults = tuple(fault for name, fault in {**FAULTS, **VARIANTS}.items() if name == request.param)
+    assert len(faults) == len(request.param.split())
+
+    def production(url: str) -> Any:
+        layout = Layout(front_url=url)
+        return SimulatedProduction(layout=layout, credentials=CREDENTIALS, faults=faults).app
+
+    with served(production) as url:
+        yield url
+
+
+def _ask(url: str, *, major: int) -> list[ai_sdk.Reading]:
+    headers = {**COMPATIBLE, "authorization": f"Bearer {CREDENTIALS.auth_token}"}
+    aliases = {"/api/chat/stream": CHAT, "/api/chats/t1/stream": CHATS}
+    return ai_sdk.read(
+        major, [ai_sdk.asking(url + path, headers=headers, body=body) for path, body in aliases.items()]
+    )
+
+
+async def _rules(url: str, *, major: int | None) -> set[str]:
+    contract = COMPAT_LANE if major is None else ai_sdk.CONTRACTS[major]
+    headers = {**COMPATIBLE, "authorization": f"Bearer {CREDENTIALS.auth_token}"}
+    async with httpx.AsyncClient(base_url=url) as client:
+        report = await check_stream(client, "/api/chat/stream", contract=contract, json=CHAT, headers=headers)
+    return {finding.rule for finding in report.violations}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the clients are the subject here
+@majors
+@pytest.mark.parametrize(
+    ("lane", "text"),
+    [
+        ("", "You said: hello there "),
+        ("preview", ""),
+        ("one-body", "You said: hello there "),
+    ],
+    indirect=["lane"],
+)
+async def test_plain_and_text_turns_of_the_lane_are_read(lane: str, text: str, major: int) -> None:
+    for reading in _ask(lane, major=major):
+        assert (reading.stage, reading.error, reading.text) == (None, None, text)
+        assert (reading.kinds[:2], reading.kinds[-2:]) == (("start", "start-step"), ("finish-step", "finish"))
+    assert await _rules(lane, major=major) == await _rules(lane, major=None) == set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the clients are the subject here
+@majors
+@pytest.mark.parametrize(
+    ("lane", "theirs", "own"),
+    [
+        ("tool-turn", {"schema.unknown-kind"}, set()),
+        ("service-error", {"schema.missing-field"}, {"stream.service-error"}),
+    ],
+    indirect=["lane"],
+)
+async def test_the_lane_s_own_tools_and_errors_are_refused(
+    lane: str, theirs: set[str], own: set[str], major: int
+) -> None:
+    """They are no chunks of the UI message stream: `tool-input`, `tool-output`, and an `error` without errorText."""
+    for reading in _ask(lane, major=major):
+        assert reading.stage == "schema"
+        assert set(reading.kinds) <= {"start", "start-step", "text-start", "text-delta", "text-end"}
+    assert await _rules(lane, major=major) == theirs
+    assert await _rules(lane, major=None) == own

@@ -244,7 +244,7 @@ async def _write(control: ControlPlane, key: str, value: str | None, *, times: i
         for _ in range(min(times, SAMPLE_CONCURRENCY)):
             writers.start_soon(writer)
     kinds = [answer.outcome for answer in answers]
-    outcome = next(kind for kind in ("unknown", "accepted", "no effect", "refused") if kind in kinds)
+    outcome = next(kind for kind in ("unknown", "no effect", "accepted", "refused") if kind in kinds)
     return next(answer for answer in answers if answer.outcome == outcome)
 
 
@@ -298,7 +298,7 @@ def _route_state(reply: Reply) -> RouteState:
 def _domain(value: object, reply: Reply) -> str:
     if isinstance(value, str) and value != GLOBAL and re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
         return value
-    raise UnusableReplyError(f"{reply.request_line}: {printable(str(value))!r} is not the name of a domain")
+    raise UnusableReplyError(f"{reply.request_line}: '{printable(str(value))}' is not the name of a domain")
 
 
 def _target(value: object) -> str | None:

@@ -16,6 +16,9 @@ from cutover.errors import NotStartedError
 from cutover.results import Check, StepResult
 from cutover.state import RouteState, TrafficState, TrafficTarget
 
+TRAFFIC = "traffic"
+"""The key under which a write of the split is answered."""
+
 Observer = Callable[["TrainEvent"], None]
 
 

@@ -55,12 +55,11 @@ class ServiceLock:
         return cls(state_folder() / f"{key}.lock")
 
     @contextlib.contextmanager
-    def held(self, run_directory: Path, *, recovering: bool = False) -> Iterator["ServiceLock"]:
-        """Hold the lock; its content stays until ``close`` is called, or for whoever recovers.
+    def held(self, *, recovering: Path | None = None) -> Iterator["ServiceLock"]:
+        """Hold the lock; what it says of a train is written by ``sign``, and stays until ``close`` is called.
 
         Args:
-            run_directory: Of the run that holds it.
-            recovering: Whether content that was left behind is this run's own business.
+            recovering: The run directory that is being recovered: content that names it is this run's own business.
 
         Raises:
             NotStartedError: Another train is live, or one was cut off and not recovered; says who, since when, where.
@@ -78,24 +77,32 @@ class ServiceLock:
             except OSError as error:
                 raise NotStartedError(f"another train is live: {_who(_content(handle))}") from error
             left = _content(handle)
-            if left is not None and not recovering:
+            if left is not None and (recovering is None or left.run_directory != str(recovering.resolve())):
                 raise NotStartedError(
                     f"a train was cut off and is not recovered: {_who(left)}; run: cutover recover {left.run_directory}"
+                    f" (where that folder is gone for good, check production, then remove {self.path})"
                 )
-            holder = Holder(
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                since=utc_now(),
-                run_directory=str(run_directory.absolute()),
-            )
-            try:
-                _write(handle, msgspec.json.encode(holder))
-            except OSError as error:
-                raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
             self._handle = handle
             yield self
         finally:
             os.close(handle)
+
+    def sign(self, run_directory: Path) -> None:
+        """Say who holds it, once there is a journal to recover from.
+
+        Raises:
+            NotStartedError: It cannot be written.
+        """
+        holder = Holder(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=utc_now(),
+            run_directory=str(run_directory.resolve()),
+        )
+        try:
+            _write(self._handle, msgspec.json.encode(holder))
+        except OSError as error:
+            raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 
     def close(self) -> None:
         """Say that nothing is left open: the next train may start."""

@@ -10,6 +10,7 @@ import msgspec
 
 from cutover.errors import ConfigurationError
 
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
 _PATH = re.compile(r"/(?!/)[!-~]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[ -~]*")
@@ -112,6 +113,8 @@ def _problems(row: object, where: str) -> list[str]:
         problems.append(
             f"{where}: 'method' must be one of {', '.join(sorted(_METHODS))}, not {row['method']!r}"
         )
+    if not _ID.fullmatch(row["id"]):
+        problems.append(f"{where}: 'id' must be 1 to 80 letters, digits, '_', '.' and '-'")
     if not _PATH.fullmatch(row["path"]):
         problems.append(
             f"{where}: 'path' must start with one slash and be printable ASCII, not be {row['path']!r}"

@@ -12,4 +12,4 @@ def printable(text: str | bytes, limit: int = LONGEST) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in text[: limit + 1]
     )
-    return shown if len(text) <= limit and len(shown) <= 2 * limit else shown[:limit] + "…"
+    return shown if len(text) <= limit else shown[:limit] + "…"

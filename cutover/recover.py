@@ -8,6 +8,7 @@ import attrs
 
 from cutover.config import CutoverConfig
 from cutover.errors import NotStartedError, PeerError
+from cutover.evidence import EvidenceFolder
 from cutover.journal import (
     Journal,
     Observer,
@@ -21,6 +22,7 @@ from cutover.journal import (
     read_journal,
 )
 from cutover.production import Production, live
+from cutover.report import Reporter
 from cutover.state import describe_shares, shares
 from cutover.steps import Peers
 from cutover.undo import UndoPlan, carry_out, plan_undo
@@ -78,10 +80,14 @@ async def recover_cutover(
         return Recovery(closed=True, detail="nothing was open: it was a rehearsal, or never began")
     production = live(_config(started.facts, folder, env))
     with production.lock().held(
-        folder, recovering=True
+        recovering=folder
     ) as lock:  # before the journal is touched: its train may be live
         journal = Journal.reopen(path)
-        journal.observers += [observer] if observer else []
+        evidence = EvidenceFolder(root=folder, secrets=production.secrets)
+        journal.observers += [
+            Reporter(evidence=evidence, journal=journal).observe,
+            *([observer] if observer else []),
+        ]
         try:
             recovery = await _recover(production, journal)
         finally:

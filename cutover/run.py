@@ -43,7 +43,7 @@ async def run_production(production: Production, *, observer: Observer | None = 
     with ExitStack() as stack:
         lock = None
         if not config.dry_run and config.output_dir is not None:
-            lock = stack.enter_context(production.lock().held(config.output_dir))
+            lock = stack.enter_context(production.lock().held())
         if config.output_dir is not None:
             _make(config.output_dir)
         journal = _open_journal(config.output_dir)
@@ -54,6 +54,8 @@ async def run_production(production: Production, *, observer: Observer | None = 
             *([observer] if observer else []),
         ]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
+        if lock is not None and config.output_dir is not None:
+            lock.sign(config.output_dir)  # from here on a train that is cut off can be recovered
         try:
             await _ride(production, journal, evidence)
         finally:

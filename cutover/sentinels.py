@@ -61,10 +61,6 @@ class Sentinels:
         """Begin to watch one change."""
         return Watch(sentinels=self, change=change)
 
-    def turns(self, window: float) -> int:
-        """Return how many turns the sentinels of one change with this window start."""
-        return 1 + self.held + len(ticks(window)) - 1 if self.held else 0
-
 
 @attrs.define(eq=False)
 class Watch:

@@ -170,6 +170,9 @@ class Train:
                         self.undone = await carry_out(
                             plan, peers, self.journal, service=self.plan.gcloud_service
                         )
+                if not self.undone.proven and self.evidence.root is not None:
+                    again = f"or, once production answers: cutover recover {self.evidence.root}"
+                    self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
                 self.journal.record(
                     UndoFinished(
                         proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do

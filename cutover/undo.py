@@ -7,11 +7,13 @@ import attrs
 from cutover.control_plane import set_routes
 from cutover.errors import PeerError
 from cutover.journal import (
+    TRAFFIC,
     Answered,
     CheckRecorded,
     Journal,
     RouteIntended,
     TrafficIntended,
+    TrafficRead,
     TrafficSettled,
     TrainEvent,
     TrainFinished,
@@ -32,6 +34,7 @@ from cutover.steps.rollback_drill import STEP_ID as DRILL
 from cutover.traffic import TrafficMover, unproven
 
 STEP_ID = "undo"
+_TRIES = 2
 LATE_EFFECT_SECONDS = 5.0
 """After a change whose fate is not known, how long until the undo is read once more."""
 
@@ -104,7 +107,7 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
     return TrafficUndo(
         captured=captured,
         targets=split(captured, {stable: 100}) if failed else captured.targets,
-        unsure=_unsure(events[settled + 1 :], {"traffic"}, intents=len(intents)),
+        unsure=_traffic_unsure(events[settled + 1 :]),
     )
 
 
@@ -118,13 +121,44 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
     return RoutesUndo(
         captured=captured,
         values=tuple((key, captured.get(key)) for key in keys),
-        unsure=_unsure(events, set(touched), intents=len(intents)),
+        unsure=_routes_unsure(events),
     )
 
 
-def _unsure(events: Iterable[TrainEvent], keys: set[str], *, intents: int) -> bool:
-    answers = [event for event in events if isinstance(event, Answered) and event.key in keys]
-    return len(answers) < intents or any(answer.outcome in {"unknown", "no effect"} for answer in answers)
+def _routes_unsure(events: Iterable[TrainEvent]) -> bool:
+    """Whether an override may still take effect: only a refused one is sure not to.
+
+    There is no etag here: one of many writes may land late, after a sample has agreed and the undo has read.
+    """
+    pending: set[str] = set()
+    for event in events:
+        match event:
+            case RouteIntended():
+                pending.add(event.key)
+            case Answered() if event.outcome == "refused":
+                pending.discard(event.key)
+            case _:
+                pass
+    return bool(pending)
+
+
+def _traffic_unsure(events: Iterable[TrainEvent]) -> bool:
+    """Whether an update may still take effect: only a refusal, or reading it back proven, makes sure.
+
+    Accepted is not enough: an update that was accepted and not yet read back may land after the undo has read.
+    """
+    pending = False
+    for event in events:
+        match event:
+            case TrafficIntended():
+                pending = True
+            case Answered() if event.key == TRAFFIC and event.outcome == "refused":
+                pending = False
+            case TrafficRead() if event.proven:
+                pending = False
+            case _:
+                pass
+    return pending
 
 
 async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: str) -> Undone:
@@ -192,28 +226,41 @@ async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undo
 
 
 async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, service: str) -> Undone:
-    detail = ""
-    try:
-        found: TrafficState | None = await peers.traffic.read(label="undo.traffic")
-    except PeerError as error:
-        found, detail = None, f"the traffic could not be read: {error}"
+    found, detail = await _traffic(peers)
     targets, pinned = _safe_targets(undo, found)
     wanted = describe_shares(shares(targets, latest=(found or undo.captured).latest_ready))
-    if found is not None and not undo.unsure and not unproven(found, targets):
-        return Undone(proven=not pinned, detail=pinned or f"traffic is as it should be ({wanted})")
+    if found is not None and not undo.unsure and not pinned and not unproven(found, targets):
+        return Undone(proven=True, detail=f"traffic is as it should be ({wanted})")
+    proven = False
     mover = TrafficMover(
         backend=peers.traffic, journal=journal, clock=peers.clock, captured=undo.captured, step_id=STEP_ID
     )
-    shift = await mover.shift(
-        targets, current=found or undo.captured, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN
-    )
-    if shift.proven:
+    for _ in range(_TRIES):
+        # without a read there is no etag to go by: the write is made all the same, for nothing is worse than not
+        current = found or attrs.evolve(undo.captured, etag=None)
+        shift = await mover.shift(
+            targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN
+        )
+        proven, detail, found = shift.proven, shift.detail, shift.state
+        if proven and undo.unsure:  # a write whose fate is not known may land after this one
+            await peers.clock.sleep(LATE_EFFECT_SECONDS)
+            found, detail = await _traffic(peers)
+            detail = detail or unproven(found or undo.captured, targets)
+            proven = not detail
+        if proven or not shift.proven:
+            break
+    if proven:
         journal.record(TrafficSettled())
-        return Undone(proven=not pinned, detail=pinned or f"traffic is back: {wanted}")
+        to_latest = f"when that revision is tested: gcloud run services update-traffic {service} --to-latest"
+        return Undone(
+            proven=not pinned,
+            detail=pinned or f"traffic is back: {wanted}",
+            to_do=(to_latest,) if pinned else (),
+        )
     rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
     return Undone(
         proven=False,
-        detail=f"the traffic could not be proven undone: {shift.detail or detail}",
+        detail=f"the traffic could not be proven undone: {detail}",
         to_do=(
             f"check that {wanted} is served: gcloud run services describe {service}",
             f"gcloud run services update-traffic {service} --to-revisions {rows}",
@@ -221,11 +268,22 @@ async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, servi
     )
 
 
+async def _traffic(peers: Peers) -> tuple[TrafficState | None, str]:
+    try:
+        return await peers.traffic.read(label="undo.traffic"), ""
+    except PeerError as error:
+        return None, f"the traffic could not be read: {error}"
+
+
 def _safe_targets(undo: TrafficUndo, found: TrafficState | None) -> tuple[tuple[TrafficTarget, ...], str]:
-    """Return what to write, and why it is less than was wanted: LATEST must not release a revision nobody tested."""
-    latest = any(row.revision is None and row.percent for row in undo.targets)
+    """Return what to write, and why it is less than was captured: LATEST must not release a revision nobody tested."""
+    latest = any(row.revision is None and row.percent for row in undo.captured.targets)
     was = undo.captured.latest_ready
     if not latest or found is None or was is None or found.latest_ready == was:
         return undo.targets, ""
     pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in undo.targets)
-    return pinned, f"LATEST was {was} and now is {found.latest_ready}: the traffic stays pinned on {was}"
+    served = describe_shares(shares(pinned, latest=None))
+    return (
+        pinned,
+        f"LATEST was {was} and now is {found.latest_ready}, which nobody tested: pinned on {served}",
+    )

@@ -133,6 +133,16 @@ def test_wrong_usage_exits_2_and_says_what_to_do(arguments: list[str], said: str
     assert said in done.output
 
 
+def test_check_explains_a_rule() -> None:
+    done = _run("check", "--explain", "terminator.count")
+    assert done.exit_code == 0
+    assert done.output.startswith("terminator.count: ")
+    assert "in compat-lane: violation" in done.output
+    refused = _run("check", "--explain", "nonsense")
+    assert refused.exit_code == 2
+    assert "terminator.count" in refused.output
+
+
 def test_check_tells_an_unreachable_url_apart() -> None:
     done = _run("check", "http://127.0.0.1:9/api/chat/stream")
     assert done.exit_code == 3

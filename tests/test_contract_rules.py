@@ -45,7 +45,7 @@ def told(path: Path, cuts: int | None = None) -> ContractReport:
     )
     if "head" in story:
         headers = [(name.encode(), value.encode()) for name, value in story["head"]["headers"]]
-        checker.receive_head(story["head"]["status"], headers, elapsed=0.05)
+        checker.receive_head(story["head"]["status"], headers, elapsed=story["head"].get("elapsed", 0.05))
     body = path.read_bytes()
     for elapsed, size in story.get("timings", [[0.1, len(body)]]):
         piece, body = body[:size], body[size:]

@@ -399,12 +399,13 @@ class TestRequests:
         reply = sse_reply(*TURN, "[DONE]") if kind is ResponseKind.SSE else json_reply({})
         comparison = Comparison(reply, reply, [asked])
         await comparison.run(tmp_path)
-        for requests in comparison.requests.values():
-            assert requests[0].url.path == "/api/chats/thread_chat/stream"
+        for side, base in (("new", NEW), ("legacy", OLD)):  # a thread of its own for each
+            requests, thread_id = comparison.requests[base], f"thread_{side}_chat"
+            assert requests[0].url.path == f"/api/chats/{thread_id}/stream"
             assert requests[0].headers["content-type"] == "application/json"
             assert msgspec.json.decode(requests[0].content) == {
-                "id": "thread_chat",
-                "messages": [{"content": "thread_chat", "n": 1}],
+                "id": thread_id,
+                "messages": [{"content": thread_id, "n": 1}],
             }
 
     async def test_what_changes_something_is_left_out_unless_it_is_asked_for(self, tmp_path: Path) -> None:

@@ -65,6 +65,22 @@ async def test_a_train_cancelled_at_any_event_leaves_production_as_it_was(
     assert cancelled > 50 / every
 
 
+@pytest.mark.parametrize(
+    "fault", ["update-late", "update-reply-lost", "override-late", "override-reply-lost"]
+)
+async def test_a_change_that_lands_after_the_cancellation_is_undone_too(fault: str, tmp_path: Path) -> None:
+    """Cancelled at each event while changes take effect late: what was proven still holds when they have landed."""
+    for number in range(10, EVENTS, 4):
+        trial = Trial(live_config(tmp_path / str(number)), faults=(FAULTS[fault],))
+        before = _routes(trial)
+        cancelled = await _cancelled_at(trial, number)
+        await anyio.sleep(30.0)  # longer than any change of the simulation takes
+        if not cancelled:
+            break
+        assert trial.production.traffic == {STABLE: 100}, number
+        assert _routes(trial) == before, number
+
+
 async def test_an_outer_timeout_is_a_cancellation(tmp_path: Path) -> None:
     trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0))
     with anyio.move_on_after(45.0) as scope:

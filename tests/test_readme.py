@@ -46,7 +46,7 @@ def test_a_python_block_runs(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", SHELL)
 def test_a_shell_block_runs(text: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],  # noqa: S607  the reader's own shell
+        ["bash", "-euo", "pipefail", "-c", text],
         env=_environment() | {"PYTHONUNBUFFERED": "1"},
         cwd=tmp_path,
         capture_output=True,

@@ -20,6 +20,7 @@ from cutover.contract import (
     AI_SDK_6,
     AI_SDK_7,
     COMPAT_LANE,
+    RULES,
     ContractReport,
     StreamContext,
     StreamContract,
@@ -51,7 +52,7 @@ class Verdict:
 @click.command(
     epilog="Exit codes: 0 the contract holds; 1 it does not; 2 usage; 3 a target cannot be reached."
 )
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="TARGET...")
 @click.option(
     "--contract", "name", type=click.Choice(list(CONTRACTS)), default="compat-lane", show_default=True
 )
@@ -67,11 +68,22 @@ class Verdict:
     metavar="JSON",
     help="The request's body; for an alias of the lane a turn of its own by default.",
 )
+@click.option("--explain", metavar="RULE", help="Say what a rule is for, and do nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a target.")
 def check(
-    targets: tuple[str, ...], name: str, headers: tuple[str, ...], data: str | None, as_json: bool
+    targets: tuple[str, ...],
+    name: str,
+    headers: tuple[str, ...],
+    data: str | None,
+    explain: str | None,
+    as_json: bool,
 ) -> None:
     """Hold each TARGET against a contract: a URL to stream from, or the file of a recorded body (`-`: standard input)."""
+    if explain is not None:
+        click.echo(_explanation(explain, CONTRACTS[name]))
+        return
+    if not targets:
+        raise click.UsageError("Missing argument 'TARGET...'.")
     contract = CONTRACTS[name].strict()
     sent = dict(_header(text) for text in headers)
     if data is not None:
@@ -89,6 +101,17 @@ def check(
             for line in _as_lines(verdict):
                 Terminal(sys.stdout).line(line)
     sys.exit(max([code, *(verdict.exit_code for verdict in verdicts)]))
+
+
+def _explanation(rule_id: str, contract: StreamContract) -> str:
+    """Say why a rule is there, and what it weighs."""
+    rule = RULES.get(rule_id)
+    if rule is None:
+        raise click.BadParameter(
+            f"no such rule; there are: {', '.join(sorted(RULES))}", param_hint="--explain"
+        )
+    weight, strict = contract.severity(rule_id).value, contract.strict().severity(rule_id).value
+    return f"{rule.id}: {rule.why}\nin {contract.name}: {weight}; here, and in the pytest fixture: {strict}"
 
 
 def _judge_recording(target: str, contract: StreamContract) -> Verdict:
@@ -162,7 +185,7 @@ def _lane_turn(url: str) -> tuple[bytes, dict[str, str], str | None]:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
-        raise click.BadParameter(f"{text.partition(':')[0]!r}: write 'name: value'", param_hint="--header")
+        raise click.BadParameter("write 'name: value'", param_hint="--header")
     missing: list[str] = []
 
     def read(match: re.Match[str]) -> str:

@@ -3,7 +3,10 @@
 import math
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TextIO
 
 import anyio
 import attrs
@@ -23,6 +26,20 @@ def run_command(command: Callable[..., Awaitable[int]], *arguments: object) -> i
         return anyio.run(command, *arguments)
     except KeyboardInterrupt:  # before anybody listened: nothing had begun
         return 128 + signal.SIGINT
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _give_up_if_closed(stream)
+
+
+def _give_up_if_closed(stream: TextIO) -> None:
+    """Point a closed terminal or pipe at nowhere: Python would else end with a code of its own while flushing it."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 async def until_signalled(work: Callable[[], Awaitable[int]], terminal: Terminal) -> int:
@@ -35,7 +52,9 @@ async def until_signalled(work: Callable[[], Awaitable[int]], terminal: Terminal
             code = await _told(work, terminal)
         group.cancel_scope.cancel()
     if scope.cancelled_caught:
-        terminal.line("interrupted; what had been applied was taken back, and that was proven")
+        terminal.line(
+            "interrupted; what had been applied, if anything had, was taken back, and that was proven"
+        )
         code = 128 + (signal.SIGINT if listener.came == signal.SIGINT else signal.SIGTERM)
     if hasattr(signal, "pthread_sigmask"):
         # the exit code is decided: a late signal must not change it

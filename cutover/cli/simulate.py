@@ -25,9 +25,21 @@ _BACKLOG = 256
     metavar="NAME",
     help="Something that is wrong with it; `list` names all.",
 )
-@click.option("--instances", default=3, show_default=True, help="Instances of each revision.")
+@click.option(
+    "--instances",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Instances of each revision.",
+)
 @click.option("--flipped", is_flag=True, help="The routes already lead to the new service.")
-@click.option("--settle-seconds", default=0.0, show_default=True, help="How long a traffic update takes.")
+@click.option(
+    "--settle-seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="How long a traffic update takes.",
+)
 @click.option(
     "--request-log",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -250,14 +250,17 @@ def _live_problems(config: CutoverConfig) -> Iterable[str]:
 
 
 def _directory_problems(path: Path) -> Iterable[str]:
-    if path.exists() and not path.is_dir():
-        yield f"OUTPUT_DIR is not a folder: {path}"
-    elif any((path / name).exists() for name in _RUN_FILES):
-        yield f"OUTPUT_DIR already holds a run: {path}; a run never overwrites another one"
-    else:
-        parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            yield f"OUTPUT_DIR cannot be written: {path} ({parent} is not writable)"
+    try:
+        if path.exists() and not path.is_dir():
+            yield f"OUTPUT_DIR is not a folder: {path}"
+        elif any((path / name).exists() for name in _RUN_FILES):
+            yield f"OUTPUT_DIR already holds a run: {path}; a run never overwrites another one"
+        else:
+            parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                yield f"OUTPUT_DIR cannot be written: {path} ({parent} is not writable)"
+    except OSError as error:
+        yield f"OUTPUT_DIR cannot be used: {error}"
 
 
 def _manifest(path: str) -> tuple[ManifestEntry, ...]:

@@ -98,7 +98,7 @@ name = matching(_NAME, "lower-case letters, digits and hyphens")
 project = matching(_PROJECT, "lower-case letters, digits and hyphens")
 header_name = matching(re.compile(f"({_HEADER.pattern})?"), "the name of a header")
 thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
-backend = matching(re.compile("cloud-run-api"), "cloud-run-api")
+backend = matching(re.compile("cloud-run-api"), "cloud-run-api (gcloud is not in this version)")
 
 
 def steps(value: object) -> str:
@@ -121,6 +121,8 @@ def url(value: object) -> str:
         return "must not hold credentials"
     if parts.scheme not in {"http", "https"} or not host:
         return f"must start with https:// (or http:// on loopback) and name a host, not be {value!r}"
+    if any(char.isspace() for char in str(value)):
+        return f"must hold no spaces, not be {value!r}"
     if parts.query or parts.fragment:
         return f"must have neither query nor fragment, not be {value!r}"
     return text(value)

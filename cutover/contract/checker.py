@@ -74,6 +74,7 @@ class ContractChecker:
         before = len(self._findings)
         self._watch.head = elapsed
         self._head = Head.of(status, headers)
+        self._watch.length_announced = self._head.first("content-length") is not None
         wrong = judge_status(self.contract.head, self._head)
         if wrong is None:
             self._note(judge_head(self.contract.head, self._head))

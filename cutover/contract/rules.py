@@ -71,6 +71,11 @@ _ALL = (
         "Everything came at once after a long wait: something on the way held the stream back.",
         user_sees=True,
     ),
+    Rule(
+        "timing.held-back",
+        "An answer of announced length that comes late and in one piece: the service is slow, or a proxy held it back.",
+        severity=_WARNING,
+    ),
     Rule("stream.empty", "Not one event came: a client shows an empty answer and no error.", user_sees=True),
     Rule(
         "stream.truncated",

@@ -57,6 +57,8 @@ class Watch:
     end: float | None = attrs.field(default=None, init=False)
     whole: float = attrs.field(init=False)
     """Seconds for the whole stream."""
+    length_announced: bool = attrs.field(default=False, init=False)
+    """Whether the head said how long the body is."""
     _late: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -106,7 +108,7 @@ class Watch:
             yield self._too_long(elapsed)
         if events > 1 and self.was_held_back:
             yield Deviation(
-                "timing.not-streamed",
+                "timing.held-back" if self._came_as_one_answer else "timing.not-streamed",
                 "events as they happen",
                 f"not streamed: nothing for {self.first_byte:.3f} s, then {events} events within {self._span:.3f} s",
             )
@@ -120,6 +122,12 @@ class Watch:
             if self.first_event is None
             else self._gap(elapsed - self.last_event)
         )
+
+    @property
+    def _came_as_one_answer(self) -> bool:
+        """Whether head and body came together, their length known: a service that is slow to answer in one piece does that."""
+        together = (self.first_byte or 0.0) - (self.head or 0.0) <= self.limits.at_once
+        return self.length_announced and together
 
     @property
     def was_held_back(self) -> bool:

@@ -1,6 +1,7 @@
 """Probes of one lane's aliases."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
 import anyio
 import attrs
@@ -28,8 +29,8 @@ class LaneProber:
     thread_prefix: str
     secrets: Secrets = attrs.field(factory=Secrets)
     revision_header: str | None = None
-    turns: int = 0
-    """How many turns were started."""
+    numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
+    """Of the threads, shared with the probers of other addresses: no two probes are on one thread."""
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
@@ -38,12 +39,11 @@ class LaneProber:
 
     def at(self, base_url: str) -> "LaneProber":
         """Return a prober of another address of the same service, such as a revision's own."""
-        return attrs.evolve(self, base_url=base_url, thread_prefix=f"{self.thread_prefix}d", turns=0)
+        return attrs.evolve(self, base_url=base_url)
 
     async def probe(self, alias: Alias, *, label: str, hold: Hold | None = None) -> Probe:
         """Start one turn and check its stream."""
-        self.turns += 1
-        thread_id = f"{self.thread_prefix}{self.turns:04d}"
+        thread_id = f"{self.thread_prefix}{next(self.numbers):04d}"
         request = StreamRequest(
             method="POST",
             url=self.base_url + alias.path(thread_id),

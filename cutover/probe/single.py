@@ -123,7 +123,7 @@ async def check_stream(
         deadline: Seconds for all of it, from sending the request to the end of the stream.
 
     Returns:
-        What was found; a network failure is a finding, too. Nothing is raised but by ``raise_for_violations()``.
+        What was found; a network failure is a finding, too. Only what an app in process raises itself is raised.
     """
     limits = attrs.evolve(contract.limits, whole=deadline)
     body = b"" if json is None else msgspec.json.encode(json)

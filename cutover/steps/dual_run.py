@@ -88,7 +88,7 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
         why = difference(entry, new, old)
         if why:
             mismatched.append(entry)
-        status = StepStatus.FAIL if why else StepStatus.PASS
+        status = _status(entry, why, new, old)
         log.check(
             entry.id,
             status,
@@ -125,6 +125,14 @@ def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: 
     return ""
 
 
+def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepStatus:
+    """Tell evidence that says no from evidence that could not be had."""
+    if not why:
+        return StepStatus.PASS
+    refused = entry.requires_auth and TOKEN_REFUSED & {new.status, old.status}
+    return StepStatus.ERROR if refused or None in {new.status, old.status} else StepStatus.FAIL
+
+
 async def _both(entry: ManifestEntry, plan: Plan, peers: Peers) -> tuple[Answer, Answer]:
     answers: dict[str, Answer] = {}
 
@@ -159,7 +167,7 @@ def _filled(value: object, thread_id: str) -> object:
 
 
 async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbound) -> Answer:
-    thread_id = f"{plan.thread_prefix}{entry.id}"
+    thread_id = f"{plan.thread_prefix}{side.name}_{entry.id}"
     try:
         reply = await outbound.read(
             entry.method,
@@ -176,7 +184,7 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
 
 
 async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbound) -> Answer:
-    thread_id = f"{plan.thread_prefix}{entry.id}"
+    thread_id = f"{plan.thread_prefix}{side.name}_{entry.id}"
     probe = await probe_stream(
         outbound.client,
         StreamRequest(
@@ -229,7 +237,7 @@ def _without_volatile(value: object) -> object:
         case list():
             return [_without_volatile(item) for item in value]
         case bool():
-            return f"{value!r} (boolean)"  # which equals 1 or 0 in Python, and not in JSON
+            return ("boolean", value)  # which equals 1 or 0 in Python, and not in JSON
         case _:
             return value
 

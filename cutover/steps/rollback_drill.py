@@ -1,6 +1,6 @@
 """The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anyio
 import attrs
@@ -15,6 +15,10 @@ from cutover.steps import Peers, StepLog
 from cutover.traffic import SETTLE_DEADLINE, Shift, TrafficMover, unproven
 
 STEP_ID = "canary-rollback-drill"
+LAG_SECONDS = 15.0
+"""How long the front door may lag behind the split that is served, where a header tells who answers."""
+LAG_PAUSE = 1.0
+"""Seconds between two looks at who answers; each starts a turn."""
 _ALL = 100
 
 
@@ -100,6 +104,17 @@ class _Drill:
             and broken <= self.plan.max_broken_streams
         )
 
+    async def _answered(
+        self, seen: set[str], *, until: Callable[[set[str]], bool], seconds: float, label: str
+    ) -> set[str]:
+        """Return who answers, given who answered so far: a shift is not instantaneous, so ask on for so many seconds."""
+        deadline = self.peers.clock.now() + seconds
+        while seen and not until(seen) and self.peers.clock.now() < deadline:
+            await self.peers.clock.sleep(LAG_PAUSE)
+            probe = await self.peers.prober.probe(self.peers.prober.aliases[0], label=f"drill.{label}.lag")
+            seen = {name} if (name := self.peers.prober.revision(probe)) else set()
+        return seen
+
     async def _canary_first(self) -> None:
         """Probe the canary by its tag's URL, where it has one, before it serves anyone."""
         url = self.captured.tag_url(self.plan.canary)
@@ -116,7 +131,16 @@ class _Drill:
             self.log.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
         else:
             await self._soak(percent, name, watch)
-        self.tallies.append(watch.tally())
+        self._count(watch)
+
+    def _count(self, watch: Watch) -> None:
+        """Add up the sentinels of one change; more broken ones than may be are a row of their own."""
+        tally = watch.tally()
+        self.tallies.append(tally)
+        broken = sum(seen.broken for seen in self.tallies)
+        if tally.broken and broken > self.plan.max_broken_streams:
+            said = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
+            self.log.check(f"{tally.change}-sentinels", StepStatus.FAIL, said, kind="sentinels")
 
     async def _shift(
         self,
@@ -149,7 +173,7 @@ class _Drill:
                     seen.setdefault(who, []).extend(probes)
                 if any(not probe.ok for probes in seen.values() for probe in probes):
                     break  # it has failed; every further second is a user's
-        self._judge(percent, name, seen)
+        await self._judge(percent, name, seen)
 
     async def _look(self, name: str) -> Mapping[str, list[Probe]]:
         """Probe the front door, and each revision by its tag's URL where it has one, side by side."""
@@ -167,17 +191,23 @@ class _Drill:
                 group.start_soon(look, who)
         return seen
 
-    def _judge(self, percent: int, name: str, seen: Mapping[str, list[Probe]]) -> Check:
+    async def _judge(self, percent: int, name: str, seen: Mapping[str, list[Probe]]) -> Check:
         probes = [probe for who in seen for probe in seen[who]]
         failing = [who for who in seen if any(not probe.ok for probe in seen[who])]
-        front = seen["the front door"]
-        answered = {revision for probe in front if (revision := self.peers.prober.revision(probe))}
         if failing:
             return self.log.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
+        front = seen["the front door"]
+        answered = {revision for probe in front if (revision := self.peers.prober.revision(probe))}
+        if percent == _ALL:
+            answered = await self._answered(
+                answered, until=lambda names: self.plan.canary in names, seconds=LAG_SECONDS, label=name
+            )
+        told = ", ".join(sorted(answered))
         if percent == _ALL and answered and self.plan.canary not in answered:
-            said = f"all traffic is the canary's, and {', '.join(sorted(answered))} answered"
+            said = f"all traffic is the canary's, and {told} answered"
             return self.log.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
-        who = f", answered by {', '.join(sorted(answered))}" if answered else ""
+        who = f", answered by {told}" if answered else ""
+        who += "" if not answered or self.plan.canary in answered else f" ({self.plan.canary} answered none)"
         said = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
         return self.log.stream_check(name, probes, detail=said, kind="traffic")
 
@@ -203,18 +233,26 @@ class _Drill:
             self.log.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
         else:
             probes = await self.peers.prober.probe_all(label="drill.rollback.front")
-            answered = {self.peers.prober.revision(probe) for probe in probes}
+            answered = await self._answered(
+                {name for probe in probes if (name := self.peers.prober.revision(probe))},
+                until=lambda names: self.plan.canary not in names,
+                seconds=self.plan.max_rollback_seconds - shift.seconds,
+                label="rollback",
+            )
             if self.plan.canary in answered:
                 said = f"after the rollback {self.plan.canary} still answered a stream"
                 self.log.check("rollback", StepStatus.FAIL, said, kind="rollback")
             else:
                 said = f"stable serves everything, proven within {shift.seconds:.1f} s"
                 self.log.stream_check("rollback", probes, detail=said, kind="rollback")
-        self.tallies.append(watch.tally())
+        self._count(watch)
 
     async def _restore(self) -> None:
         """Put back what was captured; after a failed drill, leave everything on stable."""
         stable = split(self.captured, {self.plan.stable: _ALL})
+        if not self.moved:
+            await self._status_post(self.captured.targets, "as captured, nothing was moved")
+            return
         if not self._may_go_on():
             await self._status_post(stable, "left on stable, for the drill failed")
             return

@@ -37,11 +37,17 @@ async def run(plan: Plan, prober: LaneProber, log: StepLog) -> StepResult:
     probes = await prober.probe_all(label=label)
     for alias, probe in zip(prober.aliases, probes, strict=True):
         log.stream_check(f"{plan.phase.value}-{alias.name}", [probe])
+    named = {name for probe in probes if (name := prober.revision(probe))}
+    blind = (
+        f"; no reply has the header {prober.revision_header}: is it mistyped?"
+        if prober.revision_header and not named
+        else ""
+    )
     return log.finish(
-        f"every alias keeps the contract ({len(probes)} of {len(probes)})",
+        f"every alias keeps the contract ({len(probes)} of {len(probes)}){blind}",
         facts={
             "phase": plan.phase.value,
-            "revisions": sorted({name for probe in probes if (name := prober.revision(probe))}),
+            "revisions": sorted(named),
             "first_event_seconds": [probe.report.timings.first_event for probe in probes],
         },
     )

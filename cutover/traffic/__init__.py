@@ -7,7 +7,7 @@ import attrs
 
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError
-from cutover.journal import Answered, Journal, TrafficIntended, TrafficRead
+from cutover.journal import TRAFFIC, Answered, Journal, TrafficIntended, TrafficRead
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
 
 SETTLE_DEADLINE = 60.0
@@ -107,14 +107,19 @@ class TrafficMover:
         shift = Shift(proven=False, detail="", state=current, seconds=0.0)
         for number in range(1, tries + 1):
             state = shift.state or current
-            refusal = await self._write(targets, state, label=label, on_refusal=on_refusal)
+            # what is under way already is waited for: writing it again would make it begin anew
+            refusal = (
+                None
+                if _under_way(state, targets)
+                else await self._write(targets, state, label=label, on_refusal=on_refusal)
+            )
             left = started + deadline - self.clock.now()
             if refusal and on_refusal is OnRefusal.STOP:
                 shift = attrs.evolve(shift, detail=refusal)
             else:
                 # a refused write is read back once; a written one is waited for, and written again at half-time
                 wait = 0.0 if refusal else left if number == tries else left / 2
-                shift = await self._settle(targets, before=state, label=label, wait=wait)
+                shift = await self._settle(targets, before=state, label=label, wait=wait, longest=left)
                 if refusal and not shift.proven:
                     shift = attrs.evolve(shift, detail=refusal)
                     await self.clock.sleep(min(max(left, 0.0), 0.5 * number))
@@ -137,18 +142,27 @@ class TrafficMover:
             await self.backend.write(targets, etag=state.etag, label=f"{label}.write")
         except RefusedError as error:
             why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
-            self.journal.record(Answered(key="traffic", outcome="refused", detail=f"{why}{error}"))
+            self.journal.record(Answered(key=TRAFFIC, outcome="refused", detail=f"{why}{error}"))
             return f"{why}{error}"
         except PeerError as error:
-            self.journal.record(Answered(key="traffic", outcome="unknown", detail=str(error)))
+            self.journal.record(Answered(key=TRAFFIC, outcome="unknown", detail=str(error)))
             return None  # only reading back tells
-        self.journal.record(Answered(key="traffic", outcome="accepted"))
+        self.journal.record(Answered(key=TRAFFIC, outcome="accepted"))
         return None
 
     async def _settle(
-        self, targets: Sequence[TrafficTarget], *, before: TrafficState, label: str, wait: float
+        self,
+        targets: Sequence[TrafficTarget],
+        *,
+        before: TrafficState,
+        label: str,
+        wait: float,
+        longest: float,
     ) -> Shift:
-        """Read until the change is proven, has failed, or shows no sign of life; or so many seconds have passed."""
+        """Read until the change is proven, has failed, or shows no sign of life; or so many seconds have passed.
+
+        What is under way is waited for ``longest`` seconds, what is not for ``wait``.
+        """
         started, pause = self.clock.now(), FIRST_POLL
         idle_since: float | None = None
         shift = Shift(proven=False, detail="", state=None, seconds=0.0)
@@ -164,12 +178,18 @@ class TrafficMover:
                 failed = found.settled and not found.succeeded and found.generation != before.generation
                 idle_since = _first(idle_since, self.clock.now()) if found.settled else None
                 over = not detail or failed or _idle(idle_since, self.clock.now())
-            if over or self.clock.now() - started + pause > wait:
+            patience = longest if shift.state is not None and _under_way(shift.state, targets) else wait
+            if over or self.clock.now() - started + pause > patience:
                 if shift.state is not None:
                     self.journal.record(TrafficRead(found=shift.state, proven=shift.proven))
                 return shift
             await self.clock.sleep(pause)
             pause = min(pause * 2, LAST_POLL)
+
+
+def _under_way(state: TrafficState, targets: Sequence[TrafficTarget]) -> bool:
+    """Whether the service is reconciling towards exactly these targets."""
+    return not state.settled and state.asks_for(targets)
 
 
 def _first(since: float | None, now: float) -> float:

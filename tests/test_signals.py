@@ -1,0 +1,162 @@
+"""What each signal does to a live train: the first undoes, the second says how long, the third leaves at once."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from test_live_http import COMMAND, Served, run_env, served
+
+from cutover.journal import UndoStarted, read_journal
+
+APART = 0.7
+"""Seconds: signals closer together are one."""
+
+
+@contextmanager
+def riding(simulation: Served, directory: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*COMMAND, "run", *simulation.revisions],
+        env=run_env(simulation, directory, **more),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until(process: subprocess.Popen[str], words: str) -> None:
+    """Read what it says up to a line with these words."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said: {seen}")
+
+
+def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> None:
+    with served("--settle-seconds", "2") as simulation:
+        stable, _ = simulation.revisions
+        with riding(simulation, tmp_path) as process:
+            until(process, "asking for")
+            process.send_signal(signal.SIGTERM)
+            until(process, "undo ...")
+            time.sleep(APART)
+            process.send_signal(signal.SIGTERM)
+            until(process, "the undo goes on; it may take 3 minutes")
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 143, err
+            assert "that was proven" in err
+        assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["exit_code"], summary["undo"]["proven"]) == (130, True)
+
+
+def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path) -> None:
+    with served("--settle-seconds", "3") as simulation:
+        stable, _ = simulation.revisions
+        with riding(simulation, tmp_path) as process:
+            until(process, "asking for")
+            process.send_signal(signal.SIGINT)
+            until(process, "undo ...")
+            time.sleep(APART)
+            process.send_signal(signal.SIGINT)
+            until(process, "the undo goes on")
+            time.sleep(APART)
+            process.send_signal(signal.SIGTERM)
+            until(process, "left at once: the journal says what is open; run `cutover recover`")
+            assert process.wait(timeout=60) == 4
+        assert any(
+            isinstance(event, UndoStarted) for event in read_journal(tmp_path / "run" / "journal.jsonl")
+        )
+        recovered = subprocess.run(
+            [*COMMAND, "recover", str(tmp_path / "run")],
+            env=run_env(simulation, tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert recovered.returncode == 0, recovered.stderr
+        assert "closed: " in recovered.stderr
+        assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
+
+
+def test_several_at_once_are_one(tmp_path: Path) -> None:
+    """A terminal sends its own to the whole group, and a supervisor sends one more."""
+    with served("--settle-seconds", "2") as simulation, riding(simulation, tmp_path) as process:
+        until(process, "asking for")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in {130, 143}
+    assert "the undo goes on" not in err
+    assert "that was proven" in err
+
+
+def test_one_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """What nohup means: the train outlives the terminal."""
+    with served() as simulation:
+        process = subprocess.Popen(
+            ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *COMMAND, "run", *simulation.revisions],
+            env=run_env(simulation, tmp_path, CANARY_SOAK_SECONDS="1", CANARY_STEPS="100"),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        until(process, "asking for")
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+def test_on_a_terminal_the_train_is_a_live_table(tmp_path: Path) -> None:
+    with served() as simulation:
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [*COMMAND, "run", *simulation.revisions],
+            env=run_env(simulation, tmp_path, CANARY_STEPS="100", TERM="xterm-256color", COLUMNS="150"),
+            stderr=slave,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        os.close(slave)
+        shown = _everything(master)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out + shown
+    assert "\x1b[?25l" in shown  # the cursor is hidden while it draws ...
+    assert "\x1b[?25h" in shown  # ... and is there again after it
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"preflight +pass +production is one", plain)
+    assert "traffic: " in plain
+    assert "verdict   passed (live run), exit 0" in out
+
+
+def _everything(master: int) -> str:
+    """Read what is shown until the other side is closed."""
+    parts = []
+    while select.select([master], [], [], 60)[0]:
+        try:
+            part = os.read(master, 1 << 16)
+        except OSError:  # what Linux says where the other side is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(master)
+    return b"".join(parts).decode("utf-8", "replace")

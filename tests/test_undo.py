@@ -1,0 +1,359 @@
+"""An undo that cannot be proven is the loudest outcome: exit 4, and lines that an operator can check and run."""
+
+import json
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import attrs
+import httpx
+import pytest
+from trains import CANARY, STABLE, Trial, live_config
+from virtual_time import virtual_backend
+
+from cutover.clock import EventLoopClock
+from cutover.control_plane import set_routes
+from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
+from cutover.journal import Answered, Journal, RouteIntended, TrafficIntended, TrafficSettled, UndoFinished
+from cutover.lane import COMPAT
+from cutover.production import simulated
+from cutover.results import StepStatus
+from cutover.run import run_production
+from cutover.simulation import FAULTS, Fault, Operation
+from cutover.simulation.exchange import Fate
+from cutover.simulation.faults import Strike
+from cutover.state import GLOBAL, OnRefusal, TrafficTarget, split
+from cutover.steps import Peers
+from cutover.traffic import TrafficMover
+from cutover.train import UNDO_DEADLINE
+from cutover.undo import LATE_EFFECT_SECONDS, Undone, carry_out, plan_undo
+
+pytestmark = pytest.mark.anyio
+
+STATUS = f"https://chat.example{COMPAT.status_path}"
+OVERRIDE = f"https://chat.example{COMPAT.override_path}"
+CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return virtual_backend(request.param)
+
+
+@attrs.define(eq=False)
+class Scene:
+    """A production, and a train that moved something in it and got no further."""
+
+    trial: Trial
+    peers: Peers
+    journal: Journal = attrs.field(factory=Journal)
+
+    async def move_traffic(self) -> None:
+        captured = await self.peers.traffic.read(label="pre")
+        mover = TrafficMover(
+            backend=self.peers.traffic,
+            journal=self.journal,
+            clock=self.peers.clock,
+            captured=captured,
+            step_id="canary-rollback-drill",
+        )
+        targets = split(captured, {STABLE: 95, CANARY: 5})
+        shift = await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
+        assert shift.proven
+
+    async def move_routes(self) -> None:
+        change = await set_routes(
+            self.peers.control,
+            [("auth_entry", "rust_shell"), (GLOBAL, "rust_shell")],
+            captured=await self.peers.control.status(label="pre"),
+            step_id="route-flip",
+            label="flip",
+            on_refusal=OnRefusal.STOP,
+            journal=self.journal,
+            clock=self.peers.clock,
+        )
+        assert change.proven
+
+    async def undo(self) -> Undone:
+        plan = plan_undo(self.journal.events, stable=STABLE)
+        return await carry_out(plan, self.peers, self.journal, service="s --project p --region r")
+
+    @property
+    def changes(self) -> int:
+        """How many requests asked production to change."""
+        return sum(row.operation in CHANGES for row in self.trial.production.requests)
+
+
+@asynccontextmanager
+async def scene(directory: Path, *faults: str, **layout: object) -> AsyncIterator[Scene]:
+    trial = Trial(
+        live_config(directory), faults=tuple(FAULTS[name] for name in faults), layout_changes=dict(layout)
+    )
+    async with simulated(trial.config, trial.production, clock=EventLoopClock()).peers() as peers:
+        yield Scene(trial, peers)
+
+
+def route_commands(to_do: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read the curl lines as a shell does: key -> the body that it posts; the token is a variable."""
+    found = {}
+    for line in to_do:
+        assert "'authorization: Bearer '$CONTROL_ACCESS_TOKEN" in line
+        words = shlex.split(line)
+        assert words[:4] == ["curl", "-X", "POST", OVERRIDE]
+        body = json.loads(words[words.index("-d") + 1])
+        found[body.get("domain", GLOBAL)] = body
+    return found
+
+
+class TestUnproven:
+    async def test_routes_that_stick(self, tmp_path: Path) -> None:
+        trial = Trial(live_config(tmp_path), faults=(FAULTS["override-sticks"],))
+        summary = await trial.run()
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert summary.undo.detail.startswith("the routes could not be proven undone: not every instance")
+        check, *commands, recover = summary.undo.to_do
+        assert recover.endswith(f"cutover recover {tmp_path / 'run'}")
+        assert check.startswith(f"check that {STATUS} says ")
+        assert check.endswith("global=clear on every instance")
+        bodies = route_commands(commands)
+        assert list(bodies)[-1] == GLOBAL
+        assert bodies[GLOBAL] == {"target": "clear"}
+        assert bodies["auth_entry"] == {"target": "clear", "domain": "auth_entry"}
+        assert summary.step("stream-smoke-undone") is None  # nobody knows what it would be a smoke of
+        shown = (tmp_path / "run" / "SUMMARY.md").read_text()
+        assert "CONTROL\\_ACCESS\\_TOKEN" in shown
+
+    async def test_traffic_that_stays_on_the_canary(self, tmp_path: Path) -> None:
+        trial = Trial(live_config(tmp_path), faults=(FAULTS["rollback-403"],))
+        summary = await trial.run()
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert "the traffic could not be proven undone: " in summary.undo.detail
+        assert "HTTP 403" in summary.undo.detail
+        config = trial.config
+        service = f"{config.service} --project {config.project} --region {config.region}"
+        assert summary.undo.to_do == (
+            f"check that {STABLE} 100 % is served: gcloud run services describe {service}",
+            f"gcloud run services update-traffic {service} --to-revisions {STABLE}=100",
+            f"or, once production answers: cutover recover {tmp_path / 'run'}",
+        )
+
+    async def test_both_are_told_and_neither_keeps_the_other_from_being_tried(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, "override-sticks", "rollback-403") as found:
+            await found.move_routes()
+            await found.move_traffic()
+            undone = await found.undo()
+        assert not undone.proven
+        routes, traffic = undone.detail.split("; the traffic")
+        assert routes.startswith("the routes could not be proven undone: ")
+        assert "could not be proven undone: " in traffic
+        assert [line.split()[0] for line in undone.to_do] == ["check", "curl", "curl", "check", "gcloud"]
+        assert found.trial.production.traffic == {STABLE: 95, CANARY: 5}
+
+    async def test_what_can_be_undone_is_undone_beside_what_cannot(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, "override-sticks") as found:
+            await found.move_routes()
+            await found.move_traffic()
+            undone = await found.undo()
+        assert not undone.proven
+        assert f"traffic is back: {STABLE} 100 %" in undone.detail
+        assert [line.split()[0] for line in undone.to_do] == ["check", "curl", "curl"]
+        assert found.trial.production.traffic == {STABLE: 100}
+
+    async def test_routes_that_cannot_be_read_are_not_proven(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, "status-html-after-flip") as found:
+            captured = await found.peers.control.status(label="pre")
+            found.journal.record(
+                RouteIntended(step_id="route-flip", key=GLOBAL, captured=captured, wanted=None, times=1)
+            )
+            found.journal.record(Answered(key=GLOBAL, outcome="accepted"))
+            for _ in range(40):  # whichever instance answers
+                await found.peers.control.override(GLOBAL, "rust", label="flip")
+            undone = await found.undo()
+        assert undone.proven  # once they are clear again, they can be read
+        assert found.changes > 40
+
+    async def test_traffic_that_cannot_be_read_is_not_proven(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.peers = attrs.evolve(found.peers, traffic=Blind(found.peers.traffic))  # type: ignore[arg-type]
+            undone = await found.undo()
+        assert not undone.proven
+        assert undone.detail.startswith("the traffic could not be proven undone: ")
+        assert [line.split()[0] for line in undone.to_do] == ["check", "gcloud"]
+
+    async def test_an_undo_whose_peers_hang_is_given_up_and_told(self, tmp_path: Path) -> None:
+        trial = Trial(live_config(tmp_path))
+        production = simulated(trial.config, trial.production, clock=EventLoopClock())
+        hanging: list[str] = []
+
+        class Hanging(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                hanging.append(request.method)
+                await anyio.sleep_forever()
+                raise AssertionError
+
+        def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
+            if undoing:
+                return httpx.AsyncClient(transport=Hanging())
+            return production.new_client(limits)
+
+        undoing: list[object] = []
+        with (
+            anyio.CancelScope() as scope,
+            pytest.raises(UndoUnprovenError, match="could not be proven undone"),
+        ):
+
+            def cancel_while_the_traffic_moves(event: object) -> None:
+                if isinstance(event, TrafficIntended) and not undoing:
+                    undoing.append(event)
+                    scope.cancel()
+
+            await run_production(
+                attrs.evolve(production, new_client=new_client), observer=cancel_while_the_traffic_moves
+            )
+        assert hanging
+        assert anyio.current_time() <= UNDO_DEADLINE
+
+
+@attrs.define(eq=False)
+class Blind:
+    """A traffic backend that is never read."""
+
+    inner: object
+
+    async def read(self, *, label: str) -> object:
+        raise RefusedError("GET https://run.example: HTTP 403", status=403)
+
+    async def write(self, targets: Sequence[TrafficTarget], *, etag: str | None, label: str) -> None:
+        await self.inner.write(targets, etag=etag, label=label)  # type: ignore[attr-defined]
+
+
+class TestLatest:
+    async def test_it_is_put_back_where_it_still_is_what_it_was(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, latest=True) as found:
+            await found.move_traffic()
+            undone = await found.undo()
+        assert undone.proven
+        assert [row.revision for row in found.trial.production.traffic_spec if row.percent] == [None]
+
+    async def test_it_stays_pinned_where_somebody_deployed_in_the_meantime(self, tmp_path: Path) -> None:
+        """Putting LATEST back would give everybody a revision that nobody tested."""
+        async with scene(tmp_path, "deployed-meanwhile", latest=True) as found:
+            await found.move_traffic()
+            state = await found.peers.traffic.read(label="pre")
+            with pytest.raises(RefusedError):  # somebody deploys just then
+                await found.peers.traffic.write(
+                    split(state, {STABLE: 75, CANARY: 25}), etag=state.etag, label="drill.25"
+                )
+            undone = await found.undo()
+        assert not undone.proven
+        assert undone.detail.startswith(f"LATEST was {STABLE} and now is ")
+        assert undone.detail.endswith(f"pinned on {STABLE} 100 %")
+        assert undone.to_do[0].endswith("--to-latest")
+        assert found.trial.production.traffic == {STABLE: 100}
+        assert isinstance(found.journal.events[-1], TrafficSettled)
+
+    async def test_the_drill_leaves_it_pinned_too(self, tmp_path: Path) -> None:
+        rollback = FAULTS["rollback-409-once"].strikes[0].scope
+        overtaken = FAULTS["deployed-meanwhile"].strikes[0].effect
+        fault = attrs.evolve(FAULTS["rollback-409-once"], strikes=(Strike(rollback, overtaken),))
+        trial = Trial(live_config(tmp_path), faults=(fault,), layout_changes={"latest": True})
+        summary = await trial.run()
+        assert (
+            summary.exit_code == 4
+        )  # the service is not as it was, and only an operator can say what should be
+        assert summary.undo is not None
+        assert "--to-latest" in summary.undo.to_do[0]
+        drill = summary.step("canary-rollback-drill")
+        assert drill is not None
+        row = next(check for check in drill.checks if check.check_id == "status-post")
+        assert row.status is StepStatus.FAIL
+        assert row.detail.startswith(f"LATEST was {STABLE} and now is ")
+        assert "which nobody tested" in row.detail
+        assert trial.production.traffic == {STABLE: 100}
+
+
+class TestNothingLeftToDo:
+    async def test_nothing_is_written_where_nothing_was_applied(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            assert await found.undo() == Undone(proven=True, detail="nothing had been applied")
+        assert found.changes == 0
+
+    async def test_what_is_as_it_should_be_is_only_read(self, tmp_path: Path) -> None:
+        """A change that was answered, and is gone again, is not written a second time."""
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            captured = found.journal.events[0]
+            assert isinstance(captured, TrafficIntended)
+            state = await found.peers.traffic.read(label="somebody")
+            await found.peers.traffic.write(captured.captured.targets, etag=state.etag, label="somebody")
+            before = found.changes
+            undone = await found.undo()
+        assert (undone.proven, undone.detail) == (True, f"traffic is as it should be ({STABLE} 100 %)")
+        assert found.changes == before
+
+    async def test_routes_of_a_change_whose_fate_is_known_are_only_read(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            captured = await found.peers.control.status(label="pre")
+            found.journal.record(
+                RouteIntended(
+                    step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=1
+                )
+            )
+            found.journal.record(Answered(key=GLOBAL, outcome="refused"))
+            undone = await found.undo()
+        assert (undone.proven, undone.detail) == (True, "routes are as captured (global=clear)")
+        assert found.changes == 0
+
+    async def test_a_fate_that_is_not_known_is_written_and_looked_at_again(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            captured = await found.peers.control.status(label="pre")
+            found.journal.record(
+                RouteIntended(
+                    step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=1
+                )
+            )
+            started = anyio.current_time()
+            undone = await found.undo()
+            assert anyio.current_time() - started >= LATE_EFFECT_SECONDS
+        assert undone.proven
+        assert found.changes == 1
+
+    async def test_a_second_plan_after_a_proven_undo_is_empty(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            undone = await found.undo()
+            assert plan_undo(found.journal.events, stable=STABLE)
+            found.journal.record(UndoFinished(proven=undone.proven, detail=undone.detail))
+            assert not plan_undo(found.journal.events, stable=STABLE)
+
+
+async def test_a_late_effect_is_found_and_taken_back_again(tmp_path: Path) -> None:
+    """An override whose reply was lost lands two seconds after the undo has already been read as well."""
+    lost = FAULTS["override-reply-lost"].strikes[0]
+    fault: Fault = attrs.evolve(
+        FAULTS["override-late"],
+        strikes=(
+            Strike(lost.scope, Fate(after=2.0)),
+            Strike(lost.scope, lost.effect),
+        ),
+    )
+    trial = Trial(live_config(tmp_path), faults=(fault,))
+    async with simulated(trial.config, trial.production, clock=EventLoopClock()).peers() as peers:
+        found = Scene(trial, peers)
+        captured = await peers.control.status(label="pre")
+        found.journal.record(
+            RouteIntended(step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=1)
+        )
+        with pytest.raises(NoAnswerError):
+            await peers.control.override(GLOBAL, "rust", label="flip")
+        found.journal.record(Answered(key=GLOBAL, outcome="unknown"))
+        undone = await found.undo()
+        assert undone.proven, undone.detail
+        await anyio.sleep(10.0)
+    rows = [row for row in trial.production.routes if row["revision"] == STABLE]
+    assert {row["global"] for row in rows} == {None}

@@ -16,6 +16,7 @@ from trains import Trial, live_config
 from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
+from cutover.comparison import Answer, difference, order_of, p95
 from cutover.contract import COMPAT_LANE
 from cutover.evidence import EvidenceFolder
 from cutover.journal import Journal
@@ -23,8 +24,9 @@ from cutover.manifest import ManifestEntry, ResponseKind, shipped_manifest
 from cutover.outbound import Outbound
 from cutover.production import simulated
 from cutover.results import Check, StepResult, StepStatus
+from cutover.simulation import FAULTS
 from cutover.steps import Peers, StepLog, dual_run
-from cutover.steps.dual_run import Answer, Plan, Side, difference, order_of, p95
+from cutover.steps.dual_run import Plan, Side
 
 pytestmark = pytest.mark.anyio
 
@@ -451,3 +453,17 @@ async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
         result = await dual_run.run(plan, found, log)
     assert result.status is StepStatus.PASS, result.detail
     assert {entry.response_kind for entry in plan.entries} == set(ResponseKind)
+
+
+async def test_what_does_not_match_is_kept_on_both_sides(tmp_path: Path) -> None:
+    config = live_config(tmp_path, run_dual_run=True)
+    trial = Trial(config, faults=(FAULTS["legacy-differs"],))
+    summary = await trial.run()
+    step = summary.step(dual_run.STEP_ID)
+    assert step is not None
+    row = next(check for check in step.checks if check.status is StepStatus.FAIL)
+    folder = tmp_path / "run" / dual_run.STEP_ID
+    assert row.body_path == f"{dual_run.STEP_ID}/{row.check_id}.new.body"
+    new, old = (folder / f"{row.check_id}.{side}.body" for side in ("new", "legacy"))
+    assert new.read_bytes() != old.read_bytes()
+    assert (folder / f"{row.check_id}.legacy.headers").read_text().startswith("HTTP 200")

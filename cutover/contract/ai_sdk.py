@@ -3,6 +3,8 @@
 Measured on the npm package ``ai`` 5.0.277, 6.0.326 and 7.0.173 with zod 4.6.7. Those clients look at no header, let ``[DONE]``
 pass without meaning, and hold order only where a chunk names a part, a call or an approval: the rest of the order is what
 servers keep and users rely on, and breaking it is a warning.
+
+It is long because it is a table: every kind of chunk of three majors, field by field, and every move.
 """
 
 from collections.abc import Mapping

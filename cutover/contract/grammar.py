@@ -1,6 +1,8 @@
 """In which order chunks come: states and transitions as one table, and what must be open before it is named.
 
 A deviation is reported where it happens, and the walk goes on as if what was missing had come: one cause, one finding.
+
+It is long because the table, the scopes of what is open, and the walk over both are one idea, and are read together.
 """
 
 import contextlib

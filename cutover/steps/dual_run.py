@@ -1,33 +1,21 @@
 """The dual run: the same requests to the new service and to the old one, compared by meaning."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
 import msgspec
 
+from cutover.comparison import Answer, difference, meaning_of, order_of, p95
 from cutover.contract import StreamContract
 from cutover.errors import PeerError
 from cutover.manifest import ManifestEntry, ResponseKind
 from cutover.outbound import TOKEN_REFUSED, Outbound
 from cutover.probe import StreamRequest, probe_stream
-from cutover.quoting import printable
 from cutover.results import StepResult, StepStatus
-from cutover.sse import EventStreamParser, MessageEvent
 from cutover.steps import Peers, StepLog
 
 STEP_ID = "dual-run-diff"
-_VOLATILE = frozenset({"generated_at", "generatedAt", "request_id", "requestId"})
-_TOLD_APART_BY = {
-    "tool-input": ("toolName",),
-    "tool-output": ("status",),
-    "finish": ("status",),
-    "error": ("code",),
-}
-"""Chunk kind -> the fields that must agree beside the order of the kinds; ids and model text differ by nature."""
-_FOLDED = frozenset({"text-delta", "reasoning-delta"})
-_SUCCESS, _REDIRECT, _SERVER_ERROR = 200, 300, 500
 
 
 @attrs.frozen(kw_only=True)
@@ -57,19 +45,6 @@ class Plan:
     """0: not gated."""
 
 
-@attrs.frozen(kw_only=True)
-class Answer:
-    """What one side said to one entry."""
-
-    status: int | None
-    """None where there was no reply."""
-    meaning: object
-    """What is compared: JSON without its volatile keys, or the order of a stream's events; None for text."""
-    said: str
-    seconds: float | None
-    """Latency; None where there was no reply, for a refused connection is not a fast one."""
-
-
 async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
     """Send every entry to both sides at once, and compare."""
     latencies: dict[str, list[float]] = {plan.new.name: [], plan.old.name: []}
@@ -86,16 +61,21 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
             if answer.seconds is not None:
                 latencies[side.name].append(answer.seconds)
         why = difference(entry, new, old)
+        paths: tuple[str | None, str | None] = (None, None)
         if why:
             mismatched.append(entry)
-        status = _status(entry, why, new, old)
+            paths, _ = [
+                _keep(entry, side, answer, log) for side, answer in ((plan.new, new), (plan.old, old))
+            ]
         log.check(
             entry.id,
-            status,
+            _status(entry, why, new, old),
             why or new.said,
             kind=entry.response_kind.value,
             endpoint=entry.path,
             http_status=new.status,
+            headers_path=paths[0],
+            body_path=paths[1],
         )
         rows.append(_row(entry, new, old, why))
     facts = _facts(plan, mismatched, latencies, rows, skipped)
@@ -106,23 +86,17 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
     )
 
 
-def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one way to differ after the other
-    """Return why two answers do not agree; empty where they do. That both fail alike is no agreement."""
-    for side, answer in (("new", new), ("legacy", old)):
-        if answer.status is None:
-            return f"the {side} service: {answer.said}"
-        if entry.requires_auth and answer.status in TOKEN_REFUSED:
-            return f"the {side} service refuses the token: {answer.said}"
-        if answer.status >= _SERVER_ERROR:
-            return f"the {side} service fails: {answer.said}"
-    if new.status != old.status:
-        return f"the new service says {new.said}, the legacy service {old.said}"
-    must_succeed = entry.critical or entry.response_kind is ResponseKind.SSE
-    if must_succeed and not _SUCCESS <= (new.status or 0) < _REDIRECT:
-        return f"both services refuse it: {new.said}"
-    if new.meaning != old.meaning:
-        return f"the answers differ in meaning: {_first_difference(new.meaning, old.meaning)}"
-    return ""
+def _keep(entry: ManifestEntry, side: Side, answer: Answer, log: StepLog) -> tuple[str | None, str | None]:
+    """Keep what one side answered to an entry on which the two do not agree."""
+    if answer.status is None:
+        return None, None
+    return log.evidence.keep_reply(
+        STEP_ID,
+        f"{entry.id}.{side.name}",
+        status_line=f"HTTP {answer.status}",
+        headers=answer.headers,
+        body=answer.body,
+    )
 
 
 def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepStatus:
@@ -177,10 +151,17 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
             json=_filled(entry.body, thread_id),
             attempts=1 if entry.mutates else 2,
         )
-        meaning = _without_volatile(reply.json()) if entry.response_kind is ResponseKind.JSON else None
+        meaning = meaning_of(reply.json()) if entry.response_kind is ResponseKind.JSON else None
     except PeerError as error:
         return Answer(status=None, meaning=None, said=str(error), seconds=None)
-    return Answer(status=reply.status, meaning=meaning, said=reply.describe(), seconds=reply.elapsed)
+    return Answer(
+        status=reply.status,
+        meaning=meaning,
+        said=reply.describe(),
+        seconds=reply.elapsed,
+        headers=reply.headers,
+        body=reply.body,
+    )
 
 
 async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbound) -> Answer:
@@ -200,70 +181,13 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
     if probe.status is None or probe.report.interrupted:
         return Answer(status=None, meaning=None, said=probe.describe(), seconds=None)
     return Answer(
-        status=probe.status, meaning=order_of(probe.body), said=f"HTTP {probe.status}", seconds=probe.elapsed
+        status=probe.status,
+        meaning=order_of(probe.body),
+        said=f"HTTP {probe.status}",
+        seconds=probe.elapsed,
+        headers=probe.headers,
+        body=probe.body,
     )
-
-
-def order_of(body: bytes) -> list[tuple[object, ...]]:
-    """Return the order of a stream's events by kind, runs of text folded: how a text is cut is not its meaning."""
-    parser = EventStreamParser()
-    order: list[tuple[object, ...]] = []
-    for event in (*parser.receive_data(body), *parser.receive_eof()):
-        if not isinstance(event, MessageEvent):
-            continue
-        kind = _kind(event.data)
-        if kind[0] not in _FOLDED or not order or order[-1] != kind:
-            order.append(kind)
-    return order
-
-
-def _kind(data: str) -> tuple[object, ...]:
-    if data == "[DONE]":
-        return ("[DONE]",)
-    try:
-        chunk = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ("not JSON",)
-    if not isinstance(chunk, dict):
-        return ("not an object",)
-    name = str(chunk.get("type"))
-    return (name, *(printable(str(chunk.get(field))) for field in _TOLD_APART_BY.get(name, ())))
-
-
-def _without_volatile(value: object) -> object:
-    match value:
-        case dict():
-            return {key: _without_volatile(item) for key, item in value.items() if key not in _VOLATILE}
-        case list():
-            return [_without_volatile(item) for item in value]
-        case bool():
-            return ("boolean", value)  # which equals 1 or 0 in Python, and not in JSON
-        case _:
-            return value
-
-
-def _first_difference(new: object, old: object, where: str = "") -> str:
-    """Name the first place where two meanings part."""
-    if isinstance(new, dict) and isinstance(old, dict):
-        for key in sorted({*new, *old}, key=str):
-            if new.get(key, ...) != old.get(key, ...):
-                return _first_difference(
-                    new.get(key, ...), old.get(key, ...), f"{where}.{printable(str(key), 60)}"
-                )
-    if isinstance(new, list) and isinstance(old, list):
-        for index, (one, other) in enumerate(zip(new, old, strict=False)):
-            if one != other:
-                return _first_difference(one, other, f"{where}[{index}]")
-        return f"{where or 'the answer'} has {len(new)} items there and {len(old)} in the legacy service"
-    shown = ["nothing" if value is ... else printable(str(value), 80) for value in (new, old)]
-    return f"{where or 'the answer'} is {shown[0]} there and {shown[1]} in the legacy service"
-
-
-def p95(seconds: Sequence[float]) -> float | None:
-    """Return the 95th percentile in milliseconds, by nearest rank; None where nothing was measured."""
-    if not seconds:
-        return None
-    return round(sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1] * 1000, 3)
 
 
 def _row(entry: ManifestEntry, new: Answer, old: Answer, why: str) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """Recovery: what a killed train left open is put back, and where production has moved on nothing is touched."""
 
+import json
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -119,8 +121,8 @@ class Scene:
     def kill(self) -> None:
         """Leave what a killed train leaves: its journal and the lock's content."""
         self.journal.close()
-        with live(self.config).lock().held(self.folder):
-            pass
+        with live(self.config).lock().held() as lock:
+            lock.sign(self.folder)
 
     def told(self) -> list[TrainEvent]:
         return read_journal(self.folder / "journal.jsonl")
@@ -230,14 +232,14 @@ class TestClosing:
             await found.move_traffic()
             found.kill()
             lock = live(found.config).lock()
-            with pytest.raises(NotStartedError, match="not recovered"), lock.held(tmp_path):
+            with pytest.raises(NotStartedError, match="not recovered"), lock.held():
                 pass
             await recover_cutover(found.folder, env=ENV)
             changes = found.changes
             again = await recover_cutover(str(found.folder), env=ENV)
             assert (again.closed, again.detail) == (True, "nothing was open")
             assert found.changes == changes
-            with lock.held(tmp_path):
+            with lock.held():
                 pass
 
     async def test_a_look_that_is_refused_once_is_no_obstacle(self, tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ class TestMovedOn:
             assert (found.changes, found.told()) == (changes, events)
             with (
                 pytest.raises(NotStartedError, match="not recovered"),
-                live(found.config).lock().held(tmp_path),
+                live(found.config).lock().held(),
             ):
                 pass
 
@@ -382,7 +384,7 @@ class TestNotStarted:
             await found.move_traffic()
             changes = found.changes
             with (
-                live(found.config).lock().held(found.folder),
+                live(found.config).lock().held(),
                 pytest.raises(NotStartedError, match="another train is live"),
             ):
                 await recover_cutover(found.folder, env=ENV)
@@ -399,7 +401,7 @@ class TestNotStarted:
                 file.write(b'{"event":"Traf')
             before = path.read_bytes()
             with (
-                live(found.config).lock().held(found.folder),
+                live(found.config).lock().held(),
                 pytest.raises(NotStartedError, match="another train is live"),
             ):
                 await recover_cutover(found.folder, env=ENV)
@@ -422,3 +424,24 @@ async def test_routes_go_back_before_the_traffic(tmp_path: Path) -> None:
         assert order[-1] is Operation.TRAFFIC_UPDATE
         assert set(order[:-1]) == {Operation.ROUTE_OVERRIDE}
         assert routes(found.production) == {(None,)}
+
+
+async def test_recovering_another_run_does_not_erase_the_mark_of_the_one_that_is_open(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        other = tmp_path / "other"
+        other.mkdir()
+        shutil.copy(found.folder / "journal.jsonl", other)
+        with pytest.raises(NotStartedError, match=f"cutover recover {found.folder}"):
+            await recover_cutover(other, env=ENV)
+        assert (await recover_cutover(found.folder, env=ENV)).closed
+
+
+async def test_a_recovery_leaves_a_summary(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        await recover_cutover(found.folder, env=ENV)
+        assert "recovered" in (found.folder / "SUMMARY.md").read_text()
+        assert json.loads((found.folder / "summary.json").read_text())["undo"]["proven"] is True

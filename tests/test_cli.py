@@ -133,6 +133,14 @@ def test_wrong_usage_exits_2_and_says_what_to_do(arguments: list[str], said: str
     assert said in done.output
 
 
+def test_check_and_a_rehearsal_work_where_an_event_loop_takes_no_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.cli.signals.sys.platform", "win32")
+    assert _run("check", "http://127.0.0.1:9/api/chat/stream").exit_code == 3
+    assert _run("run", "a-1", "a-2", env={"OUTPUT_DIR": str(tmp_path / "run")}).exit_code == 0
+
+
 def test_check_explains_a_rule() -> None:
     done = _run("check", "--explain", "terminator.count")
     assert done.exit_code == 0

@@ -44,6 +44,8 @@ def _give_up_if_closed(stream: TextIO) -> None:
 
 async def until_signalled(work: Callable[[], Awaitable[int]], terminal: Terminal) -> int:
     """Run until done, or until a signal cancels it: undone then, and told by the exit code."""
+    if sys.platform == "win32":  # its event loops take no signals; what runs there has nothing to undo
+        return await _told(work, terminal)
     code = 0
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:

@@ -102,6 +102,8 @@ class ServiceLock:
         try:
             _write(self._handle, msgspec.json.encode(holder))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self.close()  # half a name would lock everybody out
             raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 
     def close(self) -> None:
@@ -113,7 +115,7 @@ def _content(handle: int) -> Holder | None:
     data = os.pread(handle, 1 << 16, 0)
     try:
         return msgspec.json.decode(data, type=Holder) if data else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Holder(host="?", pid=0, since="?", run_directory="? (the lock is damaged)")
 
 
@@ -123,5 +125,6 @@ def _who(holder: Holder | None) -> str:
 
 def _write(handle: int, data: bytes) -> None:
     os.ftruncate(handle, 0)
-    os.pwrite(handle, data, 0)
+    if os.pwrite(handle, data, 0) != len(data):
+        raise OSError("short write")
     os.fsync(handle)

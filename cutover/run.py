@@ -54,7 +54,7 @@ async def run_production(production: Production, *, observer: Observer | None = 
             *([observer] if observer else []),
         ]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
-        if lock is not None and config.output_dir is not None:
+        if lock is not None and config.output_dir is not None and journal.broken is None:
             lock.sign(config.output_dir)  # from here on a train that is cut off can be recovered
         try:
             await _ride(production, journal, evidence)

@@ -1,14 +1,32 @@
 """One train at a time for a service: who holds the lock is named, and what a killed train left is not passed over."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from full_disk import disk_with_room_for
+from trains import Trial, live_config
 
 from cutover.errors import NotStartedError
 from cutover.lock import ServiceLock, state_folder
+from cutover.production import live
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+import anyio
+from trains import Trial, live_config
+
+def kill(event):
+    if type(event).__name__ == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+anyio.run(Trial(live_config(Path(sys.argv[1]))).run, kill)
+"""
 
 
 @pytest.fixture
@@ -143,3 +161,49 @@ def test_a_lock_that_cannot_be_written_is_told(lock: ServiceLock, tmp_path: Path
         held.sign(tmp_path)
     with lock.held():  # nobody was let in, so nobody is to be recovered
         pass
+
+
+def _kill_train(directory: Path, event: str) -> None:
+    """Run a train in a process of its own, and kill it as soon as it has recorded this event."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_AT, str(directory), event],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert f'"event":"{event}"' in (directory / "run" / "journal.jsonl").read_text()
+
+
+def test_a_train_that_is_killed_as_it_starts_leaves_a_journal_and_no_mark(tmp_path: Path) -> None:
+    _kill_train(tmp_path, "TrainStarted")
+    lock = live(live_config(tmp_path / "next")).lock()
+    assert lock.path.read_bytes() == b""
+    with lock.held():
+        pass
+
+
+def test_a_train_that_is_killed_in_its_first_step_leaves_its_mark(tmp_path: Path) -> None:
+    _kill_train(tmp_path, "StepStarted")
+    lock = live(live_config(tmp_path / "next")).lock()
+    with pytest.raises(NotStartedError, match=f"run: cutover recover {tmp_path / 'run'} "), lock.held():
+        pass
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("obstacle", ["run", "run/journal.jsonl"])
+async def test_a_run_that_cannot_make_its_folder_or_journal_leaves_no_mark(
+    tmp_path: Path, obstacle: str
+) -> None:
+    """What came in its way after the configuration was checked is left as it is; the next run, elsewhere, may start."""
+    refused = Trial(live_config(tmp_path))
+    path = tmp_path / obstacle
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("somebody else's\n")
+    with pytest.raises(NotStartedError, match="cannot be made"):
+        await refused.run()
+    assert refused.production.requests == []
+    assert path.read_text() == "somebody else's\n"
+    assert live(refused.config).lock().path.read_bytes() == b""
+    following = Trial(live_config(tmp_path / "elsewhere"))
+    assert live(following.config).lock().path == live(refused.config).lock().path
+    assert (await following.run()).passed

@@ -426,22 +426,71 @@ async def test_routes_go_back_before_the_traffic(tmp_path: Path) -> None:
         assert routes(found.production) == {(None,)}
 
 
-async def test_recovering_another_run_does_not_erase_the_mark_of_the_one_that_is_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("finished", [False, True])
+async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_the_open_one(
+    tmp_path: Path, finished: bool
+) -> None:
+    """Least of all where that other run has nothing open, which would end in the lock being closed."""
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
         other = tmp_path / "other"
         other.mkdir()
         shutil.copy(found.folder / "journal.jsonl", other)
+        if finished:
+            journal = Journal.reopen(other / "journal.jsonl")
+            journal.record(TrainFinished(passed=True, exit_code=0))
+            journal.close()
+        lock = live(found.config).lock().path
+        mark, told, changes = lock.read_bytes(), (other / "journal.jsonl").read_bytes(), found.changes
         with pytest.raises(NotStartedError, match=f"cutover recover {found.folder}"):
             await recover_cutover(other, env=ENV)
+        assert lock.read_bytes() == mark
+        assert (other / "journal.jsonl").read_bytes() == told
+        assert list(other.iterdir()) == [other / "journal.jsonl"]
+        assert found.changes == changes
         assert (await recover_cutover(found.folder, env=ENV)).closed
+        assert found.production.traffic == {STABLE: 100}
 
 
-async def test_a_recovery_leaves_a_summary(tmp_path: Path) -> None:
+async def test_a_damaged_lock_is_for_an_operator_to_judge(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
-        await recover_cutover(found.folder, env=ENV)
+        lock = live(found.config).lock().path
+        lock.write_bytes(lock.read_bytes()[:20])
+        events, changes = found.told(), found.changes
+        with pytest.raises(NotStartedError, match=f"check production, then remove {lock}"):
+            await recover_cutover(found.folder, env=ENV)
+        assert (found.told(), found.changes) == (events, changes)
+        lock.unlink()
+        assert (await recover_cutover(found.folder, env=ENV)).closed
+
+
+async def test_a_recovery_leaves_the_summary_that_the_killed_train_did_not_write(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        assert [path.name for path in found.folder.iterdir()] == ["journal.jsonl"]
+        recovery = await recover_cutover(found.folder, env=ENV)
+        summary = json.loads((found.folder / "summary.json").read_text())
+        assert summary["undo"] == {"proven": True, "detail": recovery.detail, "to_do": []}
+        assert (summary["overall_status"], summary["exit_code"]) == ("failed", 1)
+        assert summary["reasons"] == ["recovered"]
+        assert summary["stable_revision"] == STABLE
         assert "recovered" in (found.folder / "SUMMARY.md").read_text()
-        assert json.loads((found.folder / "summary.json").read_text())["undo"]["proven"] is True
+
+
+async def test_a_recovery_that_is_not_proven_says_in_its_summary_what_is_to_be_done(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        found.gate.refusals = 10_000
+        recovery = await recover_cutover(found.folder, env=ENV)
+        assert (recovery.closed, recovery.exit_code) == (False, 4)
+        summary = json.loads((found.folder / "summary.json").read_text())
+        assert summary["undo"] == {"proven": False, "detail": recovery.detail, "to_do": list(recovery.to_do)}
+        assert recovery.to_do
+        assert summary["exit_code"] == 4
+        with pytest.raises(NotStartedError, match="not recovered"), live(found.config).lock().held():
+            pass

@@ -4,7 +4,8 @@ What msgspec accepts, the client accepts (but for forbidden keys, which are look
 the same table of fields, as the client would.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, Union
@@ -36,12 +37,14 @@ Read = Chunk | Terminator | Refusal | Remarked
 
 
 @lru_cache(maxsize=64)
-def _shared_decoder(schema: ChunkSchema, *, plain: bool) -> "msgspec.json.Decoder[Chunk]":
-    return _make_decoder(known_types(schema).values(), plain=plain)
+def _shared_decoder(schema: ChunkSchema) -> "msgspec.json.Decoder[Chunk]":
+    return _make_decoder(known_types(schema), whole=())
 
 
-def _make_decoder(types: Iterable[ChunkTypes], *, plain: bool) -> "msgspec.json.Decoder[Chunk]":
-    structs = tuple(each.plain if plain else each.whole for each in types)
+def _make_decoder(
+    types: Mapping[str, ChunkTypes], *, whole: Collection[str]
+) -> "msgspec.json.Decoder[Chunk]":
+    structs = tuple(each.whole if kind in whole else each.plain for kind, each in types.items())
     return msgspec.json.Decoder(Union[structs])  # noqa: UP007  made at run time
 
 
@@ -59,15 +62,19 @@ class ChunkReader:
     schema: ChunkSchema
     terminator: str
     """Data that ends the stream, to the letter."""
-    _plain: bool = attrs.field(default=True, init=False)  # taking plain chunks at once; else whole ones
-    _refused: int = attrs.field(default=0, init=False)  # chunks that were whole, but not plain
+    _strange: Counter[str] = attrs.field(
+        factory=Counter, init=False
+    )  # chunks with more than the plain fields, by kind
+    _whole: set[str] = attrs.field(
+        factory=set, init=False
+    )  # kinds of which whole chunks are taken at once, else plain ones
     _types: dict[str, ChunkTypes] = attrs.field(init=False)  # by kind; those of a family as they come
     _decoder: "msgspec.json.Decoder[Chunk]" = attrs.field(init=False)
     _open: AbstractSet[type[Chunk]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._types = dict(known_types(self.schema))
-        self._decoder = _shared_decoder(self.schema, plain=True)
+        self._decoder = _shared_decoder(self.schema)
         self._open = _open_structs(self.schema)
 
     def read(self, payloads: Sequence[Any]) -> tuple[list[Read], list[type]]:
@@ -121,15 +128,22 @@ class ChunkReader:
         fields = self.schema.fields_of(kind) or {}
         if kind not in self._types and len(self._types) < len(known_types(self.schema)) + _MAX_FAMILY_KINDS:
             self._meet(kind, fields)
-        elif self._plain:
-            self._refused += 1
-            if self._refused >= _PATIENCE:
-                self._plain = False
-                self._renew()
         types = self._types.get(kind) or self._types[self.schema.family_of(kind) or kind]
         chunk = types.whole(**{name: value[name] for name in fields if name in value})
         unknown = tuple(name for name in value if name not in fields and name != TAG)
+        if kind in self._types and not value.keys() <= {TAG, *types.plain.__struct_fields__}:
+            self._put_up_with(kind)
         return Remarked(chunk, unknown) if unknown and self.schema.unknown_fields is not None else chunk
+
+    def _put_up_with(self, kind: str) -> None:
+        """A chunk of this kind has more than the plain fields; after a few the fast path takes such chunks whole.
+
+        It counts what is in the chunk, not how it came here, so that findings do not depend on how the bytes are cut.
+        """
+        self._strange[kind] += 1
+        if self._strange[kind] == _PATIENCE:
+            self._whole.add(kind)
+            self._renew()
 
     def _meet(self, kind: str, fields: Fields) -> None:
         """A kind of a family came for the first time; from now on the fast path knows it."""
@@ -139,7 +153,7 @@ class ChunkReader:
         self._renew()
 
     def _renew(self) -> None:
-        self._decoder = _make_decoder(self._types.values(), plain=self._plain)
+        self._decoder = _make_decoder(self._types, whole=self._whole)
 
 
 def judge(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:

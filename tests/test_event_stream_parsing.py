@@ -211,3 +211,29 @@ def test_text_is_decoded_as_the_standard_says_wherever_it_is_cut() -> None:
         events, _, bad = parse([body[:at], body[at:]])
         assert events == [MessageEvent(expected)]
         assert bad == 11
+
+
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("between", [b"", b"event: kind", b": a comment", b"data: more"])
+def test_large_events_are_read_alike_whatever_stands_between_them(eol: bytes, between: bytes) -> None:
+    large = b"x" * 20_000
+    second = between + eol + b"data: " + large if between else b"data: " + large
+    body = b"data: " + large + eol + eol + second + eol + eol + b"data: last" + eol + eol
+    parser = EventStreamParser()
+    events = [event for event in parser.receive_data(body) if isinstance(event, MessageEvent)]
+    more = "more\n" if between == b"data: more" else ""
+    assert [event.data for event in events] == [large.decode(), more + large.decode(), "last"]
+    assert [event.event for event in events][1] == ("kind" if between == b"event: kind" else "message")
+    assert events[0].byte_offset == 0
+    assert events[2].byte_offset == body.rindex(b"data: last")
+
+
+def test_a_bom_may_be_cut_anywhere() -> None:
+    body = b"\xef\xbb\xbfdata: a\r\n\r\n"
+    for size in range(1, len(body) + 1):
+        parser = EventStreamParser()
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        events = [event for piece in pieces for event in parser.receive_data(piece)]
+        assert [(event.data, event.byte_offset) for event in events if isinstance(event, MessageEvent)] == [
+            ("a", 3)
+        ]

@@ -12,7 +12,7 @@ It is long on purpose: the fast path and the exact path stand side by side, so t
 """
 
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import Any, TypeAlias
 
 import attrs
@@ -22,6 +22,8 @@ _BOM = b"\xef\xbb\xbf"
 _LF, _CR, _COLON = 10, 13, 58
 _TILE = 128 * 1024
 """Bytes looked at in one go: it bounds what splitting into lines can cost in memory."""
+_SMALL = 256
+"""Bytes up to which reading line by line is faster than looking for what repeats."""
 _LARGE = 1024
 """Bytes of an event from which on copying it costs more than looking at it."""
 _RETRY_DIGITS = 18
@@ -129,6 +131,15 @@ class _Shape(msgspec.Struct, frozen=True, gc=False):
     """The type."""
 
 
+def _shape(prefix: bytes, eol: bytes, event: str) -> _Shape:
+    separator = eol + eol + prefix
+    return _Shape(prefix, separator, len(separator), event)
+
+
+_PLAIN = {eol: _shape(b"data: ", eol, "message") for eol in (b"\n", b"\r\n")}
+"""Line end -> the shape of events that have no type."""
+
+
 @attrs.define(eq=False, kw_only=True)
 class EventStreamParser:
     """Interprets an event stream incrementally, in bounded memory and linear time.
@@ -149,9 +160,7 @@ class EventStreamParser:
     """Offset of the first byte that is not UTF-8, if any: a client sees U+FFFD in its place (WHATWG HTML 9.2.5)."""
 
     _started: bool = attrs.field(default=False, init=False)  # whether a leading BOM was looked for
-    _shape: _Shape = attrs.field(
-        default=_Shape(b"data: ", b"\n\ndata: ", 8, "message"), init=False
-    )  # of the last tile
+    _shape: _Shape = attrs.field(default=_PLAIN[b"\n"], init=False)  # of the last tile with LF
     _on_first_line: bool = attrs.field(
         default=False, init=False
     )  # all that is below is empty, but perhaps the line
@@ -163,7 +172,8 @@ class EventStreamParser:
     _begins: int | None = attrs.field(
         default=None, init=False
     )  # offset of the first field line of the event in progress
-    _data: list[bytes] = attrs.field(factory=list, init=False)  # its `data` lines
+    _lines: list[bytes] = attrs.field(factory=list, init=False)  # its `data` lines, as they came
+    _data: list[bytes] = attrs.field(factory=list, init=False)  # their values
     _size: int = attrs.field(default=0, init=False)  # their bytes
     _event: bytes = attrs.field(default=b"", init=False)  # its type, if it sets one
     _id: bytes | None = attrs.field(
@@ -178,8 +188,8 @@ class EventStreamParser:
         """The events that `data` completes, in their order."""
         payload = self.receive_one(data)
         if payload is not None:
-            text, offset = payload.decode("utf-8", "replace"), self.received - len(data)
-            return (MessageEvent(text, self._shape.event, self.last_event_id, offset),)
+            text = payload.decode("utf-8", "replace")
+            return (MessageEvent(text, self._shape.event, self.last_event_id, self.last_offset),)
         events: list[StreamEvent] = []
         for item in self.receive_runs(data):
             if isinstance(item, Run):
@@ -190,10 +200,12 @@ class EventStreamParser:
 
     def receive_eof(self) -> Sequence[StreamEvent]:
         """The stream ended: the standard discards an event in progress; it is reported here as `Truncated`."""
-        line, lost = bytes(self._line), self._data
+        line, lost = bytes(self._line), self._lines
         begins = self.received - len(line) if self._begins is None else self._begins
         if self._dropping:
             return ()
+        if len(line) > self.max_event_bytes:  # it was not dropped, since it might have been a BOM
+            return (Oversized(self.max_event_bytes + 1, begins),)
         self._note_encoding(line, self.received - len(line))
         if line and not line.startswith(b":"):
             lost = [*lost, line]
@@ -207,16 +219,16 @@ class EventStreamParser:
                 self._grow_line(data, self.received, items)
                 self.received += len(data)
             return items
-        if self._on_first_line:
-            if self._line:
-                self.received -= len(self._line)
-                data = bytes(self._line) + data  # put back, it makes the data begin between two events
-                self._line.clear()
-            end = data.rfind(b"\n\n") + 2 if len(data) <= _LARGE else 0
-            payload = self.receive_one(data[:end]) if end else None
-            if payload is not None:
-                items.append(self._run_of_one(payload))
-                data = data[end:]
+        if len(data) <= _SMALL and self._started:
+            if self._on_first_line and not self._line and _CR not in data:
+                self._shape_of(data, b"\n")
+            self._read_lines(data, self.received, items)
+            self.received += len(data)
+            return items
+        if self._line and self._on_first_line:
+            self.received -= len(self._line)
+            data = b"".join((self._line, data))  # put back, it makes the data begin between two events
+            self._line.clear()
         for at in range(0, len(data), _TILE):
             tile = data[at : at + _TILE]
             self.received += len(tile)
@@ -224,15 +236,17 @@ class EventStreamParser:
         return items
 
     def receive_one(self, data: bytes) -> bytes | None:
-        """As `receive_data`, if `data` is one event of the usual shape, the commonest chunk of a live stream: its payload.
+        """As `receive_data`, if `data` ends one event of the usual shape, the commonest chunk of a live stream: its payload.
 
         Otherwise nothing is received, and the answer is None.
         """
-        if not self._on_first_line or self._line:
+        if not self._on_first_line:
             return None
         size, shape = len(data), self._shape
-        if size > _LARGE and data.find(_LF) != size - 2:
-            return None  # before any of it is copied
+        if size > _LARGE:
+            return None if self._line else self._receive_one_large(data)
+        if self._line:
+            return self._receive_rest(data) if _LF in data else None
         payload = data.removeprefix(shape.prefix).removesuffix(b"\n\n")
         if (
             len(payload) + shape.stride != size
@@ -244,18 +258,62 @@ class EventStreamParser:
         self.last_offset = self.received
         self.received += size
         if not payload.isascii():
-            self._note_encoding(data, self.received - size)
+            self._note_encoding(data, self.last_offset)
         return payload
 
-    def _run_of_one(self, payload: bytes) -> Run:
-        shape = self._shape
-        return Run([payload], self.last_offset, shape.stride, shape.event, self.last_event_id)
+    def _receive_one_large(self, data: bytes) -> bytes | None:
+        """As `receive_one`, but nothing is copied before it is known that it need be."""
+        size, prefix = len(data), self._shape.prefix
+        if (
+            data.find(_LF, len(prefix)) != size - 2
+            or not (data.startswith(prefix) and data.endswith(b"\n\n"))
+            or _CR in data
+            or size > self.max_event_bytes
+        ):
+            return None
+        self.last_offset = self.received
+        self.received += size
+        if not data.isascii():
+            self._note_encoding(data, self.last_offset)
+        return data[len(prefix) : -2]
+
+    def _receive_rest(self, data: bytes) -> bytes | None:
+        """As `receive_one`, for an event whose beginning has come already; the beginning of the next line may follow it."""
+        if data.endswith(b"\n\n"):
+            return self._finish(data)
+        end, size = data.find(_LF) + 2, len(data)
+        if (
+            not data.startswith(b"\n\n", end - 2)
+            or data.find(_LF, end) >= 0
+            or data.find(_CR, end) >= 0
+            or size - end > self.max_event_bytes
+        ):
+            return None
+        payload = self._finish(data[:end])
+        if payload is not None:
+            self._line += data[end:]
+            self.received += size - end
+        return payload
+
+    def _finish(self, rest: bytes) -> bytes | None:
+        """Put what has come of an event before the rest of it."""
+        begun = bytes(self._line)
+        self._line.clear()
+        self.received -= len(begun)
+        whole = begun + rest
+        payload = self.receive_one(whole) if len(whole) <= _LARGE else self._receive_one_large(whole)
+        if payload is None:
+            self._line += begun
+            self.received += len(begun)
+        return payload
 
     def _receive_tile(self, tile: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
         """Finish the event in progress, then read what follows it."""
         if not self._started:
             tile, offset = self._drop_bom(tile, offset)
-        if _LF not in tile and _CR not in tile:
+        if not self._started:
+            self._line += tile
+        elif _LF not in tile and _CR not in tile:
             self._grow_line(tile, offset, items)
         elif self._on_first_line:
             begun = bytes(self._line)  # none, but in a tile that is not the first one of its data
@@ -290,58 +348,51 @@ class EventStreamParser:
             if long:
                 items.append(self._run(long, offset, shape))
             else:
-                before, payloads = _split(tile, end, shape)
-                if before:
-                    self._read_lines(tile[:before], offset, items)
-                if payloads:
-                    self._read_payloads(payloads, tile, before, offset, shape, items)
+                self._read_block(tile[:end], offset, shape, items)
             tile = tile[end:]
             offset += end
         self._on_first_line = True
-        if tile:
+        if _LF in tile or _CR in tile:
             self._read_lines(tile, offset, items)
+        elif tile:
+            self._grow_line(tile, offset, items)
 
     def _shape_of(self, tile: bytes, eol: bytes) -> _Shape:
         """The shape of the tile's first event: streams repeat it."""
-        prefix, event = b"data: ", "message"
+        if eol == b"\n" and tile.startswith(self._shape.prefix):
+            return self._shape
+        shape = _PLAIN[eol]
         if tile.startswith(b"event:"):
             line = tile[: tile.find(eol)]
             regular = (
                 line.isascii() and _LF not in line and _CR not in line and len(line) <= self.max_event_bytes
             )
-            if regular and tile.startswith(line + eol + prefix):
-                prefix, event = line + eol + prefix, _value(line).decode() or event
-        shape = _Shape(prefix, eol + eol + prefix, len(eol + eol + prefix), event)
+            if regular and tile.startswith(line + eol + b"data: "):
+                shape = _shape(line + eol + b"data: ", eol, _value(line).decode() or "message")
         if eol == b"\n":
             self._shape = shape
         return shape
 
-    def _read_payloads(
-        self,
-        payloads: list[Any],
-        tile: bytes,
-        at: int,
-        offset: int,
-        shape: _Shape,
-        items: list[Run | StreamEvent],
-    ) -> None:
-        """Make runs of what was found in `tile` from `at` on; what is not of their shape goes line by line."""
+    def _read_block(self, block: bytes, offset: int, shape: _Shape, items: list[Run | StreamEvent]) -> None:
+        """Make runs of whole events; what is not of their shape goes line by line."""
+        at, payloads = _split(block, shape)
+        if at:
+            self._read_lines(block[:at], offset, items)
         longest = self.max_event_bytes - len(b"data: ")
-        if len(tile) <= longest and not _hold_line_end(payloads):
+        if len(block) <= longest and payloads and not _hold_line_end(payloads):
             items.append(self._run(payloads, offset + at, shape))
             return
-        lf, cr = ("\n", "\r") if isinstance(payloads[0], str) else (_LF, _CR)
-        first, begins = 0, at
-        for index, payload in enumerate(payloads):
-            following = at + len(payload) + shape.stride
-            if lf in payload or cr in payload or len(payload) > longest:
-                if first < index:
-                    items.append(self._run(payloads[first:index], offset + begins, shape))
-                self._read_lines(tile[at:following], offset + at, items)
-                first, begins = index + 1, following
-            at = following
-        if first < len(payloads):
-            items.append(self._run(payloads[first:], offset + begins, shape))
+        lf, cr = ("\n", "\r") if block.isascii() else (_LF, _CR)
+        irregular = [lf in each or cr in each or len(each) > longest for each in payloads]
+        first = 0
+        for is_irregular, group in groupby(irregular):
+            alike = payloads[first : first + len(list(group))]
+            end = at + sum(map(len, alike)) + len(alike) * shape.stride
+            if is_irregular:
+                self._read_lines(block[at:end], offset + at, items)
+            else:
+                items.append(self._run(alike, offset + at, shape))
+            first, at = first + len(alike), end
 
     def _run(self, payloads: list[Any], offset: int, shape: _Shape) -> Run:
         """Dispatch regular events: beside its one `data` line, each has at most a type."""
@@ -364,14 +415,21 @@ class EventStreamParser:
         if _CR in data:
             lines = data.splitlines(keepends=True)  # of bytes: at LF, CR and CRLF, and nowhere else
             rest = b"" if data.endswith((b"\n", b"\r")) else lines.pop()
-            for line in lines:
-                self._read_line(line.rstrip(b"\r\n"), offset, items)
-                offset += len(line)
+            for ended in lines:
+                line = ended.rstrip(b"\r\n")
+                if line:
+                    self._read_line(line, offset, items)
+                else:
+                    self._dispatch(items)
+                offset += len(ended)
             self._after_cr = data.endswith(b"\r")
         else:
             *lines, rest = data.split(b"\n")
             for line in lines:
-                self._read_line(line, offset, items)
+                if line:
+                    self._read_line(line, offset, items)
+                else:
+                    self._dispatch(items)
                 offset += len(line) + 1
             self._after_cr = False
         self._on_first_line = self._begins is None and not self._after_cr and not self._dropping
@@ -382,19 +440,17 @@ class EventStreamParser:
         """Keep the beginning of a line, or more of it, up to the bound."""
         self._after_cr = False
         self._line += data
-        if not self._dropping and self._size + len(self._line) > self.max_event_bytes:
+        if self._size + len(self._line) > self.max_event_bytes and not self._dropping:
             self._drop(offset + len(data) - len(self._line), items)
         if self._dropping:
             del self._line[1:]  # that the line is not empty is all that matters
 
     def _read_line(self, line: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
         """Process one line: WHATWG HTML 9.2.6. Names are case-sensitive, and a field that is not known is ignored."""
-        if not line:
-            self._dispatch(items)
-            return
         if self._dropping:
             return
-        if self._size + len(line) > self.max_event_bytes:
+        size = self._size + len(line)
+        if size > self.max_event_bytes:
             self._drop(offset, items)
             return
         if not line.isascii():
@@ -407,8 +463,9 @@ class EventStreamParser:
         if self._begins is None:
             self._begins = offset
         if name == b"data":
-            self._data.append(line)
-            self._size += len(line)
+            self._lines.append(line)
+            self._data.append(value)
+            self._size = size
         elif name == b"event":
             self._event = value
         else:
@@ -425,18 +482,18 @@ class EventStreamParser:
 
     def _dispatch(self, items: list[Run | StreamEvent]) -> None:
         """A blank line: dispatch the event, if it has a `data` line, and forget it."""
+        self._dropping = False
         if self._id is not None:
             self.last_event_id = self._id.decode("utf-8", "replace")
             self._id = None
+        if self._begins is None:
+            return
         if self._data:
-            data = _value(self._data[0]) if len(self._data) == 1 else b"\n".join(map(_value, self._data))
-            event = self._event.decode("utf-8", "replace") or "message"
-            items.append(
-                MessageEvent(data.decode("utf-8", "replace"), event, self.last_event_id, self._begins or 0)
-            )
-        if self._begins is not None:
-            self._forget()
-        self._dropping = False
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            event = self._event.decode("utf-8", "replace") if self._event else "message"
+            text = data.decode("utf-8", "replace")
+            items.append(MessageEvent(text, event, self.last_event_id, self._begins))
+        self._forget()
 
     def _drop(self, line_offset: int, items: list[Run | StreamEvent]) -> None:
         """Give up the event in progress: what is left of it, up to its blank line, is skipped."""
@@ -448,6 +505,7 @@ class EventStreamParser:
 
     def _forget(self) -> None:
         self._begins = None
+        self._lines.clear()
         self._data.clear()
         self._size = 0
         self._event = b""
@@ -460,45 +518,40 @@ class EventStreamParser:
                 self.invalid_utf8_offset = offset + error.start
 
 
-def _split(tile: bytes, end: int, shape: _Shape) -> tuple[int, list[Any]]:
-    """Split what stands before `end`, where a blank line ends: how much is not of this shape, and the payloads of the rest.
-
-    The payloads are text if all of the tile is ASCII.
-    """
+def _split(block: bytes, shape: _Shape) -> tuple[int, list[Any]]:
+    """Split whole events: how much is not of this shape, and the payloads of the rest; text, if all of it is ASCII."""
     blank = len(shape.separator) - len(shape.prefix)
     parts: list[Any] = (
-        tile.decode("ascii").split(shape.separator.decode())
-        if tile.isascii()
-        else tile.split(shape.separator)
+        block.decode("ascii").split(shape.separator.decode())
+        if block.isascii()
+        else block.split(shape.separator)
     )
-    unfinished = len(tile) - end
-    if len(parts) > 1 and unfinished >= len(parts[-1]) + len(shape.prefix):
-        parts.pop()  # the last blank line was that of the last separator
-    else:
-        parts[-1] = parts[-1][: len(parts[-1]) - unfinished - blank]
-    if tile.startswith(shape.prefix):
+    parts[-1] = parts[-1][:-blank]
+    if block.startswith(shape.prefix):
         parts[0] = parts[0][len(shape.prefix) :]
         return 0, parts
     return len(parts.pop(0)) + blank, parts
 
 
-def _split_long(tile: bytes, end: int, shape: _Shape) -> list[bytes]:
+def _split_long(tile: bytes, end: int, shape: _Shape) -> list[Any]:
     """As `_split`, but line end by line end, which is faster where they are far apart; empty where it does not apply."""
     prefix, blank = shape.prefix, shape.separator.removesuffix(shape.prefix)
-    payloads: list[bytes] = []
     at = 0
     if tile.find(_LF, len(prefix)) < _LARGE:
         return []
+    view, payloads = memoryview(tile), []
     while at < end:
         stop = tile.find(blank[0], at + len(prefix))
-        payload = tile[at + len(prefix) : stop]
         if not (tile.startswith(prefix, at) and tile.startswith(blank, stop)) or (
-            blank[0] == _CR and _LF in payload
+            blank[0] == _CR and tile.find(_LF, at + len(prefix), stop) >= 0
         ):
             return []
-        payloads.append(payload)
+        payloads.append(view[at + len(prefix) : stop])
         at = stop + len(blank)
-    return payloads
+    try:
+        return [str(payload, "ascii") for payload in payloads]
+    except UnicodeDecodeError:
+        return [bytes(payload) for payload in payloads]
 
 
 def _hold_line_end(payloads: list[Any]) -> bool:

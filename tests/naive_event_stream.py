@@ -62,7 +62,8 @@ def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read bes
             elif name == "id" and "\0" not in value:
                 buffered = value
             elif name == "retry" and value and all(c in "0123456789" for c in value):
-                events.append(Retry(int(value), offset))
+                digits = value.lstrip("0") or "0"  # of 18 or more, it is for ever
+                events.append(Retry(int(digits) if len(digits) < 18 else 10**18, offset))
     if rest and not dropping and too_long(rest):
         events.append(Oversized(max_event_bytes + 1, rest_at + skip if begin is None else begin))
         dropping = True

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cutover.contract import AI_SDK_7, check_recording
 from cutover.contract.chunks import Refusal
 from cutover.contract.javascript import NotJsonError, _parse_deep, forbidden_key, is_suspect, parse
-from cutover.contract.reading import ChunkReader, judge
+from cutover.contract.reading import ChunkReader, judge_text
 
 DEEP = 5000
 VALUES = st.recursive(
@@ -128,11 +128,11 @@ def test_what_is_read_fast_is_read_as_exactly(chunks: list[dict[str, object]], a
     reads, structs = reader.read(payloads)
     assert structs == [type(read) for read in reads]
     one_by_one = ChunkReader(schema=AI_SDK_7.schema, terminator="[DONE]")
-    assert [type(one_by_one.read_one(payload)).__name__ for payload in payloads] == [
+    assert [one_by_one.read([payload])[1][0].__name__ for payload in payloads] == [
         struct.__name__ for struct in structs
     ]
     for payload, read in zip(payloads, reads, strict=True):
-        exact = judge(AI_SDK_7.schema, payload.decode())
+        exact = judge_text(AI_SDK_7.schema, payload.decode())
         assert isinstance(read, Refusal) is isinstance(exact, Refusal)
         if isinstance(exact, Refusal):
             assert read == exact

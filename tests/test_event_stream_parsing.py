@@ -78,6 +78,8 @@ def test_a_vector_gives_its_events_at_every_split(vector: dict[str, Any]) -> Non
 @given(body=BODIES, places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=6), bound=BOUNDS)
 @example(body=b"event: a\ndata: zz\n\n\r\ndata: yy\r\n\r\n", places=[], bound=1 << 20)
 @example(body=b"data: x\n\n\ndata: y\n\n", places=[8], bound=1 << 20)
+@example(body=b"\xef\xbb\xbf\n", places=[2], bound=1)
+@example(body=b"\xef\xbb", places=[1], bound=1)
 def test_any_split_is_the_naive_reading(body: bytes, places: list[int], bound: int) -> None:
     expected = interpret(body, max_event_bytes=bound)
     assert parse([body], max_event_bytes=bound) == expected

@@ -1,6 +1,6 @@
 """What a stream must be, and whether it is: contracts as data, and the checker that holds a stream against one."""
 
-from cutover.contract.catalog import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE
+from cutover.contract.catalog import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE, SHIPPED
 from cutover.contract.checker import ContractChecker
 from cutover.contract.definition import HeadRules, Limits, StreamContext, StreamContract
 from cutover.contract.failure import FailureKind
@@ -15,6 +15,7 @@ __all__ = [
     "AI_SDK_7",
     "COMPAT_LANE",
     "RULES",
+    "SHIPPED",
     "ContractChecker",
     "ContractReport",
     "FailureKind",

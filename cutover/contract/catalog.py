@@ -1,5 +1,7 @@
 """The contracts that ship."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from cutover.contract import ai_sdk, compat_lane
@@ -58,3 +60,8 @@ AI_SDK_6: Final = _ai_sdk(6, ai_sdk.SCHEMA_6, ai_sdk.GRAMMAR_6)
 """What the AI SDK's client of major 6 (6.0.326) takes."""
 AI_SDK_7: Final = _ai_sdk(7, ai_sdk.SCHEMA_7, ai_sdk.GRAMMAR_7)
 """What the AI SDK's client of major 7 (7.0.173) takes."""
+
+SHIPPED: Final[Mapping[str, StreamContract]] = MappingProxyType(
+    {each.name: each for each in (COMPAT_LANE, AI_SDK_5, AI_SDK_6, AI_SDK_7)}
+)
+"""All of them, by the name that the command line knows."""

@@ -44,7 +44,6 @@ class ContractChecker:
     _watch: Watch = attrs.field(init=False)
     _findings: list[Finding] = attrs.field(factory=list, init=False)
     _found: Counter[str] = attrs.field(factory=Counter, init=False)
-    _events: int = attrs.field(default=0, init=False)
     _comments: int = attrs.field(default=0, init=False)
     _unread: int = attrs.field(default=0, init=False)  # bytes of a body that is no stream
     _beginning: bytes = attrs.field(default=b"", init=False)
@@ -98,7 +97,6 @@ class ContractChecker:
             payload = self._parser.receive_one(data)
             if payload is not None:
                 deviations = self._judge.take_one(payload)
-                self._events += 1
                 watch = self._watch
                 if deviations or elapsed - watch.last_event > watch.calm_gap or elapsed > watch.whole:
                     return self._note_one(deviations, elapsed)
@@ -106,17 +104,18 @@ class ContractChecker:
                 return ()
         if self._watch.end is not None:
             raise RuntimeError("the stream is over")
-        before, came = len(self._findings), self._events
+        before = len(self._findings)
         if self._watch.first_byte is None and data:
             self._watch.first_byte = elapsed
-        if came == 0:
+        if not self._flows:
             limit = _BEGINNING if self._is_stream else _ERROR_BODY
             self._beginning += data[: limit - len(self._beginning)]
         if self._is_stream:
-            first = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
-            if first is not None:
-                self._note_times(elapsed, came, first)
+            offset, count = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
+            if count:
                 self._flows = True
+                if not self._watch.came_calmly(elapsed):
+                    self._note(self._watch.events_came(elapsed), self._events - count, offset)
         else:
             self._unread += len(data)
         return self._findings[before:]
@@ -174,6 +173,10 @@ class ContractChecker:
         )
 
     @property
+    def _events(self) -> int:
+        return self._judge.event_count
+
+    @property
     def _bytes(self) -> int:
         return self._parser.received + self._unread
 
@@ -182,20 +185,27 @@ class ContractChecker:
         walk = self._judge.walk
         return self.contract.grammar.states[walk.state] if self._is_stream else "the response is no stream"
 
-    def _take_pieces(self, data: bytes) -> int | None:
-        firsts = [self._take(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
-        return next((first for first in firsts if first is not None), None)
+    def _take_pieces(self, data: bytes) -> tuple[int, int]:
+        pieces = [self._take(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
+        return next((offset for offset, count in pieces if count), 0), sum(count for _, count in pieces)
 
-    def _take(self, data: bytes) -> int | None:
-        """Judge what is in the data, and say where its first message event began."""
-        first: int | None = None
+    def _take(self, data: bytes) -> tuple[int, int]:
+        """Judge what is in the data: where its first message event begins, and how many there are."""
+        first, count = 0, 0
         for item in self._parser.receive_runs(data):
             if isinstance(item, Run):
-                first = item.byte_offset if first is None else first
-                self._take_run(item)
+                first = first if count else item.byte_offset
+                count += len(item.payloads)
+                deviations = self._judge.take(item.payloads)
+                if deviations or item.event != "message":
+                    self._note_run(item, deviations)
             elif isinstance(item, MessageEvent):
-                first = item.byte_offset if first is None else first
-                self._take_run(Run([item.data], item.byte_offset, 0, item.event, item.last_event_id))
+                first = first if count else item.byte_offset
+                count += 1
+                one = self._judge.take_one(item.data)
+                if one or item.event != "message":
+                    run = Run([item.data], item.byte_offset, 0, item.event, item.last_event_id)
+                    self._note_run(run, [(0, each) for each in one])
             elif isinstance(item, Comment):
                 self._comments += 1
             elif isinstance(item, Oversized):
@@ -204,19 +214,17 @@ class ContractChecker:
                 self._judge.walk.excuse()
         if self._parser.invalid_utf8_offset is not None:
             self._note_encoding()
-        return first
+        return first, count
 
-    def _take_run(self, run: Run) -> None:
+    def _note_run(self, run: Run, deviations: Iterable[tuple[int, Deviation]]) -> None:
+        begins = self._events - len(run.payloads)
         if run.event != "message" and "stream.event-type" not in self._found:
             self._add(
-                Deviation("stream.event-type", "message", printable(run.event)), self._events, run.byte_offset
+                Deviation("stream.event-type", "message", printable(run.event)), begins, run.byte_offset
             )
-        if len(run.payloads) == 1:
-            self._note(self._judge.take_one(run.payloads[0]), self._events, run.byte_offset)
-        else:
-            for index, deviation in self._judge.take(run.payloads):
-                self._add(deviation, self._events + index, run.offset_of(index))
-        self._events += len(run.payloads)
+        for index, deviation in deviations:
+            is_kept = self._found[deviation.rule] < _FINDINGS_A_RULE  # else nobody asks where it was
+            self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
 
     def _take_end(self, events: Sequence[StreamEvent]) -> None:
         """The body ended: was the turn over?"""
@@ -252,13 +260,10 @@ class ContractChecker:
         """Say what is wrong with an event that came by itself, or with when it came."""
         before, index, offset = len(self._findings), self._events - 1, self._parser.last_offset
         self._note(deviations, index, offset)
-        self._note_times(elapsed, index, offset)
-        self._note_encoding()
-        return self._findings[before:]
-
-    def _note_times(self, elapsed: float, index: int, offset: int) -> None:
         if not self._watch.came_calmly(elapsed):
             self._note(self._watch.events_came(elapsed), index, offset)
+        self._note_encoding()
+        return self._findings[before:]
 
     def _note_encoding(self) -> None:
         bad = self._parser.invalid_utf8_offset
@@ -307,5 +312,10 @@ class ContractChecker:
         )
 
 
-def _place(finding: Finding) -> int:
-    return -1 if finding.byte_offset is None else finding.byte_offset
+def _place(finding: Finding) -> tuple[int, int, str]:
+    """Findings are told in the order of the stream, however its bytes were cut."""
+    return (
+        -1 if finding.byte_offset is None else finding.byte_offset,
+        -1 if finding.event_index is None else finding.event_index,
+        finding.rule if finding.event_index is None else "",
+    )

@@ -1,4 +1,8 @@
-"""The compatibility lane's stream aliases: what their chunks are and in which order they come."""
+"""The compatibility lane's stream aliases: what their chunks are and in which order they come.
+
+Plain and text turns are read by the AI SDK's clients too; the lane's own shapes of `tool-input`, `tool-output` and `error` are refused
+by them, so a stream that such a client reads must be held against `AI_SDK_5`, `AI_SDK_6` or `AI_SDK_7`.
+"""
 
 from cutover.contract.chunks import ANY, BOOLEAN, STRING, ChunkSchema, Field, one_of, optional
 from cutover.contract.grammar import END, TERMINATOR, Agreement, Grammar, Scope, ServiceError, Transition

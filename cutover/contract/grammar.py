@@ -279,16 +279,12 @@ class Walk:
         """Whether the turn is over, so that nothing more has to come."""
         return self.state in self.grammar.closed
 
-    def takes_calmly(self, role: Role, chunks: Sequence[Any]) -> bool:
-        """Whether all of these chunks, of one kind, are in order and change nothing."""
-        if self.state not in role.calm or role.opens:
-            return False
-        return role.key_of is None or self.opened[role.names[0]].keys() >= set(map(role.key_of, chunks))
-
     def opens_calmly(self, role: Role, chunk: Any) -> bool:  # noqa: ANN401
         """Open what a calm chunk opens; whether there was room."""
         for at in role.opens:
-            self._open(at, self._key_of[at](chunk))
+            key = self._key_of[at](chunk)
+            if key not in self.opened[at]:
+                self._open(at, key)
         return self._room >= 0
 
     def take(self, role: Role, chunk: Chunk) -> Sequence[Deviation]:

@@ -5,7 +5,7 @@ the same table of fields, as the client would.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, Union
@@ -32,6 +32,9 @@ _MAX_FAMILY_KINDS = 64
 """Kinds of a family (``data-weather``) that a reader gets to know; more of them go the exact way, one by one."""
 _PATIENCE = 4
 """Chunks with fields beyond the plain ones that are judged exactly before the reader takes whole chunks at once."""
+
+REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the fast path raises where it does not take something."""
 
 Read = Chunk | Terminator | Refusal | Remarked
 
@@ -69,13 +72,15 @@ class ChunkReader:
         factory=set, init=False
     )  # kinds of which whole chunks are taken at once, else plain ones
     _types: dict[str, ChunkTypes] = attrs.field(init=False)  # by kind; those of a family as they come
-    _decoder: "msgspec.json.Decoder[Chunk]" = attrs.field(init=False)
-    _open: AbstractSet[type[Chunk]] = attrs.field(init=False)
+    decode: Callable[[str | bytes], Chunk] = attrs.field(init=False)
+    """The fast path: what it gives is what the client takes, but for forbidden keys; what it refuses, `judge` decides."""
+    open_structs: AbstractSet[type[Chunk]] = attrs.field(init=False)
+    """Structs in which a forbidden key could hide."""
 
     def __attrs_post_init__(self) -> None:
         self._types = dict(known_types(self.schema))
-        self._decoder = _shared_decoder(self.schema)
-        self._open = _open_structs(self.schema)
+        self.decode = _shared_decoder(self.schema).decode
+        self.open_structs = _open_structs(self.schema)
 
     def read(self, payloads: Sequence[Any]) -> tuple[list[Read], list[type]]:
         """What each of `payloads` is, and of which type that is."""
@@ -83,45 +88,36 @@ class ChunkReader:
         waiting: Iterator[Any] = iter(payloads)
         while True:
             try:
-                reads.extend(map(self._decoder.decode, waiting))
+                reads.extend(map(self.decode, waiting))
                 break
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                reads.append(self._judge(payloads[len(reads)]))
-        kinds = list(map(type, reads))
-        alike = kinds.count(kinds[0]) == len(kinds)
-        if kinds[0] in self._open if alike else not self._open.isdisjoint(kinds):
-            self._look_for_forbidden_keys(payloads, reads, kinds)
-        return reads, kinds
+            except REFUSALS:
+                reads.append(self.judge(payloads[len(reads)]))
+        structs = list(map(type, reads))
+        alike = structs.count(structs[0]) == len(structs)
+        if structs[0] in self.open_structs if alike else not self.open_structs.isdisjoint(structs):
+            self._look_inside_all(payloads, reads, structs)
+        return reads, structs
 
-    def read_one(self, payload: str | bytes) -> Read:
-        """What `payload` is."""
-        try:
-            read: Read = self._decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            read = self._judge(payload)
-        else:
-            if type(read) in self._open and is_suspect(payload):
-                key = forbidden_key(parse(_decoded(payload)))
-                read = read if key is None else _forbidden(key)
+    def look_inside(self, read: Read, payload: str | bytes) -> Read:
+        """What was decoded, unless it holds a forbidden key."""
+        if type(read) in self.open_structs and is_suspect(payload):
+            key = forbidden_key(parse(_decoded(payload)))
+            return read if key is None else _forbidden(key)
         return read
 
-    def _look_for_forbidden_keys(self, payloads: Sequence[Any], reads: list[Read], kinds: list[type]) -> None:
-        joined = "\n".join(payloads) if isinstance(payloads[0], str) else b"\n".join(payloads)
-        if not is_suspect(joined):
-            return
-        for index, payload in enumerate(payloads):
-            if kinds[index] in self._open and is_suspect(payload):
-                key = forbidden_key(parse(_decoded(payload)))
-                if key is not None:
-                    reads[index] = _forbidden(key)
-                    kinds[index] = Refusal
+    def _look_inside_all(self, payloads: Sequence[Any], reads: list[Read], structs: list[type]) -> None:
+        hiding_places = [index for index, struct in enumerate(structs) if struct in self.open_structs]
+        if is_suspect(payloads[0][:0].join([payloads[index] for index in hiding_places])):
+            for index in hiding_places:
+                reads[index] = self.look_inside(reads[index], payloads[index])
+                structs[index] = type(reads[index])
 
-    def _judge(self, payload: str | bytes) -> Read:
+    def judge(self, payload: str | bytes) -> Read:
         """The exact path: what the client makes of this data."""
         text = _decoded(payload)
         if text == self.terminator:
             return Terminator()
-        value = judge(self.schema, text)
+        value = judge_text(self.schema, text)
         if isinstance(value, Refusal):
             return value
         kind = value[TAG]
@@ -149,14 +145,14 @@ class ChunkReader:
         """A kind of a family came for the first time; from now on the fast path knows it."""
         types = make_types(kind, fields)
         self._types[kind] = types
-        self._open |= {types.whole} | ({types.plain} if types.has_open else set())
+        self.open_structs |= {types.whole} | ({types.plain} if types.has_open else set())
         self._renew()
 
     def _renew(self) -> None:
-        self._decoder = _make_decoder(self._types, whole=self._whole)
+        self.decode = _make_decoder(self._types, whole=self._whole).decode
 
 
-def judge(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
+def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
     """What the client makes of one event's data, exactly: JSON, then the schema, field by field."""
     try:
         value = parse(text)

@@ -1,19 +1,26 @@
 """Parser and contract check, side by side with httpx-sse's decoders: run it by hand, it is no test.
 
-    python tests/benchmarks/bench_stream.py [--events N] [--rounds N] [--memory MIB] [WORKLOAD...]
+    python tests/benchmarks/bench_stream.py [--events N] [--rounds N] [--node] [WORKLOAD...]
+    python tests/benchmarks/bench_stream.py --long MIB
 
 The peer parses with httpx-sse's decoders and, for the check, calls `json.loads` on each event's data, which checks nothing.
-Times are CPU time, medians of interleaved rounds, in nanoseconds an event; `--memory` checks a long stream and says what it took.
+Times are CPU time, medians of interleaved rounds, in nanoseconds an event; so many times (x) longer the peer takes. `--node` adds the AI SDK's own client, which reads and
+validates the same bytes in Node (its packages are those of `tests/interop`: `npm ci` there). `--long` checks a good stream of so
+many MiB, and hostile ones of an eighth and a quarter of that, and says what each took: time that doubles, memory that does not.
 """
 
 import argparse
 import codecs
+import itertools
 import json
+import resource
+import shutil
 import statistics
+import subprocess
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 
@@ -133,17 +140,59 @@ def say(line: str = "") -> None:
     sys.stdout.write(line + "\n")
 
 
-def memory(mebibytes: int) -> None:
-    """Check a stream of so many MiB, made as it is read, and say what was held at most."""
-    chunk = DELTA * (CHUNK // len(DELTA))
-    checker = ContractChecker(AI_SDK_7)
-    checker.receive_data(OPENING, elapsed=0.0)
-    tracemalloc.start()
-    for _ in range(mebibytes * (1 << 20) // len(chunk)):
-        checker.receive_data(chunk, elapsed=0.0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    say(f"{mebibytes} MiB checked within {peak / (1 << 20):.1f} MiB")
+def node_checks(body: bytes, rounds: int) -> float:
+    """CPU nanoseconds an event of the AI SDK's own client."""
+    node = shutil.which("node")
+    if node is None:
+        sys.exit("--node: there is no program node")
+    script = Path(__file__).with_name("ai_client.mjs")
+    done = subprocess.run([node, script, str(rounds)], input=body, stdout=subprocess.PIPE, check=True)
+    return float(json.loads(done.stdout)["nanoseconds"])
+
+
+def repeated(chunk: bytes) -> Callable[[int], Iterator[bytes]]:
+    return lambda size: itertools.repeat(chunk, size // len(chunk))
+
+
+LONG_STREAMS: dict[str, Callable[[int], Iterator[bytes]]] = {
+    "one line without an end": repeated(b"x" * CHUNK),
+    "a comment without an end": repeated(b":" * CHUNK),
+    "empty lines": repeated(b"\n" * CHUNK),
+    "a CR at each chunk's end": repeated(b"data: x\r"),
+    "`data` lines without a blank line": repeated(b"data: x\n" * (CHUNK // 8)),
+    "events without data": repeated(b"id: 1\n\n" * (CHUNK // 7)),
+    "NUL": repeated(b"\0" * (CHUNK - 2) + b"\n\n"),
+    "bytes that are no UTF-8": repeated(b"data: \xf0\x9f\n\n" * (CHUNK // 10)),
+    "brackets without an end": repeated(b"data: " + b"[" * (CHUNK - 8) + b"\n\n"),
+    "names that are never closed": lambda size: (
+        b'data: {"type":"text-start","id":"%d"}\n\n' % number for number in range(size // 40)
+    ),
+}
+
+
+def long_streams(mebibytes: int) -> None:
+    """Check long streams, made as they are read, and say what each took."""
+
+    def take(chunks: Iterator[bytes]) -> float:
+        checker, before = ContractChecker(AI_SDK_7), time.process_time()
+        for chunk in itertools.chain(events(OPENING), chunks):
+            checker.receive_data(chunk, elapsed=0.0)
+        checker.receive_eof(elapsed=0.0)
+        return time.process_time() - before
+
+    def held() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    whole, part = mebibytes << 20, mebibytes << 17
+    say(f"before: the process holds {held():.0f} MiB")
+    seconds = take(repeated(DELTA * (CHUNK // len(DELTA)))(whole))
+    say(f"{mebibytes} MiB of small deltas: {seconds:.1f} s; the process has held at most {held():.0f} MiB")
+    say()
+    say(f"| hostile stream | {part >> 20} MiB, s | {part >> 19} MiB, s | ratio | held at most, MiB |")
+    say("|---|---:|---:|---:|---:|")
+    for name, make in LONG_STREAMS.items():
+        once, twice = take(make(part)), take(make(2 * part))
+        say(f"| {name} | {once:.2f} | {twice:.2f} | {twice / once:.1f} | {held():.0f} |")
 
 
 def main() -> None:
@@ -153,20 +202,34 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", help="words of the workloads to run; all by default")
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", type=int, default=0, metavar="MIB")
+    parser.add_argument("--node", action="store_true")
+    parser.add_argument("--long", type=int, default=0, metavar="MIB")
     options = parser.parse_args()
-    if options.memory:
-        memory(options.memory)
+    if options.long:
+        long_streams(options.long)
         return
-    say("| workload | parse, ns | httpx-sse | ratio | check, ns | httpx-sse + json.loads | ratio |")
-    say("|---|---:|---:|---:|---:|---:|---:|")
+    say("| workload | parse | check | workload | parse | check |")
+    say("|---|---|---|---|---|---|")
+    cells: list[str] = []
     for name, make in WORKLOADS.items():
         if not options.workloads or any(word in name for word in options.workloads):
             their_parse, our_parse, their_check, our_check = measure(make(options.events), options.rounds)
-            say(
-                f"| {name} | {our_parse:.0f} | {their_parse:.0f} | {their_parse / our_parse:.1f} "
-                f"| {our_check:.0f} | {their_check:.0f} | {their_check / our_check:.1f} |"
+            parse, check = (
+                f"{ours:.0f} ns, {theirs / ours:.1f}x"
+                for ours, theirs in ((our_parse, their_parse), (our_check, their_check))
             )
+            cells.append(f"| {name} | {parse} | {check} ")
+            if len(cells) % 2 == 0:
+                say("".join(cells[-2:]) + "|")
+    if len(cells) % 2:
+        say(cells[-1] + "| | | |")
+    if options.node:
+        chunks = WORKLOADS["small deltas, 64 KiB chunks"](options.events)
+        ours, theirs = measure(chunks, options.rounds)[3], node_checks(b"".join(chunks), options.rounds)
+        say()
+        say(
+            f"The AI SDK's own client: {theirs:.0f} ns an event, where the check takes {ours:.0f}: {theirs / ours:.0f} times."
+        )
 
 
 if __name__ == "__main__":

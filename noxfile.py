@@ -9,7 +9,15 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "build"]
 
-EVERYTHING = ".[serve,gcp,trio]"
+EVERYTHING = ".[serve,gcp,trio,junit]"
+WHOLE_PRODUCT = [
+    f"tests/test_{name}.py"
+    for name in (
+        "architecture", "check_urls", "cli", "contract_rules", "live_http", "pytest_plugin", "readme", "recover", "rehearsal",
+        "secrets", "stream_contract_session", "summary",
+    )
+]  # fmt: skip
+"""Tests that go through all of it: entry points, templates, data files, every module."""
 CORE = "cutover/sse.py,cutover/contract/*,cutover/errors.py,cutover/findings.py"
 
 
@@ -47,19 +55,21 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel, and run the tests against it, in a folder without the source."""
+    """Build the wheel, and run against it, in a folder without the source, the tests of what could be missing from it."""
     session.install("build", *_group("test"), *_group("lint"))
     room = Path(session.create_tmp())
     shutil.rmtree(room)
     session.run("python", "-m", "build", "--outdir", str(room / "dist"), ".")
     (wheel,) = (room / "dist").glob("*.whl")
-    session.install(f"{wheel}[serve,gcp,trio]")
+    session.install(f"{wheel}[serve,gcp,trio,junit]")
     for name in ("tests", "fixtures"):
         shutil.copytree(name, room / name, ignore=shutil.ignore_patterns("node_modules", "interop"))
     for name in ("pyproject.toml", "README.md", "noxfile.py"):
         shutil.copy(name, room / name)
     session.chdir(room)
-    session.run("python", "-m", "pytest", "-q", "-n", "2", "-m", "not source", *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "-q", "-n", "2", "-m", "not source", *WHOLE_PRODUCT, *session.posargs
+    )
 
 
 @nox.session
@@ -68,3 +78,28 @@ def benchmarks(session: nox.Session) -> None:
     session.install("-e", EVERYTHING, *_group("test"))
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Parser and checker under a coverage-guided fuzzer, for so many seconds: `nox -s fuzz -- 120`.
+
+    What reaches new code is added to `fixtures/fuzz`, and so is what breaks a promise, as `crash-*`: `tests/test_fuzz_corpus.py`
+    then fails until that is mended. It needs Linux and a CPython that atheris has wheels for: 3.11 to 3.14.
+    """
+    session.install("-e", ".", *_group("fuzz"))
+    seconds = int(session.posargs[0]) if session.posargs else 120
+    for target in ("parser", "checker"):
+        corpus, found = Path("fixtures/fuzz", target), Path(session.create_tmp(), target)
+        shutil.rmtree(found, ignore_errors=True)
+        found.mkdir()
+        python = ("python", "-m", "fuzz", target)
+        limits = (
+            f"-max_total_time={max(1, seconds // 2)}",  # 0 is for ever
+            "-max_len=3000",
+            "-timeout=60",
+            "-dict=tests/fuzz/tokens.dict",
+        )
+        env = {"PYTHONPATH": "tests"}
+        session.run(*python, *limits, f"-artifact_prefix={corpus}/", str(found), str(corpus), env=env)
+        session.run(*python, "-merge=1", str(corpus), str(found), env=env)

@@ -1,0 +1,49 @@
+"""The parser against the naive reading of the standard, in bounded memory."""
+
+from collections.abc import Iterable
+
+import attrs
+import msgspec
+from naive_event_stream import interpret
+
+from cutover.sse import EventStreamParser, StreamEvent
+from fuzz.feeding import across_tiles, settings_and_pieces
+
+_ATTRIBUTES = [field.name for field in attrs.fields(EventStreamParser)]
+BOUNDS = (1 << 20, 5, 8, 9, 12, 100, 1510, 3000)
+
+
+def check_parser(data: bytes) -> None:
+    """Whatever the bytes and however they are cut, they are read as the reference reads them, and no more than the bound is kept."""
+    bound, long, pieces = settings_and_pieces(data)
+    body = b"".join(pieces)
+    if long % 64 == 1:
+        body = across_tiles(body)
+        pieces = [body[: len(pieces[0])], body[len(pieces[0]) :]]
+    max_event_bytes = BOUNDS[bound % len(BOUNDS)]
+    expected = interpret(body, max_event_bytes=max_event_bytes)
+    for cut in (pieces, [body]):
+        assert _parsed(cut, max_event_bytes) == expected
+
+
+def _parsed(pieces: Iterable[bytes], max_event_bytes: int) -> tuple[list[StreamEvent], str, int | None]:
+    parser = EventStreamParser(max_event_bytes=max_event_bytes)
+    events: list[StreamEvent] = []
+    for piece in pieces:
+        events += parser.receive_data(piece)
+        assert _held(parser) <= 8 * max_event_bytes + 64  # line, data, type, two ids, and twice the shape
+    events += parser.receive_eof()
+    return events, parser.last_event_id, parser.invalid_utf8_offset
+
+
+def _held(parser: EventStreamParser) -> int:
+    """Bytes that the parser keeps, in whatever attribute."""
+    return sum(_size(getattr(parser, name)) for name in _ATTRIBUTES)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, bytes | bytearray | str):
+        return len(value)
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.astuple(value)
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0

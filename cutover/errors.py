@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cutover.findings import Finding
 
+_SERVER_ERROR = 500
+
 
 class CutoverError(Exception):
     """Base of all errors that this library raises on purpose."""
@@ -27,8 +29,10 @@ class CutoverError(Exception):
 class ContractViolation(CutoverError, AssertionError):  # noqa: N818  named for what happened; pytest shows it as a failed assertion
     """A stream broke its contract.
 
-    Raised by ``ContractReport.raise_for_violations()`` alone.
+    Raised by ``ContractReport.raise_for_violations()`` and by ``stream_contract``.
     """
+
+    __module__ = "cutover"  # where it is imported from: in a short summary the rule then comes sooner
 
     def __init__(self, message: str, *, findings: Sequence["Finding"]) -> None:
         super().__init__(message)
@@ -65,6 +69,11 @@ class RefusedError(PeerError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def for_certain(self) -> bool:
+        """Whether what was asked for was not done: a 5xx may be a gateway's, and the peer behind it has done it."""
+        return self.status < _SERVER_ERROR
 
 
 class UnusableReplyError(PeerError):

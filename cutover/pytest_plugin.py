@@ -31,6 +31,7 @@ class StreamContractFixture:
         """Read one stream to its end, from a test that is not async; see `cutover.session.assert_stream`."""
         from cutover.session import assert_stream  # noqa: PLC0415  as above
 
+        __tracebackhide__ = True
         options.setdefault("recordings", self._recordings)
         return assert_stream(peer, path, **options)
 

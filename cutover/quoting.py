@@ -1,7 +1,12 @@
-"""What came off the wire, made safe to show: cut short, and with nothing in it that a terminal would obey."""
+"""Text made safe for who reads it: what came off the wire for a terminal, a path in a command for a shell."""
+
+import shlex
+from pathlib import Path
 
 LONGEST = 200
 """Characters that are shown of a text by default."""
+CUT = "…"
+"""What stands where a text was cut."""
 
 
 def printable(text: str | bytes, limit: int = LONGEST) -> str:
@@ -12,4 +17,9 @@ def printable(text: str | bytes, limit: int = LONGEST) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in text[: limit + 1]
     )
-    return shown if len(text) <= limit else shown[:limit] + "…"
+    return shown if len(text) <= limit else shown[:limit] + CUT
+
+
+def recover_command(run_directory: Path | str, *options: str) -> str:
+    """Return the command that recovers a run, as it can be typed anywhere on this machine."""
+    return shlex.join(["cutover", "recover", *options, str(Path(run_directory).absolute())])

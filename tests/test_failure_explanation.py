@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.contract import COMPAT_LANE, check_recording
+from cutover.contract import AI_SDK_7, COMPAT_LANE, check_recording
 from cutover.findings import Finding
 from cutover.session.events import EventLog, SeenEvent
 from cutover.session.explanation import Told, curl, explain
@@ -102,6 +102,13 @@ def test_where_it_is_about_no_one_event_the_last_ones_are_shown() -> None:
     assert "kind-99" in shown
     assert "kind-93" in shown
     assert "kind-92" not in shown
+
+
+def test_warnings_stand_beside_the_failure_since_they_may_be_its_cause() -> None:
+    head = {"content-type": "text/event-stream", "content-encoding": "gzip"}
+    shown = explain(told(report=check_recording(b"", contract=AI_SDK_7.strict(), headers=head)))
+    assert shown.startswith("terminator.count: no [DONE] came\n")
+    assert "\n  warning head.compressed: expected an identity content-encoding, came the stream" in shown
 
 
 def test_many_findings_are_counted_and_a_few_shown() -> None:

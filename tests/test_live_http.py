@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from served_production import fake_gcloud
 
 QUICK = {"CANARY_SOAK_SECONDS": "0", "FLIP_CONFIRM_SECONDS": "0", "HELD_STREAMS": "0"}
 COMMAND = [sys.executable, "-m", "cutover"]
@@ -20,8 +21,14 @@ COMMAND = [sys.executable, "-m", "cutover"]
 class Served:
     """A simulation that is served on loopback, and what it said when it was stopped."""
 
-    def __init__(self, process: subprocess.Popen[str], env: Mapping[str, str], revisions: list[str]) -> None:
-        self.process, self.env, self.revisions = process, env, revisions
+    def __init__(
+        self,
+        process: subprocess.Popen[str],
+        env: Mapping[str, str],
+        revisions: list[str],
+        by_gcloud: Mapping[str, str],
+    ) -> None:
+        self.process, self.env, self.revisions, self.by_gcloud = process, env, revisions, by_gcloud
         self.last_words = ""
 
     def stop(self) -> str:
@@ -42,13 +49,17 @@ def served(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Serv
     try:
         assert process.stdout is not None
         found: dict[str, str] = {}
+        by_gcloud: dict[str, str] = {}
         for line in process.stdout:
             if line.startswith("# then:"):
                 break
+            if line.startswith("# to move"):
+                by_gcloud = dict(re.findall(r"export (\w+)=([^;\s]+)", line))
+                continue
             name, _, value = line.removeprefix("export ").strip().partition("=")
             found[name] = value.strip("'")
         revisions = line.split()[-2:]
-        yield Served(process, found, revisions)
+        yield Served(process, found, revisions, by_gcloud)
     finally:
         if process.poll() is None:
             process.kill()
@@ -68,6 +79,25 @@ def run(simulation: Served, directory: Path, **more: str) -> subprocess.Complete
         timeout=120,
         check=False,
     )
+
+
+def test_a_cutover_is_taken_back_by_one_command(tmp_path: Path) -> None:
+    with served() as simulation:
+        assert run(simulation, tmp_path, CANARY_STEPS="100").returncode == 0
+        done = subprocess.run(
+            [*COMMAND, "recover", "--revert", str(tmp_path / "run")],
+            env=run_env(simulation, tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"routes   write: .*\(found: 59 of 59 reads: .*global=rust_shell", done.stderr)
+        assert "closed: routes are as captured (" in done.stderr
+        assert re.search(r"routes .*'global': None", simulation.stop())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["overall_status"], summary["reasons"]) == ("failed", ["reverted"])
 
 
 def test_a_live_cutover_passes_and_the_log_shows_its_order(tmp_path: Path) -> None:
@@ -110,6 +140,17 @@ def test_a_live_cutover_passes_and_the_log_shows_its_order(tmp_path: Path) -> No
     assert {row["token"] for row in rows if row["authority"] == legacy_authority} <= {"legacy", None}
 
 
+def test_with_the_settings_that_are_printed_gcloud_moves_the_traffic(tmp_path: Path) -> None:
+    with served() as simulation, fake_gcloud(tmp_path) as calls:
+        done = run(simulation, tmp_path, CANARY_STEPS="100", **simulation.by_gcloud)
+        assert done.returncode == 0, done.stderr + done.stdout
+        words = simulation.stop()
+    assert f"traffic   {{'{simulation.revisions[0]}': 100}}" in words
+    commands = [json.loads(line)["command"] for line in calls.read_text().splitlines()]
+    assert commands.count("update-traffic") == 2
+    assert re.search(r"traffic .*, by gcloud$", done.stderr, re.MULTILINE)
+
+
 def test_a_fault_over_http_is_caught_and_undone(tmp_path: Path) -> None:
     with served("--fault", "finish-doubled-after-flip") as simulation:
         done = run(simulation, tmp_path)
@@ -121,6 +162,20 @@ def test_a_fault_over_http_is_caught_and_undone(tmp_path: Path) -> None:
     assert summary["undo"]["proven"] is True
 
 
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """Under nohup, or in a script's background, a signal is ignored here, and so by children: not what is tested."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    inherited = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in inherited.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in inherited.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
 )

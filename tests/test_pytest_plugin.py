@@ -82,7 +82,7 @@ def test_a_failure_reads_well_and_leaves_the_stream_behind(suite: pytest.Pyteste
     """The rule stands in the short summary, and the command that replays the stream names a file that is there."""
     result = run(suite, SYNC_TEST.replace("/stream", "/stream?broken=1"))
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*FAILED*ContractViolation: order.*"])
+    result.stdout.fnmatch_lines(["*FAILED* - cutover.ContractViolation: order.*"])
     [replay] = {
         line.strip().removeprefix("E").strip() for line in result.outlines if "replay: cutover check" in line
     }

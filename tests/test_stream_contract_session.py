@@ -23,10 +23,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cutover.asgi import StreamingASGITransport
-from cutover.contract import COMPAT_LANE
+from cutover.contract import COMPAT_LANE, StreamContract
 from cutover.errors import ContractViolation
 from cutover.session import Peer, StreamSession, assert_stream, stream_contract
 
@@ -49,13 +49,22 @@ EVENTS = (*(f"data: {json.dumps(chunk)}\n\n" for chunk in CHUNKS), "data: [DONE]
 Body = Callable[[], AsyncIterator[str]]
 
 
+class Closing(StreamingResponse):
+    """Starlette leaves a body that it was stopped in the sending of to the garbage collector, of which trio warns."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.body_iterator.aclose)  # type: ignore[attr-defined]  # it is a generator
+            await super().__call__(scope, receive, send)
+
+
 def service(body: Body, **options: Any) -> FastAPI:
     """A FastAPI app with one stream, as a service owner writes it."""
     app = FastAPI()
 
     @app.post(PATH)
     async def stream() -> StreamingResponse:
-        return StreamingResponse(body(), media_type="text/event-stream", **{"headers": HEADERS, **options})
+        return Closing(body(), media_type="text/event-stream", **{"headers": HEADERS, **options})
 
     return app
 
@@ -409,6 +418,28 @@ async def test_an_app_that_never_answers_fails_at_the_deadline() -> None:
     assert "no response" in str(failure)
 
 
+async def test_the_time_an_app_takes_to_clean_up_is_not_the_streams() -> None:
+    async def cleans_up(scope: Message, receive: Receive, send: Send) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.4)
+
+    impatient = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, first_event=0.1))
+    failure = await failure_of(cleans_up, contract=impatient, deadline=0.3, grace=0.05)
+    assert [finding.rule for finding in failure.findings] == ["timing.first-event"]
+    assert "none for 0.100 s" in str(failure)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio nobody can raise a cancellation
+async def test_an_app_that_is_cancelled_from_within_has_crashed() -> None:
+    async def cancelled(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise asyncio.CancelledError("the model's task")
+
+    failure = await failure_of(cancelled)
+    assert "the app raised RuntimeError: it was cancelled from within" in str(failure)
+    assert "the model's task" in str(failure)
+
+
 async def test_an_event_that_does_not_come_fails_in_time() -> None:
     async def wait_for_it() -> None:
         async with stream_contract(service(endless), PATH, json=REQUEST) as stream:
@@ -553,6 +584,19 @@ async def test_the_bytes_of_a_failed_stream_are_kept_for_a_replay(tmp_path: Path
     assert str(failure).endswith(f"cutover check --contract {COMPAT_LANE.name} {kept}")
 
 
+@pytest.mark.parametrize(
+    "own",
+    [attrs.evolve(COMPAT_LANE, name="our lane"), attrs.evolve(COMPAT_LANE, terminator="[END]")],
+    ids=["by name", "by what it says"],
+)
+async def test_an_owners_own_contract_is_not_replayed_by_a_command_that_does_not_know_it(
+    tmp_path: Path, own: StreamContract
+) -> None:
+    failure = await failure_of(service(good, status_code=500), contract=own, recordings=tmp_path / "streams")
+    [kept] = (tmp_path / "streams").iterdir()
+    assert str(failure).endswith(f"replay: check_recording of {kept}, with the contract {own.name}")
+
+
 async def test_the_address_is_shown_as_it_was_asked_without_its_password() -> None:
     transport = httpx.MockTransport(
         lambda request: httpx.Response(404, text=f"nothing at {request.url.path}")
@@ -632,3 +676,23 @@ async def test_an_owners_own_contract_is_used() -> None:
     lenient = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, whole=0.001))
     async with stream_contract(service(good), PATH, contract=lenient, json=REQUEST, deadline=HUNG) as stream:
         assert (await stream.drain()).ok
+
+
+async def test_an_owners_own_terminator_and_bound_are_those_of_its_events_too() -> None:
+    async def own() -> AsyncIterator[str]:
+        for event in EVENTS[:3]:
+            yield event
+        yield f"data: {'x' * 300}\n\n"
+        for event in EVENTS[3:-1]:
+            yield event
+        yield "data: [END]\n\n"
+
+    limits = attrs.evolve(COMPAT_LANE.limits, max_event_bytes=200)
+    contract = attrs.evolve(COMPAT_LANE, terminator="[END]", limits=limits)
+    last = None
+    with anyio.fail_after(HUNG), pytest.raises(ContractViolation, match=r"^stream\.oversized"):
+        async with stream_contract(service(own), PATH, contract=contract, json=REQUEST) as stream:
+            await stream.expect("(too large)")
+            last = await stream.expect("[END]")
+    assert last is not None
+    assert last.index == len(EVENTS) - 1

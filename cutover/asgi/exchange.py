@@ -127,8 +127,14 @@ class Exchange:
     async def _run_app(self) -> None:
         try:
             await self._app(self._asgi_scope, self._receive, self._send)
-        except (KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class()):
+        except (KeyboardInterrupt, SystemExit):
             raise
+        except anyio.get_cancelled_exc_class() as error:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody here cancels it: on asyncio it awaited a task of its own that was cancelled.
+            self.error = RuntimeError(f"it was cancelled from within: {error}")
+            self.error.__cause__ = error
         except BaseException as error:  # noqa: BLE001  the reader's to see; raised here it would end the client's other requests
             self.error = error
 

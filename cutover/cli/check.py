@@ -1,9 +1,11 @@
 """``cutover check``: hold URLs and recordings against a contract."""
 
+import difflib
+import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,92 +16,95 @@ import click
 import msgspec
 
 from cutover.cli.signals import run_command, until_signalled
+from cutover.cli.verdicts import Verdict, as_json, as_junit, as_lines
 from cutover.config import VARIABLES
 from cutover.contract import (
-    AI_SDK_5,
-    AI_SDK_6,
-    AI_SDK_7,
     COMPAT_LANE,
     RULES,
-    ContractReport,
+    SHIPPED,
     StreamContext,
     StreamContract,
     check_recording,
 )
-from cutover.findings import Finding
+from cutover.evidence import Secrets
 from cutover.lane import COMPAT
 from cutover.quoting import printable
 from cutover.terminal import Terminal
 
-CONTRACTS = {"compat-lane": COMPAT_LANE, "ai-sdk-5": AI_SDK_5, "ai-sdk-6": AI_SDK_6, "ai-sdk-7": AI_SDK_7}
-EXIT_UNREACHABLE = 3
+_OWN_SHAPES = (
+    "compat-lane has shapes of its own for tool-input, tool-output and error; the AI SDK's clients refuse them: "
+    "hold a stream for them against ai-sdk-5, ai-sdk-6 or ai-sdk-7"
+)
 
 
 @attrs.frozen(kw_only=True)
-class Verdict:
-    """What became of one target."""
+class Sent:
+    """What goes out with each request, beside what the target itself asks for."""
 
-    target: str
-    report: ContractReport
-    unreachable: str | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 the contract holds, 1 it does not, 3 unreachable."""
-        return EXIT_UNREACHABLE if self.unreachable else 0 if self.report.ok else 1
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    secrets: Secrets
+    """What came into the headers from the environment, so that no answer shows it."""
+    body: bytes | None
+    """None: a turn of its own at an alias of the lane, nothing elsewhere."""
 
 
 @click.command(
-    epilog="Exit codes: 0 the contract holds; 1 it does not; 2 usage; 3 a target cannot be reached."
+    epilog="Exit codes: 0 the contract holds; 1 it does not; 2 usage; 3 a target cannot be reached. "
+    "Of several targets the highest code counts."
 )
 @click.argument("targets", nargs=-1, metavar="TARGET...")
 @click.option(
-    "--contract", "name", type=click.Choice(list(CONTRACTS)), default="compat-lane", show_default=True
+    "--contract", "name", type=click.Choice(list(SHIPPED)), default="compat-lane", show_default=True
 )
 @click.option(
     "--header",
     "headers",
     multiple=True,
     metavar="'NAME: VALUE'",
-    help="$VAR in VALUE is read from the environment.",
+    help="$VAR in VALUE is read from the environment, and never shown.",
 )
 @click.option(
     "--data",
-    metavar="JSON",
-    help="The request's body; for an alias of the lane a turn of its own by default.",
+    metavar="JSON|@FILE",
+    help="The request's body, or @ and the file that holds it; for an alias of the lane a turn of its own by default.",
 )
 @click.option("--explain", metavar="RULE", help="Say what a rule is for, and do nothing else.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a target.")
+@click.option(
+    "--json", "as_json_lines", is_flag=True, help="Print one JSON object a line, one for each target."
+)
+@click.option(
+    "--junit-xml",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a JUnit report too: a test case a target (extra: junit).",
+)
 def check(
     targets: tuple[str, ...],
     name: str,
     headers: tuple[str, ...],
     data: str | None,
     explain: str | None,
-    as_json: bool,
+    as_json_lines: bool,
+    junit_xml: Path | None,
 ) -> None:
     """Hold each TARGET against a contract: a URL to stream from, or the file of a recorded body (`-`: standard input)."""
     if explain is not None:
-        click.echo(_explanation(explain, CONTRACTS[name]))
+        click.echo(_explanation(explain, SHIPPED[name]))
         return
-    if not targets:
-        raise click.UsageError("Missing argument 'TARGET...'.")
-    contract = CONTRACTS[name].strict()
-    sent = dict(_header(text) for text in headers)
-    if data is not None:
-        try:
-            msgspec.json.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise click.BadParameter(f"not JSON: {error}", param_hint="--data") from error
-    verdicts = [_judge_recording(target, contract) for target in targets if not _is_url(target)]
-    urls = [target for target in targets if _is_url(target)]
-    code = run_command(_judge_urls, urls, contract, sent, data, verdicts) if urls else 0
-    for verdict in sorted(verdicts, key=lambda verdict: targets.index(verdict.target)):
-        if as_json:
-            click.echo(_as_json(verdict))
+    _refuse_unusable(targets, data)
+    sent = _sent(headers, data)
+    if junit_xml is not None:
+        if importlib.util.find_spec("junitparser") is None:
+            raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
+        _write(junit_xml, b"")  # before any request: an old report must not outlive this run
+    code, verdicts = _judge_all(targets, SHIPPED[name].strict(), sent)
+    for verdict in verdicts:
+        if as_json_lines:
+            click.echo(as_json(verdict))
         else:
-            for line in _as_lines(verdict):
+            for line in as_lines(verdict):
                 Terminal(sys.stdout).line(line)
+    if junit_xml is not None:
+        _write(junit_xml, as_junit(verdicts))
     sys.exit(max([code, *(verdict.exit_code for verdict in verdicts)]))
 
 
@@ -107,43 +112,144 @@ def _explanation(rule_id: str, contract: StreamContract) -> str:
     """Say why a rule is there, and what it weighs."""
     rule = RULES.get(rule_id)
     if rule is None:
-        raise click.BadParameter(
-            f"no such rule; there are: {', '.join(sorted(RULES))}", param_hint="--explain"
-        )
+        near = [each for each in RULES if rule_id and rule_id in each]
+        near = near or difflib.get_close_matches(rule_id, RULES)
+        said = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(RULES))}"
+        raise click.BadParameter(f"no such rule; {said}", param_hint="--explain")
     weight, strict = contract.severity(rule_id).value, contract.strict().severity(rule_id).value
-    return f"{rule.id}: {rule.why}\nin {contract.name}: {weight}; here, and in the pytest fixture: {strict}"
+    lines = [
+        f"{rule.id}: {rule.why}",
+        f"in {contract.name}: {weight}; here, and in the pytest fixture: {strict}",
+    ]
+    if contract is COMPAT_LANE and rule.id.startswith("schema."):
+        lines.append(_OWN_SHAPES)
+    return "\n".join(lines)
+
+
+def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
+    if not targets:
+        raise click.UsageError("Missing argument 'TARGET...'.")
+    if targets.count("-") + (data == "@-") > 1:
+        raise click.UsageError("standard input (`-`) can be read only once")
+    for target in filter(_is_url, targets):
+        try:
+            parts = urlsplit(target)
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise click.UsageError(f"{printable(target)}: not a URL with a host and, if any, a port")
+
+
+def _is_url(target: str) -> bool:
+    return target.lower().startswith(("http://", "https://"))
+
+
+def _sent(headers: Sequence[str], data: str | None) -> Sent:
+    fields: dict[str, str] = {}
+    secrets: list[str] = []
+    for text in headers:
+        name, value = _header(text, secrets)
+        if name in fields:
+            raise click.BadParameter(f"{name} is given twice", param_hint="--header")
+        fields[name] = value
+    body = None if data is None else _body(data)
+    return Sent(headers=fields, secrets=Secrets(tuple(secrets)), body=body)
+
+
+def _header(text: str, secrets: list[str]) -> tuple[str, str]:
+    """Return name and value; what the value takes from the environment is added to the secrets."""
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
+        raise click.BadParameter("write 'name: value'", param_hint="--header")
+    missing: list[str] = []
+
+    def read(match: re.Match[str]) -> str:
+        variable = match[1] or match[2]
+        if variable not in os.environ:
+            missing.append(variable)
+            return ""
+        secrets.append(os.environ[variable].strip())
+        return os.environ[variable]
+
+    filled = re.sub(r"\$(?:\{(\w+)\}|(\w+))", read, value).strip()
+    if missing:
+        raise click.BadParameter(
+            f"{name.strip()}: ${missing[0]} is not set in the environment", param_hint="--header"
+        )
+    if not (filled.isascii() and filled.isprintable()):
+        raise click.BadParameter(f"{name.strip()}: its value is not printable ASCII", param_hint="--header")
+    return name.strip().lower(), filled
+
+
+def _body(data: str) -> bytes:
+    """Return the body that was given, or what is in the file that was named, if it is JSON."""
+    try:
+        body = _read(data[1:]) if data.startswith("@") else os.fsencode(data)
+        msgspec.json.decode(body)
+    except OSError as error:
+        raise click.BadParameter(
+            f"{data[1:]} cannot be read ({error.strerror})", param_hint="--data"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--data") from error
+    return body
+
+
+def _read(path: str) -> bytes:
+    """Read a file, or standard input, which may be closed."""
+    if path != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:  # closed by whoever started us
+        raise OSError(0, "it is closed")
+    return sys.stdin.buffer.read()
+
+
+def _write(path: Path, report: bytes) -> None:
+    try:
+        path.write_bytes(report)
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path} cannot be written ({error.strerror})", param_hint="--junit-xml"
+        ) from error
+
+
+def _judge_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
+    """Return how it ended, and the verdicts in the order of the targets; a signal may leave some out."""
+    verdicts = {
+        at: _judge_recording(target, contract) for at, target in enumerate(targets) if not _is_url(target)
+    }
+    urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
+    code = run_command(_judge_urls, urls, contract, sent, verdicts) if urls else 0
+    return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
 
 
 def _judge_recording(target: str, contract: StreamContract) -> Verdict:
     try:
-        body = sys.stdin.buffer.read() if target == "-" else Path(target).read_bytes()
+        body = _read(target)
     except OSError as error:
         raise click.UsageError(
-            f"{target}: neither an http(s) URL nor a file that can be read ({error})"
+            f"{printable(target)}: neither an http(s) URL nor a file that can be read ({error.strerror})"
         ) from error
     return Verdict(target=target, report=check_recording(body, contract=contract))
 
 
 async def _judge_urls(
-    urls: Sequence[str],
-    contract: StreamContract,
-    headers: dict[str, str],
-    data: str | None,
-    verdicts: list[Verdict],
+    urls: Mapping[int, str], contract: StreamContract, sent: Sent, verdicts: dict[int, Verdict]
 ) -> int:
-    async def judge(url: str) -> None:
-        verdicts.append(await _judge(url, contract, headers, data))
+    async def judge(at: int, url: str) -> None:
+        verdicts[at] = await _judge(url, contract, sent)
 
     async def judge_all() -> int:
         async with anyio.create_task_group() as group:
-            for url in urls:
-                group.start_soon(judge, url)
+            for at, url in urls.items():
+                group.start_soon(judge, at, url)
         return 0
 
-    return await until_signalled(judge_all, Terminal())
+    return await until_signalled(lambda _: judge_all(), Terminal(), changes_production=False)
 
 
-async def _judge(target: str, contract: StreamContract, headers: dict[str, str], data: str | None) -> Verdict:
+async def _judge(target: str, contract: StreamContract, sent: Sent) -> Verdict:
     import httpx  # noqa: PLC0415  a recording needs no client
 
     from cutover.probe import StreamRequest, probe_stream  # noqa: PLC0415
@@ -155,12 +261,12 @@ async def _judge(target: str, contract: StreamContract, headers: dict[str, str],
             StreamRequest(
                 method="POST",
                 url=target,
-                headers={"content-type": "application/json", **lane_headers, **headers},
-                body=body if data is None else data.encode(),
+                headers={"content-type": "application/json", **lane_headers, **sent.headers},
+                body=body if sent.body is None else sent.body,
                 label="check",
             ),
             contract=contract,
-            context=StreamContext(thread_id=thread_id) if thread_id and data is None else None,
+            context=StreamContext(thread_id=thread_id) if thread_id and sent.body is None else None,
         )
     return Verdict(target=target, report=probe.report, unreachable=probe.unreachable)
 
@@ -180,62 +286,3 @@ def _lane_turn(url: str) -> tuple[bytes, dict[str, str], str | None]:
             body = msgspec.json.encode(alias.body(thread_id, COMPAT.prompt))
             return body, dict(zip(COMPAT.header_names, values, strict=True)), thread_id
     return b"", {}, None
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
-        raise click.BadParameter("write 'name: value'", param_hint="--header")
-    missing: list[str] = []
-
-    def read(match: re.Match[str]) -> str:
-        variable = match[1] or match[2]
-        if variable not in os.environ:
-            missing.append(variable)
-        return os.environ.get(variable, "")
-
-    filled = re.sub(r"\$(?:\{(\w+)\}|(\w+))", read, value.strip())
-    if missing:
-        raise click.BadParameter(
-            f"{name.strip()}: ${missing[0]} is not set in the environment", param_hint="--header"
-        )
-    if not (filled.isascii() and filled.isprintable()):
-        raise click.BadParameter(f"{name.strip()}: its value is not printable ASCII", param_hint="--header")
-    return name.strip().lower(), filled
-
-
-def _is_url(target: str) -> bool:
-    return target.startswith(("http://", "https://"))
-
-
-def _as_lines(verdict: Verdict) -> list[str]:
-    if verdict.unreachable:
-        return [f"{verdict.target}: UNREACHABLE  {verdict.unreachable}"]
-    report = verdict.report
-    state = "ok" if report.ok else "BROKEN"
-    lines = [f"{verdict.target}: {state}  {report.event_count} events, {len(report.violations)} violations"]
-    return lines + [f"  {_finding_line(finding)}" for finding in report.findings]
-
-
-def _finding_line(finding: Finding) -> str:
-    where = [f"event {finding.event_index}"] if finding.event_index is not None else []
-    where += [f"byte {finding.byte_offset}"] if finding.byte_offset is not None else []
-    told = [f"expected {printable(finding.expected)}"] if finding.expected is not None else []
-    told += [f"came {printable(finding.actual)}"] if finding.actual is not None else []
-    place = f" ({', '.join(where)})" if where else ""
-    more = f"; {', '.join(told)}" if told else ""
-    return f"{finding.severity.value} {finding.rule}{place}: {finding.message}{more}"
-
-
-def _as_json(verdict: Verdict) -> str:
-    findings = [
-        attrs.asdict(finding) | {"severity": finding.severity.value} for finding in verdict.report.findings
-    ]
-    document = {
-        "target": verdict.target,
-        "ok": verdict.exit_code == 0,
-        "unreachable": verdict.unreachable,
-        "event_count": verdict.report.event_count,
-        "findings": findings,
-    }
-    return msgspec.json.encode(document).decode()

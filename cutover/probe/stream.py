@@ -1,7 +1,7 @@
 """One stream as it comes, under a checker: what a probe and a session are both made of."""
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 
 import anyio
@@ -74,12 +74,16 @@ class CheckedStream:
         headers = {
             key: value for key, value in self.request.headers.items() if key.lower() not in _SET_BY_SSE
         }
+        content: bytes | AsyncGenerator[bytes] = self.request.body
+        if self.hold is not None:
+            content = self._held_back(self.hold)
+            self._opened.push_async_callback(content.aclose)  # it may not be read to its end
         connection = aconnect_sse(
             self.client,
             self.request.method,
             self.request.url,
             headers={**headers, "content-length": str(len(self.request.body))},
-            content=self._content(),
+            content=content,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT, pool=CONNECT_TIMEOUT),
             extensions={"label": self.request.label},
             follow_redirects=False,
@@ -151,22 +155,21 @@ class CheckedStream:
         self.checker.receive_failure(FailureKind.RESET, elapsed=self.elapsed())
 
     def _late(self) -> None:
-        elapsed = self.elapsed()
+        # Not the time now: to cancel the wait may have taken an app in process its grace period.
+        elapsed = min(self.elapsed(), self.checker.next_deadline or math.inf)
         whole = self.checker.contract.limits.whole
         self.checker.receive_failure(
             FailureKind.DEADLINE if elapsed >= whole else FailureKind.STALL, elapsed=elapsed
         )
 
-    async def _content(self) -> AsyncIterator[bytes]:
-        body = self.request.body
-        if self.hold is not None:
-            yield body[:-1]
-            self.hold.in_flight.set()
-            with anyio.move_on_after(HOLD_SECONDS):
-                await self.hold.released.wait()
-            self.hold.released.set()
-            body = body[-1:]
-            self._started = anyio.current_time()
-            if self._waiting is not None:
-                self._waiting.deadline = self._deadline()
-        yield body
+    async def _held_back(self, hold: Hold) -> AsyncGenerator[bytes]:
+        """Give the body, its last byte when it is let go."""
+        yield self.request.body[:-1]
+        hold.in_flight.set()
+        with anyio.move_on_after(HOLD_SECONDS):
+            await hold.released.wait()
+        hold.released.set()
+        self._started = anyio.current_time()
+        if self._waiting is not None:
+            self._waiting.deadline = self._deadline()
+        yield self.request.body[-1:]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 import msgspec
 
+from cutover.contract import COMPAT_LANE, StreamContract
 from cutover.sse import Comment, EventStreamParser, MessageEvent, Oversized, Retry, StreamEvent, Truncated
 
 MAX_UNREAD = 10_000
@@ -23,7 +24,7 @@ class SeenEvent:
     """One event as it came."""
 
     kind: str
-    """``type`` of a chunk; ``[DONE]``; the event's own type where its data names none; else what it is, in brackets."""
+    """``type`` of a chunk; the contract's terminator (``[DONE]``); the event's own type where its data names none; else what it is, in brackets."""
     index: int | None
     """Its number among the message events, from 0; None for what no client dispatches (a comment, a cut-off event)."""
     byte_offset: int
@@ -45,6 +46,8 @@ class SeenEvent:
 class EventLog:
     """The events of one stream: those not looked at yet, the first ones and the latest."""
 
+    contract: StreamContract = COMPAT_LANE
+    """Says how large an event may be, and which one ends the stream: what the checker counts as an event is one here, too."""
     unread: deque[SeenEvent] = attrs.field(factory=deque, init=False)
     _parser: EventStreamParser = attrs.field(init=False)
     _count: int = attrs.field(default=0, init=False)
@@ -53,7 +56,7 @@ class EventLog:
 
     @_parser.default
     def _new_parser(self) -> EventStreamParser:
-        return EventStreamParser()
+        return EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
 
     def receive_data(self, data: bytes, *, elapsed: float) -> None:
         """Take in a piece of the body."""
@@ -79,7 +82,7 @@ class EventLog:
 
     def _take(self, events: Sequence[StreamEvent], *, elapsed: float) -> None:
         for event in events:
-            kind, data = _describe(event)
+            kind, data = _describe(event, self.contract.terminator)
             index = self._count if isinstance(event, MessageEvent) else None
             self._count += isinstance(event, MessageEvent)
             seen = SeenEvent(
@@ -88,10 +91,10 @@ class EventLog:
             self.unread.append(seen)
 
 
-def _describe(event: StreamEvent) -> tuple[str, str]:
+def _describe(event: StreamEvent, terminator: str) -> tuple[str, str]:
     match event:
         case MessageEvent(data=data):
-            return _kind_of(event), data
+            return terminator if data == terminator else _kind_of(event), data
         case Comment(text=text):
             return "(comment)", text
         case Retry(milliseconds=milliseconds):
@@ -103,8 +106,6 @@ def _describe(event: StreamEvent) -> tuple[str, str]:
 
 
 def _kind_of(event: MessageEvent) -> str:
-    if event.data == "[DONE]":
-        return event.data
     try:
         return msgspec.json.decode(event.data, type=_Typed).type
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

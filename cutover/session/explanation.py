@@ -47,7 +47,7 @@ class Told:
     events: Sequence[SeenEvent]
     app_error: BaseException | None = None
     replay: str | None = None
-    """The command that checks the recording again; None where nothing was recorded."""
+    """How to check the recording again; None where nothing was recorded."""
 
 
 def explain(told: Told) -> str:
@@ -63,6 +63,8 @@ def _lines(told: Told) -> Iterator[str]:
         yield from _finding_lines(finding)
     if others >= _SHOWN:
         yield f"  … and {others + 1 - _SHOWN} more"
+    for warning in told.report.warnings[:_SHOWN]:
+        yield f"  warning {warning.rule}: {printable(warning.message, _LINE)}"
     if told.app_error is not None:
         yield f"  the app raised {type(told.app_error).__name__}: {printable(str(told.app_error), _LINE)}"
     yield ""

@@ -10,6 +10,7 @@ import attrs
 import msgspec
 
 from cutover.contract import COMPAT_LANE, ContractChecker, ContractReport, StreamContext, StreamContract
+from cutover.errors import ContractViolation
 from cutover.probe import CheckedStream, StreamRequest
 from cutover.session.peers import Peer, open_peer
 from cutover.session.session import StreamSession
@@ -44,7 +45,8 @@ async def stream_contract(
         headers: More request headers.
         context: What the contract cannot know of itself; by default the thread is the ``id`` in ``json``.
         deadline: Seconds for the whole stream; an endless one is a failure then.
-        grace: Seconds that an app in process has to clean up after a disconnect, before it is cancelled.
+        grace: Seconds that an app in process has to clean up after a disconnect, before it is cancelled. A thread that it
+            waits for (a ``def`` endpoint of FastAPI) cannot be cancelled: the test ends when that does.
         lifespan: Run the lifespan of an app in process.
         recordings: Folder to leave the body of a failed stream in.
 
@@ -104,4 +106,8 @@ def assert_stream(peer: Peer, path: str, **options: Unpack[StreamOptions]) -> Co
         async with stream_contract(peer, path, **options) as session:
             return await session.drain()
 
-    return anyio.run(drain)
+    __tracebackhide__ = True  # a failing test's report shows the test, not the event loop
+    try:
+        return anyio.run(drain)
+    except ContractViolation as violation:
+        raise violation.with_traceback(None) from violation.__cause__

@@ -80,7 +80,7 @@ class _Httpx2Transport(httpx.AsyncBaseTransport):
         timeout = tuple(limits.get(kind) for kind in ("connect", "read", "write", "pool"))
         headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw]
         theirs = self.client.build_request(
-            request.method, str(request.url), headers=headers, content=request.stream, timeout=timeout
+            request.method, str(request.url), headers=headers, content=await request.aread(), timeout=timeout
         )
         try:
             response = await self.client.send(theirs, stream=True, follow_redirects=False)

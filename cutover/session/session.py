@@ -9,10 +9,11 @@ import attrs
 import httpx
 
 from cutover.asgi import Exchange, StreamingASGITransport
-from cutover.contract import ContractReport, FailureKind
+from cutover.contract import SHIPPED, ContractReport, FailureKind
 from cutover.errors import ContractViolation
 from cutover.findings import Finding
 from cutover.probe import CLOSE_SECONDS, MAX_CAPTURE_BYTES, CheckedStream
+from cutover.quoting import printable
 from cutover.session.events import MAX_UNREAD, EventLog, SeenEvent
 from cutover.session.explanation import Told, explain, secrets_of
 
@@ -32,11 +33,15 @@ class StreamSession:
     _over: bool = attrs.field(default=False, init=False)
     _judged: bool = attrs.field(default=False, init=False, repr=False)
     _app_error: BaseException | None = attrs.field(default=None, init=False)
-    _log: EventLog = attrs.field(factory=EventLog, init=False, repr=False)
+    _log: EventLog = attrs.field(init=False, repr=False)
     _captured: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
     _news: anyio.Event = attrs.field(factory=anyio.Event, init=False, repr=False)
     _room: anyio.Event = attrs.field(factory=anyio.Event, init=False, repr=False)
     _reading: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False, repr=False)
+
+    @_log.default
+    def _new_log(self) -> EventLog:
+        return EventLog(self._stream.checker.contract)
 
     @property
     def report(self) -> ContractReport:
@@ -61,6 +66,7 @@ class StreamSession:
         Raises:
             ContractViolation: The contract does not hold.
         """
+        __tracebackhide__ = True
         while not self._over:
             self._read_all()
             await self._news.wait()
@@ -72,12 +78,13 @@ class StreamSession:
         """Wait for an event of this kind, from the first one not looked at yet; those before it are passed over.
 
         Args:
-            kind: The chunk's type, ``[DONE]``, or the event's own type where its data names none.
+            kind: The chunk's type, the contract's terminator (``[DONE]``), or the event's own type where its data names none.
             within: Seconds from now; without it the contract's own deadlines end the wait.
 
         Raises:
             ContractViolation: It did not come.
         """
+        __tracebackhide__ = True
         passed: deque[str] = deque(maxlen=5)
         over = False
         with anyio.move_on_after(within):
@@ -183,6 +190,7 @@ class StreamSession:
         return None if response is None else response.extensions.get("asgi_exchange")
 
     def _verify(self) -> None:
+        __tracebackhide__ = True
         if self.report.violations and not self._judged:
             raise self._violation()
         self._judged = True
@@ -223,4 +231,8 @@ class StreamSession:
             path.write_bytes(secrets_of(self._stream.request.headers).mask(bytes(self._captured)))
         except OSError:
             return None
-        return shlex.join(["cutover", "check", "--contract", self._stream.checker.contract.name, str(path)])
+        contract = self._stream.checker.contract
+        shipped = SHIPPED.get(contract.name)
+        if shipped is None or attrs.evolve(shipped.strict(), limits=contract.limits) != contract:
+            return f"check_recording of {path}, with the contract {printable(contract.name)}"
+        return shlex.join(["cutover", "check", "--contract", contract.name, str(path)])

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
-from cutover.journal import Answered, Journal, RouteIntended, RoutesRead
+from cutover.journal import NOT_SENT, Answered, Journal, RouteIntended, RoutesRead
 from cutover.lane import Lane
 from cutover.outbound import Outbound, Reply
 from cutover.quoting import printable
@@ -193,16 +194,22 @@ async def set_routes(
     for times in ROUNDS:
         refused = ""
         for position, (key, value) in enumerate(wanted if times == ROUNDS[0] else goal):
+            await checkpoint_if_cancelled()
             journal.record(
                 RouteIntended(step_id=step_id, key=key, captured=captured, wanted=value, times=times)
             )
-            if journal.broken is not None and on_refusal is OnRefusal.STOP:
-                return RouteChange(
-                    proven=False, detail=journal.broken
-                )  # what was not written down is not done
-            answer = await _write(control, key, value, times=times, label=f"{label}.{position}.{key}")
-            journal.record(answer)
-            if answer.outcome == "refused" and on_refusal is OnRefusal.STOP:
+            if (
+                journal.broken is not None and on_refusal is OnRefusal.STOP
+            ):  # what was not written down is not done
+                journal.record(Answered(key=key, outcome=NOT_SENT, detail=journal.broken))
+                return RouteChange(proven=False, detail=journal.broken)
+            answers: list[Answered] = []
+            try:
+                await _write(control, key, value, answers, times=times, label=f"{label}.{position}.{key}")
+            finally:  # also where it was cancelled: no intent stays without an answer
+                answer = _weightiest(key, answers)
+                journal.record(answer)
+            if answer.outcome in {"refused", "failed"} and on_refusal is OnRefusal.STOP:
                 return RouteChange(proven=False, detail=answer.detail)
             refused = refused or answer.detail
         change = await _read_back(control, goal, label=label, journal=journal)
@@ -230,22 +237,30 @@ async def _read_back(
     return RouteChange(proven=proven, detail=said, sample=sample)
 
 
-async def _write(control: ControlPlane, key: str, value: str | None, *, times: int, label: str) -> Answered:
-    """Write one override so many times, eight at once; refused means that every write was."""
+async def _write(
+    control: ControlPlane, key: str, value: str | None, answers: list[Answered], *, times: int, label: str
+) -> None:
+    """Write one override so many times, eight at once."""
     word = control.lane.override_words.get(value, value or "clear")
-    answers: list[Answered] = []
     remaining = iter(range(times))
 
     async def writer() -> None:
         for _ in remaining:
-            answers.append(await _write_once(control, key, value, word, label=label))  # noqa: PERF401  as they come
+            await checkpoint_if_cancelled()  # a write is shielded: this is where one that is cancelled stops
+            answers.append(await _write_once(control, key, value, word, label=label))
 
     async with anyio.create_task_group() as writers:
         for _ in range(min(times, SAMPLE_CONCURRENCY)):
             writers.start_soon(writer)
-    kinds = [answer.outcome for answer in answers]
-    outcome = next(kind for kind in ("unknown", "no effect", "accepted", "refused") if kind in kinds)
-    return next(answer for answer in answers if answer.outcome == outcome)
+
+
+def _weightiest(key: str, answers: Sequence[Answered]) -> Answered:
+    """Return the answer that weighs most for an undo; refused means that every write was."""
+    for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
+        for answer in answers:
+            if answer.outcome == outcome:
+                return answer
+    return Answered(key=key, outcome=NOT_SENT, detail="cancelled before it was sent")
 
 
 async def _write_once(
@@ -254,7 +269,7 @@ async def _write_once(
     try:
         state = await control.override(key, word, label=label)
     except RefusedError as error:
-        return Answered(key=key, outcome="refused", detail=str(error))
+        return Answered(key=key, outcome="refused" if error.for_certain else "failed", detail=str(error))
     except PeerError as error:
         return Answered(key=key, outcome="unknown", detail=str(error))
     if state.get(key) != value:

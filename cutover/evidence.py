@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from cutover.quoting import CUT
+
 SHORTEST_SECRET = 4
 """A shorter text is not masked: it would black out half of the evidence and hide nothing."""
 
@@ -27,9 +29,11 @@ class Secrets:
         return data
 
     def mask_text(self, text: str) -> str:
-        """Blank out every secret at equal length."""
+        """Blank out every secret at equal length, and what `printable` left of one where it cut the text."""
         for value in self._worth_masking():
             text = text.replace(value, "*" * len(value))
+            for size in range(len(value) - 1, SHORTEST_SECRET - 1, -1):
+                text = text.replace(f"{value[:size]}{CUT}", "*" * size + CUT)
         return text
 
     def _worth_masking(self) -> list[str]:

@@ -5,7 +5,7 @@ are functions of them. On disk each is one line of JSON, appended by one write a
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import attrs
@@ -18,6 +18,8 @@ from cutover.state import RouteState, TrafficState, TrafficTarget
 
 TRAFFIC = "traffic"
 """The key under which a write of the split is answered."""
+NOT_SENT = "not sent"
+"""The outcome of an intent that was not carried out, for it could not be written down."""
 
 Observer = Callable[["TrainEvent"], None]
 
@@ -63,6 +65,17 @@ class TrafficIntended(_Event):
 
 
 @attrs.frozen(kw_only=True)
+class CommandStarted(_Event):
+    """The process that is to carry out the last intent is there, and waits to be let go."""
+
+    argv: tuple[str, ...]
+    pid: int
+    """Of the process, and of the group that was made for it."""
+    identity: str
+    """What tells it from all other processes that ever have this number: the boot, and when it started."""
+
+
+@attrs.frozen(kw_only=True)
 class RouteIntended(_Event):
     """One route override is about to be written, ``times`` times."""
 
@@ -79,9 +92,10 @@ class Answered(_Event):
 
     key: str
     outcome: str
-    """``accepted``; ``refused``; ``no effect`` where the reply says so; ``unknown`` where no reply came.
+    """``accepted``; ``refused``; ``failed`` with a 5xx; ``no effect`` where the reply says so; ``unknown`` where no reply came;
+    ``not sent``.
 
-    After the last two the effect may still come, late.
+    After ``failed``, ``no effect`` and ``unknown`` the effect may be there, or still come, late.
     """
     detail: str = ""
 
@@ -131,11 +145,24 @@ class UndoStarted(_Event):
 
 
 @attrs.frozen(kw_only=True)
+class Decided(_Event):
+    """Recovery has looked at one part of production, and decided what to do about it."""
+
+    part: str
+    """``traffic`` or ``routes``."""
+    action: str
+    why: str
+    captured: str
+    intended: str
+    found: str
+
+
+@attrs.frozen(kw_only=True)
 class UndoFinished(_Event):
     """The undo ended."""
 
     proven: bool
-    """Whether everything that had been applied was read back as undone."""
+    """Whether nothing is left open: all that had been applied was read back as undone, or accepted by an operator."""
     detail: str
     to_do: tuple[str, ...] = ()
     """What an operator must check and run, where it was not proven."""
@@ -151,15 +178,15 @@ class TrainFinished(_Event):
 
 
 TrainEvent = (
-    TrainStarted | StepStarted | CheckRecorded | TrafficIntended | RouteIntended | Answered | TrafficRead | RoutesRead
-    | TrafficSettled | StepFinished | Interrupted | UndoStarted | UndoFinished | TrainFinished
+    TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
+    | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
 )  # fmt: skip
 
 _KINDS: dict[str, type[TrainEvent]] = {
     kind.__name__: kind
     for kind in (
-        TrainStarted, StepStarted, CheckRecorded, TrafficIntended, RouteIntended, Answered, TrafficRead, RoutesRead,
-        TrafficSettled, StepFinished, Interrupted, UndoStarted, UndoFinished, TrainFinished,
+        TrainStarted, StepStarted, CheckRecorded, TrafficIntended, CommandStarted, RouteIntended, Answered, TrafficRead,
+        RoutesRead, TrafficSettled, StepFinished, Interrupted, UndoStarted, Decided, UndoFinished, TrainFinished,
     )
 }  # fmt: skip
 
@@ -237,6 +264,20 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def changes(events: Iterable[TrainEvent]) -> list[TrafficIntended | RouteIntended]:
+    """Return every change that may have been sent, in order."""
+    sent: list[TrafficIntended | RouteIntended] = []
+    for event in events:
+        match event:
+            case TrafficIntended() | RouteIntended():
+                sent.append(event)
+            case Answered() if event.outcome == NOT_SENT:
+                sent.pop()  # the intent that it answers is the last one
+            case _:
+                pass
+    return sent
 
 
 def read_journal(path: Path) -> list[TrainEvent]:

@@ -17,6 +17,7 @@ import msgspec
 
 from cutover.clock import utc_now
 from cutover.errors import NotStartedError
+from cutover.quoting import recover_command
 
 if sys.platform != "win32":
     import fcntl
@@ -54,6 +55,22 @@ class ServiceLock:
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return cls(state_folder() / f"{key}.lock")
 
+    @classmethod
+    def left_by(cls, run_directory: Path) -> "ServiceLock | None":
+        """Return the lock that a run in this folder has left its mark in; for a journal that does not say of what service.
+
+        Raises:
+            NotStartedError: The locks cannot be read.
+        """
+        try:
+            for path in sorted(state_folder().glob("*.lock")):
+                left = _holder(path.read_bytes())
+                if left is not None and left.run_directory == str(run_directory.resolve()):
+                    return cls(path)
+        except OSError as error:
+            raise NotStartedError(f"the locks in {state_folder()} cannot be read: {error}") from error
+        return None
+
     @contextlib.contextmanager
     def held(self, *, recovering: Path | None = None) -> Iterator["ServiceLock"]:
         """Hold the lock; what it says of a train is written by ``sign``, and stays until ``close`` is called.
@@ -78,17 +95,14 @@ class ServiceLock:
                 raise NotStartedError(f"another train is live: {_who(_content(handle))}") from error
             left = _content(handle)
             if left is not None and (recovering is None or left.run_directory != str(recovering.resolve())):
-                raise NotStartedError(
-                    f"a train was cut off and is not recovered: {_who(left)}; run: cutover recover {left.run_directory}"
-                    f" (where that folder is gone for good, check production, then remove {self.path})"
-                )
+                raise NotStartedError(self._unrecovered(left))
             self._handle = handle
             yield self
         finally:
             os.close(handle)
 
     def sign(self, run_directory: Path) -> None:
-        """Say who holds it, once there is a journal to recover from.
+        """Say who holds it, once there is a journal to recover from; a recovery signs anew, so that it is the one named.
 
         Raises:
             NotStartedError: It cannot be written.
@@ -99,24 +113,44 @@ class ServiceLock:
             since=utc_now(),
             run_directory=str(run_directory.resolve()),
         )
+        before = os.pread(self._handle, _MOST, 0)
         try:
             _write(self._handle, msgspec.json.encode(holder))
         except OSError as error:
             with contextlib.suppress(OSError):
-                self.close()  # half a name would lock everybody out
+                _write(self._handle, before)  # half a name would lock everybody out
             raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 
     def close(self) -> None:
         """Say that nothing is left open: the next train may start."""
         _write(self._handle, b"")
 
+    def _unrecovered(self, left: Holder) -> str:
+        if left == _DAMAGED:
+            return (
+                f"a train was cut off, and the lock is damaged and does not say which: check production, then remove"
+                f" {self.path}"
+            )
+        return (
+            f"a train was cut off and is not recovered: {left.describe()}; run: {recover_command(left.run_directory)}"
+            f" (where that folder is gone for good, check production, then remove {self.path})"
+        )
+
+
+_MOST = 1 << 16
+"""Bytes of a lock that are read."""
+_DAMAGED = Holder(host="?", pid=0, since="?", run_directory="? (the lock is damaged)")
+
 
 def _content(handle: int) -> Holder | None:
-    data = os.pread(handle, 1 << 16, 0)
+    return _holder(os.pread(handle, _MOST, 0))
+
+
+def _holder(data: bytes) -> Holder | None:
     try:
         return msgspec.json.decode(data, type=Holder) if data else None
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Holder(host="?", pid=0, since="?", run_directory="? (the lock is damaged)")
+        return _DAMAGED
 
 
 def _who(holder: Holder | None) -> str:
@@ -124,7 +158,7 @@ def _who(holder: Holder | None) -> str:
 
 
 def _write(handle: int, data: bytes) -> None:
-    os.ftruncate(handle, 0)
     if os.pwrite(handle, data, 0) != len(data):
         raise OSError("short write")
+    os.ftruncate(handle, len(data))  # last: where nothing can be written, what was there stays
     os.fsync(handle)

@@ -53,9 +53,10 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     count = turns(config)
     shares = ", ".join(f"{percent} %" for percent in config.canary_steps)
     yield f"service   {config.base_url}"
+    by_api = config.traffic_backend != "gcloud"
     yield (
-        f"traffic   {config.service} in {config.project}, {config.region}, by {config.traffic_backend} at "
-        f"{config.cloud_run_api_url}"
+        f"traffic   {config.service} in {config.project}, {config.region}, by {config.traffic_backend}"
+        + (f" at {config.cloud_run_api_url}" if by_api else "")
     )
     yield f"drill     {config.canary_revision} gets {shares}, each held and watched for {config.canary_soak_seconds:g} s;"
     yield f"          then {config.stable_revision} gets everything, and then the traffic is as it was"

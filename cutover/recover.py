@@ -1,31 +1,32 @@
-"""``recover_cutover``: finish the undo of a train that was cut off, from its journal."""
+"""``recover_cutover``: finish the undo of a train that was cut off, or take a cutover back, from its journal."""
 
+import contextlib
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
 from cutover.config import CutoverConfig
-from cutover.errors import NotStartedError, PeerError
+from cutover.errors import NotStartedError
 from cutover.evidence import EvidenceFolder
 from cutover.journal import (
     Journal,
     Observer,
-    RouteIntended,
-    TrafficIntended,
-    TrainEvent,
     TrainFinished,
     TrainStarted,
     UndoFinished,
     UndoStarted,
     read_journal,
 )
+from cutover.lock import ServiceLock
+from cutover.outstanding import plan_undo
 from cutover.production import Production, live
+from cutover.quoting import recover_command
+from cutover.recoverer import REASONS, Recoverer, Way
 from cutover.report import Reporter
-from cutover.state import describe_shares, shares
-from cutover.steps import Peers
-from cutover.undo import UndoPlan, carry_out, plan_undo
+from cutover.traffic.orphans import end_orphans
 
 _CONFIG_FACTS = (
     "base_url",
@@ -57,44 +58,87 @@ class Recovery:
 
 
 async def recover_cutover(
-    run_directory: Path | str, *, env: Mapping[str, str] | None = None, observer: Observer | None = None
+    run_directory: Path | str,
+    *,
+    way: Way = "finish",
+    env: Mapping[str, str] | None = None,
+    observer: Observer | None = None,
 ) -> Recovery:
-    """Finish the undo of an interrupted train; where nothing is open, do nothing.
+    """Finish the undo of an interrupted train; where nothing is open, do nothing. It may be interrupted, and run again.
 
     Args:
-        run_directory: Of the train that was cut off.
+        run_directory: Of the train.
+        way: ``finish`` what was interrupted; ``revert`` a completed cutover too; ``accept-found`` closes an unfinished run
+            and touches nothing; ``restore-captured`` writes what was captured, whatever is found.
         env: Where the tokens are; the process's environment where it is None. Everything else is in the journal.
         observer: Called with each train event.
 
     Raises:
-        NotStartedError: There is no readable journal, or another train is live.
+        NotStartedError: There is no readable journal, or another train or recovery is live.
         ConfigurationError: A token is missing.
     """
     folder = Path(run_directory)
-    path = folder / "journal.jsonl"
     try:
-        started = next((event for event in read_journal(path) if isinstance(event, TrainStarted)), None)
+        started = next(
+            (event for event in read_journal(folder / "journal.jsonl") if isinstance(event, TrainStarted)),
+            None,
+        )
     except OSError as error:
         raise NotStartedError(f"{folder} holds no journal: {error}") from error
-    if started is None or started.facts.get("dry_run"):
-        return Recovery(closed=True, detail="nothing was open: it was a rehearsal, or never began")
-    production = live(_config(started.facts, folder, env))
-    with production.lock().held(
-        recovering=folder
-    ) as lock:  # before the journal is touched: its train may be live
-        journal = Journal.reopen(path)
+    if started is None:
+        return _without_beginning(folder, way)
+    if started.facts.get("dry_run"):
+        return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
+    return await recover_production(
+        live(_config(started.facts, folder, env)), folder, way=way, observer=observer
+    )
+
+
+async def recover_production(
+    production: Production, folder: Path, *, way: Way = "finish", observer: Observer | None = None
+) -> Recovery:
+    """Recover a run against these peers."""
+    # the lock comes first: the journal's train may be live
+    with production.lock().held(recovering=folder) as lock:
+        try:
+            journal = Journal.reopen(folder / "journal.jsonl")
+        except OSError as error:
+            raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
+        with contextlib.suppress(NotStartedError):  # a full disk must keep nobody from recovering
+            lock.sign(folder)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
         journal.observers += [
             Reporter(evidence=evidence, journal=journal).observe,
             *([observer] if observer else []),
         ]
         try:
-            recovery = await _recover(production, journal)
+            return await _recover(production, journal, folder, way)
         finally:
             journal.close()
-        if recovery.closed:
-            lock.close()
-        return recovery
+            if not plan_undo(journal.events, stable=production.config.stable_revision):
+                lock.close()
+            for problem in (journal.broken, evidence.failed, *journal.complaints):
+                if problem:
+                    warnings.warn(problem, RuntimeWarning, stacklevel=2)
+
+
+def _without_beginning(folder: Path, way: Way) -> Recovery:
+    """Deal with a journal that does not even say what its train was for."""
+    lock = ServiceLock.left_by(folder)
+    if lock is None:
+        return Recovery(closed=True, detail="nothing was open: its train never began")
+    if way != "accept-found":
+        return Recovery(
+            closed=False,
+            detail="the journal has lost its beginning, and the lock says that its train was live: what it did is not known",
+            to_do=(
+                "check that production serves what it should",
+                f"then, to let the next train start: {recover_command(folder, '--accept-found')}",
+            ),
+        )
+    with lock.held(recovering=folder):
+        lock.close()
+    return Recovery(closed=True, detail="the journal has lost its beginning; what is found was accepted")
 
 
 def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | None) -> CutoverConfig:
@@ -114,51 +158,43 @@ def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | 
     )
 
 
-async def _recover(production: Production, journal: Journal) -> Recovery:
+async def _recover(production: Production, journal: Journal, folder: Path, way: Way) -> Recovery:
     stable = production.config.stable_revision
-    plan = plan_undo(journal.events, stable=stable)
+    unfinished = bool(plan_undo(journal.events, stable=stable))
+    events = journal.events
+    if not unfinished and way in {"revert", "restore-captured"}:
+        # as if its undo had begun; that is written down once something is to be changed
+        events = [*events, UndoStarted(reason=REASONS[way])]
+    plan = plan_undo(events, stable=stable)
     if not plan:
-        return Recovery(closed=True, detail="nothing was open")
+        return _nothing_open(journal, folder, way)
+    if left := await end_orphans(journal.events):
+        return Recovery(closed=False, detail=left)
     async with production.peers(purpose="r") as peers:
-        if moved_on := await _moved_on(plan, journal.events, peers):
-            return Recovery(closed=False, detail=moved_on)
-        journal.record(UndoStarted(reason="recovery"))
-        undone = await carry_out(plan, peers, journal, service=production.plan().gcloud_service)
-    journal.record(UndoFinished(proven=undone.proven, detail=undone.detail, to_do=undone.to_do))
-    journal.record(TrainFinished(passed=False, exit_code=1 if undone.proven else 4, reasons=("recovered",)))
-    return Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
+        recoverer = Recoverer(
+            journal=journal, peers=peers, service=production.plan().gcloud_service, folder=folder, way=way
+        )
+        undone = await recoverer.recover(plan)
+    recovery = Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
+    if unfinished or recoverer.begun:
+        journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
+        _conclude(journal, way, closed=recovery.closed)
+    return recovery
 
 
-async def _moved_on(plan: UndoPlan, events: list[TrainEvent], peers: Peers) -> str:
-    """Say how production differs from everything that the train knew; empty where it does not, or cannot be read."""
-    try:
-        if plan.traffic is not None:
-            found = await peers.traffic.read(label="recover.traffic")
-            intents = [event for event in events if isinstance(event, TrafficIntended)]
-            known = [plan.traffic.captured.targets, *(event.wanted for event in intents)]
-            if not any(found.asks_for(targets) or found.serves(targets) for targets in known):
-                captured = describe_shares(plan.traffic.captured.served())
-                intended = describe_shares(shares(intents[-1].wanted, latest=found.latest_ready))
-                return _three_states("traffic", captured, intended, describe_shares(found.served()))
-        if plan.routes is not None:
-            sample = await peers.control.sample(label="recover.routes")
-            intended_values = {
-                (event.key, event.wanted) for event in events if isinstance(event, RouteIntended)
-            }
-            for key, captured_value in plan.routes.values:
-                allowed = {captured_value, None, *(value for name, value in intended_values if name == key)}
-                for state, _ in sample.shares:
-                    if state.get(key) not in allowed:
-                        intended = ", ".join(
-                            f"{name}={value or 'clear'}" for name, value in sorted(intended_values, key=str)
-                        )
-                        return _three_states(
-                            "the routes", plan.routes.captured.describe(), intended, state.describe()
-                        )
-    except PeerError:
-        return ""  # the undo itself reads with more patience
-    return ""
+def _nothing_open(journal: Journal, folder: Path, way: Way) -> Recovery:
+    """Close what needs no undo: a train that was cut off before it touched anything still wants its summary."""
+    closings = [
+        event for event in journal.events if isinstance(event, UndoStarted | UndoFinished | TrainFinished)
+    ]
+    if not closings or not isinstance(closings[-1], TrainFinished):
+        _conclude(journal, "finish", closed=True)
+    detail = "nothing was open"
+    passed = any(isinstance(event, TrainFinished) and event.passed for event in closings[-1:])
+    if passed and way == "finish":
+        detail += f": the cutover is complete; to take it back: {recover_command(folder, '--revert')}"
+    return Recovery(closed=True, detail=detail)
 
 
-def _three_states(what: str, captured: str, intended: str, found: str) -> str:
-    return f"{what}: production has moved on, nothing was touched. captured: {captured}; intended: {intended}; found: {found}"
+def _conclude(journal: Journal, way: Way, *, closed: bool) -> None:
+    journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[way],)))

@@ -1,6 +1,7 @@
 """``run_cutover``: one release train from its configuration to its summary."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,19 +9,28 @@ from cutover.config import CutoverConfig
 from cutover.errors import NotStartedError
 from cutover.evidence import EvidenceFolder
 from cutover.journal import Journal, Observer, TrainFinished, TrainStarted
+from cutover.outstanding import plan_undo
 from cutover.production import Production, live, rehearsal
 from cutover.report import Reporter
 from cutover.summary import CutoverSummary, fold
-from cutover.train import INTERRUPTED, Train
-from cutover.undo import plan_undo
+from cutover.train import Train
+
+INTERRUPTED = 130
+"""Exit code of a train that was interrupted, and undone, where nobody says by what."""
 
 
-async def run_cutover(config: CutoverConfig, *, observer: Observer | None = None) -> CutoverSummary:
+async def run_cutover(
+    config: CutoverConfig,
+    *,
+    observer: Observer | None = None,
+    interrupted_code: Callable[[], int] = lambda: INTERRUPTED,
+) -> CutoverSummary:
     """Run one release train: a rehearsal on an embedded production, or live.
 
     Args:
         config: What to cut over, and how carefully.
         observer: Called with each train event as it happens; one that raises is not called again.
+        interrupted_code: Asked when the run is cancelled: the exit code that says by what, for the summary to hold.
 
     Returns:
         What was done, found and decided; ``passed`` and ``exit_code`` hold the verdict.
@@ -34,10 +44,15 @@ async def run_cutover(config: CutoverConfig, *, observer: Observer | None = None
     Cancellation is undone first, shielded, and raised again; the artifacts are there all the same.
     """
     production = rehearsal(config) if config.dry_run else live(config)
-    return await run_production(production, observer=observer)
+    return await run_production(production, observer=observer, interrupted_code=interrupted_code)
 
 
-async def run_production(production: Production, *, observer: Observer | None = None) -> CutoverSummary:
+async def run_production(
+    production: Production,
+    *,
+    observer: Observer | None = None,
+    interrupted_code: Callable[[], int] = lambda: INTERRUPTED,
+) -> CutoverSummary:
     """Run one release train against these peers."""
     config = production.config
     with ExitStack() as stack:
@@ -57,7 +72,7 @@ async def run_production(production: Production, *, observer: Observer | None = 
         if lock is not None and config.output_dir is not None and journal.broken is None:
             lock.sign(config.output_dir)  # from here on a train that is cut off can be recovered
         try:
-            await _ride(production, journal, evidence)
+            await _ride(production, journal, evidence, interrupted_code)
         finally:
             if lock is not None and not plan_undo(journal.events, stable=config.stable_revision):
                 lock.close()
@@ -67,13 +82,16 @@ async def run_production(production: Production, *, observer: Observer | None = 
         return fold(journal.events)
 
 
-async def _ride(production: Production, journal: Journal, evidence: EvidenceFolder) -> None:
+async def _ride(
+    production: Production, journal: Journal, evidence: EvidenceFolder, interrupted_code: Callable[[], int]
+) -> None:
     try:
         async with production.peers() as peers:
             train = Train(
                 plan=production.plan(),
                 peers=peers,
                 undo_peers=lambda: production.peers(purpose="u"),
+                interrupted_code=interrupted_code,
                 journal=journal,
                 evidence=evidence,
             )
@@ -81,7 +99,9 @@ async def _ride(production: Production, journal: Journal, evidence: EvidenceFold
     finally:
         if not isinstance(journal.events[-1], TrainFinished):  # cancelled before the train could be armed
             journal.record(
-                TrainFinished(passed=False, exit_code=INTERRUPTED, reasons=("interrupted at its start",))
+                TrainFinished(
+                    passed=False, exit_code=interrupted_code(), reasons=("interrupted at its start",)
+                )
             )
 
 

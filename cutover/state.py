@@ -47,7 +47,7 @@ class TrafficState:
     """What is served (``trafficStatuses``)."""
     generation: str = ""
     etag: str | None = None
-    """Guards a write against one that came between; None with a backend that has none."""
+    """Guards a write against one that came between: the Admin API's own, or with gcloud the generation."""
     settled: bool = True
     """Whether nothing is under way: not reconciling, and the last generation was observed."""
     succeeded: bool = True
@@ -69,6 +69,10 @@ class TrafficState:
     def asks_for(self, targets: Iterable[TrafficTarget]) -> bool:
         """Return whether the specification holds these shares and these tags."""
         return _rows(self.targets) == _rows(targets)
+
+    def splits_as(self, targets: Iterable[TrafficTarget]) -> bool:
+        """Return whether the specification holds these shares, whatever its tags."""
+        return _rows(self.targets)[0] == _rows(targets)[0]
 
     def tag_url(self, revision: str) -> str | None:
         """Return the URL that leads to this revision whatever the split, where one of its tags tells one."""

@@ -11,6 +11,7 @@ import attrs
 
 from cutover.journal import (
     CheckRecorded,
+    Decided,
     Interrupted,
     RouteIntended,
     StepFinished,
@@ -52,7 +53,7 @@ class Terminal:
             self.line(f"{event.at[11:19]} {said}")
 
 
-def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911  one line a kind of event
+def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line a kind of event
     """Return what a reader is told of an event; empty where it is not worth a line."""
     match event:
         case TrainStarted():
@@ -73,6 +74,8 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911  one line a kind o
             return f"interrupted ({event.cause})"
         case UndoStarted():
             return f"undo ...  {event.reason}"
+        case Decided():
+            return f"{event.part}   {event.action}: {event.why} (found: {event.found})"
         case UndoFinished():
             return f"undo {'ok' if event.proven else 'NOT PROVEN'}  {event.detail}"
         case TrainFinished():

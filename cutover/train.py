@@ -12,14 +12,15 @@ from cutover.evidence import EvidenceFolder
 from cutover.journal import (
     Interrupted,
     Journal,
-    RouteIntended,
     StepFinished,
     StepStarted,
-    TrafficIntended,
     TrainFinished,
     UndoFinished,
     UndoStarted,
+    changes,
 )
+from cutover.outstanding import UndoPlan, plan_undo
+from cutover.quoting import recover_command
 from cutover.results import StepResult, StepStatus
 from cutover.sentinels import Sentinels
 from cutover.steps import (
@@ -33,13 +34,11 @@ from cutover.steps import (
     route_flip,
 )
 from cutover.steps import stream_smoke as smoke
-from cutover.undo import Undone, carry_out, plan_undo
+from cutover.undo import Undone, carry_out, look_again, to_do
 from cutover.verdict import Ceilings, exit_code, judge, may_go_on, reasons
 
 UNDO_DEADLINE = 180.0
 """Seconds for all of an undo; past them it is unproven."""
-INTERRUPTED = 130
-"""Exit code of a train that was interrupted, and undone; the command says 143 where the signal was SIGTERM or SIGHUP."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +77,8 @@ class Train:
     peers: Peers
     undo_peers: Callable[[], AbstractAsyncContextManager[Peers]]
     """Opens peers of the undo's own: the train's clients may be closing when they are needed."""
+    interrupted_code: Callable[[], int]
+    """Asked when the train is interrupted: the exit code that says by what."""
     journal: Journal
     evidence: EvidenceFolder
     results: list[StepResult] = attrs.field(factory=list)
@@ -109,7 +110,7 @@ class Train:
             self.journal.record(Interrupted(cause=cause))
             with suppress(anyio.get_cancelled_exc_class()):  # the first one is raised again below
                 await self._undo(f"interrupted ({cause})")
-            code = INTERRUPTED if self.undone.proven else 4
+            code = self.interrupted_code() if self.undone.proven else 4
             self.journal.record(
                 TrainFinished(passed=False, exit_code=code, reasons=(f"interrupted ({cause})",))
             )
@@ -121,7 +122,11 @@ class Train:
             TrainFinished(
                 passed=passed,
                 exit_code=exit_code(
-                    self.results, passed=passed, touched=self.touched, undone=self.undone.proven
+                    self.results,
+                    passed=passed,
+                    touched=self.touched,
+                    undone=self.undone.proven,
+                    recorded=self.journal.broken is None,
                 ),
                 reasons=why,
             )
@@ -130,7 +135,7 @@ class Train:
     @property
     def touched(self) -> bool:
         """Whether anything in production may have been changed."""
-        return any(isinstance(event, TrafficIntended | RouteIntended) for event in self.journal.events)
+        return bool(changes(self.journal.events))
 
     async def _run_stage(self, stage: Stage) -> None:
         may = may_go_on(self.results, self.plan.ceilings) and self.journal.broken is None
@@ -157,34 +162,41 @@ class Train:
 
     async def _undo(self, reason: str) -> None:
         """Take back what is outstanding, in a child task with a shield of its own, so that no cancellation reaches it."""
-        plan = plan_undo(self.journal.events, stable=self.plan.drill.stable)
-        if not plan:
+        if not self.touched:
             return
-        self.undone = Undone(proven=False, detail=f"the undo was not over within {UNDO_DEADLINE:g} s")
+        stable = self.plan.drill.stable
 
         async def undo() -> None:
             with anyio.CancelScope(shield=True):
-                self.journal.record(UndoStarted(reason=reason))
-                with anyio.move_on_after(UNDO_DEADLINE):
-                    async with self.undo_peers() as peers:
-                        self.undone = await carry_out(
-                            plan, peers, self.journal, service=self.plan.gcloud_service
-                        )
-                if not self.undone.proven and self.evidence.root is not None:
-                    again = f"or, once production answers: cutover recover {self.evidence.root}"
-                    self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
-                self.journal.record(
-                    UndoFinished(
-                        proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do
-                    )
-                )
-                if plan.routes is not None and self.undone.proven:
-                    with anyio.move_on_after(UNDO_DEADLINE):
-                        await self._smoke_again()
+                async with self.undo_peers() as peers:
+                    await look_again(peers, self.journal, stable=stable)
+                if plan := plan_undo(self.journal.events, stable=stable):
+                    await self._carry_out(plan, reason)
 
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 group.start_soon(undo)
+
+    async def _carry_out(self, plan: UndoPlan, reason: str) -> None:
+        self.journal.record(UndoStarted(reason=reason))
+        service = self.plan.gcloud_service
+        self.undone = Undone(
+            proven=False,
+            detail=f"what was applied could not be proven undone within {UNDO_DEADLINE:g} s",
+            to_do=to_do(plan, self.peers.control, service=service),
+        )
+        with anyio.move_on_after(UNDO_DEADLINE):
+            async with self.undo_peers() as peers:
+                self.undone = await carry_out(plan, peers, self.journal, service=service)
+        if not self.undone.proven and self.evidence.root is not None:
+            again = f"or, once production answers: {recover_command(self.evidence.root)}"
+            self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
+        self.journal.record(
+            UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
+        )
+        if plan.routes is not None and self.undone.proven:
+            with anyio.move_on_after(UNDO_DEADLINE):
+                await self._smoke_again()
 
     async def _smoke_again(self) -> None:
         """See that the streams are well after the routes went back."""

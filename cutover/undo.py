@@ -1,73 +1,17 @@
-"""Taking back what was applied: one pure plan over the train's events, and its execution, for the train and for recovery."""
+"""Taking back what was applied, and proving it: for the train and for recovery."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import attrs
 
-from cutover.control_plane import set_routes
+from cutover.control_plane import ControlPlane, set_routes
 from cutover.errors import PeerError
-from cutover.journal import (
-    TRAFFIC,
-    Answered,
-    CheckRecorded,
-    Journal,
-    RouteIntended,
-    TrafficIntended,
-    TrafficRead,
-    TrafficSettled,
-    TrainEvent,
-    TrainFinished,
-    UndoFinished,
-)
-from cutover.state import (
-    GLOBAL,
-    OnRefusal,
-    RouteState,
-    TrafficState,
-    TrafficTarget,
-    describe_shares,
-    shares,
-    split,
-)
+from cutover.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
+from cutover.outstanding import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
+from cutover.state import GLOBAL, OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
 from cutover.steps import Peers
-from cutover.steps.rollback_drill import STEP_ID as DRILL
-from cutover.traffic import TrafficMover, unproven
-
-STEP_ID = "undo"
-_TRIES = 2
-LATE_EFFECT_SECONDS = 5.0
-"""After a change whose fate is not known, how long until the undo is read once more."""
-
-
-@attrs.frozen(kw_only=True)
-class TrafficUndo:
-    """The split to put back."""
-
-    captured: TrafficState
-    targets: tuple[TrafficTarget, ...]
-    unsure: bool
-    """Whether a write's fate is unknown: it may take effect late, so the target is written whatever is found."""
-
-
-@attrs.frozen(kw_only=True)
-class RoutesUndo:
-    """The overrides to put back, the global one last."""
-
-    captured: RouteState
-    values: tuple[tuple[str, str | None], ...]
-    unsure: bool
-
-
-@attrs.frozen(kw_only=True)
-class UndoPlan:
-    """What to put back; a part is None where nothing is outstanding."""
-
-    routes: RoutesUndo | None
-    traffic: TrafficUndo | None
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to undo."""
-        return self.routes is not None or self.traffic is not None
+from cutover.traffic import HELD_SECONDS, TrafficMover, unproven
 
 
 @attrs.frozen(kw_only=True)
@@ -77,113 +21,57 @@ class Undone:
     proven: bool
     detail: str
     to_do: tuple[str, ...] = ()
+    overtaken: bool = False
+    """Whether somebody else came in between: what is found now is to be decided upon again."""
 
 
-def plan_undo(events: Sequence[TrainEvent], *, stable: str) -> UndoPlan:
-    """Work out what is outstanding after these events.
+async def look_again(peers: Peers, journal: Journal, *, stable: str) -> None:
+    """Read traffic that had settled once more, into the journal: a way back that was proven may have been lost since.
 
-    Traffic goes back to what was captured; after a failed drill to stable alone, whatever was captured. Routes that were
-    touched go back to exactly what was captured. After a passed train nothing is outstanding: that is what it was for.
+    Where it cannot be read, the proof that there was stands.
     """
-    if any(isinstance(event, TrainFinished) and event.passed for event in events):
-        return UndoPlan(routes=None, traffic=None)
-    undone = [index for index, event in enumerate(events) if isinstance(event, UndoFinished) and event.proven]
-    events = events[undone[-1] + 1 :] if undone else events
-    return UndoPlan(routes=_routes_outstanding(events), traffic=_traffic_outstanding(events, stable))
+    events = journal.events
+    captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
+    if captured is None or plan_undo(events, stable=stable).traffic is not None:
+        return
+    found, _ = await _traffic(peers, label="undo.traffic.settled")
+    if found is not None:
+        problem = unproven(found, way_back(events, captured, stable))
+        journal.record(TrafficRead(found=found, proven=not problem))
 
 
-def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUndo | None:
-    settled = max(
-        (index for index, event in enumerate(events) if isinstance(event, TrafficSettled)), default=-1
-    )
-    intents = [event for event in events[settled + 1 :] if isinstance(event, TrafficIntended)]
-    if not intents:
-        return None
-    captured = next(event.captured for event in events if isinstance(event, TrafficIntended))
-    failed = any(
-        isinstance(event, CheckRecorded) and event.step_id == DRILL and event.check.status.failed
-        for event in events
-    )
-    return TrafficUndo(
-        captured=captured,
-        targets=split(captured, {stable: 100}) if failed else captured.targets,
-        unsure=_traffic_unsure(events[settled + 1 :]),
-    )
-
-
-def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
-    intents = [event for event in events if isinstance(event, RouteIntended)]
-    if not intents:
-        return None
-    captured = intents[0].captured
-    touched = dict.fromkeys(event.key for event in reversed(intents))
-    keys = [*(key for key in touched if key != GLOBAL), *(key for key in touched if key == GLOBAL)]
-    return RoutesUndo(
-        captured=captured,
-        values=tuple((key, captured.get(key)) for key in keys),
-        unsure=_routes_unsure(events),
-    )
-
-
-def _routes_unsure(events: Iterable[TrainEvent]) -> bool:
-    """Whether an override may still take effect: only a refused one is sure not to.
-
-    There is no etag here: one of many writes may land late, after a sample has agreed and the undo has read.
-    """
-    pending: set[str] = set()
-    for event in events:
-        match event:
-            case RouteIntended():
-                pending.add(event.key)
-            case Answered() if event.outcome == "refused":
-                pending.discard(event.key)
-            case _:
-                pass
-    return bool(pending)
-
-
-def _traffic_unsure(events: Iterable[TrainEvent]) -> bool:
-    """Whether an update may still take effect: only a refusal, or reading it back proven, makes sure.
-
-    Accepted is not enough: an update that was accepted and not yet read back may land after the undo has read.
-    """
-    pending = False
-    for event in events:
-        match event:
-            case TrafficIntended():
-                pending = True
-            case Answered() if event.key == TRAFFIC and event.outcome == "refused":
-                pending = False
-            case TrafficRead() if event.proven:
-                pending = False
-            case _:
-                pass
-    return pending
-
-
-async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: str) -> Undone:
-    """Put everything back and prove it: routes first, for they were applied last.
+async def carry_out(
+    plan: UndoPlan, peers: Peers, journal: Journal, *, service: str, held_seconds: float = HELD_SECONDS
+) -> Undone:
+    """Put everything back and prove it: traffic first, for the overrides are in the memory of the revision that is to serve.
 
     Args:
         plan: What to put back.
         peers: Peers of the undo's own, whose clients nobody else closes.
         journal: Where the undo's own intents go.
         service: How a gcloud command names the service: ``SERVICE --project P --region R``.
+        held_seconds: After a write was proven, how long until it is read once more: it may be lost, or a late one may land.
     """
     parts: list[Undone] = []
-    if plan.routes is not None:
-        parts.append(await _undo_routes(plan.routes, peers, journal))
     if plan.traffic is not None:
-        parts.append(await _undo_traffic(plan.traffic, peers, journal, service))
+        parts.append(await _undo_traffic(plan.traffic, peers, journal, service, held_seconds))
+    if plan.routes is not None:
+        parts.append(await _undo_routes(plan.routes, peers, journal, held_seconds))
+    return together(parts)
+
+
+def together(parts: Sequence[Undone]) -> Undone:
+    """Sum up what became of several parts."""
     return Undone(
         proven=all(part.proven for part in parts),
         detail="; ".join(part.detail for part in parts) or "nothing had been applied",
-        to_do=tuple(line for part in parts for line in part.to_do),
+        to_do=tuple(dict.fromkeys(line for part in parts for line in part.to_do)),
+        overtaken=any(part.overtaken for part in parts),
     )
 
 
-async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undone:
-    wanted = ", ".join(f"{key}={value or 'clear'}" for key, value in undo.values)
+async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal, held_seconds: float) -> Undone:
+    wanted = _described(undo)
     detail = ""
     for attempt in ("check", "write", "write again"):
         if attempt != "check":
@@ -200,8 +88,7 @@ async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undo
             detail = change.detail
             if not change.proven:
                 continue
-            if undo.unsure:
-                await peers.clock.sleep(LATE_EFFECT_SECONDS)
+            await peers.clock.sleep(held_seconds)
         elif undo.unsure:
             continue
         try:
@@ -212,78 +99,117 @@ async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undo
         if sample.holds(undo.values):
             return Undone(proven=True, detail=f"routes are as captured ({wanted})")
         detail = sample.describe()
-    lane, base = peers.control.lane, peers.control.base_url
-    to_do = [f"check that {base}{lane.status_path} says {wanted} on every instance"]
+    return Undone(
+        proven=False,
+        detail=f"the routes could not be proven undone: {detail}",
+        to_do=_routes_to_do(undo, peers.control),
+    )
+
+
+def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, ...]:
+    """Return what an operator must check and run where nobody can say how far an undo came."""
+    lines: list[str] = []
+    if plan.traffic is not None:
+        lines += _traffic_to_do(plan.traffic.targets, plan.traffic.captured.latest_ready, service)
+    if plan.routes is not None:
+        lines += _routes_to_do(plan.routes, control)
+    return tuple(lines)
+
+
+def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
+    wanted = _described(undo)
+    lane, base = control.lane, control.base_url
+    lines = [f"check that {base}{lane.status_path} says {wanted} on every instance"]
     for key, value in undo.values:
         body = f'"target":"{lane.override_words.get(value, value)}"' + (
             "" if key == GLOBAL else f',"domain":"{key}"'
         )
-        to_do.append(
+        lines.append(
             f"curl -X POST {base}{lane.override_path} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
             f" -H 'content-type: application/json' -d '{{{body}}}'"
         )
-    return Undone(proven=False, detail=f"the routes could not be proven undone: {detail}", to_do=tuple(to_do))
+    return tuple(lines)
 
 
-async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, service: str) -> Undone:
-    found, detail = await _traffic(peers)
-    targets, pinned = _safe_targets(undo, found)
-    wanted = describe_shares(shares(targets, latest=(found or undo.captured).latest_ready))
-    if found is not None and not undo.unsure and not pinned and not unproven(found, targets):
-        return Undone(proven=True, detail=f"traffic is as it should be ({wanted})")
-    proven = False
-    mover = TrafficMover(
-        backend=peers.traffic, journal=journal, clock=peers.clock, captured=undo.captured, step_id=STEP_ID
+def _described(undo: RoutesUndo) -> str:
+    return ", ".join(f"{key}={value or 'clear'}" for key, value in undo.values)
+
+
+async def _undo_traffic(
+    undo: TrafficUndo, peers: Peers, journal: Journal, service: str, held_seconds: float
+) -> Undone:
+    found, detail = (
+        (undo.found, "") if undo.found is not None else await _traffic(peers, label="undo.traffic")
     )
-    for _ in range(_TRIES):
+    targets, pinned = undo.aim(found)
+    if found is not None and not undo.unsure and not pinned and not unproven(found, targets):
+        journal.record(TrafficSettled())
+        served = describe_shares(shares(targets, latest=found.latest_ready))
+        return Undone(proven=True, detail=f"traffic is as it should be ({served})")
+    proven = overtaken = False
+    for anew in (False, True):
+        targets, pinned = undo.aim(found)
+        mover = TrafficMover(
+            backend=peers.traffic,
+            journal=journal,
+            clock=peers.clock,
+            captured=undo.captured,
+            step_id=STEP_ID,
+            objection=partial(undo.objection, targets),
+        )
         # without a read there is no etag to go by: the write is made all the same, for nothing is worse than not
         current = found or attrs.evolve(undo.captured, etag=None)
         shift = await mover.shift(
-            targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN
+            targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN, anew=anew
         )
-        proven, detail, found = shift.proven, shift.detail, shift.state
-        if proven and undo.unsure:  # a write whose fate is not known may land after this one
-            await peers.clock.sleep(LATE_EFFECT_SECONDS)
-            found, detail = await _traffic(peers)
-            detail = detail or unproven(found or undo.captured, targets)
-            proven = not detail
-        if proven or not shift.proven:
+        await peers.clock.sleep(held_seconds)
+        found, unread = await _traffic(peers, label="undo.traffic.held")
+        detail = unread or unproven(found or undo.captured, targets)
+        if proven := not detail:
             break
-    if proven:
+        detail = detail if shift.proven else shift.detail
+        overtaken = found is not None and bool(undo.objection(targets, found))
+        if overtaken and undo.aim(found)[0] == targets:
+            break  # somebody else's: to be decided upon again
+    if proven and not pinned:  # what is pinned is for an operator to close
         journal.record(TrafficSettled())
-        to_latest = f"when that revision is tested: gcloud run services update-traffic {service} --to-latest"
+    latest = (found or undo.captured).latest_ready
+    undone = _traffic_undone(
+        targets, latest=latest, service=service, problem="" if proven else detail, pinned=pinned
+    )
+    return attrs.evolve(undone, overtaken=overtaken and not proven)
+
+
+def _traffic_undone(
+    targets: Sequence[TrafficTarget], *, latest: str | None, service: str, problem: str, pinned: str
+) -> Undone:
+    """Say what became of the split, and what is to be done where it is not as captured."""
+    if problem:
         return Undone(
-            proven=not pinned,
-            detail=pinned or f"traffic is back: {wanted}",
-            to_do=(to_latest,) if pinned else (),
+            proven=False,
+            detail=f"the traffic could not be proven undone: {problem}",
+            to_do=_traffic_to_do(targets, latest, service),
         )
-    rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
+    wanted = describe_shares(shares(targets, latest=latest))
+    to_latest = f"when that revision is tested: gcloud run services update-traffic {service} --to-latest"
     return Undone(
-        proven=False,
-        detail=f"the traffic could not be proven undone: {detail}",
-        to_do=(
-            f"check that {wanted} is served: gcloud run services describe {service}",
-            f"gcloud run services update-traffic {service} --to-revisions {rows}",
-        ),
+        proven=not pinned,
+        detail=pinned or f"traffic is back: {wanted}",
+        to_do=(to_latest,) if pinned else (),
     )
 
 
-async def _traffic(peers: Peers) -> tuple[TrafficState | None, str]:
+def _traffic_to_do(targets: Sequence[TrafficTarget], latest: str | None, service: str) -> tuple[str, ...]:
+    wanted = describe_shares(shares(targets, latest=latest))
+    rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
+    return (
+        f"check that {wanted} is served: gcloud run services describe {service}",
+        f"gcloud run services update-traffic {service} --to-revisions {rows}",
+    )
+
+
+async def _traffic(peers: Peers, *, label: str) -> tuple[TrafficState | None, str]:
     try:
-        return await peers.traffic.read(label="undo.traffic"), ""
+        return await peers.traffic.read(label=label), ""
     except PeerError as error:
         return None, f"the traffic could not be read: {error}"
-
-
-def _safe_targets(undo: TrafficUndo, found: TrafficState | None) -> tuple[tuple[TrafficTarget, ...], str]:
-    """Return what to write, and why it is less than was captured: LATEST must not release a revision nobody tested."""
-    latest = any(row.revision is None and row.percent for row in undo.captured.targets)
-    was = undo.captured.latest_ready
-    if not latest or found is None or was is None or found.latest_ready == was:
-        return undo.targets, ""
-    pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in undo.targets)
-    served = describe_shares(shares(pinned, latest=None))
-    return (
-        pinned,
-        f"LATEST was {was} and now is {found.latest_ready}, which nobody tested: pinned on {served}",
-    )

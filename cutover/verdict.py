@@ -103,11 +103,13 @@ def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
     return tuple(gate.describe() for gate in gates if not gate.holds)
 
 
-def exit_code(results: Sequence[StepResult], *, passed: bool, touched: bool, undone: bool) -> int:
+def exit_code(
+    results: Sequence[StepResult], *, passed: bool, touched: bool, undone: bool, recorded: bool = True
+) -> int:
     """Return the exit code of a train that ran to its end.
 
     0 all gates hold; 1 the evidence says no, and what had been applied was undone; 3 no evidence could be had before anything
-    was touched; 4 what had been applied could not be proven undone.
+    was touched, or none could be written down; 4 what had been applied could not be proven undone.
     """
     if passed:
         return 0
@@ -115,4 +117,4 @@ def exit_code(results: Sequence[StepResult], *, passed: bool, touched: bool, und
         return 4
     statuses = {check.status for result in results for check in result.checks}
     without_evidence = StepStatus.ERROR in statuses and StepStatus.FAIL not in statuses
-    return 3 if without_evidence and not touched else 1
+    return 3 if (without_evidence or not recorded) and not touched else 1

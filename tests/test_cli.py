@@ -125,6 +125,11 @@ def test_check_prints_json(tmp_path: Path) -> None:
         (["check"], "Missing argument"),
         (["run", "a-1"], "Missing argument"),
         (["recover", "no-such-folder"], "does not exist"),
+        (["recover", ".", "--revert", "--accept-found"], "--revert and --accept-found exclude each other"),
+        (
+            ["recover", ".", "--restore-captured", "--accept-found", "--revert"],
+            "--revert and --accept-found and --restore-captured exclude each other: give one of them",
+        ),
     ],
 )
 def test_wrong_usage_exits_2_and_says_what_to_do(arguments: list[str], said: str) -> None:

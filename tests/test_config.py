@@ -232,6 +232,35 @@ def test_windows_checks_and_rehearses_but_does_not_run_live(monkeypatch: pytest.
     assert _config().dry_run
 
 
+def test_gcloud_must_be_there_for_a_live_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = _problems(**LIVE, TRAFFIC_BACKEND="gcloud")
+    assert "TRAFFIC_BACKEND=gcloud needs the program gcloud" in said
+    assert "install the Google Cloud CLI, or use TRAFFIC_BACKEND=cloud-run-api" in said
+    assert _config(TRAFFIC_BACKEND="gcloud").dry_run  # a rehearsal runs no command
+    (tmp_path / "gcloud").touch(mode=0o755)
+    live = {**LIVE, "OUTPUT_DIR": str(tmp_path / "run"), "TRAFFIC_BACKEND": "gcloud"}
+    assert _config(**live).traffic_backend == "gcloud"
+
+
+def test_a_backend_is_one_of_two() -> None:
+    assert "TRAFFIC_BACKEND must be cloud-run-api or gcloud, not 'kubectl'" in _problems(
+        TRAFFIC_BACKEND="kubectl"
+    )
+
+
+@pytest.mark.parametrize("name", ["PROJECT", "REGION", "SERVICE"])
+@pytest.mark.parametrize(
+    "value", ["-x", "--async", "-x:project", ".x:project", "a b", "a,b=1", "a\n", "^:^a"]
+)
+def test_what_gcloud_could_take_for_an_option_is_refused(name: str, value: str) -> None:
+    assert f"{name} must be lower-case letters, digits and hyphens" in _problems(**{name: value})
+
+
+def test_a_project_may_belong_to_a_domain() -> None:
+    assert _config(PROJECT="example.com:chat").project == "example.com:chat"
+
+
 def test_what_if_is_for_rehearsals() -> None:
     with pytest.raises(ConfigurationError, match="what_if is for rehearsals"):
         CutoverConfig.from_env(

@@ -443,6 +443,44 @@ class TestSetRoutes:
         assert [row for row in told(journal) if isinstance(row, bool)] == [False]
 
 
+@pytest.mark.parametrize("at", range(len(FLIP)))
+async def test_a_change_that_is_cancelled_at_an_intent_does_not_send_it_and_says_so(at: int) -> None:
+    instances, journal = Instances(seconds=0.01), Journal()
+    with anyio.CancelScope() as scope:
+
+        def observe(event: object) -> None:
+            if isinstance(event, RouteIntended) and len(instances.writes) == at:
+                scope.cancel()
+
+        journal.observers.append(observe)
+        await flip(instances, journal)
+    assert scope.cancelled_caught
+    assert len(instances.writes) == at
+    assert told(journal)[-2:] == [(FLIP[at][0], 1), (FLIP[at][0], "not sent")]
+
+
+@pytest.mark.parametrize("at", range(1, len(FLIP) + 1))
+async def test_a_write_that_is_under_way_when_it_is_cancelled_is_the_last_and_answered(at: int) -> None:
+    instances, journal = Instances(seconds=0.01), Journal()
+    with anyio.CancelScope() as scope:
+
+        def cancel(number: int, *_: object) -> None:
+            if number == at:
+                scope.cancel()
+
+        instances.on_write = cancel
+        await flip(instances, journal)
+    assert scope.cancelled_caught
+    assert len(instances.writes) == at
+    assert told(journal)[-1] == (FLIP[at - 1][0], "accepted")
+
+
+async def test_a_gateways_word_ends_a_change_and_is_no_refusal() -> None:
+    journal = Journal()
+    assert not (await flip(Instances(on_write=lambda *_: httpx.Response(503)), journal)).proven
+    assert told(journal) == [(GLOBAL, 1), (GLOBAL, "failed")]
+
+
 class TestBrokenJournal:
     """Where intents no longer reach the disk, nothing is set any more, and undo goes on."""
 

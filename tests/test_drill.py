@@ -116,12 +116,12 @@ class TestReading:
         scope = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=API, first=2)
         rows, summary, trial = await drilled(tmp_path, (scope, FORBIDDEN))
         assert list(rows) == ["status-pre"]
-        assert rows["status-pre"].status is StepStatus.FAIL
-        assert summary.exit_code == 1
+        assert rows["status-pre"].status is StepStatus.ERROR
+        assert summary.exit_code == 3
         assert not any(row.operation is Operation.TRAFFIC_UPDATE for row in trial.production.requests)
 
     async def test_traffic_that_cannot_be_read_at_the_end_is_not_proven(self, tmp_path: Path) -> None:
-        reads = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=API, first=5, last=5)
+        reads = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=API, first=6, last=6)
         rows, summary, trial = await drilled(tmp_path, (reads, FORBIDDEN), canary_steps=(5,))
         assert rows["status-post"].status is StepStatus.FAIL
         assert "HTTP 403" in rows["status-post"].detail

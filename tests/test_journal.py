@@ -17,6 +17,8 @@ from cutover.findings import Finding
 from cutover.journal import (
     Answered,
     CheckRecorded,
+    CommandStarted,
+    Decided,
     Interrupted,
     Journal,
     RouteIntended,
@@ -102,6 +104,7 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     StepStarted: st.builds(StepStarted),
     CheckRecorded: st.builds(CheckRecorded, check=CHECKS),
     TrafficIntended: st.builds(TrafficIntended, captured=TRAFFIC, wanted=TARGETS, etag=NAMES),
+    CommandStarted: st.builds(CommandStarted, argv=tuples_of(st.text()), pid=COUNTS),
     RouteIntended: st.builds(RouteIntended, captured=ROUTES, wanted=NAMES, times=COUNTS),
     Answered: st.builds(Answered, detail=st.text()),
     TrafficRead: st.builds(TrafficRead, found=TRAFFIC),
@@ -110,6 +113,7 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     StepFinished: st.builds(StepFinished, result=RESULTS),
     Interrupted: st.builds(Interrupted),
     UndoStarted: st.builds(UndoStarted),
+    Decided: st.builds(Decided),
     UndoFinished: st.builds(UndoFinished, to_do=tuples_of(st.text())),
     TrainFinished: st.builds(TrainFinished, exit_code=COUNTS, reasons=tuples_of(st.text())),
 }

@@ -1,26 +1,22 @@
 """Recovery: what a killed train left open is put back, and where production has moved on nothing is touched."""
 
+import errno
 import json
+import os
 import shutil
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-import attrs
-import httpx
 import pytest
-import uvicorn
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from full_disk import disk_with_room_for
+from recoveries import CHANGES, scene
 from trains import CANARY, STABLE, live_config
+from virtual_time import virtual_backend
 
 from cutover import CutoverConfig, recover_cutover
-from cutover.control_plane import set_routes
 from cutover.errors import ConfigurationError, NotStartedError
 from cutover.journal import (
     CheckRecorded,
+    Decided,
     Journal,
     TrafficIntended,
     TrainEvent,
@@ -28,15 +24,12 @@ from cutover.journal import (
     TrainStarted,
     UndoFinished,
     UndoStarted,
-    read_journal,
 )
-from cutover.production import live, simulated_credentials, simulated_layout
+from cutover.production import live
 from cutover.results import Check, StepStatus
 from cutover.run import run_cutover
-from cutover.simulation import Operation, SimulatedProduction
-from cutover.state import GLOBAL, OnRefusal, split
-from cutover.steps import Peers
-from cutover.traffic import TrafficMover
+from cutover.simulation import Operation
+from cutover.state import GLOBAL, TrafficTarget, split
 
 pytestmark = pytest.mark.anyio
 
@@ -45,130 +38,11 @@ ENV = {
     "AUTH_TOKEN": "marked-auth-token",
     "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
 }
-CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The server that recovery talks to is one of asyncio."""
-    return "asyncio"
-
-
-@attrs.define(eq=False)
-class Gate:
-    """What stands before the production, and refuses the next so many requests."""
-
-    app: ASGIApp
-    refusals: int = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.refusals:
-            self.refusals -= 1
-            await Response(status_code=403)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-
-@attrs.define(eq=False)
-class Scene:
-    """A production that is served on loopback, and a run against it that was killed."""
-
-    config: CutoverConfig
-    production: SimulatedProduction
-    journal: Journal
-    peers: Peers
-    gate: "Gate"
-
-    @property
-    def folder(self) -> Path:
-        assert self.config.output_dir is not None
-        return self.config.output_dir
-
-    @property
-    def changes(self) -> int:
-        """How many requests asked production to change."""
-        return sum(entry.operation in CHANGES for entry in self.production.requests)
-
-    async def move_traffic(self) -> None:
-        """Give the canary 5 %, as the drill does."""
-        captured = await self.peers.traffic.read(label="pre")
-        mover = TrafficMover(
-            backend=self.peers.traffic,
-            journal=self.journal,
-            clock=self.peers.clock,
-            captured=captured,
-            step_id="canary-rollback-drill",
-        )
-        targets = split(captured, {STABLE: 95, CANARY: 5})
-        shift = await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
-        assert shift.proven
-
-    async def move_routes(self) -> None:
-        """Set one domain and the global override, as a flip does that is cut in the middle."""
-        captured = await self.peers.control.status(label="pre")
-        change = await set_routes(
-            self.peers.control,
-            [(GLOBAL, None), ("auth_entry", "rust_shell"), (GLOBAL, "rust_shell")],
-            captured=captured,
-            step_id="route-flip",
-            label="flip",
-            on_refusal=OnRefusal.STOP,
-            journal=self.journal,
-            clock=self.peers.clock,
-        )
-        assert change.proven
-
-    def kill(self) -> None:
-        """Leave what a killed train leaves: its journal and the lock's content."""
-        self.journal.close()
-        with live(self.config).lock().held() as lock:
-            lock.sign(self.folder)
-
-    def told(self) -> list[TrainEvent]:
-        return read_journal(self.folder / "journal.jsonl")
-
-
-@asynccontextmanager
-async def scene(directory: Path) -> AsyncIterator[Scene]:
-    """Serve a production and begin a run against it."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    front, cloud_run = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
-    config = live_config(directory, base_url=front, cloud_run_api_url=cloud_run)
-    layout = attrs.evolve(simulated_layout(config), instances=2)
-    production = SimulatedProduction(layout=layout, credentials=simulated_credentials(config))
-    gate = Gate(production.app)
-    server = uvicorn.Server(
-        uvicorn.Config(gate, lifespan="off", ws="none", log_level="critical", access_log=False)
-    )
-    (directory / "run").mkdir()
-    journal = Journal.create(directory / "run" / "journal.jsonl")
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve, listeners)
-        try:
-            async with live(config).peers() as peers:
-                journal.record(TrainStarted(run_id="r1", facts=config.facts()))
-                yield Scene(config, production, journal, peers, gate)
-        finally:
-            server.should_exit = True
-
-
-def routes(production: SimulatedProduction) -> set[object]:
-    """Every override that any stable instance holds."""
-    rows = [row for row in production.routes if row["revision"] == STABLE]
-    return {(row["global"], *row["domains"].items()) for row in rows}  # type: ignore[attr-defined]
-
-
-async def update_traffic(scene: Scene, **percents: int) -> None:
-    """Change the split as somebody else would."""
-    async with httpx.AsyncClient() as client:
-        config = scene.config
-        url = f"{config.cloud_run_api_url}/v2/{scene.production.layout.service_path}?updateMask=traffic"
-        rows = [
-            {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION", "revision": name, "percent": percent}
-            for name, percent in ((STABLE, percents["stable"]), (CANARY, percents["canary"]))
-        ]
-        headers = {"authorization": f"Bearer {config.cloud_run_access_token}"}
-        (await client.patch(url, json={"traffic": rows}, headers=headers)).raise_for_status()
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return virtual_backend(request.param)
 
 
 class TestClosing:
@@ -177,14 +51,19 @@ class TestClosing:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
-            assert found.production.traffic == {STABLE: 95, CANARY: 5}
-            recovery = await recover_cutover(found.folder, env=ENV, observer=seen.append)
+            assert found.simulation.traffic == {STABLE: 95, CANARY: 5}
+            recovery = await found.recover(observer=seen.append)
             assert (recovery.closed, recovery.exit_code, recovery.to_do) == (True, 0, ())
             assert recovery.detail == f"traffic is back: {STABLE} 100 %"
-            assert found.production.traffic == {STABLE: 100}
-            assert found.production.tags == {"canary": CANARY}
-            assert isinstance(seen[0], UndoStarted)
-            assert seen[0].reason == "recovery"
+            assert found.simulation.traffic == {STABLE: 100}
+            assert found.simulation.tags == {"canary": CANARY}
+            decided, begun = seen[:2]
+            assert isinstance(decided, Decided)
+            assert (decided.part, decided.action) == ("traffic", "write")
+            assert decided.captured == f"{STABLE} 100 %"
+            assert decided.intended == decided.found == f"{STABLE} 95 %, {CANARY} 5 %"
+            assert isinstance(begun, UndoStarted)
+            assert begun.reason == "recovered"
             done, last = found.told()[-2:]
             assert isinstance(done, UndoFinished)
             assert done.proven
@@ -195,8 +74,8 @@ class TestClosing:
         async with scene(tmp_path) as found:
             await found.move_routes()
             found.kill()
-            assert (await recover_cutover(found.folder, env=ENV)).closed
-            assert routes(found.production) == {(None,)}
+            assert (await found.recover()).closed
+            assert found.routes == {(None,)}
 
     async def test_an_intent_without_an_answer_is_undone_too(self, tmp_path: Path) -> None:
         """Killed between the two journal lines: nobody knows whether the write took effect."""
@@ -211,10 +90,10 @@ class TestClosing:
                 )
             )
             found.kill()
-            assert (await recover_cutover(found.folder, env=ENV)).closed
-            updates = [e for e in found.production.requests if e.operation is Operation.TRAFFIC_UPDATE]
+            assert (await found.recover()).closed
+            updates = [e for e in found.simulation.requests if e.operation is Operation.TRAFFIC_UPDATE]
             assert len(updates) == 1  # a late write then meets another etag
-            assert found.production.traffic == {STABLE: 100}
+            assert found.simulation.traffic == {STABLE: 100}
 
     async def test_after_a_failed_drill_traffic_is_all_stables(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
@@ -222,8 +101,8 @@ class TestClosing:
             check = Check(check_id="traffic-5", status=StepStatus.FAIL)
             found.journal.record(CheckRecorded(step_id="canary-rollback-drill", check=check))
             found.kill()
-            assert (await recover_cutover(found.folder, env=ENV)).closed
-            assert found.production.traffic == {STABLE: 100}
+            assert (await found.recover()).closed
+            assert found.simulation.traffic == {STABLE: 100}
 
     async def test_a_second_recovery_finds_nothing_open_and_the_next_train_may_start(
         self, tmp_path: Path
@@ -234,9 +113,9 @@ class TestClosing:
             lock = live(found.config).lock()
             with pytest.raises(NotStartedError, match="not recovered"), lock.held():
                 pass
-            await recover_cutover(found.folder, env=ENV)
+            await found.recover()
             changes = found.changes
-            again = await recover_cutover(str(found.folder), env=ENV)
+            again = await found.recover()
             assert (again.closed, again.detail) == (True, "nothing was open")
             assert found.changes == changes
             with lock.held():
@@ -246,9 +125,9 @@ class TestClosing:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
-            found.gate.refusals = 1
-            assert (await recover_cutover(found.folder, env=ENV)).closed
-            assert found.production.traffic == {STABLE: 100}
+            found.refusals = 1
+            assert (await found.recover()).closed
+            assert found.simulation.traffic == {STABLE: 100}
 
     async def test_a_torn_last_line_is_no_obstacle(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
@@ -256,7 +135,7 @@ class TestClosing:
             found.kill()
             with (found.folder / "journal.jsonl").open("ab") as file:
                 file.write(b'{"event":"TrafficIn')
-            assert (await recover_cutover(found.folder, env=ENV)).closed
+            assert (await found.recover()).closed
             assert isinstance(found.told()[-1], TrainFinished)
 
 
@@ -265,16 +144,27 @@ class TestMovedOn:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
-            await update_traffic(found, stable=70, canary=30)
+            await found.ask_for(
+                TrafficTarget(revision=STABLE, percent=70), TrafficTarget(revision=CANARY, percent=30)
+            )
             events, changes = found.told(), found.changes
-            recovery = await recover_cutover(found.folder, env=ENV)
+            recovery = await found.recover()
             assert (recovery.closed, recovery.exit_code) == (False, 4)
             assert recovery.detail == (
-                "traffic: production has moved on, nothing was touched. "
+                "traffic: production has moved on, and nothing of it was touched. "
                 f"captured: {STABLE} 100 %; intended: {STABLE} 95 %, {CANARY} 5 %; "
                 f"found: {STABLE} 70 %, {CANARY} 30 %"
             )
-            assert (found.changes, found.told()) == (changes, events)
+            assert recovery.to_do == (
+                f"or, to leave what is found: cutover recover --accept-found {found.folder}",
+                f"or, to write what was captured whatever is found: cutover recover --restore-captured {found.folder}",
+            )
+            assert found.changes == changes
+            said = [type(event) for event in found.told()[len(events) :]]
+            assert said == [Decided, UndoFinished, TrainFinished]
+            assert json.loads((found.folder / "summary.json").read_text())["undo"]["to_do"] == list(
+                recovery.to_do
+            )
             with (
                 pytest.raises(NotStartedError, match="not recovered"),
                 live(found.config).lock().held(),
@@ -285,12 +175,13 @@ class TestMovedOn:
         async with scene(tmp_path) as found:
             await found.move_routes()
             found.kill()
-            for _ in range(40):  # whichever instance answers
-                await found.peers.control.override("auth_entry", "legacy", label="somebody-else")
+            await found.override("auth_entry", "legacy")
             changes = found.changes
-            recovery = await recover_cutover(found.folder, env=ENV)
+            recovery = await found.recover()
             assert not recovery.closed
-            assert recovery.detail.startswith("the routes: production has moved on, nothing was touched. ")
+            assert recovery.detail.startswith(
+                "routes: production has moved on, and nothing of it was touched. "
+            )
             assert "captured: account_settings_admin=clear, auth_entry=clear, " in recovery.detail
             assert "intended: auth_entry=rust_shell, global=" in recovery.detail
             assert "auth_entry=legacy, " in recovery.detail.rpartition("found: ")[2]
@@ -300,10 +191,9 @@ class TestMovedOn:
         async with scene(tmp_path) as found:
             await found.move_routes()
             found.kill()
-            for _ in range(20):  # one that has forgotten everything is as good as new
-                await found.peers.control.override(GLOBAL, "clear", label="forgets")
-            assert (await recover_cutover(found.folder, env=ENV)).closed
-            assert routes(found.production) == {(None,)}
+            await found.override(GLOBAL, "clear")  # one that has forgotten everything is as good as new
+            assert (await found.recover()).closed
+            assert found.routes == {(None,)}
 
 
 class TestNothingOpen:
@@ -312,9 +202,12 @@ class TestNothingOpen:
             await found.move_routes()
             found.journal.record(TrainFinished(passed=True, exit_code=0))
             found.kill()
-            recovery = await recover_cutover(found.folder, env=ENV)
-            assert (recovery.closed, recovery.detail) == (True, "nothing was open")
-            assert routes(found.production) == {("rust_shell", ("auth_entry", "rust_shell"))}
+            recovery = await found.recover()
+            assert (recovery.closed, recovery.detail) == (
+                True,
+                f"nothing was open: the cutover is complete; to take it back: cutover recover --revert {found.folder}",
+            )
+            assert found.routes == {("rust_shell", ("auth_entry", "rust_shell"))}
 
     async def test_a_rehearsal(self, tmp_path: Path) -> None:
         config = CutoverConfig(stable_revision=STABLE, canary_revision=CANARY, output_dir=tmp_path / "run")
@@ -366,7 +259,7 @@ class TestNotStarted:
                 "CONTROL_ACCESS_TOKEN",
                 "AUTH_TOKEN",
             ]
-            assert found.production.traffic == {STABLE: 95, CANARY: 5}
+            assert found.simulation.traffic == {STABLE: 95, CANARY: 5}
 
     async def test_tokens_come_from_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -375,9 +268,9 @@ class TestNotStarted:
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("DRY_RUN", "maybe")  # it governs `run` alone
         async with scene(tmp_path) as found:
-            await found.move_traffic()
             found.kill()
-            assert (await recover_cutover(found.folder)).closed
+            assert (await recover_cutover(str(found.folder))).closed
+            assert not found.is_marked()
 
     async def test_while_a_train_is_live(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
@@ -387,7 +280,7 @@ class TestNotStarted:
                 live(found.config).lock().held(),
                 pytest.raises(NotStartedError, match="another train is live"),
             ):
-                await recover_cutover(found.folder, env=ENV)
+                await found.recover()
             assert found.changes == changes
             found.journal.close()
 
@@ -404,26 +297,26 @@ class TestNotStarted:
                 live(found.config).lock().held(),
                 pytest.raises(NotStartedError, match="another train is live"),
             ):
-                await recover_cutover(found.folder, env=ENV)
+                await found.recover()
             assert path.read_bytes() == before
             found.journal.close()
 
 
-async def test_routes_go_back_before_the_traffic(tmp_path: Path) -> None:
-    """They were applied last, and live in the memory of instances that a change of the traffic may send away."""
+async def test_the_traffic_goes_back_before_the_routes(tmp_path: Path) -> None:
+    """Routes live in the memory of the instances that serve: they are set, and proven, on those that will."""
     async with scene(tmp_path) as found:
         await found.move_routes()
         await found.move_traffic()
         found.kill()
-        before = len(found.production.requests)
-        recovery = await recover_cutover(found.folder, env=ENV)
-        assert recovery.detail.startswith(
-            "routes are as captured (auth_entry=clear, global=clear); traffic is back"
+        before = len(found.simulation.requests)
+        recovery = await found.recover()
+        assert recovery.detail == (
+            f"traffic is back: {STABLE} 100 %; routes are as captured (auth_entry=clear, global=clear)"
         )
-        order = [e.operation for e in found.production.requests[before:] if e.operation in CHANGES]
-        assert order[-1] is Operation.TRAFFIC_UPDATE
-        assert set(order[:-1]) == {Operation.ROUTE_OVERRIDE}
-        assert routes(found.production) == {(None,)}
+        changed = [entry for entry in found.simulation.requests[before:] if entry.operation in CHANGES]
+        assert changed[0].operation is Operation.TRAFFIC_UPDATE
+        assert {entry.operation for entry in changed[1:]} == {Operation.ROUTE_OVERRIDE}
+        assert found.routes == {(None,)}
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -449,8 +342,8 @@ async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_
         assert (other / "journal.jsonl").read_bytes() == told
         assert list(other.iterdir()) == [other / "journal.jsonl"]
         assert found.changes == changes
-        assert (await recover_cutover(found.folder, env=ENV)).closed
-        assert found.production.traffic == {STABLE: 100}
+        assert (await found.recover()).closed
+        assert found.simulation.traffic == {STABLE: 100}
 
 
 async def test_a_damaged_lock_is_for_an_operator_to_judge(tmp_path: Path) -> None:
@@ -461,10 +354,10 @@ async def test_a_damaged_lock_is_for_an_operator_to_judge(tmp_path: Path) -> Non
         lock.write_bytes(lock.read_bytes()[:20])
         events, changes = found.told(), found.changes
         with pytest.raises(NotStartedError, match=f"check production, then remove {lock}"):
-            await recover_cutover(found.folder, env=ENV)
+            await found.recover()
         assert (found.told(), found.changes) == (events, changes)
         lock.unlink()
-        assert (await recover_cutover(found.folder, env=ENV)).closed
+        assert (await found.recover()).closed
 
 
 async def test_a_recovery_leaves_the_summary_that_the_killed_train_did_not_write(tmp_path: Path) -> None:
@@ -472,7 +365,7 @@ async def test_a_recovery_leaves_the_summary_that_the_killed_train_did_not_write
         await found.move_traffic()
         found.kill()
         assert [path.name for path in found.folder.iterdir()] == ["journal.jsonl"]
-        recovery = await recover_cutover(found.folder, env=ENV)
+        recovery = await found.recover()
         summary = json.loads((found.folder / "summary.json").read_text())
         assert summary["undo"] == {"proven": True, "detail": recovery.detail, "to_do": []}
         assert (summary["overall_status"], summary["exit_code"]) == ("failed", 1)
@@ -485,8 +378,8 @@ async def test_a_recovery_that_is_not_proven_says_in_its_summary_what_is_to_be_d
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
-        found.gate.refusals = 10_000
-        recovery = await recover_cutover(found.folder, env=ENV)
+        found.refusals = 10_000
+        recovery = await found.recover()
         assert (recovery.closed, recovery.exit_code) == (False, 4)
         summary = json.loads((found.folder / "summary.json").read_text())
         assert summary["undo"] == {"proven": False, "detail": recovery.detail, "to_do": list(recovery.to_do)}
@@ -494,3 +387,85 @@ async def test_a_recovery_that_is_not_proven_says_in_its_summary_what_is_to_be_d
         assert summary["exit_code"] == 4
         with pytest.raises(NotStartedError, match="not recovered"), live(found.config).lock().held():
             pass
+
+
+class TestDisk:
+    async def test_a_journal_that_cannot_be_opened_again_is_one_clear_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            changes = found.changes
+
+            def refuse(file: int, size: int) -> None:
+                raise OSError(errno.EROFS, "Read-only file system")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "ftruncate", refuse)
+                with pytest.raises(
+                    NotStartedError, match=f"the journal in {found.folder} cannot be written: "
+                ):
+                    await found.recover()
+            assert found.changes == changes
+            assert found.is_marked()
+            assert (await found.recover()).closed
+
+    async def test_a_full_disk_is_said_and_the_undo_goes_on(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            with (
+                disk_with_room_for(0),
+                pytest.warns(RuntimeWarning, match="SUMMARY.md cannot be written"),
+                pytest.warns(RuntimeWarning, match="the journal cannot be written"),
+            ):
+                recovery = await found.recover()
+            assert recovery.closed
+            assert found.simulation.traffic == {STABLE: 100}
+
+
+class TestLostBeginning:
+    """A journal that does not say what its train was for: the lock alone knows that there was one."""
+
+    async def test_it_is_for_an_operator_to_judge(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            (found.folder / "journal.jsonl").write_bytes(b"")
+            recovery = await recover_cutover(found.folder, env={})
+            assert (recovery.closed, recovery.exit_code) == (False, 4)
+            assert "has lost its beginning" in recovery.detail
+            assert recovery.to_do[-1].endswith(f": cutover recover --accept-found {found.folder}")
+            assert found.is_marked()
+            accepted = await recover_cutover(found.folder, way="accept-found", env={})
+            assert (accepted.closed, found.is_marked()) == (True, False)
+            assert "never began" in (await recover_cutover(found.folder, env={})).detail
+
+    async def test_locks_of_others_are_left_alone(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            found.kill()
+            (tmp_path / "other").mkdir()
+            Journal.create(tmp_path / "other" / "journal.jsonl").close()
+            assert (await recover_cutover(tmp_path / "other", env={})).closed
+            assert found.is_marked()
+
+    async def test_locks_that_cannot_be_read_are_one_clear_error(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            found.kill()
+            (live(found.config).lock().path.parent / "0.lock").mkdir()
+            (found.folder / "journal.jsonl").write_bytes(b"")
+            with pytest.raises(NotStartedError, match=r"the locks in .* cannot be read"):
+                await recover_cutover(found.folder, env={})
+
+
+async def test_a_train_that_was_cut_off_before_it_touched_anything_gets_its_summary_too(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as found:
+        found.kill()
+        recovery = await found.recover()
+        assert (recovery.closed, recovery.detail) == (True, "nothing was open")
+        assert not found.is_marked()
+        summary = json.loads((found.folder / "summary.json").read_text())
+        assert (summary["exit_code"], summary["reasons"], summary["undo"]) == (1, ["recovered"], None)

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from test_live_http import COMMAND, Served, run_env, served
 
-from cutover.journal import UndoStarted, read_journal
+from cutover.journal import TrainFinished, UndoStarted, read_journal
 
 APART = 0.7
 """Seconds: signals closer together are one."""
@@ -22,9 +23,21 @@ APART = 0.7
 
 @contextmanager
 def riding(simulation: Served, directory: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+    with started("run", *simulation.revisions, env=run_env(simulation, directory, **more)) as process:
+        yield process
+
+
+@contextmanager
+def recovering(simulation: Served, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    with started("recover", str(directory / "run"), env=run_env(simulation, directory)) as process:
+        yield process
+
+
+@contextmanager
+def started(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*COMMAND, "run", *simulation.revisions],
-        env=run_env(simulation, directory, **more),
+        [*COMMAND, *arguments],
+        env=env,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,7 +76,10 @@ def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> No
             assert "that was proven" in err
         assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["exit_code"], summary["undo"]["proven"]) == (130, True)
+    assert (summary["exit_code"], summary["undo"]["proven"]) == (143, True)
+    last = read_journal(tmp_path / "run" / "journal.jsonl")[-1]
+    assert isinstance(last, TrainFinished)
+    assert last.exit_code == 143
 
 
 def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path) -> None:
@@ -78,11 +94,19 @@ def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path
             until(process, "the undo goes on")
             time.sleep(APART)
             process.send_signal(signal.SIGTERM)
-            until(process, "left at once: the journal says what is open; run `cutover recover`")
+            until(
+                process,
+                f"left at once: the journal says what is open; run cutover recover {tmp_path / 'run'}",
+            )
             assert process.wait(timeout=60) == 4
         assert any(
             isinstance(event, UndoStarted) for event in read_journal(tmp_path / "run" / "journal.jsonl")
         )
+        with recovering(simulation, tmp_path) as process:
+            until(process, "undo ...")
+            process.send_signal(signal.SIGINT)
+            until(process, f"UNRESOLVED: interrupted; to go on: cutover recover {tmp_path / 'run'}")
+            assert process.wait(timeout=60) == 4
         recovered = subprocess.run(
             [*COMMAND, "recover", str(tmp_path / "run")],
             env=run_env(simulation, tmp_path),
@@ -160,3 +184,19 @@ def _everything(master: int) -> str:
         parts.append(part)
     os.close(master)
     return b"".join(parts).decode("utf-8", "replace")
+
+
+def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [*COMMAND, "check", f"http://127.0.0.1:{silent.getsockname()[1]}/"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines() == ["SIGINT: stopping ...", "interrupted"]

@@ -205,6 +205,22 @@ class TestFullDisk:
         assert drill is not None
         assert drill.status is StepStatus.SKIP
         assert "the journal cannot be written" in drill.detail
+        assert summary.exit_code == 3
+        changes = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
+        assert not any(row.operation in changes for row in trial.production.requests)
+
+    async def test_an_intent_that_cannot_be_written_down_is_not_carried_out_and_nothing_is_undone(
+        self, tmp_path: Path
+    ) -> None:
+        trial = Trial(live_config(tmp_path))
+        with pytest.warns(RuntimeWarning, match="cannot be written"):
+            summary = await _ride_onto_a_full_disk(
+                trial,
+                lambda event: isinstance(event, StepStarted) and event.step_id == "canary-rollback-drill",
+            )
+        assert summary.exit_code == 3
+        assert summary.undo is None
+        assert checks(summary, "canary-rollback-drill")["traffic-5"].status is StepStatus.FAIL
         changes = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
         assert not any(row.operation in changes for row in trial.production.requests)
 

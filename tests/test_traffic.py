@@ -373,7 +373,7 @@ class Move:
     journal: Journal = attrs.field(factory=Journal)
     shift: Shift = attrs.field(init=False)
 
-    async def run(self, on_refusal: OnRefusal = OnRefusal.STOP, **more: float) -> Shift:
+    async def run(self, on_refusal: OnRefusal = OnRefusal.STOP, deadline: float = SETTLE_DEADLINE) -> Shift:
         backend = api(self.service.answer)
         captured = await backend.read(label="pre")
         mover = TrafficMover(
@@ -384,7 +384,7 @@ class Move:
             current=captured,
             label="drill.5",
             on_refusal=on_refusal,
-            **more,
+            deadline=deadline,
         )
         return self.shift
 
@@ -497,7 +497,7 @@ class TestRefusal:
         conflict = shift.detail.startswith("somebody else changed the service in the meantime: ")
         assert conflict == (status in {409, 412})
         assert (move.service.writes, move.service.reads) == (1, 1)
-        assert move.told == ['"7"', "refused"]
+        assert move.told == ['"7"', "refused" if status < 500 else "failed"]  # a gateway's word is none
         answer = move.journal.events[1]
         assert isinstance(answer, Answered)
         assert (answer.key, answer.detail) == ("traffic", shift.detail)
@@ -518,7 +518,7 @@ class TestRefusal:
         assert not shift.proven
         assert shift.detail.endswith("HTTP 503")
         assert move.service.writes == TRIES
-        assert move.told == ['"7"', "refused", False] * TRIES
+        assert move.told == ['"7"', "failed", False] * TRIES
 
     async def test_on_the_way_back_a_passing_refusal_is_outlasted(self) -> None:
         move = Move(Service(on_write=lambda number: httpx.Response(403) if number < TRIES else None))
@@ -555,6 +555,52 @@ class TestRefusal:
         assert shift.seconds <= SETTLE_DEADLINE + 1.0
 
 
+async def test_a_change_that_is_cancelled_while_its_token_is_fetched_is_sent_and_answered() -> None:
+    """What is between the two lines of the journal is never cut."""
+    move = Move(Service())
+    backend = api(move.service.answer)
+    captured = await backend.read(label="pre")
+    with anyio.CancelScope() as scope:
+
+        async def token() -> str:
+            scope.cancel()
+            await anyio.sleep(1.0)
+            return "token"
+
+        backend.token = token
+        mover = TrafficMover(
+            backend=backend, journal=move.journal, clock=EventLoopClock(), captured=captured, step_id="drill"
+        )
+        await mover.shift(captured.targets, current=captured, label="drill.5", on_refusal=OnRefusal.STOP)
+    assert scope.cancelled_caught
+    assert (move.service.writes, move.told) == (1, ['"7"', "accepted"])
+
+
+async def test_what_never_settles_is_waited_for_and_anew_written_again() -> None:
+    move = Move(Service(settle_seconds=1e9))
+    await move.run(OnRefusal.TRY_AGAIN)
+    writes = move.service.writes
+    assert move.shift.state is not None
+    move.service.settle_seconds = 0.0
+    backend = api(move.service.answer)
+    for anew in (False, True):
+        mover = TrafficMover(
+            backend=backend,
+            journal=Journal(),
+            clock=EventLoopClock(),
+            captured=move.shift.state,
+            step_id="undo",
+        )
+        shift = await mover.shift(
+            move.shift.state.targets,
+            current=await backend.read(label="now"),
+            label="undo",
+            on_refusal=OnRefusal.TRY_AGAIN,
+            anew=anew,
+        )
+        assert (shift.proven, move.service.writes > writes) == (anew, anew)
+
+
 class TestBrokenJournal:
     """Where intents no longer reach the disk, nothing is moved any more, and undo goes on."""
 
@@ -562,7 +608,7 @@ class TestBrokenJournal:
         move = Move(Service(), Journal(broken="the disk is full"))
         shift = await move.run()
         assert (shift.proven, shift.detail) == (False, "the disk is full")
-        assert (move.service.writes, move.told) == (0, ['"7"'])  # the intent, and no answer to it
+        assert (move.service.writes, move.told) == (0, ['"7"', "not sent"])
 
     async def test_an_intent_that_meets_a_full_disk_is_not_carried_out(self, tmp_path: Path) -> None:
         journal = Journal.create(tmp_path / "journal.jsonl")

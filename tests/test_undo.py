@@ -16,8 +16,17 @@ from virtual_time import virtual_backend
 from cutover.clock import EventLoopClock
 from cutover.control_plane import set_routes
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
-from cutover.journal import Answered, Journal, RouteIntended, TrafficIntended, TrafficSettled, UndoFinished
+from cutover.journal import (
+    Answered,
+    Journal,
+    RouteIntended,
+    TrafficIntended,
+    UndoFinished,
+    read_journal,
+)
 from cutover.lane import COMPAT
+from cutover.outbound import MUTATION_DEADLINE, READ_DEADLINE
+from cutover.outstanding import plan_undo
 from cutover.production import simulated
 from cutover.results import StepStatus
 from cutover.run import run_production
@@ -26,9 +35,9 @@ from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
 from cutover.state import GLOBAL, OnRefusal, TrafficTarget, split
 from cutover.steps import Peers
-from cutover.traffic import TrafficMover
+from cutover.traffic import HELD_SECONDS, TrafficMover
 from cutover.train import UNDO_DEADLINE
-from cutover.undo import LATE_EFFECT_SECONDS, Undone, carry_out, plan_undo
+from cutover.undo import Undone, carry_out
 
 pytestmark = pytest.mark.anyio
 
@@ -147,10 +156,10 @@ class TestUnproven:
             await found.move_traffic()
             undone = await found.undo()
         assert not undone.proven
-        routes, traffic = undone.detail.split("; the traffic")
-        assert routes.startswith("the routes could not be proven undone: ")
-        assert "could not be proven undone: " in traffic
-        assert [line.split()[0] for line in undone.to_do] == ["check", "curl", "curl", "check", "gcloud"]
+        traffic, routes = undone.detail.split("; the routes")
+        assert traffic.startswith("the traffic could not be proven undone: ")
+        assert "could not be proven undone: " in routes
+        assert [line.split()[0] for line in undone.to_do] == ["check", "gcloud", "check", "curl", "curl"]
         assert found.trial.production.traffic == {STABLE: 95, CANARY: 5}
 
     async def test_what_can_be_undone_is_undone_beside_what_cannot(self, tmp_path: Path) -> None:
@@ -216,7 +225,14 @@ class TestUnproven:
                 attrs.evolve(production, new_client=new_client), observer=cancel_while_the_traffic_moves
             )
         assert hanging
-        assert anyio.current_time() <= UNDO_DEADLINE
+        last = read_journal(tmp_path / "run" / "journal.jsonl")[-2]
+        assert isinstance(last, UndoFinished)
+        assert [line.split()[0] for line in last.to_do] == [
+            "check",
+            "gcloud",
+            "or,",
+        ]  # told, though it never ended
+        assert anyio.current_time() <= MUTATION_DEADLINE + UNDO_DEADLINE + READ_DEADLINE
 
 
 @attrs.define(eq=False)
@@ -228,8 +244,8 @@ class Blind:
     async def read(self, *, label: str) -> object:
         raise RefusedError("GET https://run.example: HTTP 403", status=403)
 
-    async def write(self, targets: Sequence[TrafficTarget], *, etag: str | None, label: str) -> None:
-        await self.inner.write(targets, etag=etag, label=label)  # type: ignore[attr-defined]
+    async def write(self, targets: Sequence[TrafficTarget], **more: object) -> None:
+        await self.inner.write(targets, **more)  # type: ignore[attr-defined]
 
 
 class TestLatest:
@@ -255,7 +271,7 @@ class TestLatest:
         assert undone.detail.endswith(f"pinned on {STABLE} 100 %")
         assert undone.to_do[0].endswith("--to-latest")
         assert found.trial.production.traffic == {STABLE: 100}
-        assert isinstance(found.journal.events[-1], TrafficSettled)
+        assert plan_undo(found.journal.events, stable=STABLE)  # an operator closes it
 
     async def test_the_drill_leaves_it_pinned_too(self, tmp_path: Path) -> None:
         rollback = FAULTS["rollback-409-once"].strikes[0].scope
@@ -319,7 +335,7 @@ class TestNothingLeftToDo:
             )
             started = anyio.current_time()
             undone = await found.undo()
-            assert anyio.current_time() - started >= LATE_EFFECT_SECONDS
+            assert anyio.current_time() - started >= HELD_SECONDS
         assert undone.proven
         assert found.changes == 1
 

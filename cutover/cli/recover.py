@@ -1,33 +1,68 @@
-"""``cutover recover``: finish the undo of a train that was cut off."""
+"""``cutover recover``: finish the undo of a train that was cut off, or take a completed cutover back."""
 
 import sys
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from cutover.cli.signals import run_command, until_signalled
+from cutover.cli.signals import Interruption, run_command, until_signalled
+from cutover.quoting import recover_command
 from cutover.terminal import Terminal
+
+if TYPE_CHECKING:
+    from cutover.recoverer import Way
 
 
 @click.command(
     epilog="Exit codes: 0 closed, or nothing was open; 2 usage; 3 could not start; 4 unresolved: act."
 )
 @click.argument("run_directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def recover(run_directory: Path) -> None:
-    """Finish the undo of a train that was cut off, from the journal in RUN_DIRECTORY; tokens as for `run`."""
-    sys.exit(run_command(_recover, run_directory))
+@click.option(
+    "--revert", is_flag=True, help="Take a completed cutover back too: the routes as they were captured."
+)
+@click.option(
+    "--accept-found", is_flag=True, help="Touch nothing: close an unfinished run by accepting what is found."
+)
+@click.option(
+    "--restore-captured",
+    is_flag=True,
+    help="Write what was captured whatever is found, LATEST too, over what somebody else did since.",
+)
+def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captured: bool) -> None:
+    """Finish the undo of a train that was cut off, from the journal in RUN_DIRECTORY; tokens as for `run`.
+
+    Where production has moved on since, nothing is touched: what was captured, intended and found is shown, and the two
+    commands that close it.
+    """
+    given: dict[Way, bool] = {
+        "revert": revert,
+        "accept-found": accept_found,
+        "restore-captured": restore_captured,
+    }
+    ways: list[Way] = [way for way, asked in given.items() if asked]
+    if len(ways) > 1:
+        raise click.UsageError(
+            f"{' and '.join(f'--{way}' for way in ways)} exclude each other: give one of them"
+        )
+    sys.exit(run_command(_recover, run_directory, *(ways or ["finish"])))
 
 
-async def _recover(run_directory: Path) -> int:
+async def _recover(run_directory: Path, way: "Way") -> int:
     from cutover.recover import recover_cutover  # noqa: PLC0415  `cutover --help` should not load the train
 
     terminal = Terminal()
 
-    async def work() -> int:
-        recovery = await recover_cutover(run_directory, observer=terminal.observe)
+    async def work(interruption: Interruption) -> int:
+        options = [] if way == "finish" else [f"--{way}"]
+        interruption.recover = interruption.left_open = recover_command(run_directory, *options)
+        recovery = await recover_cutover(run_directory, way=way, observer=terminal.observe)
         terminal.line(f"{'closed' if recovery.closed else 'UNRESOLVED'}: {recovery.detail}")
         for line in recovery.to_do:
             terminal.line(f"  DO      {line}")
         return recovery.exit_code
 
-    return await until_signalled(work, terminal)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        return await until_signalled(work, terminal)

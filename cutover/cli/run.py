@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from cutover.cli.signals import run_command, until_signalled
+from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.config import VARIABLES, CutoverConfig
 from cutover.errors import UndoUnprovenError
+from cutover.quoting import recover_command
 from cutover.terminal import Terminal, conclusion
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: 
 
     terminal, out = Terminal(), Terminal(sys.stdout)
 
-    async def train() -> int:
+    async def train(interruption: Interruption) -> int:
         config = CutoverConfig.from_env(
             stable_revision=stable, canary_revision=canary, env=env, what_if=what_if
         )
@@ -74,9 +75,12 @@ async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: 
             terminal.line("rehearsal on an embedded production; the live run (DRY_RUN=0) would do this:")
         for line in describe(config):
             terminal.line(f"  {line}")
-        evidence = None if config.output_dir is None else str(config.output_dir / "SUMMARY.md")
+        evidence = None
+        if config.output_dir is not None:
+            evidence = str(config.output_dir / "SUMMARY.md")
+            interruption.recover = recover_command(config.output_dir)
         try:
-            summary = await _observed(config, terminal)
+            summary = await _observed(config, terminal, interruption)
         except (anyio.get_cancelled_exc_class(), UndoUnprovenError):
             out.line(f"evidence  {evidence}")
             raise
@@ -89,13 +93,18 @@ async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: 
         return await until_signalled(train, terminal)
 
 
-async def _observed(config: CutoverConfig, terminal: Terminal) -> "CutoverSummary":
+async def _observed(
+    config: CutoverConfig, terminal: Terminal, interruption: Interruption
+) -> "CutoverSummary":
     """Run the train with a live view on a terminal, with plain lines elsewhere; a rehearsal is over too soon to watch."""
     from cutover.run import run_cutover  # noqa: PLC0415
 
+    def interrupted_code() -> int:
+        return interruption.exit_code
+
     if config.dry_run or not sys.stderr.isatty():
-        return await run_cutover(config, observer=terminal.observe)
+        return await run_cutover(config, observer=terminal.observe, interrupted_code=interrupted_code)
     from cutover.live_view import LiveView  # noqa: PLC0415  rich takes a while to load
 
     with LiveView() as view:
-        return await run_cutover(config, observer=view.observe)
+        return await run_cutover(config, observer=view.observe, interrupted_code=interrupted_code)

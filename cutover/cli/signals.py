@@ -42,32 +42,61 @@ def _give_up_if_closed(stream: TextIO) -> None:
             os.close(nowhere)
 
 
-async def until_signalled(work: Callable[[], Awaitable[int]], terminal: Terminal) -> int:
+@attrs.define(eq=False)
+class Interruption:
+    """What a command's end by a signal means: the listener says by which, the command says what is left to do."""
+
+    changes_production: bool = attrs.field(default=True, kw_only=True)
+    """Whether the command changes anything that an interruption has to take back."""
+    came: int = 0
+    """The first signal; 0 where none came."""
+    left_open: str = ""
+    """Where being interrupted leaves something open: the command that goes on with it."""
+    recover: str = "`cutover recover` on the run directory"
+    """The command that finishes what an undo that is cut leaves open."""
+
+    @property
+    def exit_code(self) -> int:
+        """As the command exits, where nothing is left open; an interruption by no signal counts as SIGINT."""
+        return 128 + (signal.SIGTERM if self.came in _TERMINATIONS else signal.SIGINT)
+
+
+_TERMINATIONS = frozenset(getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+
+
+async def until_signalled(
+    work: Callable[[Interruption], Awaitable[int]], terminal: Terminal, *, changes_production: bool = True
+) -> int:
     """Run until done, or until a signal cancels it: undone then, and told by the exit code."""
+    interruption = Interruption(changes_production=changes_production)
     if sys.platform == "win32":  # its event loops take no signals; what runs there has nothing to undo
-        return await _told(work, terminal)
+        return await _told(work, interruption, terminal)
     code = 0
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
-            listener = _Listener(scope=scope, terminal=terminal)
+            listener = _Listener(scope=scope, terminal=terminal, interruption=interruption)
             await group.start(listener.listen)
-            code = await _told(work, terminal)
+            code = await _told(work, interruption, terminal)
         group.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        terminal.line(
-            "interrupted; what had been applied, if anything had, was taken back, and that was proven"
-        )
-        code = 128 + (signal.SIGINT if listener.came == signal.SIGINT else signal.SIGTERM)
+    if scope.cancelled_caught and interruption.left_open:
+        terminal.line(f"UNRESOLVED: interrupted; to go on: {interruption.left_open}")
+        code = EXIT_UNPROVEN
+    elif scope.cancelled_caught:
+        undone = "; what had been applied, if anything had, was taken back, and that was proven"
+        terminal.line("interrupted" + (undone if changes_production else ""))
+        code = interruption.exit_code
     if hasattr(signal, "pthread_sigmask"):
         # the exit code is decided: a late signal must not change it
         signal.pthread_sigmask(signal.SIG_BLOCK, listener.heeded)
     return code
 
 
-async def _told(work: Callable[[], Awaitable[int]], terminal: Terminal) -> int:
+async def _told(
+    work: Callable[[Interruption], Awaitable[int]], interruption: Interruption, terminal: Terminal
+) -> int:
     """Run to the exit code, and say what ended it early."""
     try:
-        return await work()
+        return await work(interruption)
     except UndoUnprovenError as error:
         terminal.line("UNDO NOT PROVEN: an operator must act")
         for line in str(error).splitlines():
@@ -88,8 +117,7 @@ class _Listener:
 
     scope: anyio.CancelScope
     terminal: Terminal
-    came: int = 0
-    """The first signal."""
+    interruption: Interruption
     heeded: tuple[signal.Signals, ...] = attrs.field(init=False)
 
     @heeded.default
@@ -111,15 +139,19 @@ class _Listener:
 
     def _heed(self, number: signal.Signals, count: int) -> None:
         if count == 1:
-            self.came = number
-            self.terminal.line(f"{number.name}: stopping, and taking back what was applied ...")
+            self.interruption.came = number
+            undoes = self.interruption.changes_production and not self.interruption.left_open
+            doing = ", and taking back what was applied" if undoes else ""
+            self.terminal.line(f"{number.name}: stopping{doing} ...")
             self.scope.cancel()
+        elif not self.interruption.changes_production:
+            os._exit(self.interruption.exit_code)
         elif count == 2:  # noqa: PLR2004  the second signal
             self.terminal.line(
                 "the undo goes on; it may take 3 minutes. A third signal leaves at once, with production as it is"
             )
         else:
             self.terminal.line(
-                "left at once: the journal says what is open; run `cutover recover` on the run directory"
+                f"left at once: the journal says what is open; run {self.interruption.recover}"
             )
             os._exit(EXIT_UNPROVEN)

@@ -3,8 +3,9 @@
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import click
@@ -111,8 +112,30 @@ def environment(layout: Layout, credentials: Credentials) -> list[str]:
         "CLOUD_RUN_ACCESS_TOKEN": credentials.cloud_run_token,
         "LEGACY_AUTH_TOKEN": credentials.legacy_token,
     }
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    return [*exports, f"# then: cutover run {layout.stable} {layout.canary}"]
+    return [
+        *_exports(variables),
+        f"# to move the traffic by gcloud: {'; '.join(_exports(gcloud_environment(layout.cloud_run_url)))}",
+        f"# then: cutover run {layout.stable} {layout.canary}",
+    ]
+
+
+def gcloud_environment(cloud_run_url: str) -> dict[str, str]:
+    """Return what leads TRAFFIC_BACKEND=gcloud, and gcloud itself, to a Cloud Run API on loopback.
+
+    As if by a proxy: gcloud puts the region before the host, and no such name can be resolved.
+    """
+    address = urlsplit(cloud_run_url)
+    return {
+        "TRAFFIC_BACKEND": "gcloud",
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": f"{cloud_run_url}/",
+        "CLOUDSDK_PROXY_TYPE": "http",
+        "CLOUDSDK_PROXY_ADDRESS": str(address.hostname),
+        "CLOUDSDK_PROXY_PORT": str(address.port),
+    }
+
+
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
 async def _serve(production: SimulatedProduction, listeners: Sequence[socket.socket]) -> None:

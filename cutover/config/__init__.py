@@ -5,6 +5,7 @@ All that is wrong is told at once, each with the variable or argument that it is
 
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -243,6 +244,11 @@ def _live_problems(config: CutoverConfig) -> Iterable[str]:
     for name in ("CONTROL_ACCESS_TOKEN", "AUTH_TOKEN"):
         if not getattr(config, name.lower()):
             yield f"{name} is missing: DRY_RUN=0 needs it"
+    if config.traffic_backend == "gcloud" and shutil.which("gcloud") is None:
+        yield (
+            "TRAFFIC_BACKEND=gcloud needs the program gcloud, and there is none on the PATH: install the Google Cloud CLI, "
+            "or use TRAFFIC_BACKEND=cloud-run-api"
+        )
     if config.output_dir is None:
         yield "OUTPUT_DIR is missing: a live run needs a durable run directory"
     if config.what_if:

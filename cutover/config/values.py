@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 Rule = Callable[[object], str]
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z0-9][a-z0-9-]{0,62}")
+_PROJECT = re.compile(r"([a-z0-9][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]{0,62}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _THREAD_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _ALL = 100
@@ -98,7 +98,7 @@ name = matching(_NAME, "lower-case letters, digits and hyphens")
 project = matching(_PROJECT, "lower-case letters, digits and hyphens")
 header_name = matching(re.compile(f"({_HEADER.pattern})?"), "the name of a header")
 thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
-backend = matching(re.compile("cloud-run-api"), "cloud-run-api (gcloud is not in this version)")
+backend = matching(re.compile("cloud-run-api|gcloud"), "cloud-run-api or gcloud")
 
 
 def steps(value: object) -> str:

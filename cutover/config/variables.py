@@ -82,10 +82,16 @@ VARIABLES: tuple[Variable, ...] = (
         name="SERVICE", default="openagents-control-service", rule=values.name, help="Cloud Run service"
     ),
     Variable(
-        name="TRAFFIC_BACKEND", default="cloud-run-api", rule=values.backend, help="how traffic is moved"
+        name="TRAFFIC_BACKEND",
+        default="cloud-run-api",
+        rule=values.backend,
+        help="how traffic is moved: by the Admin API, or by the gcloud on the PATH",
     ),
-    _url("CLOUD_RUN_API_URL", GOOGLE_API, "where the Admin API v2 is"),
-    _secret("CLOUD_RUN_ACCESS_TOKEN", "for the Admin API; without it, application default credentials"),
+    _url("CLOUD_RUN_API_URL", GOOGLE_API, "where the Admin API v2 is; gcloud goes by its own settings"),
+    _secret(
+        "CLOUD_RUN_ACCESS_TOKEN",
+        "for Cloud Run; without it, application default credentials, or gcloud's account",
+    ),
     Variable(
         name="CANARY_STEPS",
         default="5,25,50,100",

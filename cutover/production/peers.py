@@ -20,7 +20,9 @@ from cutover.probe import LaneProber
 from cutover.production.plans import lane_contract, lane_headers, train_plan
 from cutover.simulation import SimulatedProduction
 from cutover.steps import Peers
+from cutover.traffic import TrafficBackend
 from cutover.traffic.cloud_run_api import CloudRunApi, TokenSource
+from cutover.traffic.gcloud import Gcloud
 from cutover.train import TrainPlan
 
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
@@ -79,17 +81,31 @@ class Production:
                 lane=COMPAT,
                 token=config.control_access_token,
             ),
-            traffic=CloudRunApi(
-                outbound=outbound,
-                base_url=config.cloud_run_api_url,
-                project=config.project,
-                region=config.region,
-                service=config.service,
-                token=self.cloud_run_token,
-            ),
+            traffic=self._traffic(outbound),
             service=outbound,
             legacy=outbound,
             clock=self.clock,
+        )
+
+    def _traffic(self, outbound: Outbound) -> TrafficBackend:
+        """Return the backend that the configuration names; an embedded production has the Admin API alone."""
+        config = self.config
+        if config.traffic_backend == "gcloud" and self.simulation is None:
+            return Gcloud(
+                project=config.project,
+                region=config.region,
+                service=config.service,
+                clock=self.clock,
+                secrets=self.secrets,
+                token=config.cloud_run_access_token,
+            )
+        return CloudRunApi(
+            outbound=outbound,
+            base_url=config.cloud_run_api_url,
+            project=config.project,
+            region=config.region,
+            service=config.service,
+            token=self.cloud_run_token,
         )
 
     def lock(self) -> ServiceLock:

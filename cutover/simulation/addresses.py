@@ -41,6 +41,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
     """
     urls = [
         (layout.cloud_run_url, Site.CLOUD_RUN, None),
+        (_regional(layout.cloud_run_url, layout.region), Site.CLOUD_RUN, None),
         (layout.legacy_url, Site.LEGACY, None),
         *((url, Site.TAG, tag) for tag, url in tag_urls.items()),
         (layout.front_url, Site.FRONT, None),
@@ -56,6 +57,11 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
         if below is not None and wanted and len(base) > longest and _same_host(authority, host):
             found, longest = Place(site, below or "/", tag), len(base)
     return found
+
+
+def _regional(url: str, region: str) -> str:
+    """Where gcloud looks for an API: the region stands before the host's name."""
+    return url.replace("://", f"://{region}-", 1)
 
 
 def _same_host(authority: str, host: str) -> bool:

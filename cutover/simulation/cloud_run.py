@@ -1,7 +1,7 @@
 """The Cloud Run Admin API v2: the four methods that traffic takes, with proto3's omissions and Google's errors."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -19,7 +19,7 @@ _PATH = re.compile(
 )
 
 
-class _BadTargetError(ValueError):
+class BadTargetError(ValueError):
     """A traffic list that the API does not take."""
 
 
@@ -141,35 +141,54 @@ def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Targ
     """A traffic list as it was sent.
 
     Raises:
-        ValueError: an entry that is none, a revision that does not exist, or percentages that do not add up.
+        BadTargetError: an entry that is none, a revision that does not exist, or percentages that do not add up.
     """
-    if not isinstance(traffic, list) or not traffic:
-        raise _BadTargetError("traffic must be a non-empty list.")
-    targets = tuple(_read_target(entry, revisions) for entry in traffic)
-    total = sum(target.percent for target in targets)
-    if total != _WHOLE:
-        raise _BadTargetError(f"The traffic percentages must sum to 100, but sum to {total}.")
-    tags = [target.tag for target in targets if target.tag is not None]
-    if len(set(tags)) != len(tags):
-        raise _BadTargetError("Each tag must be used at most once.")
+    targets = tuple(_read_target(entry) for entry in (traffic if isinstance(traffic, list) else ()))
+    check_targets(targets, revisions)
     return targets
 
 
-def _read_target(entry: object, revisions: Mapping[str, object]) -> Target:
+def check_targets(targets: Sequence[Target], revisions: Mapping[str, object]) -> None:
+    """Refuse a traffic list that the API does not take, whatever the version.
+
+    Raises:
+        BadTargetError: there is nothing in it, a revision does not exist, or its percentages do not add up.
+    """
+    if not targets:
+        raise BadTargetError("traffic must be a non-empty list.")
+    for target in targets:
+        if target.revision is not None and target.revision not in revisions:
+            raise BadTargetError(f"Revision {target.revision} does not exist.")
+    total = sum(target.percent for target in targets)
+    if total != _WHOLE:
+        raise BadTargetError(f"The traffic percentages must sum to 100, but sum to {total}.")
+    tags = [target.tag for target in targets if target.tag is not None]
+    if len(set(tags)) != len(tags):
+        raise BadTargetError("Each tag must be used at most once.")
+
+
+def _read_target(entry: object) -> Target:
     if not isinstance(entry, dict):
-        raise _BadTargetError("A traffic target must be an object.")
+        raise BadTargetError("A traffic target must be an object.")
     kind, revision = entry.get("type"), entry.get("revision")
+    if kind == _LATEST_TYPE and revision is None:
+        return read_share(entry, revision=None)
+    if kind != _REVISION_TYPE or not isinstance(revision, str):
+        raise BadTargetError("A target is either LATEST or of type REVISION with a revision.")
+    return read_share(entry, revision=revision)
+
+
+def read_share(entry: Mapping[str, object], *, revision: str | None) -> Target:
+    """The percentage and the tag of an entry; both versions of the API write them alike.
+
+    Raises:
+        BadTargetError: one of them is none.
+    """
     percent, tag = entry.get("percent", 0), entry.get("tag")
     if type(percent) is not int or not 0 <= percent <= _WHOLE:
-        raise _BadTargetError("percent must be a whole number from 0 to 100.")
+        raise BadTargetError("percent must be a whole number from 0 to 100.")
     if tag is not None and (not isinstance(tag, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,45}", tag)):
-        raise _BadTargetError("tag is not a valid one.")
-    if kind == _LATEST_TYPE and revision is None:
-        return Target(revision=None, percent=percent, tag=tag)
-    if kind != _REVISION_TYPE or not isinstance(revision, str):
-        raise _BadTargetError("A target is either LATEST or of type REVISION with a revision.")
-    if revision not in revisions:
-        raise _BadTargetError(f"Revision {revision} does not exist.")
+        raise BadTargetError("tag is not a valid one.")
     return Target(revision=revision, percent=percent, tag=tag)
 
 

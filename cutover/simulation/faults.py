@@ -63,7 +63,11 @@ class Situation:
             if self.operation is Operation.ROUTE_OVERRIDE:
                 return str(body["target"])
             if self.operation is Operation.TRAFFIC_UPDATE:
-                shares = ((target.get("revision"), target.get("percent", 0)) for target in body["traffic"])
+                spec = body.get("spec", body)  # v1 nests it
+                shares = (
+                    (target.get("revisionName", target.get("revision")), target.get("percent", 0))
+                    for target in spec["traffic"]
+                )
                 return (
                     "canary"
                     if any(name == self.layout.canary and share for name, share in shares)

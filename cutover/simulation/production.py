@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from cutover.simulation.addresses import Place, Site, locate
 from cutover.simulation.cloud_run import CloudRunApi
+from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
 from cutover.simulation.exchange import Fate, Operation, Reply, Request, html_reply
 from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role, Situation
@@ -51,6 +52,7 @@ class SimulatedProduction:
     _service: ChatService = attrs.field(init=False)
     _legacy: ChatService = attrs.field(init=False)
     _cloud_run: CloudRunApi = attrs.field(init=False)
+    _knative: KnativeApi = attrs.field(init=False)
     _active: ActiveFaults = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -74,6 +76,7 @@ class SimulatedProduction:
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
+        self._knative = KnativeApi(deployment=self._deployment, credentials=self.credentials)
         stable, _ = self._front_door.all_of(layout.stable), self._front_door.all_of(layout.canary)
         if layout.flipped:
             for instance in stable:
@@ -202,12 +205,15 @@ class SimulatedProduction:
     def _operation(self, method: str, place: Place | None) -> Operation:
         if place is None:
             return Operation.OTHER
-        return self._peer(place.site).operation(method, place.path)
+        return self._peer(place).operation(method, place.path)
 
-    def _peer(self, site: Site) -> ChatService | CloudRunApi:
-        if site is Site.CLOUD_RUN:
-            return self._cloud_run
-        return self._legacy if site is Site.LEGACY else self._service
+    def _peer(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
+        if place.site is Site.CLOUD_RUN:
+            return self._cloud_run_api(place.path)
+        return self._legacy if place.site is Site.LEGACY else self._service
+
+    def _cloud_run_api(self, path: str) -> CloudRunApi | KnativeApi:
+        return self._cloud_run if path.startswith("/v2/") else self._knative
 
     def _answer(self, request: Request, place: Place | None, instance: Instance | None) -> Reply:
         if place is None:
@@ -229,7 +235,7 @@ class SimulatedProduction:
 
     def _ask(self, request: Request, operation: Operation, site: Site, instance: Instance | None) -> Reply:
         if site is Site.CLOUD_RUN:
-            return self._cloud_run.answer(request, operation)
+            return self._cloud_run_api(request.path).answer(request, operation)
         if instance is None:
             return self._legacy.answer(request, operation, LEGACY_INSTANCE)
         return self._service.answer(request, operation, instance)

@@ -38,7 +38,10 @@ def request_head(scope: Scope) -> Request:
     """A request without its body, which may not have come yet."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     query = dict(urllib.parse.parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-    return Request(method=scope["method"], path=scope["path"], query=query, headers=headers, body=b"")
+    path = scope["path"]
+    if path.startswith("http://"):  # what a proxy is asked (RFC 9112 3.2.2); some servers hand it on whole
+        path = "/" + path.removeprefix("http://").partition("/")[2]
+    return Request(method=scope["method"], path=path, query=query, headers=headers, body=b"")
 
 
 async def read_body(receive: Receive) -> bytes:

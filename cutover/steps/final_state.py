@@ -4,6 +4,7 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError
+from cutover.journal import TrafficRead
 from cutover.results import StepResult, StepStatus
 from cutover.slo import ErrorBudget
 from cutover.state import TrafficState, describe_shares
@@ -56,6 +57,7 @@ async def _traffic(plan: Plan, peers: Peers, log: StepLog) -> None:
         log.failure("traffic", error, tolerable=False)
         return
     problem = unproven(state, plan.traffic.targets)
+    log.journal.record(TrafficRead(found=state, proven=not problem))
     share = state.served().get(plan.canary, 0)
     said = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"
     log.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)

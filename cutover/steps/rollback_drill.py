@@ -6,13 +6,13 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError
-from cutover.journal import TrafficSettled
+from cutover.journal import TrafficIntended, TrafficSettled, changes
 from cutover.probe import LaneProber, Probe
 from cutover.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.sentinels import Sentinels, Watch, ticks
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
 from cutover.steps import Peers, StepLog
-from cutover.traffic import SETTLE_DEADLINE, Shift, TrafficMover, unproven
+from cutover.traffic import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover, unproven
 
 STEP_ID = "canary-rollback-drill"
 LAG_SECONDS = 15.0
@@ -43,8 +43,10 @@ async def run(plan: Plan, peers: Peers, sentinels: Sentinels, log: StepLog) -> S
     """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured."""
     try:
         captured = await peers.traffic.read(label="drill.status-pre")
-    except PeerError as error:
-        log.failure("status-pre", error, tolerable=False)
+    except (
+        PeerError
+    ) as error:  # nothing was moved, and nothing is known: no evidence, also where it was refused
+        log.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
         return log.finish()
     log.check("status-pre", StepStatus.PASS, describe_shares(captured.served()))
     return await _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured).run()
@@ -130,7 +132,7 @@ class _Drill:
         if not shift.proven:
             self.log.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
         else:
-            await self._soak(percent, name, watch)
+            await self._soak(percent, targets, name, watch)
         self._count(watch)
 
     def _count(self, watch: Watch) -> None:
@@ -156,12 +158,12 @@ class _Drill:
                 targets, current=self.state, label=f"drill.{name}", on_refusal=on_refusal, deadline=deadline
             )
 
-        self.moved = True
         shift = await watch.across(move)
+        self.moved = any(isinstance(event, TrafficIntended) for event in changes(self.log.journal.events))
         self.state = shift.state or self.state
         return shift
 
-    async def _soak(self, percent: int, name: str, watch: Watch) -> None:
+    async def _soak(self, percent: int, targets: tuple[TrafficTarget, ...], name: str, watch: Watch) -> None:
         """Watch one step through its soak; all that is seen is one row."""
         seen: dict[str, list[Probe]] = {}
         for tick in ticks(self.plan.soak_seconds):
@@ -173,7 +175,23 @@ class _Drill:
                     seen.setdefault(who, []).extend(probes)
                 if any(not probe.ok for probes in seen.values() for probe in probes):
                     break  # it has failed; every further second is a user's
+        if all(probe.ok for probes in seen.values() for probe in probes) and not await self._held(
+            targets, name
+        ):
+            return
         await self._judge(percent, name, seen)
+
+    async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
+        """Read the split once more: what was watched is evidence only if it was there to the end."""
+        try:
+            self.state = await self.peers.traffic.read(label=f"drill.{name}.held")
+        except PeerError as error:
+            self.log.failure(name, error, kind="traffic", tolerable=False)
+            return False
+        if problem := unproven(self.state, targets):
+            said = f"it did not hold through the soak: {problem}"
+            self.log.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
+        return not problem
 
     async def _look(self, name: str) -> Mapping[str, list[Probe]]:
         """Probe the front door, and each revision by its tag's URL where it has one, side by side."""
@@ -254,6 +272,7 @@ class _Drill:
             await self._status_post(self.captured.targets, "as captured, nothing was moved")
             return
         if not self._may_go_on():
+            await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
         if self.captured.latest_ready != self.state.latest_ready and any(

@@ -1,24 +1,31 @@
 """Who serves what share: the backend's interface, and one change of the split with its proof."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import anyio
 import attrs
 
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError
-from cutover.journal import TRAFFIC, Answered, Journal, TrafficIntended, TrafficRead
+from cutover.journal import NOT_SENT, TRAFFIC, Answered, CommandStarted, Journal, TrafficIntended, TrafficRead
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
 
 SETTLE_DEADLINE = 60.0
 """Seconds within which a change must have settled and be served."""
 IDLE_GRACE = 8.0
 """Seconds that a service may say that it is settled, and serve something else, before the change counts as lost."""
+HELD_SECONDS = 5.0
+"""How long after it was proven a way back is read once more: it may be taken back, or a late write may land."""
 TRIES = 5
 """Writes of one change while going back."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
 """Seconds between reads while settling; doubled from the first to the last."""
-_CONFLICTS = frozenset({409, 412})
+CONFLICT = 409
+_CONFLICTS = frozenset({CONFLICT, 412})
+
+CommandObserver = Callable[[CommandStarted], None]
+"""Told of a command before it runs; where it raises, the command never does."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +57,21 @@ class TrafficBackend(Protocol):
         """
         ...
 
-    async def write(self, targets: Sequence[TrafficTarget], *, etag: str | None, label: str) -> None:
+    async def write(
+        self,
+        targets: Sequence[TrafficTarget],
+        *,
+        etag: str | None,
+        label: str,
+        begun: CommandObserver | None = None,
+    ) -> None:
         """Ask for a split; that it was accepted says nothing about its effect.
+
+        Args:
+            targets: All there is to be.
+            etag: Of the state that the split is meant to follow; None writes whatever is there.
+            label: Names the request.
+            begun: Told of the command that carries it out, where it is one.
 
         Raises:
             NoAnswerError: No reply came; it may have taken effect.
@@ -83,6 +103,8 @@ class TrafficMover:
     captured: TrafficState
     """What undo needs: the split before the train touched anything."""
     step_id: str
+    objection: Callable[[TrafficState], str] = lambda _: ""
+    """Why a state is not to be written over, asked before each write; empty where it may be."""
 
     async def shift(
         self,
@@ -92,6 +114,7 @@ class TrafficMover:
         label: str,
         on_refusal: OnRefusal,
         deadline: float = SETTLE_DEADLINE,
+        anew: bool = False,
     ) -> Shift:
         """Write a split and prove it.
 
@@ -101,18 +124,23 @@ class TrafficMover:
             label: Prefix of the labels of the requests.
             on_refusal: What to do about a refusal, a stale etag among them.
             deadline: Seconds for all of it.
+            anew: Write first also where the very same is under way: it was waited for already, and did not settle.
         """
         started = self.clock.now()
         tries = 1 if on_refusal is OnRefusal.STOP else TRIES
         shift = Shift(proven=False, detail="", state=current, seconds=0.0)
         for number in range(1, tries + 1):
             state = shift.state or current
+            if objection := self.objection(state):
+                shift = attrs.evolve(shift, proven=False, detail=objection)
+                break
             # what is under way already is waited for: writing it again would make it begin anew
-            refusal = (
-                None
-                if _under_way(state, targets)
+            answer = (
+                _WAITED_FOR
+                if _under_way(state, targets) and not (anew and number == 1)
                 else await self._write(targets, state, label=label, on_refusal=on_refusal)
             )
+            refusal = answer.detail if answer.outcome in {"refused", "failed", NOT_SENT} else ""
             left = started + deadline - self.clock.now()
             if refusal and on_refusal is OnRefusal.STOP:
                 shift = attrs.evolve(shift, detail=refusal)
@@ -123,32 +151,44 @@ class TrafficMover:
                 if refusal and not shift.proven:
                     shift = attrs.evolve(shift, detail=refusal)
                     await self.clock.sleep(min(max(left, 0.0), 0.5 * number))
+                elif answer.outcome == "unknown" and not shift.proven:
+                    shift = attrs.evolve(shift, detail=f"{shift.detail} (the write: {answer.detail})")
             if shift.proven or self.clock.now() - started >= deadline:
                 break
         return attrs.evolve(shift, seconds=self.clock.now() - started)
 
     async def _write(
         self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
-    ) -> str | None:
-        """Send one write between its two journal lines; return why it was refused, if it was."""
+    ) -> Answered:
+        """Send one write between its two journal lines; return what became of it."""
         self.journal.record(
             TrafficIntended(
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
             )
         )
         if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
-            return self.journal.broken  # what was not written down is not done; only what goes back still is
+            # what was not written down is not done; only what goes back still is
+            answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.broken)
+            self.journal.record(answer)
+            return answer
+
+        def begun(command: CommandStarted) -> None:
+            self.journal.record(command)
+            if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
+                raise RefusedError(self.journal.broken, status=0)
+
+        answer = Answered(key=TRAFFIC, outcome="accepted")
         try:
-            await self.backend.write(targets, etag=state.etag, label=f"{label}.write")
+            with anyio.CancelScope(shield=True):  # between its two lines; the backend has the deadline
+                await self.backend.write(targets, etag=state.etag, label=f"{label}.write", begun=begun)
         except RefusedError as error:
             why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
-            self.journal.record(Answered(key=TRAFFIC, outcome="refused", detail=f"{why}{error}"))
-            return f"{why}{error}"
-        except PeerError as error:
-            self.journal.record(Answered(key=TRAFFIC, outcome="unknown", detail=str(error)))
-            return None  # only reading back tells
-        self.journal.record(Answered(key=TRAFFIC, outcome="accepted"))
-        return None
+            outcome = "refused" if error.for_certain else "failed"
+            answer = attrs.evolve(answer, outcome=outcome, detail=f"{why}{error}")
+        except PeerError as error:  # only reading back tells
+            answer = attrs.evolve(answer, outcome="unknown", detail=str(error))
+        self.journal.record(answer)
+        return answer
 
     async def _settle(
         self,
@@ -185,6 +225,10 @@ class TrafficMover:
                 return shift
             await self.clock.sleep(pause)
             pause = min(pause * 2, LAST_POLL)
+
+
+_WAITED_FOR = Answered(key=TRAFFIC, outcome="accepted")
+"""Of a change that is under way already, and is not written again."""
 
 
 def _under_way(state: TrafficState, targets: Sequence[TrafficTarget]) -> bool:

@@ -1,7 +1,6 @@
 """The Cloud Run Admin API v2 as a traffic backend: one GET, one PATCH with an update mask and an etag."""
 
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 
@@ -9,7 +8,8 @@ from cutover.errors import RefusedError, UnusableReplyError
 from cutover.outbound import Outbound, Reply
 from cutover.quoting import printable
 from cutover.state import TrafficState, TrafficTarget
-from cutover.traffic import Revision
+from cutover.traffic import CommandObserver, Revision
+from cutover.traffic.documents import percent, rows, text
 
 _LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 _REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
@@ -51,7 +51,7 @@ class CloudRunApi:
         if reply.status == _NOT_FOUND:
             return Revision(name=name, exists=False, ready=False, message=reply.describe())
         conditions = _object(reply.expect_success()).get("conditions")
-        ready = next((row for row in _rows(conditions) if row.get("type") == "Ready"), {})
+        ready = next((row for row in rows(conditions) if row.get("type") == "Ready"), {})
         return Revision(
             name=name,
             exists=True,
@@ -59,7 +59,14 @@ class CloudRunApi:
             message=printable(str(ready.get("message") or ready.get("state") or "no Ready condition")),
         )
 
-    async def write(self, targets: Sequence[TrafficTarget], *, etag: str | None, label: str) -> None:
+    async def write(
+        self,
+        targets: Sequence[TrafficTarget],
+        *,
+        etag: str | None,
+        label: str,
+        begun: CommandObserver | None = None,  # noqa: ARG002  there is no command to tell of
+    ) -> None:
         """Ask for a split; see ``TrafficBackend``.
 
         The array replaces everything and the mask is always sent: without it a PATCH would replace the whole service.
@@ -111,8 +118,8 @@ def _traffic_state(reply: Reply) -> TrafficState:
     latest_ready = _short_name(service.get("latestReadyRevision"))
     etag = service.get("etag")
     return TrafficState(
-        targets=tuple(_target(row) for row in _rows(service.get("traffic"))),
-        statuses=tuple(_target(row) for row in _rows(service.get("trafficStatuses"))),
+        targets=tuple(_target(row) for row in rows(service.get("traffic"))),
+        statuses=tuple(_target(row) for row in rows(service.get("trafficStatuses"))),
         generation=str(service.get("generation") or ""),
         etag=etag if isinstance(etag, str) else None,
         settled=not service.get("reconciling")
@@ -124,20 +131,14 @@ def _traffic_state(reply: Reply) -> TrafficState:
     )
 
 
-def _target(row: dict[str, object]) -> TrafficTarget:
-    percent = row.get("percent") or 0
-    if isinstance(percent, str) and re.fullmatch(r"[0-9]{1,3}", percent):
-        percent = int(percent)
-    if not isinstance(percent, int) or not 0 <= percent <= 100:  # noqa: PLR2004  percent
-        raise UnusableReplyError(f"a traffic target has the percentage {printable(str(percent))}")
+def _target(row: Mapping[str, object]) -> TrafficTarget:
     revision = row.get("revision")
     latest = row.get("type") == _LATEST or not isinstance(revision, str)
-    tag, uri = row.get("tag"), row.get("uri")
     return TrafficTarget(
         revision=None if latest else _short_name(revision),
-        percent=percent,
-        tag=tag if isinstance(tag, str) and tag else None,
-        uri=uri if isinstance(uri, str) and uri else None,
+        percent=percent(row),
+        tag=text(row.get("tag")),
+        uri=text(row.get("uri")),
     )
 
 
@@ -146,10 +147,6 @@ def _object(reply: Reply) -> dict[str, object]:
     if not isinstance(decoded, dict):
         raise UnusableReplyError(f"{reply.request_line}: a JSON object was expected")
     return decoded
-
-
-def _rows(value: object) -> list[dict[str, object]]:
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _short_name(value: object) -> str | None:

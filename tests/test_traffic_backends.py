@@ -59,7 +59,8 @@ async def test_a_train_tells_of_each_command_between_its_intent_and_its_proof(tm
     kinds = [
         type(event) for event in events if isinstance(event, TrafficIntended | CommandStarted | TrafficRead)
     ]
-    assert kinds == [TrafficIntended, CommandStarted, TrafficRead] * 3  # 5 %, 100 %, and back
+    moves = [TrafficIntended, CommandStarted, TrafficRead] * 3  # 5 %, 100 %, and back
+    assert kinds == [*moves, TrafficRead]  # and the final state
     commands = [event for event in events if isinstance(event, CommandStarted)]
     assert commands[0].argv == (
         "gcloud", "run", "services", "update-traffic", found.config.service,

@@ -1,12 +1,14 @@
 """What several test modules share."""
 
 import pytest
+from virtual_time import virtual_backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Every asynchronous test runs on both event loops."""
-    return str(request.param)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Every asynchronous test runs on both event loops; where it is marked so, on such as time jumps on."""
+    marked = request.node.get_closest_marker("virtual_time") is not None
+    return virtual_backend(request.param) if marked else request.param
 
 
 @pytest.fixture(autouse=True)

@@ -5,17 +5,11 @@ from pathlib import Path
 import attrs
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.simulation import FAULTS, VARIANTS, Fault, Outcome
 from cutover.state import TrafficTarget
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 def _trial(fault: Fault, directory: Path, *, apply: bool) -> Trial:

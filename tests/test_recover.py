@@ -10,7 +10,6 @@ import pytest
 from full_disk import disk_with_room_for
 from recoveries import CHANGES, scene
 from trains import CANARY, STABLE, live_config
-from virtual_time import virtual_backend
 
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
@@ -31,18 +30,13 @@ from cutover.run import run_cutover
 from cutover.simulation import Operation
 from cutover.state import GLOBAL, TrafficTarget, split
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 ENV = {
     "CONTROL_ACCESS_TOKEN": "marked-control-token",
     "AUTH_TOKEN": "marked-auth-token",
     "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
 }
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 class TestClosing:

@@ -10,7 +10,6 @@ import attrs
 import pytest
 from recoveries import Scene, scene
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.errors import NotStartedError
 from cutover.journal import (
@@ -30,7 +29,7 @@ from cutover.simulation.exchange import Fate
 from cutover.state import split
 from cutover.summary import fold
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 LINES = 60
 """More than a recovery writes."""
@@ -38,11 +37,6 @@ LINES = 60
 
 class Killed(BaseException):
     """What ends a process between two of its lines."""
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 async def with_traffic(found: Scene) -> None:

@@ -8,7 +8,6 @@ import attrs
 import pytest
 from recoveries import Scene, scene
 from trains import CANARY, STABLE
-from virtual_time import virtual_backend
 
 from cutover.decision import Action, decide_routes, decide_traffic
 from cutover.errors import RefusedError
@@ -18,7 +17,7 @@ from cutover.outstanding import UndoPlan, plan_undo
 from cutover.recoverer import Way
 from cutover.state import GLOBAL, TrafficTarget, split
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 ALL = TrafficTarget(revision=STABLE, percent=100)
 TAG = TrafficTarget(revision=CANARY, tag="canary")
@@ -27,11 +26,6 @@ STEP = (TrafficTarget(revision=STABLE, percent=95), TrafficTarget(revision=CANAR
 FOREIGN = (TrafficTarget(revision=STABLE, percent=70), TrafficTarget(revision=CANARY, percent=30))
 CLOSE, WAIT, WRITE, REFUSE, ACCEPT = Action
 CLEAR, FLIPPED = None, "rust_shell"
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 async def intend(found: Scene, *outcomes: str) -> None:

@@ -11,7 +11,6 @@ import attrs
 import httpx
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
 from cutover.control_plane import set_routes
@@ -39,16 +38,11 @@ from cutover.traffic import HELD_SECONDS, TrafficMover
 from cutover.train import UNDO_DEADLINE
 from cutover.undo import Undone, carry_out
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 STATUS = f"https://chat.example{COMPAT.status_path}"
 OVERRIDE = f"https://chat.example{COMPAT.override_path}"
 CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 @attrs.define(eq=False)

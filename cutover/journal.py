@@ -7,6 +7,7 @@ are functions of them. On disk each is one line of JSON, appended by one write a
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import attrs
 import msgspec
@@ -182,13 +183,7 @@ TrainEvent = (
     | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
 )  # fmt: skip
 
-_KINDS: dict[str, type[TrainEvent]] = {
-    kind.__name__: kind
-    for kind in (
-        TrainStarted, StepStarted, CheckRecorded, TrafficIntended, CommandStarted, RouteIntended, Answered, TrafficRead,
-        RoutesRead, TrafficSettled, StepFinished, Interrupted, UndoStarted, Decided, UndoFinished, TrainFinished,
-    )
-}  # fmt: skip
+_KINDS: dict[str, type[TrainEvent]] = {kind.__name__: kind for kind in get_args(TrainEvent)}
 
 
 @attrs.define(eq=False)

@@ -141,4 +141,9 @@ class RouteState:
 
     def describe(self) -> str:
         """Write the overrides for a reader."""
-        return ", ".join(f"{key}={value or 'clear'}" for key, value in self.overrides)
+        return describe_overrides(self.overrides)
+
+
+def describe_overrides(overrides: Iterable[tuple[str, str | None]]) -> str:
+    """Write overrides for a reader: ``auth_entry=rust_shell, global=clear``."""
+    return ", ".join(f"{key}={value or 'clear'}" for key, value in overrides)

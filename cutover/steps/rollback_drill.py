@@ -275,9 +275,7 @@ class _Drill:
             await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
-        if self.captured.latest_ready != self.state.latest_ready and any(
-            row.revision is None and row.percent for row in self.captured.targets
-        ):
+        if self.captured.asks_for_latest and self.captured.latest_ready != self.state.latest_ready:
             said = (
                 f"LATEST was {self.captured.latest_ready} and now is {self.state.latest_ready}, which nobody tested: "
                 f"the traffic stays pinned on {self.plan.stable}"

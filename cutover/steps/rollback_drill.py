@@ -62,8 +62,6 @@ class _Drill:
     state: TrafficState = attrs.field(init=False)
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
-    moved: bool = False
-    """Whether a write was sent."""
     rollback_seconds: float | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +73,11 @@ class _Drill:
             captured=self.captured,
             step_id=STEP_ID,
         )
+
+    @property
+    def moved(self) -> bool:
+        """Whether a write may have been sent."""
+        return any(isinstance(event, TrafficIntended) for event in changes(self.log.journal.events))
 
     async def run(self) -> StepResult:
         await self._canary_first()
@@ -159,7 +162,6 @@ class _Drill:
             )
 
         shift = await watch.across(move)
-        self.moved = any(isinstance(event, TrafficIntended) for event in changes(self.log.journal.events))
         self.state = shift.state or self.state
         return shift
 

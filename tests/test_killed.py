@@ -24,7 +24,8 @@ import httpx
 import pytest
 from proof import AS_CAPTURED, AS_MEANT, State, left_behind, state
 from test_live_http import run_env, served
-from test_matrix import LANDED, MEMORY, SCENES, TOKENS, WHOLE, Ride, within
+from test_matrix import LANDED, MEMORY, SCENES, WHOLE, Ride, within
+from trains import TOKENS
 from wire_faults import Wire
 
 from cutover import control_plane

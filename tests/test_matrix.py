@@ -23,7 +23,7 @@ import pytest
 from declared_outcomes import Outcome, Strike, declared, sort
 from matrix_table import record
 from proof import AS_CAPTURED, contradictions, left_behind, state
-from trains import Trial, live_config
+from trains import TOKENS, Trial, live_config
 from virtual_time import virtual_backend
 from wire_faults import Injection, Kind, Wire
 
@@ -41,11 +41,6 @@ WHOLE = os.environ.get("CUTOVER_MATRIX") == "whole"
 ONE_IN = 40
 """The share of the cells that runs on trio."""
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  run directories without a disk's fsync
-TOKENS = {
-    "CONTROL_ACCESS_TOKEN": "marked-control-token",
-    "AUTH_TOKEN": "marked-auth-token",
-    "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
-}
 LANDED = 60.0
 """Seconds after a train until everything late has landed."""
 

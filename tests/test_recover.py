@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from full_disk import disk_with_room_for
 from recoveries import CHANGES, scene
-from trains import CANARY, STABLE, live_config
+from trains import CANARY, STABLE, TOKENS, live_config
 
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
@@ -31,12 +31,6 @@ from cutover.simulation import Operation
 from cutover.state import GLOBAL, TrafficTarget, split
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
-
-ENV = {
-    "CONTROL_ACCESS_TOKEN": "marked-control-token",
-    "AUTH_TOKEN": "marked-auth-token",
-    "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
-}
 
 
 class TestClosing:
@@ -220,14 +214,14 @@ class TestNothingOpen:
 class TestNotStarted:
     async def test_a_folder_without_a_journal(self, tmp_path: Path) -> None:
         with pytest.raises(NotStartedError, match=f"{tmp_path} holds no journal"):
-            await recover_cutover(tmp_path, env=ENV)
+            await recover_cutover(tmp_path, env=TOKENS)
         assert list(tmp_path.iterdir()) == []
 
     async def test_what_is_no_journal(self, tmp_path: Path) -> None:
         path = tmp_path / "journal.jsonl"
         path.write_text("a diary\n")
         with pytest.raises(NotStartedError, match="line 1 is not a train event"):
-            await recover_cutover(tmp_path, env=ENV)
+            await recover_cutover(tmp_path, env=TOKENS)
         assert path.read_text() == "a diary\n"
 
     async def test_what_does_not_say_which_revisions_it_was_for(self, tmp_path: Path) -> None:
@@ -241,7 +235,7 @@ class TestNotStarted:
             journal.record(TrainStarted(run_id="r1", facts=facts))
             journal.close()
             with pytest.raises(NotStartedError, match="does not say which revisions"):
-                await recover_cutover(tmp_path / "run", env=ENV)
+                await recover_cutover(tmp_path / "run", env=TOKENS)
 
     async def test_without_tokens(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
@@ -258,7 +252,7 @@ class TestNotStarted:
     async def test_tokens_come_from_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name, value in ENV.items():
+        for name, value in TOKENS.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("DRY_RUN", "maybe")  # it governs `run` alone
         async with scene(tmp_path) as found:
@@ -331,7 +325,7 @@ async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_
         lock = live(found.config).lock().path
         mark, told, changes = lock.read_bytes(), (other / "journal.jsonl").read_bytes(), found.changes
         with pytest.raises(NotStartedError, match=f"cutover recover {found.folder}"):
-            await recover_cutover(other, env=ENV)
+            await recover_cutover(other, env=TOKENS)
         assert lock.read_bytes() == mark
         assert (other / "journal.jsonl").read_bytes() == told
         assert list(other.iterdir()) == [other / "journal.jsonl"]

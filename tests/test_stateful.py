@@ -31,8 +31,8 @@ from hypothesis.stateful import (
 )
 from proof import FLIPPED, contradictions
 from test_killed import Severed
-from test_matrix import LANDED, MEMORY, SCENES, TOKENS, _labels
-from trains import CANARY, STABLE, Trial, live_config
+from test_matrix import LANDED, MEMORY, SCENES, _labels
+from trains import CANARY, STABLE, TOKENS, Trial, live_config
 from virtual_time import VirtualTimeLoop
 from wire_faults import OF_ANY, Injection, Kind
 

@@ -3,6 +3,8 @@
 import pytest
 from virtual_time import virtual_backend
 
+from cutover import control_plane
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
@@ -15,3 +17,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has locks of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one instance a sample of 59 reads says nothing that five do not."""
+    monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)

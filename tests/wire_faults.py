@@ -187,6 +187,18 @@ class Wire(httpx.AsyncBaseTransport):
 
 
 @attrs.define(eq=False)
+class Severed(Wire):
+    """The wire of a process that may be dead: then it sends nothing any more."""
+
+    is_dead: bool = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.is_dead:
+            raise httpx.ConnectError("the process is dead")
+        return await super().handle_async_request(request)
+
+
+@attrs.define(eq=False)
 class _Cut(httpx.AsyncByteStream):
     """Half of a body, and then what httpx raises where a peer closes too early."""
 

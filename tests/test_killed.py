@@ -21,9 +21,9 @@ from unittest.mock import patch
 import anyio
 import attrs
 import pytest
+from commands import run_env, served
 from proof import AS_CAPTURED, AS_MEANT, State, left_behind, state
 from rides import LANDED, MEMORY, SCENES, WHOLE, Ride, within
-from test_live_http import run_env, served
 from trains import TOKENS
 from wire_faults import Severed
 

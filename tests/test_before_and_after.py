@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from trains import CANARY, STABLE, Trial, live_config
+from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.control_plane import SAMPLE_READS
 from cutover.results import Check, StepStatus
@@ -15,7 +15,6 @@ from cutover.summary import CutoverSummary
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
-CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
 FORBIDDEN = Refuse(problem(403, "forbidden", "No longer."))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from full_disk import disk_with_room_for
-from recoveries import CHANGES, scene
-from trains import CANARY, STABLE, TOKENS, live_config
+from recoveries import scene
+from trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
@@ -17,7 +17,6 @@ from cutover.journal import (
     CheckRecorded,
     Decided,
     Journal,
-    TrafficIntended,
     TrainEvent,
     TrainFinished,
     TrainStarted,
@@ -28,7 +27,7 @@ from cutover.production import live
 from cutover.results import Check, StepStatus
 from cutover.run import run_cutover
 from cutover.simulation import Operation
-from cutover.state import GLOBAL, TrafficTarget, split
+from cutover.state import GLOBAL, TrafficTarget
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -68,15 +67,7 @@ class TestClosing:
     async def test_an_intent_without_an_answer_is_undone_too(self, tmp_path: Path) -> None:
         """Killed between the two journal lines: nobody knows whether the write took effect."""
         async with scene(tmp_path) as found:
-            captured = await found.peers.traffic.read(label="pre")
-            found.journal.record(
-                TrafficIntended(
-                    step_id="canary-rollback-drill",
-                    captured=captured,
-                    wanted=split(captured, {STABLE: 95, CANARY: 5}),
-                    etag=captured.etag,
-                )
-            )
+            await found.intend()
             found.kill()
             assert (await found.recover()).closed
             updates = [e for e in found.simulation.requests if e.operation is Operation.TRAFFIC_UPDATE]

@@ -45,11 +45,7 @@ async def with_traffic(found: Scene) -> None:
 
 
 async def with_an_unanswered_write(found: Scene) -> None:
-    captured = await found.peers.traffic.read(label="pre")
-    wanted = split(captured, {STABLE: 95, CANARY: 5})
-    found.journal.record(
-        TrafficIntended(step_id="canary-rollback-drill", captured=captured, wanted=wanted, etag=captured.etag)
-    )
+    await found.intend()
     found.kill()
 
 

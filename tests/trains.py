@@ -10,10 +10,11 @@ from cutover.config import CutoverConfig
 from cutover.journal import Observer
 from cutover.production import simulated, simulated_credentials, simulated_layout
 from cutover.run import run_production
-from cutover.simulation import Fault, SimulatedProduction
+from cutover.simulation import Fault, Operation, SimulatedProduction
 from cutover.summary import CutoverSummary
 
 STABLE, CANARY = "chat-00041-stable", "chat-00042-canary"
+CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
 TOKENS = {
     "CONTROL_ACCESS_TOKEN": "marked-control-token",
     "AUTH_TOKEN": "marked-auth-token",

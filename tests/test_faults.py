@@ -23,7 +23,7 @@ def _trial(fault: Fault, directory: Path, *, apply: bool) -> Trial:
     return Trial(config, faults=(fault,))
 
 
-def _traffic_as(outcome: Outcome, trial: Trial) -> object:
+def _traffic_as(outcome: Outcome) -> object:
     """What the declared traffic means here: as served."""
     if outcome.traffic == "canary":
         return {CANARY: 100}
@@ -47,7 +47,7 @@ async def test_a_fault_ends_as_declared(name: str, apply: bool, tmp_path: Path) 
     if summary.undo is not None and not summary.undo.proven:
         failed += ("undo",)
     assert (summary.exit_code, failed) == (outcome.exit_code, outcome.failed_steps), summary.reasons
-    assert trial.production.traffic == _traffic_as(outcome, trial)
+    assert trial.production.traffic == _traffic_as(outcome)
     if outcome.routes == "flipped":
         assert set(trial.production.route_targets().values()) == {"rust_shell"}
     else:

@@ -2,6 +2,8 @@
 
 One stream of these events is the only truth about a run: progress shows them, the summary folds them, undo and recovery
 are functions of them. On disk each is one line of JSON, appended by one write and fsynced before anything follows from it.
+
+It is long because half of it is the list of the events, which is what a reader comes for.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed."""
+"""The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed.
+
+It is long because way forward, soak and way back share what was captured and what has failed, and are read as one story.
+"""
 
 from collections.abc import Callable, Mapping
 

@@ -2,11 +2,14 @@
 
 One stream of these events is the only truth about a run: progress shows them, the summary folds them, undo and recovery
 are functions of them. On disk each is one line of JSON, appended by one write and fsynced before anything follows from it.
+
+It is long because half of it is the list of the events, which is what a reader comes for.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import attrs
 import msgspec
@@ -182,13 +185,7 @@ TrainEvent = (
     | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
 )  # fmt: skip
 
-_KINDS: dict[str, type[TrainEvent]] = {
-    kind.__name__: kind
-    for kind in (
-        TrainStarted, StepStarted, CheckRecorded, TrafficIntended, CommandStarted, RouteIntended, Answered, TrafficRead,
-        RoutesRead, TrafficSettled, StepFinished, Interrupted, UndoStarted, Decided, UndoFinished, TrainFinished,
-    )
-}  # fmt: skip
+_KINDS: dict[str, type[TrainEvent]] = {kind.__name__: kind for kind in get_args(TrainEvent)}
 
 
 @attrs.define(eq=False)

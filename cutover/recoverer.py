@@ -13,7 +13,7 @@ from cutover.journal import Decided, Journal, UndoStarted
 from cutover.outbound import MUTATION_DEADLINE
 from cutover.outstanding import RoutesUndo, TrafficUndo, UndoPlan
 from cutover.quoting import recover_command
-from cutover.state import TrafficState, describe_shares, shares
+from cutover.state import TrafficState, describe_overrides, describe_shares, shares
 from cutover.steps import Peers
 from cutover.traffic import HELD_SECONDS
 from cutover.undo import Undone, carry_out, together
@@ -107,7 +107,7 @@ class _RoutesPart:
     @property
     def intended(self) -> str:
         """What the train had asked for."""
-        return ", ".join(f"{key}={value or 'clear'}" for key, value in self.undo.intended)
+        return describe_overrides(self.undo.intended)
 
     async def look(self, peers: Peers, wait: float) -> _Look:
         """Read it, and decide."""

@@ -58,6 +58,11 @@ class TrafficState:
     """Short name of the revision that LATEST stands for."""
     latest_created: str | None = None
 
+    @property
+    def asks_for_latest(self) -> bool:
+        """Whether LATEST is to have a share, so that whatever becomes ready next gets it."""
+        return any(row.revision is None and row.percent for row in self.targets)
+
     def served(self) -> dict[str, int]:
         """Return the share of each revision that gets any, in percent, LATEST resolved."""
         return shares(self.statuses, latest=self.latest_ready)
@@ -141,4 +146,9 @@ class RouteState:
 
     def describe(self) -> str:
         """Write the overrides for a reader."""
-        return ", ".join(f"{key}={value or 'clear'}" for key, value in self.overrides)
+        return describe_overrides(self.overrides)
+
+
+def describe_overrides(overrides: Iterable[tuple[str, str | None]]) -> str:
+    """Write overrides for a reader: ``auth_entry=rust_shell, global=clear``."""
+    return ", ".join(f"{key}={value or 'clear'}" for key, value in overrides)

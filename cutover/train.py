@@ -34,7 +34,7 @@ from cutover.steps import (
     route_flip,
 )
 from cutover.steps import stream_smoke as smoke
-from cutover.undo import Undone, carry_out, look_again, to_do
+from cutover.undo import Undone, carry_out, look_again, to_do, together
 from cutover.verdict import Ceilings, exit_code, judge, may_go_on, reasons
 
 UNDO_DEADLINE = 180.0
@@ -57,7 +57,7 @@ class TrainPlan:
     """How a gcloud command names the service; for what an operator is told to run."""
 
 
-NOTHING_TO_UNDO = Undone(proven=True, detail="nothing had been applied")
+NOTHING_TO_UNDO = together(())
 
 Step = Callable[["Train", StepLog], Awaitable[StepResult]]
 

@@ -9,7 +9,15 @@ from cutover.control_plane import ControlPlane, set_routes
 from cutover.errors import PeerError
 from cutover.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
 from cutover.outstanding import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
-from cutover.state import GLOBAL, OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
+from cutover.state import (
+    GLOBAL,
+    OnRefusal,
+    TrafficState,
+    TrafficTarget,
+    describe_overrides,
+    describe_shares,
+    shares,
+)
 from cutover.steps import Peers
 from cutover.traffic import HELD_SECONDS, TrafficMover, unproven
 
@@ -71,7 +79,7 @@ def together(parts: Sequence[Undone]) -> Undone:
 
 
 async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal, held_seconds: float) -> Undone:
-    wanted = _described(undo)
+    wanted = describe_overrides(undo.values)
     detail = ""
     for attempt in ("check", "write", "write again"):
         if attempt != "check":
@@ -117,7 +125,7 @@ def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, 
 
 
 def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
-    wanted = _described(undo)
+    wanted = describe_overrides(undo.values)
     lane, base = control.lane, control.base_url
     lines = [f"check that {base}{lane.status_path} says {wanted} on every instance"]
     for key, value in undo.values:
@@ -129,10 +137,6 @@ def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
             f" -H 'content-type: application/json' -d '{{{body}}}'"
         )
     return tuple(lines)
-
-
-def _described(undo: RoutesUndo) -> str:
-    return ", ".join(f"{key}={value or 'clear'}" for key, value in undo.values)
 
 
 async def _undo_traffic(

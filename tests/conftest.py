@@ -1,15 +1,25 @@
 """What several test modules share."""
 
 import pytest
+from virtual_time import virtual_backend
+
+from cutover import control_plane
 
 
 @pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Every asynchronous test runs on both event loops."""
-    return str(request.param)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Every asynchronous test runs on both event loops; where it is marked so, on such as time jumps on."""
+    marked = request.node.get_closest_marker("virtual_time") is not None
+    return virtual_backend(request.param) if marked else request.param
 
 
 @pytest.fixture(autouse=True)
 def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has locks of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one instance a sample of 59 reads says nothing that five do not."""
+    monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)

@@ -7,21 +7,59 @@ from typing import Self
 
 import attrs
 import httpx
-from trains import CANARY, STABLE, Trial, live_config
+from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.clock import EventLoopClock
 from cutover.config import CutoverConfig
 from cutover.control_plane import set_routes
-from cutover.journal import Journal, Observer, TrainEvent, TrainFinished, TrainStarted, read_journal
+from cutover.journal import (
+    TRAFFIC,
+    Answered,
+    Journal,
+    Observer,
+    TrafficIntended,
+    TrainEvent,
+    TrainFinished,
+    TrainStarted,
+    read_journal,
+)
 from cutover.production import Production, live, simulated
 from cutover.recover import Recovery, recover_production
 from cutover.recoverer import Way
-from cutover.simulation import Fault, Operation, SimulatedProduction
+from cutover.simulation import Fault, SimulatedProduction
 from cutover.state import GLOBAL, OnRefusal, TrafficTarget, split
 from cutover.steps import Peers
 from cutover.traffic import TrafficMover
 
-CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
+
+async def move_traffic(peers: Peers, journal: Journal, canary: int = 5) -> None:
+    """Give the canary a share, as the drill does."""
+    captured = await peers.traffic.read(label="pre")
+    mover = TrafficMover(
+        backend=peers.traffic,
+        journal=journal,
+        clock=peers.clock,
+        captured=captured,
+        step_id="canary-rollback-drill",
+    )
+    targets = split(captured, {STABLE: 100 - canary, CANARY: canary})
+    shift = await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
+    assert shift.proven
+
+
+async def move_routes(peers: Peers, journal: Journal) -> None:
+    """Set one domain and the global override, as a flip does that is cut in the middle."""
+    change = await set_routes(
+        peers.control,
+        [(GLOBAL, None), ("auth_entry", "rust_shell"), (GLOBAL, "rust_shell")],
+        captured=await peers.control.status(label="pre"),
+        step_id="route-flip",
+        label="flip",
+        on_refusal=OnRefusal.STOP,
+        journal=journal,
+        clock=peers.clock,
+    )
+    assert change.proven
 
 
 @attrs.define(eq=False)
@@ -85,32 +123,22 @@ class Scene:
         return {(row["global"], *row["domains"].items()) for row in rows}  # type: ignore[attr-defined]
 
     async def move_traffic(self, canary: int = 5) -> None:
-        """Give the canary a share, as the drill does."""
-        captured = await self.peers.traffic.read(label="pre")
-        mover = TrafficMover(
-            backend=self.peers.traffic,
-            journal=self.journal,
-            clock=self.peers.clock,
-            captured=captured,
-            step_id="canary-rollback-drill",
-        )
-        targets = split(captured, {STABLE: 100 - canary, CANARY: canary})
-        shift = await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
-        assert shift.proven
+        await move_traffic(self.peers, self.journal, canary)
 
     async def move_routes(self) -> None:
-        """Set one domain and the global override, as a flip does that is cut in the middle."""
-        change = await set_routes(
-            self.peers.control,
-            [(GLOBAL, None), ("auth_entry", "rust_shell"), (GLOBAL, "rust_shell")],
-            captured=await self.peers.control.status(label="pre"),
-            step_id="route-flip",
-            label="flip",
-            on_refusal=OnRefusal.STOP,
-            journal=self.journal,
-            clock=self.peers.clock,
+        await move_routes(self.peers, self.journal)
+
+    async def intend(self, *outcomes: str) -> None:
+        """Write down that the canary was to get 5 %, and what the answers were."""
+        captured = await self.peers.traffic.read(label="pre")
+        wanted = split(captured, {STABLE: 95, CANARY: 5})
+        self.journal.record(
+            TrafficIntended(
+                step_id="canary-rollback-drill", captured=captured, wanted=wanted, etag=captured.etag
+            )
         )
-        assert change.proven
+        for outcome in outcomes:
+            self.journal.record(Answered(key=TRAFFIC, outcome=outcome))
 
     def kill(self) -> None:
         """Leave what a killed train leaves: its journal and the lock's content."""

@@ -1,7 +1,6 @@
 """An in-process app, streamed: what its reader sees, and what it sees of its reader. A real uvicorn is the oracle."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -10,7 +9,7 @@ import anyio
 import attrs
 import httpx
 import pytest
-import uvicorn
+from loopback import served as on_loopback
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -34,22 +33,9 @@ async def in_process(app: ASGIApp, **options: Any) -> AsyncGenerator[httpx.Async
 
 @asynccontextmanager
 async def under_uvicorn(app: ASGIApp, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
-    """The same app, under a real server on a free loopback port of the same event loop."""
-    config = uvicorn.Config(
-        app, interface="asgi3", log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options
-    )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listener])
-            try:
-                while not server.started:  # noqa: ASYNC110  uvicorn has a flag, and no event
-                    await anyio.sleep(0.005)
-                port = listener.getsockname()[1]
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-                    yield client
-            finally:
-                server.should_exit = True
+    """The same app, under a real server."""
+    async with on_loopback(app, **options) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        yield client
 
 
 def exchange_of(response: httpx.Response) -> Exchange:

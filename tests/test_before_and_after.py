@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
+from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.control_plane import SAMPLE_READS
 from cutover.results import Check, StepStatus
@@ -14,15 +13,9 @@ from cutover.simulation.exchange import Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Scope, Strike
 from cutover.summary import CutoverSummary
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
-CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
 FORBIDDEN = Refuse(problem(403, "forbidden", "No longer."))
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 def fault(operation: Operation, effect: Effect, *, first: int = 1, last: int | None = None) -> Fault:

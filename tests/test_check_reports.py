@@ -113,7 +113,7 @@ def test_every_report_can_be_read_whatever_came(body: bytes, text: str, target: 
         assert as_lines(verdict)
 
 
-def test_json_is_an_object_a_line_also_for_the_same_target_twice(tmp_path: Path) -> None:
+def test_json_is_an_object_a_line_also_for_the_same_target_twice() -> None:
     done = check("--json", GOOD, BAD, NOWHERE, GOOD)
     documents = [json.loads(line) for line in done.output.splitlines()]
     assert [document["target"] for document in documents] == [str(GOOD), str(BAD), NOWHERE, str(GOOD)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from test_live_http import Served, served
+from commands import Served, served
 
 from cutover.cli import main
 

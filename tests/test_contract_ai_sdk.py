@@ -97,7 +97,7 @@ def schema_rows() -> Iterator[tuple[str, str, str]]:
             yield version, kind, field
 
 
-def is_refused(kind: str, chunk: dict[str, Any], version: str) -> bool:
+def is_refused(chunk: dict[str, Any], version: str) -> bool:
     event = f"data: {json.dumps(chunk)}\n\n".encode()
     rules = {finding.rule for finding in check_recording(event, contract=CONTRACTS[version]).violations}
     return any(rule.startswith("schema.") for rule in rules)
@@ -114,20 +114,18 @@ def test_a_field_takes_what_the_real_schema_takes(version: str, kind: str, field
         if isinstance(accepted, str) and accepted in GOOD and not accepted.startswith(("missing", "any"))
     }
     if not known:
-        assert is_refused(kind, {"type": kind, field: "x"}, version)
+        assert is_refused({"type": kind, field: "x"}, version)
         return
     accepted = fields[field]
     if field == "finishReasonValues":
         for reason in (*accepted, "tool_calls", "Stop", ""):
-            assert is_refused(kind, {"type": kind, "finishReason": reason}, version) is (
-                reason not in accepted
-            )
+            assert is_refused({"type": kind, "finishReason": reason}, version) is (reason not in accepted)
         return
     base = {"type": kind, **needed}
     base.pop(field, None)
-    assert is_refused(kind, base, version) is not (accepted == "any" or accepted.startswith("missing"))
+    assert is_refused(base, version) is not (accepted == "any" or accepted.startswith("missing"))
     for name, value in PROBES.items():
-        refused = is_refused(kind, {**base, field: value}, version)
+        refused = is_refused({**base, field: value}, version)
         assert refused is not (accepted == "any" or name in accepted.split())
 
 

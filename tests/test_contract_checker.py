@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutover.contract import (
-    AI_SDK_5,
-    AI_SDK_6,
     AI_SDK_7,
     COMPAT_LANE,
+    SHIPPED,
     ContractChecker,
     ContractReport,
     FailureKind,
@@ -25,7 +24,6 @@ from cutover.findings import Severity
 START, STEP = {"type": "start"}, {"type": "start-step"}
 END_STEP, FINISH, DONE = {"type": "finish-step"}, {"type": "finish"}, "[DONE]"
 HEAD = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-vercel-ai-ui-message-stream", b"v1")]
-CONTRACTS = {each.name: each for each in (COMPAT_LANE, AI_SDK_5, AI_SDK_6, AI_SDK_7)}
 
 
 def sse(*chunks: object) -> bytes:
@@ -67,7 +65,7 @@ def told(chunks: list[bytes], contract: Any) -> ContractReport:
 @given(
     chosen=st.lists(st.integers(min_value=0, max_value=len(EVENTS) - 1), max_size=14),
     places=st.lists(st.integers(min_value=0, max_value=20_000), max_size=5),
-    name=st.sampled_from(sorted(CONTRACTS)),
+    name=st.sampled_from(sorted(SHIPPED)),
     crlf=st.booleans(),
 )
 def test_findings_do_not_depend_on_how_the_bytes_are_cut(
@@ -76,7 +74,7 @@ def test_findings_do_not_depend_on_how_the_bytes_are_cut(
     name: str,
     crlf: bool,
 ) -> None:
-    contract = CONTRACTS[name]
+    contract = SHIPPED[name]
     bounded = attrs.evolve(contract, limits=attrs.evolve(contract.limits, max_event_bytes=2000))
     pieces = [EVENTS[at].replace(b"\n", b"\r\n") if crlf else EVENTS[at] for at in chosen]
     body = b"".join(pieces)

@@ -8,11 +8,9 @@ import attrs
 import pytest
 
 from cutover.contract import (
-    AI_SDK_5,
-    AI_SDK_6,
-    AI_SDK_7,
     COMPAT_LANE,
     RULES,
+    SHIPPED,
     ContractChecker,
     ContractReport,
     FailureKind,
@@ -22,11 +20,10 @@ from cutover.contract import (
 from cutover.findings import Severity
 
 STREAMS = Path(__file__).parent.parent / "fixtures" / "streams"
-CONTRACTS = {each.name: each for each in (COMPAT_LANE, AI_SDK_5, AI_SDK_6, AI_SDK_7)}
 
 
 def contract_of(story: dict[str, Any]) -> StreamContract:
-    contract = CONTRACTS[story.get("contract", "compat-lane")]
+    contract = SHIPPED[story.get("contract", "compat-lane")]
     contract = contract.strict() if story.get("strict") else contract
     return attrs.evolve(contract, limits=attrs.evolve(contract.limits, **story.get("limits", {})))
 

@@ -11,7 +11,6 @@ import httpx
 import msgspec
 import pytest
 from full_disk import disk_with_room_for
-from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
 from cutover.control_plane import (
@@ -30,7 +29,7 @@ from cutover.lane import COMPAT
 from cutover.outbound import Outbound
 from cutover.state import GLOBAL, OnRefusal, RouteState
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 BASE = "https://chat.example"
 DOMAINS = ("auth_entry", "billing_l402")
@@ -38,11 +37,6 @@ CLEAR = RouteState(overrides=(("auth_entry", None), ("billing_l402", None), (GLO
 FLIP = ((GLOBAL, None), ("auth_entry", "rust_shell"), ("billing_l402", "rust_shell"), (GLOBAL, "rust_shell"))
 Overrides = dict[str, str | None]
 WORDS: Overrides = {"clear": None, "rust": "rust_shell"}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 def status_body(overrides: Overrides) -> bytes:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.results import Check, StepStatus
 from cutover.simulation import Fault, Operation
@@ -14,18 +13,13 @@ from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.summary import CutoverSummary
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 BROKEN = Refuse(problem(500, "internal", "Something went wrong."))
 FORBIDDEN = Refuse(google_error(403, "PERMISSION_DENIED", "Denied."))
 FRONT, TAG = frozenset({Site.FRONT}), frozenset({Site.TAG})
 API = frozenset({Site.CLOUD_RUN})
 TAGS = {"canary": "https://canary---chat.example", "stable": "https://stable---chat.example"}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 async def drilled(

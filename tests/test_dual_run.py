@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trains import Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
 from cutover.comparison import Answer, difference, order_of, p95
@@ -28,15 +27,10 @@ from cutover.simulation import FAULTS
 from cutover.steps import Peers, StepLog, dual_run
 from cutover.steps.dual_run import Plan, Side
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 NEW, OLD = "https://chat.example", "https://legacy.chat.example"
 Reply = Callable[[httpx.Request], httpx.Response]
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 def entry(kind: ResponseKind = ResponseKind.JSON, **changes: object) -> ManifestEntry:

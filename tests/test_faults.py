@@ -5,17 +5,11 @@ from pathlib import Path
 import attrs
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.simulation import FAULTS, VARIANTS, Fault, Outcome
 from cutover.state import TrafficTarget
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 def _trial(fault: Fault, directory: Path, *, apply: bool) -> Trial:
@@ -29,7 +23,7 @@ def _trial(fault: Fault, directory: Path, *, apply: bool) -> Trial:
     return Trial(config, faults=(fault,))
 
 
-def _traffic_as(outcome: Outcome, trial: Trial) -> object:
+def _traffic_as(outcome: Outcome) -> object:
     """What the declared traffic means here: as served."""
     if outcome.traffic == "canary":
         return {CANARY: 100}
@@ -53,7 +47,7 @@ async def test_a_fault_ends_as_declared(name: str, apply: bool, tmp_path: Path) 
     if summary.undo is not None and not summary.undo.proven:
         failed += ("undo",)
     assert (summary.exit_code, failed) == (outcome.exit_code, outcome.failed_steps), summary.reasons
-    assert trial.production.traffic == _traffic_as(outcome, trial)
+    assert trial.production.traffic == _traffic_as(outcome)
     if outcome.routes == "flipped":
         assert set(trial.production.route_targets().values()) == {"rust_shell"}
     else:

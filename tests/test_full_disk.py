@@ -5,7 +5,6 @@ import os
 import re
 import warnings
 from collections import Counter
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -13,9 +12,9 @@ import anyio
 import attrs
 import pytest
 from proof import AS_CAPTURED, AS_MEANT, left_behind, state
-from test_matrix import LANDED, MEMORY, SCENES, Ride, within
+from rides import LANDED, SCENES, Ride, room, within
 
-from cutover import control_plane, journal
+from cutover import journal
 from cutover.errors import UndoUnprovenError
 from cutover.journal import TrainEvent
 from cutover.run import run_production
@@ -55,8 +54,7 @@ def full_at(number: int) -> Ending | None:
     at_first: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
     with (
-        TemporaryDirectory(dir=MEMORY) as directory,
-        patch.dict(os.environ, {"XDG_STATE_HOME": f"{directory}/state"}),
+        room() as directory,
         patch.object(journal, "os", disk),
         warnings.catch_warnings(record=True) as said,
     ):
@@ -90,10 +88,8 @@ def full_at(number: int) -> Ending | None:
     )
 
 
-def test_a_disk_that_fills_up_at_any_line_stops_the_movers_and_not_the_undo(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
+@pytest.mark.usefixtures("small_samples")
+def test_a_disk_that_fills_up_at_any_line_stops_the_movers_and_not_the_undo() -> None:
     number, wrong, codes, silent = 1, [], [], []
     while (ending := full_at(number)) is not None:
         codes.append(ending.exit_code)

@@ -5,22 +5,16 @@ from pathlib import Path
 import anyio
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.errors import UndoUnprovenError
 from cutover.journal import TrainEvent, TrainFinished, UndoFinished, read_journal
 from cutover.simulation import FAULTS
 from cutover.summary import fold
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 EVENTS = 150
 """More than a train without soaks has."""
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 def _routes(trial: Trial) -> list[dict[str, object]]:

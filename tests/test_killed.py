@@ -20,14 +20,13 @@ from unittest.mock import patch
 
 import anyio
 import attrs
-import httpx
 import pytest
+from commands import run_env, served
 from proof import AS_CAPTURED, AS_MEANT, State, left_behind, state
-from test_live_http import run_env, served
-from test_matrix import LANDED, MEMORY, SCENES, TOKENS, WHOLE, Ride, within
-from wire_faults import Wire
+from rides import LANDED, MEMORY, SCENES, WHOLE, Ride, within
+from trains import TOKENS
+from wire_faults import Severed
 
-from cutover import control_plane
 from cutover.errors import UndoUnprovenError
 from cutover.journal import Observer, TrainEvent, TrainFinished, read_journal
 from cutover.lock import ServiceLock
@@ -35,21 +34,11 @@ from cutover.outstanding import plan_undo
 from cutover.recover import Recovery, recover_cutover
 from cutover.run import run_production
 
+pytestmark = pytest.mark.usefixtures("small_samples")
+
 EVERY = {"cutover": 1, "flip undone": 3, "drill failed": 3, "LATEST": 4}
 """Scene -> one in how many lines is tried, where not all are."""
 SIDES = ("with the line", "without it")
-
-
-@attrs.define(eq=False)
-class Severed(Wire):
-    """The wire of a process that may be dead: then it sends nothing any more."""
-
-    is_dead: bool = False
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self.is_dead:
-            raise httpx.ConnectError("the process is dead")
-        return await super().handle_async_request(request)
 
 
 @attrs.define(eq=False)
@@ -141,11 +130,6 @@ def _tried(scene: str, number: int, side: str, loop: str, again: int | None) -> 
 
             within(loop, play)
     return got[0]
-
-
-@pytest.fixture(autouse=True)
-def _small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])

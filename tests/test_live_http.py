@@ -1,97 +1,22 @@
 """The command, live over HTTP: `cutover simulate` in one process, the printed environment in another."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import COMMAND, recover, run, run_env, served, until
 from served_production import fake_gcloud
-
-QUICK = {"CANARY_SOAK_SECONDS": "0", "FLIP_CONFIRM_SECONDS": "0", "HELD_STREAMS": "0"}
-COMMAND = [sys.executable, "-m", "cutover"]
-
-
-class Served:
-    """A simulation that is served on loopback, and what it said when it was stopped."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[str],
-        env: Mapping[str, str],
-        revisions: list[str],
-        by_gcloud: Mapping[str, str],
-    ) -> None:
-        self.process, self.env, self.revisions, self.by_gcloud = process, env, revisions, by_gcloud
-        self.last_words = ""
-
-    def stop(self) -> str:
-        if not self.last_words:
-            self.process.send_signal(signal.SIGINT)
-            self.last_words, _ = self.process.communicate(timeout=30)
-        return self.last_words
-
-
-@contextmanager
-def served(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Served]:
-    process = subprocess.Popen(
-        [*COMMAND, "simulate", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-    )
-    try:
-        assert process.stdout is not None
-        found: dict[str, str] = {}
-        by_gcloud: dict[str, str] = {}
-        for line in process.stdout:
-            if line.startswith("# then:"):
-                break
-            if line.startswith("# to move"):
-                by_gcloud = dict(re.findall(r"export (\w+)=([^;\s]+)", line))
-                continue
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            found[name] = value.strip("'")
-        revisions = line.split()[-2:]
-        yield Served(process, found, revisions, by_gcloud)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-
-
-def run_env(simulation: Served, directory: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, **simulation.env, **QUICK, "OUTPUT_DIR": str(directory / "run"), **more}
-
-
-def run(simulation: Served, directory: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "run", *simulation.revisions],
-        env=run_env(simulation, directory, **more),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_cutover_is_taken_back_by_one_command(tmp_path: Path) -> None:
     with served() as simulation:
         assert run(simulation, tmp_path, CANARY_STEPS="100").returncode == 0
-        done = subprocess.run(
-            [*COMMAND, "recover", "--revert", str(tmp_path / "run")],
-            env=run_env(simulation, tmp_path),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = recover(simulation, tmp_path, "--revert")
         assert done.returncode == 0, done.stderr
         assert re.search(r"routes   write: .*\(found: 59 of 59 reads: .*global=rust_shell", done.stderr)
         assert "closed: routes are as captured (" in done.stderr
@@ -189,10 +114,7 @@ def test_a_signal_in_the_drill_is_undone(number: signal.Signals, code: int, tmp_
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "traffic   " in line and "canary 5 %" in line:
-                break
+        until(process, "traffic   ", "canary 5 %")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         words = simulation.stop()
@@ -210,10 +132,7 @@ def test_a_killed_run_is_refused_by_the_next_and_closed_by_recover(tmp_path: Pat
         process = subprocess.Popen(
             [*COMMAND, "run", *simulation.revisions], env=env, stderr=subprocess.PIPE, text=True
         )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "traffic   " in line and "canary 5 %" in line:
-                break
+        until(process, "traffic   ", "canary 5 %")
         second = run(simulation, tmp_path, OUTPUT_DIR=str(tmp_path / "second"))
         assert second.returncode == 3
         assert f"another train is live: pid {process.pid}" in second.stderr
@@ -222,23 +141,9 @@ def test_a_killed_run_is_refused_by_the_next_and_closed_by_recover(tmp_path: Pat
         third = run(simulation, tmp_path, OUTPUT_DIR=str(tmp_path / "third"))
         assert third.returncode == 3
         assert "cutover recover" in third.stderr
-        recovered = subprocess.run(
-            [*COMMAND, "recover", str(tmp_path / "run")],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        recovered = recover(simulation, tmp_path)
         assert recovered.returncode == 0, recovered.stderr
-        again = subprocess.run(
-            [*COMMAND, "recover", str(tmp_path / "run")],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        again = recover(simulation, tmp_path)
         assert again.returncode == 0
         assert "nothing was open" in again.stderr
         fourth = run(simulation, tmp_path, OUTPUT_DIR=str(tmp_path / "fourth"))

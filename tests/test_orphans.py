@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from served_production import Served, fake_gcloud, served
-from trains import STABLE
+from trains import STABLE, TOKENS
 
 from cutover import recover_cutover
 from cutover.errors import NotStartedError
@@ -22,11 +22,6 @@ from cutover.traffic.processes import arguments, identity, members
 
 pytestmark = pytest.mark.anyio
 
-ENV = {
-    "CONTROL_ACCESS_TOKEN": "marked-control-token",
-    "AUTH_TOKEN": "marked-auth-token",
-    "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
-}
 SLEEPER = ("/bin/sh", "-c", "sleep 60 & echo $!; wait")
 GRACE = 0.3
 
@@ -46,7 +41,7 @@ def _run_killed_while_gcloud_hangs(found: Served, calls: Path) -> int:
     env = {
         **os.environ,
         **{name.upper(): str(getattr(config, name)) for name in names},
-        **ENV,
+        **TOKENS,
         "DRY_RUN": "0",
         "CANARY_SOAK_SECONDS": "0",
         "HELD_STREAMS": "0",
@@ -77,7 +72,7 @@ async def test_recovery_ends_it_and_then_puts_the_traffic_back(mode: str, tmp_pa
         events = read_journal(found.config.output_dir / "journal.jsonl")
         assert isinstance(events[-1], CommandStarted)
         assert (events[-1].pid, events[-1].identity) == (orphan, identity(orphan))
-        recovery = await recover_cutover(found.config.output_dir, env=ENV)
+        recovery = await recover_cutover(found.config.output_dir, env=TOKENS)
         assert (recovery.closed, recovery.exit_code) == (True, 0), recovery.detail
         assert not list(members(orphan))
         assert found.production.traffic == {STABLE: 100}
@@ -95,7 +90,7 @@ async def test_one_that_cannot_be_ended_is_told_and_nothing_is_touched(
             with monkeypatch.context() as patch:
                 patch.setattr(os, "killpg", lambda group, number: None)
                 requests = len(found.production.requests)
-                recovery = await recover_cutover(found.config.output_dir, env=ENV)
+                recovery = await recover_cutover(found.config.output_dir, env=TOKENS)
             assert (recovery.closed, recovery.exit_code) == (False, 4)
             assert recovery.detail == (
                 f"process {orphan} of the interrupted run still runs `gcloud run services update-traffic` "
@@ -106,7 +101,7 @@ async def test_one_that_cannot_be_ended_is_told_and_nothing_is_touched(
                 pass
         finally:
             os.killpg(orphan, signal.SIGKILL)
-        assert (await recover_cutover(found.config.output_dir, env=ENV)).closed
+        assert (await recover_cutover(found.config.output_dir, env=TOKENS)).closed
 
 
 @contextmanager

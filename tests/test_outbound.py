@@ -6,7 +6,6 @@ import anyio
 import httpx
 import pytest
 from anyio.lowlevel import checkpoint
-from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock, SkippingClock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
@@ -22,15 +21,10 @@ from cutover.outbound import (
     describe_failure,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 URL = "https://peer.example/thing"
 Answer = httpx.Response | Exception
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 class Peer(httpx.AsyncBaseTransport):

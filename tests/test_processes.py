@@ -66,7 +66,7 @@ async def test_it_does_not_run_before_it_is_told_to(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_the_number_that_is_told_is_the_programs_own(tmp_path: Path) -> None:
+async def test_the_number_that_is_told_is_the_programs_own() -> None:
     told: list[int] = []
     output = await run_program(
         ("/bin/sh", "-c", "echo $$"), env=ENV, deadline=5.0, grace=GRACE, ready=told.append

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from full_disk import disk_with_room_for
-from recoveries import CHANGES, scene
-from trains import CANARY, STABLE, live_config
-from virtual_time import virtual_backend
+from recoveries import scene
+from trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
@@ -18,7 +17,6 @@ from cutover.journal import (
     CheckRecorded,
     Decided,
     Journal,
-    TrafficIntended,
     TrainEvent,
     TrainFinished,
     TrainStarted,
@@ -29,20 +27,9 @@ from cutover.production import live
 from cutover.results import Check, StepStatus
 from cutover.run import run_cutover
 from cutover.simulation import Operation
-from cutover.state import GLOBAL, TrafficTarget, split
+from cutover.state import GLOBAL, TrafficTarget
 
-pytestmark = pytest.mark.anyio
-
-ENV = {
-    "CONTROL_ACCESS_TOKEN": "marked-control-token",
-    "AUTH_TOKEN": "marked-auth-token",
-    "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
-}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 class TestClosing:
@@ -80,15 +67,7 @@ class TestClosing:
     async def test_an_intent_without_an_answer_is_undone_too(self, tmp_path: Path) -> None:
         """Killed between the two journal lines: nobody knows whether the write took effect."""
         async with scene(tmp_path) as found:
-            captured = await found.peers.traffic.read(label="pre")
-            found.journal.record(
-                TrafficIntended(
-                    step_id="canary-rollback-drill",
-                    captured=captured,
-                    wanted=split(captured, {STABLE: 95, CANARY: 5}),
-                    etag=captured.etag,
-                )
-            )
+            await found.intend()
             found.kill()
             assert (await found.recover()).closed
             updates = [e for e in found.simulation.requests if e.operation is Operation.TRAFFIC_UPDATE]
@@ -226,14 +205,14 @@ class TestNothingOpen:
 class TestNotStarted:
     async def test_a_folder_without_a_journal(self, tmp_path: Path) -> None:
         with pytest.raises(NotStartedError, match=f"{tmp_path} holds no journal"):
-            await recover_cutover(tmp_path, env=ENV)
+            await recover_cutover(tmp_path, env=TOKENS)
         assert list(tmp_path.iterdir()) == []
 
     async def test_what_is_no_journal(self, tmp_path: Path) -> None:
         path = tmp_path / "journal.jsonl"
         path.write_text("a diary\n")
         with pytest.raises(NotStartedError, match="line 1 is not a train event"):
-            await recover_cutover(tmp_path, env=ENV)
+            await recover_cutover(tmp_path, env=TOKENS)
         assert path.read_text() == "a diary\n"
 
     async def test_what_does_not_say_which_revisions_it_was_for(self, tmp_path: Path) -> None:
@@ -247,7 +226,7 @@ class TestNotStarted:
             journal.record(TrainStarted(run_id="r1", facts=facts))
             journal.close()
             with pytest.raises(NotStartedError, match="does not say which revisions"):
-                await recover_cutover(tmp_path / "run", env=ENV)
+                await recover_cutover(tmp_path / "run", env=TOKENS)
 
     async def test_without_tokens(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
@@ -264,7 +243,7 @@ class TestNotStarted:
     async def test_tokens_come_from_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name, value in ENV.items():
+        for name, value in TOKENS.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("DRY_RUN", "maybe")  # it governs `run` alone
         async with scene(tmp_path) as found:
@@ -337,7 +316,7 @@ async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_
         lock = live(found.config).lock().path
         mark, told, changes = lock.read_bytes(), (other / "journal.jsonl").read_bytes(), found.changes
         with pytest.raises(NotStartedError, match=f"cutover recover {found.folder}"):
-            await recover_cutover(other, env=ENV)
+            await recover_cutover(other, env=TOKENS)
         assert lock.read_bytes() == mark
         assert (other / "journal.jsonl").read_bytes() == told
         assert list(other.iterdir()) == [other / "journal.jsonl"]

@@ -10,7 +10,6 @@ import attrs
 import pytest
 from recoveries import Scene, scene
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.errors import NotStartedError
 from cutover.journal import (
@@ -30,7 +29,7 @@ from cutover.simulation.exchange import Fate
 from cutover.state import split
 from cutover.summary import fold
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 LINES = 60
 """More than a recovery writes."""
@@ -40,22 +39,13 @@ class Killed(BaseException):
     """What ends a process between two of its lines."""
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
-
-
 async def with_traffic(found: Scene) -> None:
     await found.move_traffic()
     found.kill()
 
 
 async def with_an_unanswered_write(found: Scene) -> None:
-    captured = await found.peers.traffic.read(label="pre")
-    wanted = split(captured, {STABLE: 95, CANARY: 5})
-    found.journal.record(
-        TrafficIntended(step_id="canary-rollback-drill", captured=captured, wanted=wanted, etag=captured.etag)
-    )
+    await found.intend()
     found.kill()
 
 

@@ -8,7 +8,6 @@ import attrs
 import pytest
 from recoveries import Scene, scene
 from trains import CANARY, STABLE
-from virtual_time import virtual_backend
 
 from cutover.decision import Action, decide_routes, decide_traffic
 from cutover.errors import RefusedError
@@ -16,9 +15,9 @@ from cutover.journal import TRAFFIC, Answered, Decided, RouteIntended, TrafficIn
 from cutover.outbound import MUTATION_DEADLINE
 from cutover.outstanding import UndoPlan, plan_undo
 from cutover.recoverer import Way
-from cutover.state import GLOBAL, TrafficTarget, split
+from cutover.state import GLOBAL, TrafficTarget
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 ALL = TrafficTarget(revision=STABLE, percent=100)
 TAG = TrafficTarget(revision=CANARY, tag="canary")
@@ -27,22 +26,6 @@ STEP = (TrafficTarget(revision=STABLE, percent=95), TrafficTarget(revision=CANAR
 FOREIGN = (TrafficTarget(revision=STABLE, percent=70), TrafficTarget(revision=CANARY, percent=30))
 CLOSE, WAIT, WRITE, REFUSE, ACCEPT = Action
 CLEAR, FLIPPED = None, "rust_shell"
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
-
-
-async def intend(found: Scene, *outcomes: str) -> None:
-    """Write down that the canary was to get 5 %, and what the answers were."""
-    captured = await found.peers.traffic.read(label="pre")
-    wanted = split(captured, {STABLE: 95, CANARY: 5})
-    found.journal.record(
-        TrafficIntended(step_id="canary-rollback-drill", captured=captured, wanted=wanted, etag=captured.etag)
-    )
-    for outcome in outcomes:
-        found.journal.record(Answered(key=TRAFFIC, outcome=outcome))
 
 
 async def intend_route(found: Scene, *outcomes: str, wanted: str | None = FLIPPED) -> None:
@@ -61,20 +44,20 @@ def deploy(found: Scene) -> None:
 
 
 async def refused(found: Scene) -> None:
-    await intend(found, "refused")
+    await found.intend("refused")
 
 
 async def not_sent(found: Scene) -> None:
-    await intend(found, "refused")
-    await intend(found, "not sent")
+    await found.intend("refused")
+    await found.intend("not sent")
 
 
 async def unanswered(found: Scene) -> None:
-    await intend(found)
+    await found.intend()
 
 
 async def unknown(found: Scene) -> None:
-    await intend(found, "unknown")
+    await found.intend("unknown")
 
 
 async def put_back_already(found: Scene) -> None:
@@ -88,11 +71,11 @@ async def moved(found: Scene) -> None:
 
 async def moved_unanswered(found: Scene) -> None:
     await found.move_traffic(25)
-    await intend(found)
+    await found.intend()
 
 
 async def moved_and_failed(found: Scene) -> None:
-    await intend(found, "accepted")
+    await found.intend("accepted")
     with pytest.raises(RefusedError):
         await found.ask_for(*STEP, TAG)
     state = await found.peers.traffic.read(label="pre")
@@ -105,7 +88,7 @@ async def moved_and_tagged(found: Scene) -> None:
 
 
 async def captured_and_tagged(found: Scene) -> None:
-    await intend(found, "refused")
+    await found.intend("refused")
     await found.ask_for(ALL, OTHER_TAG)
 
 
@@ -134,7 +117,7 @@ async def pinned_since(found: Scene) -> None:
 
 
 async def still_latest(found: Scene) -> None:
-    await intend(found, "refused")
+    await found.intend("refused")
     deploy(found)
 
 

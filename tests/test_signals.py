@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from test_live_http import COMMAND, Served, run_env, served
+from commands import COMMAND, Served, recover, run_env, served, started, until
 
 from cutover.journal import TrainFinished, UndoStarted, read_journal
 
@@ -31,34 +31,6 @@ def riding(simulation: Served, directory: Path, **more: str) -> Iterator[subproc
 def recovering(simulation: Served, directory: Path) -> Iterator[subprocess.Popen[str]]:
     with started("recover", str(directory / "run"), env=run_env(simulation, directory)) as process:
         yield process
-
-
-@contextmanager
-def started(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=env,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def until(process: subprocess.Popen[str], words: str) -> None:
-    """Read what it says up to a line with these words."""
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if words in line:
-            return
-    raise AssertionError(f"{words!r} was never said: {seen}")
 
 
 def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> None:
@@ -107,14 +79,7 @@ def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path
             process.send_signal(signal.SIGINT)
             until(process, f"UNRESOLVED: interrupted; to go on: cutover recover {tmp_path / 'run'}")
             assert process.wait(timeout=60) == 4
-        recovered = subprocess.run(
-            [*COMMAND, "recover", str(tmp_path / "run")],
-            env=run_env(simulation, tmp_path),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        recovered = recover(simulation, tmp_path)
         assert recovered.returncode == 0, recovered.stderr
         assert "closed: " in recovered.stderr
         assert f"traffic   {{'{stable}': 100}}" in simulation.stop()

@@ -30,13 +30,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from proof import FLIPPED, contradictions
-from test_killed import Severed
-from test_matrix import LANDED, MEMORY, SCENES, TOKENS, _labels
-from trains import CANARY, STABLE, Trial, live_config
+from rides import LANDED, MEMORY, SCENES, labels
+from trains import CANARY, STABLE, TOKENS, Trial, live_config
 from virtual_time import VirtualTimeLoop
-from wire_faults import OF_ANY, Injection, Kind
+from wire_faults import OF_ANY, Injection, Kind, Severed
 
-from cutover import control_plane
 from cutover.clock import EventLoopClock
 from cutover.config import CutoverConfig
 from cutover.errors import NotStartedError, UndoUnprovenError
@@ -102,7 +100,7 @@ def intended(events: Iterable[TrainEvent]) -> dict[str, set[object]]:
 
 @cache
 def _struck() -> tuple[str, ...]:
-    found = {label for name in ("cutover", "flip undone", "drill failed") for label in _labels(SCENES[name])}
+    found = {label for name in ("cutover", "flip undone", "drill failed") for label in labels(SCENES[name])}
     return tuple(sorted(found))
 
 
@@ -475,8 +473,8 @@ class Life(RuleBasedStateMachine):
         assert {**self.captured, **MEANT} == self.found()
 
 
-def test_production_is_never_left_in_a_state_that_no_journal_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
+@pytest.mark.usefixtures("small_samples")
+def test_production_is_never_left_in_a_state_that_no_journal_tells() -> None:
     run_state_machine_as_test(
         Life,
         settings=settings(

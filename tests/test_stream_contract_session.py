@@ -16,14 +16,14 @@ import httpx
 import httpx2
 import pytest
 import trio
-import uvicorn
 from anyio.abc import SocketAttribute, SocketStream
 from fastapi import FastAPI
+from loopback import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from cutover.asgi import StreamingASGITransport
 from cutover.contract import COMPAT_LANE, StreamContract
@@ -77,21 +77,6 @@ async def good() -> AsyncIterator[str]:
 
 async def never_answers(scope: Message, receive: Receive, send: Send) -> None:
     await anyio.sleep_forever()
-
-
-@asynccontextmanager
-async def served(app: ASGIApp) -> AsyncGenerator[str]:
-    """The app under a real server on a free loopback port of the same event loop."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listener])
-            try:
-                while not server.started:  # noqa: ASYNC110  uvicorn has a flag, and no event
-                    await anyio.sleep(0.005)
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                server.should_exit = True
 
 
 async def failure_of(peer: Peer, **options: Any) -> ContractViolation:

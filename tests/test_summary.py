@@ -31,14 +31,9 @@ from cutover.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.simulation import FAULTS
 from cutover.summary import CutoverSummary, fold
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 HOSTILE = "a|b `code` <script>alert(1)</script>\n# head\n| x | [link](http://evil) *b* _i_ ~s~ !{}"
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 async def ridden(directory: Path, *faults: str, **changes: object) -> CutoverSummary:

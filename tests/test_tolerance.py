@@ -7,7 +7,6 @@ import attrs
 import pytest
 from full_disk import disk_with_room_for
 from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
 
 from cutover.journal import StepStarted, TrafficRead, TrainEvent
 from cutover.results import Check, StepStatus
@@ -17,14 +16,9 @@ from cutover.simulation.exchange import STREAMS, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.summary import CutoverSummary
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 BROKEN = Refuse(problem(500, "internal", "Something went wrong."))
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 def fault(scope: Scope, effect: Effect = BROKEN) -> Fault:

@@ -11,7 +11,6 @@ import pytest
 from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
-from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
 from cutover.errors import RefusedError, UnusableReplyError
@@ -21,7 +20,7 @@ from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_share
 from cutover.traffic import IDLE_GRACE, SETTLE_DEADLINE, TRIES, Shift, TrafficMover, unproven
 from cutover.traffic.cloud_run_api import CloudRunApi
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 RESOURCE = "/v2/projects/p/locations/r/services/svc"
 URL = f"https://run.example{RESOURCE}"
@@ -29,11 +28,6 @@ REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 LATEST = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}
 TAGGED = {"type": REVISION, "revision": "canary", "tag": "canary"}
 Row = dict[str, object]
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 def row(revision: str, percent: int) -> Row:

@@ -10,11 +10,10 @@ import anyio
 import attrs
 import httpx
 import pytest
-from trains import CANARY, STABLE, Trial, live_config
-from virtual_time import virtual_backend
+from recoveries import move_routes, move_traffic
+from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.clock import EventLoopClock
-from cutover.control_plane import set_routes
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
 from cutover.journal import (
     Answered,
@@ -30,25 +29,19 @@ from cutover.outstanding import plan_undo
 from cutover.production import simulated
 from cutover.results import StepStatus
 from cutover.run import run_production
-from cutover.simulation import FAULTS, Fault, Operation
+from cutover.simulation import FAULTS, Fault
 from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
-from cutover.state import GLOBAL, OnRefusal, TrafficTarget, split
+from cutover.state import GLOBAL, TrafficTarget, split
 from cutover.steps import Peers
-from cutover.traffic import HELD_SECONDS, TrafficMover
+from cutover.traffic import HELD_SECONDS
 from cutover.train import UNDO_DEADLINE
 from cutover.undo import Undone, carry_out
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 STATUS = f"https://chat.example{COMPAT.status_path}"
 OVERRIDE = f"https://chat.example{COMPAT.override_path}"
-CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return virtual_backend(request.param)
 
 
 @attrs.define(eq=False)
@@ -60,30 +53,10 @@ class Scene:
     journal: Journal = attrs.field(factory=Journal)
 
     async def move_traffic(self) -> None:
-        captured = await self.peers.traffic.read(label="pre")
-        mover = TrafficMover(
-            backend=self.peers.traffic,
-            journal=self.journal,
-            clock=self.peers.clock,
-            captured=captured,
-            step_id="canary-rollback-drill",
-        )
-        targets = split(captured, {STABLE: 95, CANARY: 5})
-        shift = await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
-        assert shift.proven
+        await move_traffic(self.peers, self.journal)
 
     async def move_routes(self) -> None:
-        change = await set_routes(
-            self.peers.control,
-            [("auth_entry", "rust_shell"), (GLOBAL, "rust_shell")],
-            captured=await self.peers.control.status(label="pre"),
-            step_id="route-flip",
-            label="flip",
-            on_refusal=OnRefusal.STOP,
-            journal=self.journal,
-            clock=self.peers.clock,
-        )
-        assert change.proven
+        await move_routes(self.peers, self.journal)
 
     async def undo(self) -> Undone:
         plan = plan_undo(self.journal.events, stable=STABLE)

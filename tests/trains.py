@@ -10,10 +10,17 @@ from cutover.config import CutoverConfig
 from cutover.journal import Observer
 from cutover.production import simulated, simulated_credentials, simulated_layout
 from cutover.run import run_production
-from cutover.simulation import Fault, SimulatedProduction
+from cutover.simulation import Fault, Operation, SimulatedProduction
 from cutover.summary import CutoverSummary
 
 STABLE, CANARY = "chat-00041-stable", "chat-00042-canary"
+CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
+TOKENS = {
+    "CONTROL_ACCESS_TOKEN": "marked-control-token",
+    "AUTH_TOKEN": "marked-auth-token",
+    "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
+}
+"""The environment of a recovery; the tokens are those of ``live_config``."""
 
 
 def live_config(directory: Path, **changes: object) -> CutoverConfig:
@@ -25,9 +32,7 @@ def live_config(directory: Path, **changes: object) -> CutoverConfig:
         "apply_route_flip": True,
         "base_url": "https://chat.example",
         "legacy_base_url": "https://legacy.chat.example",
-        "auth_token": "marked-auth-token",
-        "control_access_token": "marked-control-token",
-        "cloud_run_access_token": "marked-cloud-run-token",
+        **{name.lower(): token for name, token in TOKENS.items()},
         "legacy_auth_token": "marked-legacy-token",
         "revision_header": "x-cutover-revision",
         "canary_soak_seconds": 0.0,

@@ -9,9 +9,10 @@ from typing import Any
 import anyio
 import attrs
 import httpx
+from trains import CHANGES
 
 from cutover.simulation import ConnectionBroken, SimulatedProduction
-from cutover.simulation.exchange import Fate, Operation
+from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Situation
 
 LATE = 1.5
@@ -70,7 +71,6 @@ _FATES = {
     Kind.SLOW: Fate(settles_after=SLOW),
     Kind.NEVER: Fate(settles_after=math.inf),
 }
-_CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
 _SAYS_NO = b'{"error":{"code":"injected","message":"injected"}}'
 _LOGIN = b"<!doctype html><title>Sign in</title>\n"
 
@@ -108,7 +108,7 @@ class Wire(httpx.AsyncBaseTransport):
     def strike(self, situation: Situation) -> tuple[Fate, ...]:
         """Tell the production what is to become of the change that it was just sent."""
         fate, self._fate = self._fate, None
-        return (fate,) if fate is not None and situation.operation in _CHANGES else ()
+        return (fate,) if fate is not None and situation.operation in CHANGES else ()
 
     def heal(self) -> None:
         """Let every later request through."""
@@ -184,6 +184,18 @@ class Wire(httpx.AsyncBaseTransport):
         except ConnectionBroken as error:
             raise httpx.RemoteProtocolError(str(error)) from error
         return httpx.Response(head["status"], headers=head["headers"], content=b"".join(body))
+
+
+@attrs.define(eq=False)
+class Severed(Wire):
+    """The wire of a process that may be dead: then it sends nothing any more."""
+
+    is_dead: bool = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.is_dead:
+            raise httpx.ConnectError("the process is dead")
+        return await super().handle_async_request(request)
 
 
 @attrs.define(eq=False)

@@ -11,7 +11,7 @@ from cutover.cli.simulate import simulate
 
 
 class _Commands(click.Group):
-    """Where click would say "Aborted!" and exit with 1, which is a verdict here, Ctrl-C goes on to the entry point."""
+    """Where click would say "Aborted!" and exit with 1, which is a verdict here, Ctrl-C has a code of its own."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for."""

@@ -1,4 +1,7 @@
-"""One stream held against its contract, in one pass, as it comes."""
+"""One stream held against its contract, in one pass, as it comes.
+
+It is long because whatever came (a head, data, an end, a failure) becomes findings by the same few counters and offsets.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -15,6 +15,7 @@ from cutover.outbound import Outbound
 from cutover.probe import LaneProber, Probe
 from cutover.quoting import printable
 from cutover.results import Check, SentinelTally, StepResult, StepStatus, combined_status
+from cutover.slo import ErrorBudget
 from cutover.traffic import TrafficBackend
 
 
@@ -72,6 +73,11 @@ class StepLog:
         """Record a row for which a peer gave no usable answer: a refusal is evidence, silence is none."""
         status = StepStatus.FAIL if isinstance(error, RefusedError) else StepStatus.ERROR
         return self.check(check_id, status, str(error), **more)
+
+    def budget_check(self, budget: ErrorBudget) -> Check:
+        """Record whether the consumed error budget is below its ceiling."""
+        status = StepStatus.PASS if budget.holds else StepStatus.FAIL
+        return self.check("error-budget", status, budget.describe(), tolerable=False)
 
     def stream_check(
         self,

@@ -2,7 +2,7 @@
 
 import attrs
 
-from cutover.results import StepResult, StepStatus
+from cutover.results import StepResult
 from cutover.slo import ErrorBudget
 from cutover.steps import StepLog
 
@@ -19,12 +19,7 @@ class Plan:
 async def run(plan: Plan, log: StepLog) -> StepResult:
     """Hold the consumed budget against its ceiling."""
     budget = plan.budget
-    log.check(
-        "error-budget",
-        StepStatus.PASS if budget.holds else StepStatus.FAIL,
-        budget.describe(),
-        tolerable=False,
-    )
+    log.budget_check(budget)
     facts = {
         "observed_consumed_percent": budget.consumed_percent,
         "max_consumed_percent": budget.max_consumed_percent,

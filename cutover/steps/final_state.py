@@ -30,14 +30,8 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, plan, peers, log)
         reads.start_soon(_traffic, plan, peers, log)
-    budget = plan.budget
-    log.check(
-        "error-budget",
-        StepStatus.PASS if budget.holds else StepStatus.FAIL,
-        budget.describe(),
-        tolerable=False,
-    )
-    return log.finish(f"routes and traffic are as they should be; {budget.describe()}")
+    log.budget_check(plan.budget)
+    return log.finish(f"routes and traffic are as they should be; {plan.budget.describe()}")
 
 
 async def _routes(plan: Plan, peers: Peers, log: StepLog) -> None:

@@ -1,4 +1,7 @@
-"""The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed."""
+"""The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed.
+
+It is long because way forward, soak and way back share what was captured and what has failed, and are read as one story.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -62,8 +65,6 @@ class _Drill:
     state: TrafficState = attrs.field(init=False)
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
-    moved: bool = False
-    """Whether a write was sent."""
     rollback_seconds: float | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +76,11 @@ class _Drill:
             captured=self.captured,
             step_id=STEP_ID,
         )
+
+    @property
+    def moved(self) -> bool:
+        """Whether a write may have been sent."""
+        return any(isinstance(event, TrafficIntended) for event in changes(self.log.journal.events))
 
     async def run(self) -> StepResult:
         await self._canary_first()
@@ -159,7 +165,6 @@ class _Drill:
             )
 
         shift = await watch.across(move)
-        self.moved = any(isinstance(event, TrafficIntended) for event in changes(self.log.journal.events))
         self.state = shift.state or self.state
         return shift
 
@@ -275,9 +280,7 @@ class _Drill:
             await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
-        if self.captured.latest_ready != self.state.latest_ready and any(
-            row.revision is None and row.percent for row in self.captured.targets
-        ):
+        if self.captured.asks_for_latest and self.captured.latest_ready != self.state.latest_ready:
             said = (
                 f"LATEST was {self.captured.latest_ready} and now is {self.state.latest_ready}, which nobody tested: "
                 f"the traffic stays pinned on {self.plan.stable}"

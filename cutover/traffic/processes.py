@@ -40,7 +40,7 @@ async def run_program(
     *,
     env: Mapping[str, str],
     deadline: float,
-    grace: float = GRACE_SECONDS,
+    grace: float,
     ready: Callable[[int], None] | None = None,
 ) -> Output:
     """Run a program to its end; whatever happens, nothing of its process group is left.
@@ -106,7 +106,7 @@ async def _collect(stream: ByteReceiveStream | None, kept: bytearray) -> None:
             kept += chunk[: MAX_OUTPUT_BYTES + 1 - len(kept)]
 
 
-async def end_group(group: int, *, grace: float = GRACE_SECONDS) -> bool:
+async def end_group(group: int, *, grace: float) -> bool:
     """End a process group: SIGTERM, wait, SIGKILL, wait; return whether nothing of it is left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not _signal(group, number):

@@ -5,11 +5,8 @@ from collections.abc import Iterable
 import attrs
 
 from cutover.contract import (
-    AI_SDK_5,
-    AI_SDK_6,
-    AI_SDK_7,
-    COMPAT_LANE,
     RULES,
+    SHIPPED,
     ContractChecker,
     ContractReport,
     FailureKind,
@@ -21,10 +18,9 @@ from cutover.contract import (
 from cutover.errors import ContractViolation
 from fuzz.feeding import settings_and_pieces
 
-_SHIPPED = (COMPAT_LANE, AI_SDK_5, AI_SDK_6, AI_SDK_7)
 CONTRACTS = tuple(
     attrs.evolve(each, limits=attrs.evolve(each.limits, max_event_bytes=2000, max_open_bytes=10_000))
-    for shipped in _SHIPPED
+    for shipped in SHIPPED.values()
     for each in (shipped, shipped.strict())
 )
 _STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-vercel-ai-ui-message-stream": "v1"}

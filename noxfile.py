@@ -18,6 +18,14 @@ WHOLE_PRODUCT = [
     )
 ]  # fmt: skip
 """Tests that go through all of it: entry points, templates, data files, every module."""
+LONG = [
+    f"tests/{name}.py"
+    for name in (
+        "test_matrix", "test_interruption", "test_killed", "test_faults", "test_recovery_interrupted", "test_orphans",
+        "test_traffic_backends", "interop/test_real_gcloud",
+    )
+]  # fmt: skip
+"""Whole trains by the hundred, and programs that are waited for: they run side by side, and without coverage."""
 CORE = "cutover/sse.py,cutover/contract/*,cutover/errors.py,cutover/findings.py"
 
 
@@ -44,13 +52,18 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, on asyncio and on trio, with the coverage that they must have."""
+    """All tests, on asyncio and on trio, with the coverage that they must have; `nox -s tests -- ...` runs pytest on some."""
     session.install("-e", EVERYTHING, *_group("test"), *_group("lint"), *_group("interop"))
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+    apart = [f"--ignore={path}" for path in LONG]
+    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "3", "--dist=worksteal", *apart)
     session.run("coverage", "combine")
     session.run("coverage", "report", "--fail-under=95")
     session.run("coverage", "report", f"--include={CORE}", "--fail-under=100")
+    session.run("python", "-m", "pytest", "-q", "-n", "3", "--dist=worksteal", *LONG)
 
 
 @nox.session

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 _SERVER_ERROR = 500
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that a group of a task group's is about: the first that is none itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class CutoverError(Exception):
     """Base of all errors that this library raises on purpose."""
 

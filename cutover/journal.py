@@ -6,6 +6,7 @@ are functions of them. On disk each is one line of JSON, appended by one write a
 It is long because half of it is the list of the events, which is what a reader comes for.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -235,6 +236,22 @@ class Journal:
         """Stamp an event with the time, append it, make it durable, and tell the observers."""
         event = attrs.evolve(event, at=utc_now())
         self.events.append(event)
+        self._write(event)
+        self._tell(event)
+        return event
+
+    def commit(self, event: TrainEvent) -> bool:
+        """Record an event that is so only once it is on disk; where it cannot be, it is not so, and nobody is told of it."""
+        event = attrs.evolve(event, at=utc_now())
+        self._write(event)
+        if self.broken is not None:
+            return False
+        self.events.append(event)
+        self._tell(event)
+        return True
+
+    def _write(self, event: TrainEvent) -> None:
+        """Make an event durable, while the disk can."""
         if self._file is not None and self.broken is None:
             line = (
                 msgspec.json.encode(
@@ -248,18 +265,21 @@ class Journal:
                 os.fsync(self._file)
             except OSError as error:
                 self.broken = f"the journal cannot be written: {error}"
+
+    def _tell(self, event: TrainEvent) -> None:
+        """Tell the observers."""
         for observer in tuple(self.observers):
             try:
                 observer(event)
             except Exception as error:  # noqa: BLE001  see the class
                 self.observers.remove(observer)
                 self.complaints.append(f"an observer raised {error!r}, and was not called again")
-        return event
 
     def close(self) -> None:
         """Close the file; the events stay."""
         if self._file is not None:
-            os.close(self._file)
+            with contextlib.suppress(OSError):  # each line was made durable when it was written
+                os.close(self._file)
             self._file = None
 
 

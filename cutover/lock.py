@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,8 +123,11 @@ class ServiceLock:
             raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 
     def close(self) -> None:
-        """Say that nothing is left open: the next train may start."""
-        _write(self._handle, b"")
+        """Say that nothing is left open: the next train may start; where it cannot be said, that one is told to recover first."""
+        try:
+            _write(self._handle, b"")
+        except OSError as error:
+            warnings.warn(f"the lock {self.path} cannot be released: {error}", RuntimeWarning, stacklevel=2)
 
     def _unrecovered(self, left: Holder) -> str:
         if left == _DAMAGED:

@@ -27,6 +27,7 @@ from cutover.steps.rollback_drill import STEP_ID as DRILL
 STEP_ID = "undo"
 """The step on whose behalf an undo writes."""
 Intent = TypeVar("Intent", RouteIntended, TrafficIntended)
+_SAYS_NOTHING = frozenset({"unknown", "failed"})
 _CERTAINLY_NOT = frozenset({"refused", NOT_SENT})
 
 
@@ -42,6 +43,8 @@ class TrafficUndo:
     """What it had asked for last, before it was undone."""
     asked_at: str
     """When it last asked for one: UTC, ISO 8601."""
+    unanswered_at: str
+    """When it last asked for one whose fate no answer tells; empty where there is none such."""
     unsure: bool
     """Whether a write's fate is unknown: it may take effect late, so the target is written whatever is found."""
     found: TrafficState | None = None
@@ -76,6 +79,8 @@ class RoutesUndo:
     """What it had asked for last of each key, before it was undone."""
     asked_at: str
     """When it last asked for one: UTC, ISO 8601."""
+    unanswered_at: str
+    """When it last asked for one whose fate no answer tells; empty where there is none such."""
     unsure: bool
 
 
@@ -122,6 +127,7 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
         known=(captured.targets, *(event.wanted for event in asked)),
         intended=_intended(asked)[-1].wanted,
         asked_at=asked[-1].at,
+        unanswered_at=_unanswered_at(since, TrafficIntended),
         unsure=_traffic_unsure(since),
     )
 
@@ -165,6 +171,7 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
         known=tuple(dict.fromkeys((*values, *((event.key, event.wanted) for event in intents)))),
         intended=tuple((key, wanted[key]) for key in keys if key in wanted),
         asked_at=intents[-1].at,
+        unanswered_at=_unanswered_at(events, RouteIntended),
         unsure=_routes_unsure(events),
     )
 
@@ -172,6 +179,20 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
 def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:
     """Return the intents of the train itself; all, where there is nothing else."""
     return [event for event in intents if event.step_id != STEP_ID] or intents
+
+
+def _unanswered_at(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> str:
+    """Return when the last change of a kind was asked for that no answer tells of: a lost reply, or a gateway's; or empty."""
+    open_since: dict[str, str] = {}
+    unanswered = ""
+    for event in events:
+        if isinstance(event, kind):
+            open_since[TRAFFIC if isinstance(event, TrafficIntended) else event.key] = event.at
+        elif isinstance(event, Answered) and event.key in open_since:
+            asked_at = open_since.pop(event.key)
+            if event.outcome in _SAYS_NOTHING:
+                unanswered = max(unanswered, asked_at)
+    return max((unanswered, *open_since.values()))
 
 
 def _routes_unsure(events: Iterable[TrainEvent]) -> bool:

@@ -115,7 +115,9 @@ async def recover_production(
             return await _recover(production, journal, folder, way)
         finally:
             journal.close()
-            if not plan_undo(journal.events, stable=production.config.stable_revision):
+            if journal.broken is None and not plan_undo(
+                journal.events, stable=production.config.stable_revision
+            ):
                 lock.close()
             for problem in (journal.broken, evidence.failed, *journal.complaints):
                 if problem:

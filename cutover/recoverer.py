@@ -1,7 +1,6 @@
 """One part of production after another: look, decide, write the decision down, carry it out."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar, assert_never
 
@@ -10,13 +9,11 @@ import attrs
 from cutover.decision import Action, Decision, decide_routes, decide_traffic
 from cutover.errors import PeerError
 from cutover.journal import Decided, Journal, UndoStarted
-from cutover.outbound import MUTATION_DEADLINE
 from cutover.outstanding import RoutesUndo, TrafficUndo, UndoPlan
 from cutover.quoting import recover_command
 from cutover.state import TrafficState, describe_overrides, describe_shares, shares
 from cutover.steps import Peers
-from cutover.traffic import HELD_SECONDS
-from cutover.undo import Undone, carry_out, together
+from cutover.undo import Undone, carry_out, may_land_for, together
 
 Way = Literal["finish", "revert", "accept-found", "restore-captured"]
 """How to recover: finish the undo of a train that was cut off; take back a completed cutover as well; close it by accepting
@@ -184,7 +181,7 @@ class Recoverer:
 
     async def _recover(self, part: _TrafficPart | _RoutesPart) -> Undone:
         """Recover one part; a write that meets somebody else's is decided upon again."""
-        wait = _seconds_left(part.undo.asked_at) if part.undo.unsure else 0.0
+        wait = may_land_for(part.undo.asked_at) if part.undo.unsure else 0.0
         undone = Undone(proven=False, detail=f"{part.name}: production does not stop changing")
         for _ in range(_LOOKS + 1):
             look = await part.look(self.peers, wait)
@@ -204,13 +201,7 @@ class Recoverer:
                     return self._unresolved(f"{part.name}: {decision.why}. {states}")
                 case Action.WRITE:
                     self._begin()
-                    undone = await carry_out(
-                        look.plan,
-                        self.peers,
-                        self.journal,
-                        service=self.service,
-                        held_seconds=max(wait, HELD_SECONDS),
-                    )
+                    undone = await carry_out(look.plan, self.peers, self.journal, service=self.service)
                     if undone.proven:
                         return undone
                     if not undone.overtaken:
@@ -251,12 +242,3 @@ class Recoverer:
                 f"or, to write what was captured whatever is found: {restore}",
             ),
         )
-
-
-def _seconds_left(asked_at: str) -> float:
-    """Return how long a change that was asked for then may still be under way, by the deadline of one."""
-    try:
-        age = (datetime.now(UTC) - datetime.fromisoformat(asked_at)).total_seconds()
-    except (ValueError, TypeError):  # no time, or one without a zone
-        return MUTATION_DEADLINE
-    return max(0.0, MUTATION_DEADLINE - age) if age > 0 else MUTATION_DEADLINE

@@ -8,7 +8,7 @@ from pathlib import Path
 from cutover.config import CutoverConfig
 from cutover.errors import NotStartedError
 from cutover.evidence import EvidenceFolder
-from cutover.journal import Journal, Observer, TrainFinished, TrainStarted
+from cutover.journal import Journal, Observer, TrainFinished, TrainStarted, changes
 from cutover.outstanding import plan_undo
 from cutover.production import Production, live, rehearsal
 from cutover.report import Reporter
@@ -74,7 +74,12 @@ async def run_production(
         try:
             await _ride(production, journal, evidence, interrupted_code)
         finally:
-            if lock is not None and not plan_undo(journal.events, stable=config.stable_revision):
+            # by what is on disk, for that is what a recovery would go by
+            if (
+                lock is not None
+                and journal.broken is None
+                and not plan_undo(journal.events, stable=config.stable_revision)
+            ):
                 lock.close()
             for problem in (journal.broken, evidence.failed, *journal.complaints):
                 if problem:
@@ -97,7 +102,8 @@ async def _ride(
             )
             await train.run()
     finally:
-        if not isinstance(journal.events[-1], TrainFinished):  # cancelled before the train could be armed
+        if not changes(journal.events) and not isinstance(journal.events[-1], TrainFinished):
+            # cancelled before the train could be armed
             journal.record(
                 TrainFinished(
                     passed=False, exit_code=interrupted_code(), reasons=("interrupted at its start",)

@@ -7,7 +7,7 @@ import anyio
 import attrs
 
 from cutover.clock import utc_now
-from cutover.errors import UndoUnprovenError
+from cutover.errors import UndoUnprovenError, root_cause
 from cutover.evidence import EvidenceFolder
 from cutover.journal import (
     Interrupted,
@@ -101,16 +101,17 @@ class Train:
         try:
             for stage in STAGES:
                 await self._run_stage(stage)
-            gates = judge(self.results, self.plan.ceilings)
-            passed = all(gate.holds for gate in gates)
-            if not passed:
-                await self._undo("a gate does not hold")
+            passed = all(gate.holds for gate in judge(self.results, self.plan.ceilings))
+            if passed and self.journal.commit(TrainFinished(passed=True, exit_code=0)):
+                return
+            await self._undo(self.journal.broken or "a gate does not hold")
         except BaseException as error:
-            cause = type(error).__name__
+            cause = type(root_cause(error)).__name__
             self.journal.record(Interrupted(cause=cause))
             with suppress(anyio.get_cancelled_exc_class()):  # the first one is raised again below
                 await self._undo(f"interrupted ({cause})")
-            code = self.interrupted_code() if self.undone.proven else 4
+            stopped = 1 if isinstance(error, Exception) else self.interrupted_code()
+            code = stopped if self.undone.proven else 4
             self.journal.record(
                 TrainFinished(passed=False, exit_code=code, reasons=(f"interrupted ({cause})",))
             )
@@ -120,15 +121,14 @@ class Train:
         why = reasons(judge(self.results, self.plan.ceilings))
         self.journal.record(
             TrainFinished(
-                passed=passed,
+                passed=False,
                 exit_code=exit_code(
                     self.results,
-                    passed=passed,
                     touched=self.touched,
                     undone=self.undone.proven,
                     recorded=self.journal.broken is None,
                 ),
-                reasons=why,
+                reasons=(*why, *filter(None, [self.journal.broken])),
             )
         )
 
@@ -168,8 +168,12 @@ class Train:
 
         async def undo() -> None:
             with anyio.CancelScope(shield=True):
-                async with self.undo_peers() as peers:
-                    await look_again(peers, self.journal, stable=stable)
+                with (
+                    anyio.move_on_after(UNDO_DEADLINE),
+                    suppress(Exception),
+                ):  # the proof that there was stands
+                    async with self.undo_peers() as peers:
+                        await look_again(peers, self.journal, stable=stable)
                 if plan := plan_undo(self.journal.events, stable=stable):
                     await self._carry_out(plan, reason)
 
@@ -185,9 +189,13 @@ class Train:
             detail=f"what was applied could not be proven undone within {UNDO_DEADLINE:g} s",
             to_do=to_do(plan, self.peers.control, service=service),
         )
-        with anyio.move_on_after(UNDO_DEADLINE):
-            async with self.undo_peers() as peers:
-                self.undone = await carry_out(plan, peers, self.journal, service=service)
+        try:
+            with anyio.move_on_after(UNDO_DEADLINE):
+                async with self.undo_peers() as peers:
+                    self.undone = await carry_out(plan, peers, self.journal, service=service)
+        except Exception as error:  # noqa: BLE001  a fault of this library's own: what is open must be told all the same
+            detail = f"the undo itself failed: {root_cause(error)!r}"
+            self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
         if not self.undone.proven and self.evidence.root is not None:
             again = f"or, once production answers: {recover_command(self.evidence.root)}"
             self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
@@ -195,7 +203,10 @@ class Train:
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
         )
         if plan.routes is not None and self.undone.proven:
-            with anyio.move_on_after(UNDO_DEADLINE):
+            with (
+                anyio.move_on_after(UNDO_DEADLINE),
+                suppress(Exception),
+            ):  # its open step says that it was cut off
                 await self._smoke_again()
 
     async def _smoke_again(self) -> None:

@@ -1,6 +1,7 @@
 """Taking back what was applied, and proving it: for the train and for recovery."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 import attrs
@@ -8,6 +9,7 @@ import attrs
 from cutover.control_plane import ControlPlane, set_routes
 from cutover.errors import PeerError
 from cutover.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
+from cutover.outbound import MUTATION_DEADLINE
 from cutover.outstanding import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
 from cutover.state import (
     GLOBAL,
@@ -48,9 +50,7 @@ async def look_again(peers: Peers, journal: Journal, *, stable: str) -> None:
         journal.record(TrafficRead(found=found, proven=not problem))
 
 
-async def carry_out(
-    plan: UndoPlan, peers: Peers, journal: Journal, *, service: str, held_seconds: float = HELD_SECONDS
-) -> Undone:
+async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: str) -> Undone:
     """Put everything back and prove it: traffic first, for the overrides are in the memory of the revision that is to serve.
 
     Args:
@@ -58,13 +58,15 @@ async def carry_out(
         peers: Peers of the undo's own, whose clients nobody else closes.
         journal: Where the undo's own intents go.
         service: How a gcloud command names the service: ``SERVICE --project P --region R``.
-        held_seconds: After a write was proven, how long until it is read once more: it may be lost, or a late one may land.
+
+    What was written and proven is read once more after ``HELD_SECONDS``, for it may be lost; and not before a change that
+    has no answer can no longer land.
     """
     parts: list[Undone] = []
     if plan.traffic is not None:
-        parts.append(await _undo_traffic(plan.traffic, peers, journal, service, held_seconds))
+        parts.append(await _undo_traffic(plan.traffic, peers, journal, service))
     if plan.routes is not None:
-        parts.append(await _undo_routes(plan.routes, peers, journal, held_seconds))
+        parts.append(await _undo_routes(plan.routes, peers, journal))
     return together(parts)
 
 
@@ -78,7 +80,21 @@ def together(parts: Sequence[Undone]) -> Undone:
     )
 
 
-async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal, held_seconds: float) -> Undone:
+def _hold(undo: RoutesUndo | TrafficUndo) -> float:
+    """Return how long after its proof what was written is read once more."""
+    return max(HELD_SECONDS, may_land_for(undo.unanswered_at) if undo.unanswered_at else 0.0)
+
+
+def may_land_for(asked_at: str) -> float:
+    """Return for how many seconds a change that was asked for then may still land, by the deadline of one."""
+    try:
+        age = (datetime.now(UTC) - datetime.fromisoformat(asked_at)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return MUTATION_DEADLINE
+    return max(0.0, MUTATION_DEADLINE - age) if age > 0 else MUTATION_DEADLINE
+
+
+async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undone:
     wanted = describe_overrides(undo.values)
     detail = ""
     for attempt in ("check", "write", "write again"):
@@ -96,7 +112,7 @@ async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal, held_se
             detail = change.detail
             if not change.proven:
                 continue
-            await peers.clock.sleep(held_seconds)
+            await peers.clock.sleep(_hold(undo))
         elif undo.unsure:
             continue
         try:
@@ -139,9 +155,7 @@ def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
     return tuple(lines)
 
 
-async def _undo_traffic(
-    undo: TrafficUndo, peers: Peers, journal: Journal, service: str, held_seconds: float
-) -> Undone:
+async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, service: str) -> Undone:
     found, detail = (
         (undo.found, "") if undo.found is not None else await _traffic(peers, label="undo.traffic")
     )
@@ -166,7 +180,7 @@ async def _undo_traffic(
         shift = await mover.shift(
             targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN, anew=anew
         )
-        await peers.clock.sleep(held_seconds)
+        await peers.clock.sleep(_hold(undo))
         found, unread = await _traffic(peers, label="undo.traffic.held")
         detail = unread or unproven(found or undo.captured, targets)
         if proven := not detail:

@@ -103,16 +103,12 @@ def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
     return tuple(gate.describe() for gate in gates if not gate.holds)
 
 
-def exit_code(
-    results: Sequence[StepResult], *, passed: bool, touched: bool, undone: bool, recorded: bool = True
-) -> int:
-    """Return the exit code of a train that ran to its end.
+def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, recorded: bool = True) -> int:
+    """Return the exit code of a train that ran to its end, and is not to go.
 
-    0 all gates hold; 1 the evidence says no, and what had been applied was undone; 3 no evidence could be had before anything
+    1 the evidence says no, and what had been applied was undone; 3 no evidence could be had before anything
     was touched, or none could be written down; 4 what had been applied could not be proven undone.
     """
-    if passed:
-        return 0
     if not undone:
         return 4
     statuses = {check.status for result in results for check in result.checks}

@@ -1,5 +1,8 @@
 """What several test modules share."""
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 from virtual_time import virtual_backend
 
@@ -17,6 +20,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has locks of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A command blocks signals once its exit code is decided; in process, that would outlive it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`cutover check` as CI and scripts read it: JUnit XML and JSON lines, whatever came over the wire; secrets stay unseen."""
 
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -26,14 +25,6 @@ STREAMS = Path(__file__).parent.parent / "fixtures" / "streams"
 GOOD, BAD = STREAMS / "ok" / "compat-lane-plain.sse", STREAMS / "violations" / "schema.unknown-kind.sse"
 NOWHERE = "http://127.0.0.1:9/api/chat/stream"
 TOKEN = "marked-token-of-the-environment"
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    """A command blocks signals once its exit code is decided; in process, that would outlive it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def check(*arguments: object, stdin: bytes | None = None) -> Result:

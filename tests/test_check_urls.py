@@ -1,7 +1,6 @@
 """`cutover check` against a URL: a turn of its own at an alias, any request elsewhere, several targets side by side."""
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +11,6 @@ from commands import Served, served
 from cutover.cli import main
 
 HEADER = ("--header", "Authorization: Bearer $MARKED_TOKEN")
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    """A command blocks signals once its exit code is decided; in process, that would outlive it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """The command as an operator uses it: usage, checks of recordings and URLs, help, exit codes."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,6 @@ GOOD = (
     b'data: {"status":"accepted","turnId":"turn_1","type":"finish-step"}\n\n'
     b'data: {"status":"accepted","type":"finish"}\n\ndata: [DONE]\n\n'
 )
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    """A command blocks signals once its exit code is decided; in process, that would outlive it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(*arguments: str, env: dict[str, str] | None = None, stdin: bytes = b"") -> Result:

@@ -4,12 +4,19 @@ from pathlib import Path
 
 import anyio
 import pytest
+from proof import AS_CAPTURED, left_behind, state
+from rides import LANDED, SCENES, Ride
 from trains import CANARY, STABLE, Trial, live_config
+from wire_faults import FATES, Injection, Kind
 
 from cutover.errors import UndoUnprovenError
-from cutover.journal import TrainEvent, TrainFinished, UndoFinished, read_journal
+from cutover.journal import Answered, TrainEvent, TrainFinished, UndoFinished, read_journal
+from cutover.outbound import MUTATION_DEADLINE
+from cutover.run import run_production
 from cutover.simulation import FAULTS
+from cutover.simulation.exchange import Fate
 from cutover.summary import fold
+from cutover.train import STAGES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -73,6 +80,71 @@ async def test_a_change_that_lands_after_the_cancellation_is_undone_too(fault: s
             break
         assert trial.production.traffic == {STABLE: 100}, number
         assert _routes(trial) == before, number
+
+
+@pytest.mark.parametrize("label", ["flip.apply.1.account_settings_admin", "drill.traffic-5.write"])
+async def test_a_change_without_an_answer_that_lands_as_late_as_it_may_is_undone_too(
+    label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks, the operator stops the train, and the effect comes just before the change's deadline."""
+    monkeypatch.setitem(FATES, Kind.LOST_AND_LATE, Fate(after=MUTATION_DEADLINE - 1.0))
+    ride = Ride.of(
+        SCENES["cutover"], str(tmp_path), Injection(label=label, kind=Kind.LOST_AND_LATE, number=1)
+    )
+    before = state(ride.trial.production)
+
+    def observe(event: TrainEvent) -> None:
+        if isinstance(event, Answered) and event.outcome == "unknown":
+            scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        await run_production(ride.on_the_wire(ride.trial.config), observer=observe)
+    await anyio.sleep(LANDED)
+    assert scope.cancelled_caught
+    assert left_behind(ride.trial.production, before) == AS_CAPTURED
+
+
+async def test_a_fault_of_a_steps_own_is_undone_and_is_no_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("cutover.train.smoke.run", fails)
+    monkeypatch.setattr("cutover.train.STAGES", STAGES[:1] + STAGES[2:5])  # drill and flip, then the bug
+    trial = Trial(live_config(tmp_path))
+    before = _routes(trial)
+    with pytest.raises(ExceptionGroup):
+        await trial.run()
+    assert trial.production.traffic == {STABLE: 100}
+    assert _routes(trial) == before
+    summary = fold(read_journal(tmp_path / "run" / "journal.jsonl"))
+    assert (summary.exit_code, summary.interrupted) == (1, "KeyError")
+
+
+@pytest.mark.parametrize("failing", ["carry_out", "look_again"])
+async def test_a_fault_of_the_undos_own_is_told(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(f"cutover.train.{failing}", fails)
+    trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0))
+    with anyio.move_on_after(45.0):
+        if failing == "look_again":  # no more than a second look
+            await trial.run()
+        else:
+            with pytest.raises(
+                UndoUnprovenError, match=r"the undo itself failed: KeyError\('a bug'\)"
+            ) as caught:
+                await trial.run()
+            assert "gcloud run services update-traffic" in str(caught.value)
+    summary = fold(read_journal(tmp_path / "run" / "journal.jsonl"))
+    assert summary.undo is not None
+    assert (summary.exit_code, summary.undo.proven) == (
+        (130, True) if failing == "look_again" else (4, False)
+    )
 
 
 async def test_an_outer_timeout_is_a_cancellation(tmp_path: Path) -> None:

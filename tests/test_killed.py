@@ -155,24 +155,22 @@ def test_a_train_killed_at_any_line_is_recovered(scene: str, side: str, loop: st
 
 KILLER = """
 import os, sys
-import cutover.recoverer, cutover.steps.rollback_drill, cutover.undo
+import cutover.steps.rollback_drill, cutover.undo
 from cutover.__main__ import main
 from cutover.journal import Journal
 
-number, sent, record, seen = int(sys.argv.pop(1)), int(sys.argv.pop(1)), Journal.record, 0
+number, sent, tell, seen = int(sys.argv.pop(1)), int(sys.argv.pop(1)), Journal._tell, 0
 
-def record_and_die(self, event):
+def tell_and_die(self, event):
     global seen
-    told = record(self, event)
+    tell(self, event)
     seen += 1
     if seen == number:
         os.kill(os.getpid(), sent)
-    return told
 
-Journal.record = record_and_die
+Journal._tell = tell_and_die
 # what is waited for, in case something lands late: nothing does here
-cutover.undo.carry_out.__kwdefaults__["held_seconds"] = 0.1
-cutover.recoverer.HELD_SECONDS = cutover.recoverer.MUTATION_DEADLINE = 0.1
+cutover.undo.HELD_SECONDS = cutover.undo.MUTATION_DEADLINE = 0.1
 cutover.steps.rollback_drill.HELD_SECONDS = 0.1
 sys.exit(main())
 """

@@ -1,5 +1,6 @@
 """What each signal does to a live train: the first undoes, the second says how long, the third leaves at once."""
 
+import io
 import json
 import os
 import pty
@@ -13,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from commands import COMMAND, Served, recover, run_env, served, started, until
 
+from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.journal import TrainFinished, UndoStarted, read_journal
+from cutover.terminal import Terminal
 
 APART = 0.7
 """Seconds: signals closer together are one."""
@@ -165,3 +169,30 @@ def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:
             _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.splitlines() == ["SIGINT: stopping ...", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("changes_production", "left_open", "code", "said"),
+    [
+        (True, "", 1, "; what had been applied, if anything had, was taken back, and that was proven"),
+        (True, "cutover recover run", 4, "; to go on: cutover recover run"),
+        (False, "", 3, "a fault in cutover itself: KeyError('a bug')"),
+    ],
+)
+def test_a_fault_of_the_commands_own_ends_with_how_production_was_left(
+    changes_production: bool, left_open: str, code: int, said: str
+) -> None:
+    async def work(interruption: Interruption) -> int:
+        interruption.left_open = left_open
+        raise ExceptionGroup("of a task group", [KeyError("a bug")])
+
+    shown = io.StringIO()
+
+    async def command() -> int:
+        return await until_signalled(work, Terminal(shown), changes_production=changes_production)
+
+    assert run_command(command) == code
+    first, *_, last = shown.getvalue().splitlines()
+    assert "Traceback" in first
+    assert "a fault in cutover itself: KeyError('a bug')" in last
+    assert last.endswith(said)

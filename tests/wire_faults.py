@@ -62,7 +62,7 @@ OF_ANY = tuple(Kind)[: tuple(Kind).index(Kind.REPLY_LOST)]
 OF_ROUTES = tuple(Kind)[: tuple(Kind).index(Kind.SLOW)]
 OF_TRAFFIC = tuple(Kind)
 
-_FATES = {
+FATES = {
     Kind.LOST_AND_LATE: Fate(after=LATE),
     Kind.FAILED_AND_LATE: Fate(after=LATE),
     Kind.NO_EFFECT: Fate(takes_effect=False),
@@ -136,7 +136,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     async def _do_and_fail(self, request: httpx.Request, kind: Kind) -> httpx.Response:
         """Let the production have the request; what becomes of the change, or of the reply, is the kind's."""
-        self._fate = _FATES.get(kind)
+        self._fate = FATES.get(kind)
         response = await self._deliver(request)
         match kind:
             case Kind.TRUNCATED:

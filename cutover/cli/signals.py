@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TextIO
@@ -12,10 +13,10 @@ import anyio
 import attrs
 from anyio.abc import TaskStatus
 
-from cutover.errors import ConfigurationError, NotStartedError, UndoUnprovenError
+from cutover.errors import ConfigurationError, NotStartedError, UndoUnprovenError, root_cause
 from cutover.terminal import Terminal
 
-EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 2, 3, 4
+EXIT_REFUSED, EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 1, 2, 3, 4
 _SAME_SIGNAL_SECONDS = 0.5
 """Signals closer together than this are one: a terminal sends its own to the whole group."""
 
@@ -109,6 +110,23 @@ async def _told(
     except NotStartedError as error:
         terminal.line(f"not started: {error}")
         return EXIT_NOT_STARTED
+    except Exception as error:  # noqa: BLE001  a fault of cutover's own; the last line must say how production was left
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            terminal.line(line)
+        return _failed(root_cause(error), interruption, terminal)
+
+
+def _failed(error: BaseException, interruption: Interruption, terminal: Terminal) -> int:
+    """Say what a fault of cutover's own means; return the exit code."""
+    said = f"a fault in cutover itself: {error!r}"
+    if interruption.left_open:
+        terminal.line(f"UNRESOLVED: {said}; to go on: {interruption.left_open}")
+        return EXIT_UNPROVEN
+    if not interruption.changes_production:
+        terminal.line(said)
+        return EXIT_NOT_STARTED
+    terminal.line(f"{said}; what had been applied, if anything had, was taken back, and that was proven")
+    return EXIT_REFUSED
 
 
 @attrs.define(eq=False)

@@ -8,6 +8,8 @@
 | anything else that the train knew, even as a failed specification | write |
 | LATEST stands for a revision that nobody tested | stay pinned; an operator decides |
 | anything else, or nothing that can be read | touch nothing; an operator decides |
+
+Where an operator has decided already, ``cutover.recoverer`` carries that out.
 """
 
 import enum

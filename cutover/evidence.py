@@ -15,11 +15,16 @@ SHORTEST_SECRET = 4
 _DROPPED_HEADERS = frozenset({b"set-cookie", b"authorization", b"cookie"})
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Secrets:
     """The tokens of a run, known here so that they can be masked in whatever comes back."""
 
     values: tuple[str, ...] = attrs.field(default=(), repr=False)
+
+    def add(self, value: str) -> None:
+        """Mask one more from now on: a token that a run was handed on its way."""
+        if value not in self.values:
+            self.values = (*self.values, value)
 
     def mask(self, data: bytes) -> bytes:
         """Blank out every secret at equal length, so that offsets hold."""

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import anyio
@@ -20,7 +20,7 @@ CONNECT_TIMEOUT = 10.0
 READ_DEADLINE = 10.0
 """Seconds for one request that changes nothing, connect to last byte."""
 MUTATION_DEADLINE = 20.0
-"""Seconds for one request that changes something; it is never cut before."""
+"""Seconds for one request that changes something, its token included; it is never cut before."""
 MAX_REPLY_BYTES = 16 << 20
 """Bytes of one reply's body that are read."""
 ATTEMPTS = 3
@@ -30,6 +30,9 @@ MAX_RETRY_AFTER = 10.0
 
 TOKEN_REFUSED = frozenset({401, 403})
 """Statuses that say that a token is not taken: there is no evidence to be had then."""
+
+HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
+"""Gives the headers of one attempt that may take a request of their own, such as a token; raises a ``PeerError``."""
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_CODE = 200
@@ -112,22 +115,30 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
+        authorize: HeaderSource | None = None,
         json: object = None,
         attempts: int = ATTEMPTS,
     ) -> Reply:
         """Send a request that changes nothing; a passing fault is tried again, a persistent one is told.
 
         Raises:
-            NoAnswerError: No attempt had a reply.
+            NoAnswerError: No attempt had a reply, or headers to be sent with.
+            RefusedError: Its headers were refused.
         """
         started, attempt = self.clock.now(), 0
         while True:
             attempt += 1
             last = attempt >= attempts or self.clock.now() - started > READ_DEADLINE
-            pause = 0.1 * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
+            pause = _pause(attempt)
             try:
                 reply = await self._send(
-                    method, url, label=label, headers=headers, json=json, deadline=READ_DEADLINE
+                    method,
+                    url,
+                    label=label,
+                    headers=headers,
+                    authorize=authorize,
+                    json=json,
+                    deadline=READ_DEADLINE,
                 )
             except NoAnswerError:
                 if last:
@@ -145,17 +156,45 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
+        authorize: HeaderSource | None = None,
         json: object = None,
     ) -> Reply:
         """Send a request that changes something: once, and shielded, for one that is cut may take effect later, unseen.
 
         Raises:
             NoAnswerError: No reply came; it may have taken effect.
+            RefusedError: Its headers were not to be had; nothing was sent.
         """
+        started = self.clock.now()
         with anyio.CancelScope(shield=True):
+            if authorize is not None:
+                headers = {**(headers or {}), **await self._authorized(authorize, f"{method} {url}")}
             return await self._send(
-                method, url, label=label, headers=headers, json=json, deadline=MUTATION_DEADLINE
+                method,
+                url,
+                label=label,
+                headers=headers,
+                authorize=None,
+                json=json,
+                deadline=MUTATION_DEADLINE - (self.clock.now() - started),
             )
+
+    async def _authorized(self, authorize: HeaderSource, line: str) -> Mapping[str, str]:
+        """Have the headers of a change, which is not sent meanwhile: so a passing fault is tried again.
+
+        Raises:
+            RefusedError: They were not to be had.
+        """
+        why = f"no token within {READ_DEADLINE:g} s"
+        with anyio.move_on_after(READ_DEADLINE):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return await authorize()
+                except NoAnswerError as error:
+                    why = str(error)
+                if attempt < ATTEMPTS:
+                    await self.clock.sleep(_pause(attempt))
+        raise RefusedError(f"{line}: nothing was sent: {why}", status=0)
 
     async def _send(
         self,
@@ -164,28 +203,31 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None,
+        authorize: HeaderSource | None,
         json: object,
         deadline: float,
     ) -> Reply:
         line = f"{method} {url}"
         started = self.clock.now()
         try:
-            request = self.client.build_request(
-                method,
-                url,
-                headers={**({} if json is None else {"content-type": "application/json"}), **(headers or {})},
-                content=None if json is None else msgspec.json.encode(json),
-                timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline)),
-                extensions={"label": label},
-            )
             with anyio.fail_after(deadline):
+                fields = {} if json is None else {"content-type": "application/json"}
+                fields |= {**(headers or {}), **(await authorize() if authorize is not None else {})}
+                request = self.client.build_request(
+                    method,
+                    url,
+                    headers=fields,
+                    content=None if json is None else msgspec.json.encode(json),
+                    timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline)),
+                    extensions={"label": label},
+                )
                 response = await self.client.send(request, stream=True, follow_redirects=False)
                 try:
                     body = await _bounded(response, line)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            raise NoAnswerError(f"{line}: no complete reply within {deadline:g} s") from error
+            raise NoAnswerError(f"{line}: no complete reply within {deadline:.3g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise NoAnswerError(f"{line}: {describe_failure(error)}") from error
         return Reply(
@@ -206,6 +248,11 @@ async def _bounded(response: httpx.Response, line: str) -> bytes:
             raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+def _pause(attempt: int) -> float:
+    """Return how many seconds to wait after so many attempts."""
+    return float(0.1 * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
 
 
 def _retry_after(reply: Reply) -> float:

@@ -69,7 +69,7 @@ async def recover_cutover(
     Args:
         run_directory: Of the train.
         way: ``finish`` what was interrupted; ``revert`` a completed cutover too; ``accept-found`` closes an unfinished run
-            and touches nothing; ``restore-captured`` writes what was captured, whatever is found.
+            and touches nothing, also where production can no longer be read; ``restore-captured`` writes what was captured, whatever is found.
         env: Where the tokens are; the process's environment where it is None. Everything else is in the journal.
         observer: Called with each train event.
 

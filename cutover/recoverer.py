@@ -17,7 +17,7 @@ from cutover.undo import Undone, carry_out, may_land_for, together
 
 Way = Literal["finish", "revert", "accept-found", "restore-captured"]
 """How to recover: finish the undo of a train that was cut off; take back a completed cutover as well; close it by accepting
-what is found; or write what was captured, whatever is found."""
+what is found, unseen where it cannot be read; or write what was captured, whatever is found."""
 
 REASONS: dict[Way, str] = {
     "finish": "recovered",
@@ -132,11 +132,12 @@ def _unread(error: PeerError) -> Decision:
 
 def _as_told(decision: Decision, way: Way, *, read: bool, wait: float) -> Decision:
     """Return what is decided where an operator has decided already."""
-    if way == "accept-found" and read:
+    if way == "accept-found":
         if wait:
             said = f"a change without an answer may still land: {wait:.0f} s are waited"
             return attrs.evolve(decision, action=Action.WAIT, why=said)
-        return attrs.evolve(decision, action=Action.ACCEPT, why="an operator accepts what is found")
+        said = "what is found" if read else "it UNSEEN: it could not be read, and nobody knows what is there"
+        return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts {said}")
     if way == "restore-captured" and decision.action is not Action.WAIT:
         said = "an operator wants what was captured, whatever is found"
         return attrs.evolve(decision, action=Action.WRITE, why=said)
@@ -195,7 +196,7 @@ class Recoverer:
                     return Undone(proven=True, detail=f"{part.name}: {decision.why} ({look.found})")
                 case Action.ACCEPT:
                     self._begin()
-                    return Undone(proven=True, detail=f"{part.name}: accepted as found ({look.found})")
+                    return Undone(proven=True, detail=f"{part.name}: {decision.why} ({look.found})")
                 case Action.REFUSE:
                     states = f"captured: {part.captured}; intended: {part.intended}; found: {look.found}"
                     return self._unresolved(f"{part.name}: {decision.why}. {states}")

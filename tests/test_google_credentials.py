@@ -3,26 +3,36 @@
 import json
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import anyio
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth.exceptions import RefreshError, TransportError
 
-from cutover.errors import RefusedError
+from cutover.errors import NoAnswerError, RefusedError
+from cutover.traffic import google_credentials
 from cutover.traffic.google_credentials import DefaultCredentials
 
 pytestmark = pytest.mark.anyio
 
 
-class TokenEndpoint(HTTPServer):
-    """Gives a new token at each request, or refuses."""
+class TokenEndpoint(ThreadingHTTPServer):
+    """Gives a new token at each request, or refuses, breaks the connection, or lets it hang."""
 
+    daemon_threads = True
     status = 200
     given = 0
+    breaks = 0
+    """How many of the next connections break."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers = Event()
+        self.answers.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -30,6 +40,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
+        if self.server.breaks:
+            self.server.breaks -= 1
+            return
+        self.server.answers.wait()
         self.server.given += 1
         good = {"access_token": f"token-{self.server.given}", "expires_in": 3600, "token_type": "Bearer"}
         body = json.dumps(good if self.server.status == 200 else {"error": "invalid_grant"}).encode()
@@ -45,10 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint(("127.0.0.1", 0), _Handler) as server:
+    with TokenEndpoint() as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
+        server.answers.set()
         server.shutdown()
         thread.join()
 
@@ -100,6 +115,94 @@ async def test_a_refresh_that_is_refused_says_what_to_set(endpoint: TokenEndpoin
     with pytest.raises(RefusedError, match=r"invalid_grant.*set CLOUD_RUN_ACCESS_TOKEN") as caught:
         await DefaultCredentials().token()
     assert caught.value.status == 401
+
+
+@pytest.mark.usefixtures("service_account")
+async def test_a_connection_that_breaks_is_no_answer_and_the_next_may_have_one(
+    endpoint: TokenEndpoint,
+) -> None:
+    endpoint.breaks = 1
+    credentials = DefaultCredentials()
+    with pytest.raises(NoAnswerError, match="application default credentials gave no token"):
+        await credentials.token()
+    assert await credentials.token() == "token-1"
+
+
+@pytest.mark.usefixtures("service_account")
+async def test_a_refresh_that_hangs_is_left_at_a_deadline(
+    endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the same refresh is let go as well, and the next one is not kept waiting."""
+    monkeypatch.setattr(google_credentials, "TOKEN_DEADLINE", 0.5)
+    endpoint.answers.clear()
+    credentials = DefaultCredentials()
+    told: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(NoAnswerError, match=r"gave no token within 0\.5 s") as caught:
+            await credentials.token()
+        told.append(str(caught.value))
+
+    with anyio.fail_after(5.0):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(ask)
+    assert len(told) == 3
+    endpoint.answers.set()
+    assert (await credentials.token()).startswith("token-")
+
+
+@pytest.mark.usefixtures("service_account")
+async def test_a_refresh_that_hangs_keeps_nobody_from_a_deadline_of_his_own(endpoint: TokenEndpoint) -> None:
+    endpoint.answers.clear()
+    started = anyio.current_time()
+    with anyio.move_on_after(0.2) as scope:
+        await DefaultCredentials().token()
+    assert scope.cancelled_caught
+    assert anyio.current_time() - started < google_credentials.TOKEN_DEADLINE / 2
+
+
+@pytest.mark.usefixtures("service_account")
+async def test_the_thread_of_a_refresh_that_hangs_comes_to_its_end(
+    endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a process that has left it would wait for it at its own end."""
+    monkeypatch.setattr(google_credentials, "TOKEN_DEADLINE", 0.2)
+    endpoint.answers.clear()
+    with anyio.fail_after(5.0), pytest.raises(NoAnswerError, match="timed out"):
+        await anyio.to_thread.run_sync(DefaultCredentials()._valid_token, abandon_on_cancel=True)
+
+
+class MetadataServerError(RefreshError):
+    """What credentials of a virtual machine raise where a request failed."""
+
+    __cause__ = TransportError("reset")  # type: ignore[no-untyped-call]
+
+
+class PassingError(RefreshError):
+    """A refresh that may pass."""
+
+    retryable = True
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (TransportError, NoAnswerError),
+        (MetadataServerError, NoAnswerError),
+        (PassingError, NoAnswerError),
+        (RefreshError, RefusedError),
+    ],
+)
+async def test_only_a_refusal_is_one(failure: type[Exception], kind: type[Exception]) -> None:
+    class Failing:
+        valid = False
+
+        def refresh(self, _: object) -> None:
+            raise failure("so it said")
+
+    with pytest.raises(kind, match=r"application default credentials.*\(so it said\)"):
+        await DefaultCredentials(credentials=Failing()).token()
 
 
 async def test_no_credentials_at_all_says_what_to_set(

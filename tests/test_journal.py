@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import msgspec
@@ -272,6 +272,78 @@ class TestReopen:
         with pytest.raises(FileNotFoundError):
             Journal.reopen(path)
         assert not path.exists()
+
+
+@attrs.define(eq=False)
+class WatchedOs:
+    """The module ``os``, and what was done to which path by it."""
+
+    done: list[tuple[str, Path]] = attrs.field(factory=list)
+    paths: dict[int, Path] = attrs.field(factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: Path, flags: int, *mode: int) -> int:
+        handle = os.open(path, flags, *mode)
+        self.paths[handle] = path
+        if flags & os.O_CREAT:
+            self.done.append(("create", path))
+        return handle
+
+    def fsync(self, handle: int) -> None:
+        os.fsync(handle)
+        self.done.append(("fsync", self.paths[handle]))
+
+    def ftruncate(self, handle: int, size: int) -> None:
+        os.ftruncate(handle, size)
+        self.done.append(("truncate", self.paths[handle]))
+
+    def write(self, handle: int, data: bytes) -> int:
+        self.done.append(("write", self.paths[handle]))
+        return os.write(handle, data)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> WatchedOs:
+    found = WatchedOs()
+    monkeypatch.setattr("cutover.journal.os", found)
+    return found
+
+
+class TestPowerCut:
+    """What is done to the disk, and in which order: nothing follows from what a power cut could still take away."""
+
+    def test_file_and_both_folders_are_durable_before_the_first_line(
+        self, tmp_path: Path, watched: WatchedOs
+    ) -> None:
+        """Both, for the run's folder is as new as its journal."""
+        folder = tmp_path / "run"
+        folder.mkdir()
+        path = folder / "journal.jsonl"
+        journal = Journal.create(path)
+        journal.record(StepStarted(step_id="preflight"))
+        journal.close()
+        assert watched.done[:2] == [("create", path), ("fsync", path)]
+        assert set(watched.done[2:4]) == {("fsync", folder), ("fsync", tmp_path)}
+        assert watched.done[4:] == [("write", path), ("fsync", path)]
+
+    def test_each_line_is_durable_before_anybody_is_told(self, path: Path, watched: WatchedOs) -> None:
+        journal = Journal.create(path)
+        del watched.done[:]
+        journal.observers.append(lambda _: watched.done.append(("tell", path)))
+        journal.record(StepStarted(step_id="preflight"))
+        journal.record(StepStarted(step_id="stream-smoke-pre"))
+        journal.close()
+        assert watched.done == [("write", path), ("fsync", path), ("tell", path)] * 2
+
+    def test_a_torn_line_is_gone_for_good_before_the_next_one(self, path: Path, watched: WatchedOs) -> None:
+        """Or a power cut could leave the new line behind the torn one: damage in the middle."""
+        path.write_bytes(b'{"event":"StepStarted","step_id":"preflight"}\n{"event":"Ste')
+        journal = Journal.reopen(path)
+        journal.record(StepStarted(step_id="undo"))
+        journal.close()
+        assert watched.done == [("truncate", path), ("fsync", path), ("write", path), ("fsync", path)]
 
 
 class TestFullDisk:

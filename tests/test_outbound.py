@@ -1,6 +1,6 @@
 """The one way out: what is sent again and what never is, how long and how much is waited for, and what is quoted."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import anyio
 import httpx
@@ -179,6 +179,88 @@ class TestChange:
             found = await outbound(Slow()).change("PATCH", URL, label="drill.write", json={})
             done.append(f"answered {found.status}")
         assert done == ["took effect", "answered 200"]
+
+
+class Source:
+    """Gives headers, after what it has to raise, one a time; the last one for good."""
+
+    def __init__(self, *raised: Exception, seconds: float = 0.0) -> None:
+        self.raised = list(raised)
+        self.seconds = seconds
+        self.asked = 0
+
+    async def __call__(self) -> Mapping[str, str]:
+        self.asked += 1
+        await anyio.sleep(self.seconds)
+        if self.raised:
+            raise self.raised.pop(0)
+        return {"authorization": f"Bearer {self.asked}"}
+
+
+HICCUP = NoAnswerError("the metadata server was reset")
+
+
+class TestAuthorize:
+    async def test_each_attempt_of_a_read_asks_for_itself(self) -> None:
+        """A token may expire between two of them, and one that was not to be had may be there now."""
+        peer, source = Peer(httpx.Response(503), httpx.Response(200)), Source(HICCUP)
+        reply = await outbound(peer).read(
+            "GET", URL, label="status", headers={"accept": "text/plain"}, authorize=source
+        )
+        assert reply.status == 200
+        sent = [(request.headers["accept"], request.headers["authorization"]) for request in peer.requests]
+        assert sent == [("text/plain", "Bearer 2"), ("text/plain", "Bearer 3")]
+
+    async def test_a_persistent_fault_ends_a_read_and_is_named(self) -> None:
+        peer, source = Peer(httpx.Response(200)), Source(*[HICCUP] * ATTEMPTS)
+        with pytest.raises(NoAnswerError, match="the metadata server was reset"):
+            await outbound(peer).read("GET", URL, label="status", authorize=source)
+        assert (peer.requests, source.asked) == ([], ATTEMPTS)
+
+    async def test_it_counts_towards_the_deadline_of_a_read(self) -> None:
+        peer, source = Peer(httpx.Response(200)), Source(seconds=READ_DEADLINE + 1.0)
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError, match="within 10 s"):
+            await outbound(peer).read("GET", URL, label="status", authorize=source, attempts=1)
+        assert anyio.current_time() - started == READ_DEADLINE
+
+    @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
+    async def test_a_refusal_is_told_at_once(self, send: Callable[..., object]) -> None:
+        peer, source = Peer(httpx.Response(200)), Source(RefusedError("invalid_grant", status=401))
+        with pytest.raises(RefusedError, match="invalid_grant"):
+            await send(outbound(peer), "PATCH", URL, label="drill.write", authorize=source)  # type: ignore[misc]
+        assert (peer.requests, source.asked) == ([], 1)
+
+    async def test_a_hiccup_before_a_change_is_waited_out(self) -> None:
+        peer, source = Peer(httpx.Response(200)), Source(HICCUP)
+        await outbound(peer).change("PATCH", URL, label="drill.write", json={}, authorize=source)
+        assert [request.headers["authorization"] for request in peer.requests] == ["Bearer 2"]
+
+    @pytest.mark.parametrize(
+        ("source", "why"),
+        [
+            (Source(*[HICCUP] * 2 * ATTEMPTS), "the metadata server was reset"),
+            (Source(seconds=60.0), "no token within 10 s"),
+        ],
+    )
+    async def test_a_change_without_headers_was_not_sent_for_certain(self, source: Source, why: str) -> None:
+        peer = Peer(httpx.Response(200))
+        started = anyio.current_time()
+        with pytest.raises(RefusedError, match=f"nothing was sent: {why}") as caught:
+            await outbound(peer).change("PATCH", URL, label="drill.write", json={}, authorize=source)
+        assert caught.value.for_certain
+        assert peer.requests == []
+        assert anyio.current_time() - started <= READ_DEADLINE
+
+    async def test_it_counts_towards_the_deadline_of_a_change(self) -> None:
+        """Recovery waits that long for a change without an answer, counted from its intent."""
+        peer = Peer(httpx.Response(200, stream=Dripping(b"x", 1.0)))
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError, match="no complete reply within 14 s"):
+            await outbound(peer).change(
+                "PATCH", URL, label="drill.write", json={}, authorize=Source(seconds=6.0)
+            )
+        assert anyio.current_time() - started == MUTATION_DEADLINE
 
 
 class TestRequest:

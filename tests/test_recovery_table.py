@@ -189,8 +189,8 @@ TRAFFIC_ROWS: dict[str, Row] = {
         way="restore-captured",
     ),
     "not to be read": Row(left=unreadable, decides=(REFUSE,), closed=False, traffic=STEP_SHARES),
-    "not to be read, so not to be accepted": Row(
-        left=unreadable, decides=(REFUSE,), closed=False, traffic=STEP_SHARES, way="accept-found"
+    "not to be read, accepted unseen": Row(
+        left=unreadable, decides=(ACCEPT,), traffic=STEP_SHARES, way="accept-found"
     ),
 }
 
@@ -258,6 +258,9 @@ ROUTES_ROWS: dict[str, Row] = {
     ),
     "not to be read": Row(
         left=routes_unreadable, decides=(REFUSE,), closed=False, routes=frozenset({FLIPPED})
+    ),
+    "not to be read, accepted unseen": Row(
+        left=routes_unreadable, decides=(WAIT, ACCEPT), routes=frozenset({FLIPPED}), way="accept-found"
     ),
 }
 ROWS = {
@@ -347,3 +350,30 @@ async def test_a_second_recovery_changes_nothing_more(name: str, tmp_path: Path)
             assert again.detail == "nothing was open"
             assert [e for e in found.told() if isinstance(e, UndoStarted)] == undone
         assert found.changes == changes
+
+
+@pytest.mark.parametrize("left", [unreadable, routes_unreadable])
+async def test_what_is_accepted_unseen_is_said_loudly(
+    left: Callable[[Scene], Awaitable[None]], tmp_path: Path
+) -> None:
+    """A production that is gone can be closed; that nobody looked at it stands in the journal, the detail and the summary."""
+    async with scene(tmp_path) as found:
+        await left(found)
+        found.kill()
+        recovery = await found.recover("accept-found")
+        decided = [event for event in found.told() if isinstance(event, Decided)][-1]
+        said = "accepts it UNSEEN: it could not be read"
+        assert said in decided.why
+        assert said in recovery.detail
+        assert "HTTP 403" in decided.found
+        assert "HTTP 403" in recovery.detail
+        assert said in (found.folder / "SUMMARY.md").read_text()
+
+
+async def test_what_is_seen_is_not_called_unseen(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await somebody_elses(found)
+        found.kill()
+        recovery = await found.recover("accept-found")
+        assert recovery.detail.startswith("traffic: an operator accepts what is found (")
+        assert "UNSEEN" not in (found.folder / "SUMMARY.md").read_text()

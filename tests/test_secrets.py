@@ -108,6 +108,29 @@ async def test_a_train_leaves_none_behind(name: str, tmp_path: Path) -> None:
     assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.steps))
 
 
+@pytest.mark.parametrize("operation", ["SERVICE_READ", "REVISION_READ", "TRAFFIC_UPDATE"])
+async def test_a_token_that_a_run_is_handed_on_its_way_is_not_left_behind(
+    operation: str, tmp_path: Path
+) -> None:
+    """Default credentials: no configuration holds them."""
+    trial = Trial(live_config(tmp_path), faults=TRAINS[f"refused with an echo: {operation}"])
+
+    async def handed_over() -> str:
+        return TOKENS[2]
+
+    production = attrs.evolve(
+        simulated(trial.config, trial.production, clock=EventLoopClock()),
+        config=attrs.evolve(trial.config, cloud_run_access_token=""),
+        cloud_run_token=handed_over,
+    )
+    summary = await run_production(production)
+    assert not summary.passed
+    artifacts = left_behind(tmp_path)
+    assert without_tokens(artifacts)
+    assert "*" * len(TOKENS[2]) in artifacts
+    assert without_tokens(repr(summary))
+
+
 @pytest.mark.parametrize("fault", ["rollback-403", "settles-slowly"])
 async def test_an_interrupted_train_raises_none(
     fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -69,7 +69,7 @@ async def probe_stream(
     contract: StreamContract,
     context: StreamContext | None = None,
     hold: Hold | None = None,
-    secrets: Secrets = Secrets(),  # noqa: B008  a frozen value
+    secrets: Secrets = Secrets(),  # noqa: B008  nobody adds to it
 ) -> Probe:
     """Send one request and check its stream to the end, or to the first deadline of the contract.
 

@@ -43,11 +43,10 @@ class Production:
     cloud_run_token: TokenSource
     run_id: str
     simulation: SimulatedProduction | None = None
-
-    @property
-    def secrets(self) -> Secrets:
-        """What must be masked in whatever comes back."""
-        return Secrets(self.config.secrets)
+    secrets: Secrets = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Secrets(self.config.secrets), takes_self=True)
+    )
+    """What must be masked in whatever comes back; one for the run, for tokens join it on the way."""
 
     @asynccontextmanager
     async def peers(self, purpose: str = "") -> AsyncIterator[Peers]:
@@ -105,8 +104,15 @@ class Production:
             project=config.project,
             region=config.region,
             service=config.service,
-            token=self.cloud_run_token,
+            token=self._known_token,
         )
+
+    async def _known_token(self) -> str | None:
+        """Return a token for the Admin API that is masked already, wherever it came from."""
+        token = await self.cloud_run_token()
+        if token:
+            self.secrets.add(token)
+        return token
 
     def lock(self) -> ServiceLock:
         """Return the lock of the service: one train at a time."""

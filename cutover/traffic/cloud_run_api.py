@@ -32,7 +32,7 @@ class CloudRunApi:
     region: str
     service: str
     token: TokenSource = attrs.field(repr=False)
-    """Gives the access token for each request; None where the API takes none (a fake on loopback)."""
+    """Gives the access token for each attempt, or raises a ``PeerError``; None where the API takes none (a fake on loopback)."""
 
     @property
     def service_url(self) -> str:
@@ -41,13 +41,13 @@ class CloudRunApi:
 
     async def read(self, *, label: str) -> TrafficState:
         """Read the split; see ``TrafficBackend``."""
-        reply = await self.outbound.read("GET", self.service_url, label=label, headers=await self._headers())
+        reply = await self.outbound.read("GET", self.service_url, label=label, authorize=self._headers)
         return _traffic_state(reply.expect_success())
 
     async def revision(self, name: str, *, label: str) -> Revision:
         """Read one revision; see ``TrafficBackend``."""
         url = f"{self.service_url}/revisions/{name}"
-        reply = await self.outbound.read("GET", url, label=label, headers=await self._headers())
+        reply = await self.outbound.read("GET", url, label=label, authorize=self._headers)
         if reply.status == _NOT_FOUND:
             return Revision(name=name, exists=False, ready=False, message=reply.describe())
         conditions = _object(reply.expect_success()).get("conditions")
@@ -78,7 +78,7 @@ class CloudRunApi:
             "PATCH",
             f"{self.service_url}?updateMask=traffic",
             label=label,
-            headers=await self._headers(),
+            authorize=self._headers,
             json=body,
         )
         operation = _object(reply.expect_success())

@@ -1,14 +1,19 @@
 """Application default credentials for the Admin API; needs the extra ``gcp``."""
 
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import attrs
 
-from cutover.errors import RefusedError
+from cutover.errors import NoAnswerError, PeerError, RefusedError
+from cutover.quoting import printable
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+TOKEN_DEADLINE = 8.0
+"""Seconds for one token: less than a read has, which then can name what it waited for."""
+_SHOWN = 200
 
 
 @attrs.define(eq=False)
@@ -22,10 +27,18 @@ class DefaultCredentials:
         """Return an access token that is valid now.
 
         Raises:
-            RefusedError: There are no credentials, or they cannot be refreshed.
+            NoAnswerError: Whoever gives them did not answer; the next attempt may have one.
+            RefusedError: There are no credentials, or they are refused.
         """
-        async with self._lock:
-            return await anyio.to_thread.run_sync(self._valid_token)
+        try:
+            with anyio.fail_after(TOKEN_DEADLINE):
+                async with self._lock:
+                    # a thread that is abandoned may still refresh them: to a token that is valid as well
+                    return await anyio.to_thread.run_sync(self._valid_token, abandon_on_cancel=True)
+        except TimeoutError as error:
+            raise NoAnswerError(
+                f"application default credentials gave no token within {TOKEN_DEADLINE:g} s"
+            ) from error
 
     def _valid_token(self) -> str:
         try:
@@ -42,9 +55,23 @@ class DefaultCredentials:
             if self._credentials is None:
                 self._credentials, _ = google.auth.default(scopes=[SCOPE])
             if not self._credentials.valid:
-                self._credentials.refresh(google.auth.transport.requests.Request())
+                # with a timeout, or an abandoned thread would keep the process from its end for two minutes
+                self._credentials.refresh(
+                    partial(google.auth.transport.requests.Request(), timeout=TOKEN_DEADLINE)
+                )
         except google.auth.exceptions.GoogleAuthError as error:
-            raise RefusedError(
-                f"no application default credentials ({error}); set CLOUD_RUN_ACCESS_TOKEN", status=401
-            ) from error
+            # credentials of a virtual machine wrap what became of the request
+            passing = error.retryable or any(
+                isinstance(cause, google.auth.exceptions.TransportError) for cause in (error, error.__cause__)
+            )
+            raise _told(error, passing=passing) from error
         return str(self._credentials.token)
+
+
+def _told(error: Exception, *, passing: bool) -> PeerError:
+    said = printable(str(error), _SHOWN)
+    if passing:
+        return NoAnswerError(f"application default credentials gave no token ({said})")
+    return RefusedError(
+        f"no application default credentials ({said}); set CLOUD_RUN_ACCESS_TOKEN", status=401
+    )

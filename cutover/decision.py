@@ -121,10 +121,9 @@ def without_untested(
     Where LATEST is asked for already, somebody else released it, and putting it back changes nothing.
     """
     was = captured.latest_ready
-    latest = any(row.revision is None and row.percent for row in captured.targets)
-    if not latest or found is None or was is None or found.latest_ready == was:
+    if not captured.follows_latest or found is None or was is None or found.latest_ready == was:
         return targets, ""
-    if any(row.revision is None and row.percent for row in found.targets):
+    if found.follows_latest:
         return targets, ""
     pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
     served = describe_shares(shares(pinned, latest=None))

@@ -76,7 +76,7 @@ async def _traffic(
     found["traffic"] = state
     problem = _traffic_problem(plan, state)
     said = problem or describe_shares(state.served())
-    if not problem and any(row.revision is None and row.percent for row in state.targets):
+    if not problem and state.follows_latest:
         said += "; LATEST is pinned during the drill, and put back after it"
     log.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
 
@@ -84,12 +84,9 @@ async def _traffic(
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     """Return why this traffic is no place to start from; empty where it is one."""
     served = state.served()
-    latest = any(row.revision is None and row.percent for row in state.targets)
-    if not state.settled:
-        return "the service is reconciling: somebody else is deploying"
-    if not state.succeeded:
-        return f"the service's last change failed ({state.message}): repair that first"
-    if latest and state.latest_ready == plan.canary:
+    if unrest := state.unrest():
+        return unrest
+    if state.follows_latest and state.latest_ready == plan.canary:
         return f"LATEST already is {plan.canary}: what was there before cannot be put back"
     if not served.get(plan.stable):
         return f"{plan.stable} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"

@@ -39,17 +39,27 @@ class Plan:
     max_broken_streams: int
 
 
-async def run(plan: Plan, peers: Peers, sentinels: Sentinels, log: StepLog) -> StepResult:
-    """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured."""
+async def run(
+    plan: Plan, captured: TrafficState, peers: Peers, sentinels: Sentinels, log: StepLog
+) -> StepResult:
+    """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured.
+
+    What was captured is the preflight's: where the split is another by now nothing is moved, for it is somebody else's.
+    """
     try:
-        captured = await peers.traffic.read(label="drill.status-pre")
+        found = await peers.traffic.read(label="drill.status-pre")
     except (
         PeerError
     ) as error:  # nothing was moved, and nothing is known: no evidence, also where it was refused
         log.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
         return log.finish()
-    log.check("status-pre", StepStatus.PASS, describe_shares(captured.served()))
-    return await _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured).run()
+    if moved := captured.moved_on(found) or found.unrest():
+        said = f"the service is not as the preflight found it, and was not touched: {moved}"
+        log.check("status-pre", StepStatus.FAIL, said, tolerable=False)
+        return log.finish()
+    log.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
+    drill = _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured, state=found)
+    return await drill.run()
 
 
 @attrs.define(eq=False)
@@ -59,7 +69,9 @@ class _Drill:
     sentinels: Sentinels
     log: StepLog
     captured: TrafficState
-    state: TrafficState = attrs.field(init=False)
+    """By the preflight."""
+    state: TrafficState
+    """As it was last read."""
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
     moved: bool = False
@@ -67,7 +79,6 @@ class _Drill:
     rollback_seconds: float | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.state = self.captured
         self.mover = TrafficMover(
             backend=self.peers.traffic,
             journal=self.log.journal,
@@ -119,7 +130,7 @@ class _Drill:
 
     async def _canary_first(self) -> None:
         """Probe the canary by its tag's URL, where it has one, before it serves anyone."""
-        url = self.captured.tag_url(self.plan.canary)
+        url = self.state.tag_url(self.plan.canary)
         if url is not None:
             probes = await self.peers.prober.at(url).probe_all(label="drill.canary-direct")
             self.log.stream_check("canary-direct", probes)
@@ -275,9 +286,7 @@ class _Drill:
             await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
-        if self.captured.latest_ready != self.state.latest_ready and any(
-            row.revision is None and row.percent for row in self.captured.targets
-        ):
+        if self.captured.follows_latest and self.captured.latest_ready != self.state.latest_ready:
             said = (
                 f"LATEST was {self.captured.latest_ready} and now is {self.state.latest_ready}, which nobody tested: "
                 f"the traffic stays pinned on {self.plan.stable}"

@@ -91,10 +91,9 @@ class Watch:
                     hold.released.set()
         return result
 
-    async def pace(self) -> None:
-        """Send one stream of the window after the change."""
-        if self.sentinels.held:
-            await self._send("paced")
+    async def pace(self) -> tuple[Probe, ...]:
+        """Send one stream of the window after the change, and return it; none where sentinels are off."""
+        return (await self._send("paced"),) if self.sentinels.held else ()
 
     def tally(self) -> SentinelTally:
         """Sum up what was seen."""
@@ -109,7 +108,9 @@ class Watch:
             details=tuple(printable(prober.secrets.mask_text(probe.describe()), 400) for probe in broken[:3]),
         )
 
-    async def _send(self, moment: str, hold: Hold | None = None) -> None:
+    async def _send(self, moment: str, hold: Hold | None = None) -> Probe:
         prober = self.sentinels.prober
         alias = prober.aliases[len(self.probes) % len(prober.aliases)]
-        self.probes.append(await prober.probe(alias, label=f"sentinel.{self.change}.{moment}", hold=hold))
+        probe = await prober.probe(alias, label=f"sentinel.{self.change}.{moment}", hold=hold)
+        self.probes.append(probe)
+        return probe

@@ -15,6 +15,7 @@ from cutover.simulation import FAULTS, Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import STREAMS, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
+from cutover.steps.rollback_drill import ROLLBACK_LOOKS
 from cutover.summary import CutoverSummary
 
 pytestmark = pytest.mark.anyio
@@ -145,7 +146,7 @@ class TestSentinels:
             "route-flip",
         ]
         assert tallies["traffic-5"].streams == 1 + 2 + 3
-        assert tallies["rollback"].streams == 1 + 2
+        assert tallies["rollback"].streams == 1 + 2 + (ROLLBACK_LOOKS - 1)
         assert tallies["traffic-5"].break_rate_bound == 0.5
         assert dict(tallies["traffic-100"].revisions).get(CANARY)
 

@@ -123,9 +123,9 @@ def without_untested(
     Where LATEST is asked for already, somebody else released it, and putting it back changes nothing.
     """
     was = captured.latest_ready
-    if found is None or was is None or found.latest_ready == was:
+    if not captured.asks_for_latest or found is None or was is None or found.latest_ready == was:
         return targets, ""
-    if not captured.asks_for_latest or found.asks_for_latest:
+    if found.asks_for_latest:
         return targets, ""
     pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
     served = describe_shares(shares(pinned, latest=None))

@@ -8,6 +8,7 @@ from cutover.config import CutoverConfig
 from cutover.lane import COMPAT
 from cutover.manifest import ResponseKind
 from cutover.sentinels import ticks
+from cutover.steps.rollback_drill import ROLLBACK_LOOKS
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +29,7 @@ class Turns:
 
 
 def turns(config: CutoverConfig) -> Turns:
-    """Count the turns of a train that passes."""
+    """Count the turns of a train that passes, and whose service sends the header that tells who answers, where one is named."""
     aliases = len(COMPAT.aliases)
     soak = ticks(config.canary_soak_seconds)
     steps, probes = len(config.canary_steps), sum(tick.probe for tick in soak)
@@ -38,7 +39,8 @@ def turns(config: CutoverConfig) -> Turns:
     streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
     front = 2 * aliases  # both smokes
     front += steps * (probes * aliases + around + paced)
-    front += aliases + around  # the rollback
+    looks = ROLLBACK_LOOKS if config.revision_header else 1
+    front += looks * aliases + around  # the rollback
     front += around + confirm if config.apply_route_flip else 0
     return Turns(
         front=front + streams,

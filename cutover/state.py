@@ -67,6 +67,22 @@ class TrafficState:
         """Return the share of each revision that gets any, in percent, LATEST resolved."""
         return shares(self.statuses, latest=self.latest_ready)
 
+    def unrest(self) -> str:
+        """Return why nobody should set out from this state; empty where it is settled and well."""
+        if not self.settled:
+            return "the service is reconciling: somebody else is deploying"
+        if not self.succeeded:
+            return f"the service's last change failed ({self.message}): repair that first"
+        return ""
+
+    def moved_on(self, found: "TrafficState") -> str:
+        """Return what is another in a state found later, first what it was; empty where nothing that matters is.
+
+        A revision that became ready in between matters only where LATEST serves.
+        """
+        before, now = (_facets(state, asks_for_latest=self.asks_for_latest) for state in (self, found))
+        return _differences(before, now)
+
     def serves(self, targets: Iterable[TrafficTarget]) -> bool:
         """Return whether the split that is served is the one of these targets."""
         return self.served() == shares(targets, latest=self.latest_ready)
@@ -94,6 +110,25 @@ def shares(targets: Iterable[TrafficTarget], *, latest: str | None) -> dict[str,
     for target in targets:
         total[target.revision or latest or "LATEST"] += target.percent
     return {name: percent for name, percent in sorted(total.items()) if percent}
+
+
+def _facets(state: TrafficState, *, asks_for_latest: bool) -> dict[str, str]:
+    """Return what makes a split the one that it is, in a reader's words."""
+    _, tags = _rows(state.targets)
+    facets = {
+        "asked for": describe_shares(shares(state.targets, latest=None)),
+        "served": describe_shares(state.served()),
+        "tags": ", ".join(sorted(f"{tag}={revision or 'LATEST'}" for revision, tag in tags)) or "none",
+    }
+    return facets | ({"LATEST": state.latest_ready or "none"} if asks_for_latest else {})
+
+
+def _differences(captured: dict[str, str], found: dict[str, str]) -> str:
+    names = [name for name in captured | found if captured.get(name) != found.get(name)]
+    return "; ".join(
+        f"{name}: captured {captured.get(name, 'unknown')}, found {found.get(name, 'unknown')}"
+        for name in names
+    )
 
 
 def _rows(targets: Iterable[TrafficTarget]) -> tuple[dict[str | None, int], set[tuple[str | None, str]]]:
@@ -143,6 +178,11 @@ class RouteState:
         """Return whether each of these keys has its value here."""
         found = dict(self.overrides)
         return all(found.get(key) == value for key, value in wanted)
+
+    def moved_on(self, found: "RouteState") -> str:
+        """Return which overrides are others in a state found later, first what they were; empty where none is."""
+        before, now = ({key: value or "clear" for key, value in state.overrides} for state in (self, found))
+        return _differences(before, now)
 
     def describe(self) -> str:
         """Write the overrides for a reader."""

@@ -23,6 +23,7 @@ from cutover.outstanding import UndoPlan, plan_undo
 from cutover.quoting import recover_command
 from cutover.results import StepResult, StepStatus
 from cutover.sentinels import Sentinels
+from cutover.state import RouteState, TrafficState
 from cutover.steps import (
     Peers,
     StepLog,
@@ -131,6 +132,18 @@ class Train:
                 reasons=(*why, *filter(None, [self.journal.broken])),
             )
         )
+
+    @property
+    def captured_routes(self) -> RouteState:
+        """The overrides that flip, undo and the last look go by."""
+        assert self.captured.routes is not None  # noqa: S101  no stage runs after a preflight that read nothing
+        return self.captured.routes
+
+    @property
+    def captured_traffic(self) -> TrafficState:
+        """The split that drill, undo and the last look go by."""
+        assert self.captured.traffic is not None  # noqa: S101  no stage runs after a preflight that read nothing
+        return self.captured.traffic
 
     @property
     def touched(self) -> bool:
@@ -242,11 +255,13 @@ async def _smoke_pre(train: Train, log: StepLog) -> StepResult:
 
 
 async def _drill(train: Train, log: StepLog) -> StepResult:
-    return await rollback_drill.run(train.plan.drill, train.peers, train.sentinels, log)
+    return await rollback_drill.run(
+        train.plan.drill, train.captured_traffic, train.peers, train.sentinels, log
+    )
 
 
 async def _flip(train: Train, log: StepLog) -> StepResult:
-    return await route_flip.run(train.plan.flip, train.peers, train.sentinels, log)
+    return await route_flip.run(train.plan.flip, train.captured_routes, train.peers, train.sentinels, log)
 
 
 async def _smoke_post(train: Train, log: StepLog) -> StepResult:
@@ -259,15 +274,13 @@ async def _dual_run(train: Train, log: StepLog) -> StepResult:
 
 
 async def _final_state(train: Train, log: StepLog) -> StepResult:
-    routes, traffic = train.captured.routes, train.captured.traffic
-    assert routes is not None  # noqa: S101  no stage runs after a preflight that read nothing
-    assert traffic is not None  # noqa: S101
+    routes = train.captured_routes
     goal: Sequence[tuple[str, str | None]] = routes.overrides
     if train.plan.flip.apply:
         goal = tuple(dict(route_flip.wanted_routes(routes, train.peers.control.lane.new_target)).items())
     plan = final_state.Plan(
         routes=tuple(goal),
-        traffic=traffic,
+        traffic=train.captured_traffic,
         canary=train.plan.drill.canary,
         budget=train.plan.error_budget.budget,
     )

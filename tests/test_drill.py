@@ -11,6 +11,7 @@ from cutover.simulation.addresses import Site
 from cutover.simulation.cloud_run import google_error
 from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
+from cutover.steps.rollback_drill import ROLLBACK_LOOKS
 from cutover.summary import CutoverSummary
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -100,9 +101,66 @@ class TestWhoAnswers:
         assert trial.production.traffic == {STABLE: 100}
 
     async def test_without_a_header_nobody_says_who(self, tmp_path: Path) -> None:
-        rows, summary, _ = await drilled(tmp_path, layout={"revision_header": ""})
+        rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
         assert summary.passed
         assert "answered by" not in rows["traffic-100"].detail
+        assert streams_by_stable(trial) == SMOKES + 2
+
+
+SMOKES = 4
+"""Streams that stable answers before the drill and after it."""
+
+
+def streams_by_stable(trial: Trial) -> int:
+    """Count the streams through the front door that stable answered."""
+    return sum(
+        request.operation in STREAMS and request.site is Site.FRONT and request.revision == STABLE
+        for request in trial.production.requests
+    )
+
+
+def renamed(*numbers: int, operations: frozenset[Operation] = STREAMS) -> list[tuple[Scope, Effect]]:
+    """Have the canary named in these of the streams that stable answers; the first two are the smoke's."""
+    return [
+        (
+            Scope(operations=operations, sites=FRONT, role=Role.STABLE, first=number, last=number),
+            named(CANARY),
+        )
+        for number in numbers
+    ]
+
+
+class TestNobodyIsAnsweredByTheCanaryAfterTheRollback:
+    async def test_ten_streams_in_a_row_over_every_alias_must_say_so(self, tmp_path: Path) -> None:
+        rows, summary, trial = await drilled(tmp_path, canary_steps=(100,))
+        assert summary.passed
+        assert rows["rollback"].status is StepStatus.PASS
+        assert streams_by_stable(trial) == SMOKES + 10
+
+    async def test_an_answer_in_between_starts_the_run_anew(self, tmp_path: Path) -> None:
+        _, summary, trial = await drilled(tmp_path, *renamed(3, 10), canary_steps=(100,))
+        assert summary.passed
+        assert streams_by_stable(trial) == SMOKES + 2 * 4 + 10
+
+    async def test_a_door_that_gives_it_every_fourth_stream_fails(self, tmp_path: Path) -> None:
+        rows, summary, trial = await drilled(
+            tmp_path, *renamed(*range(6, 400, 4)), canary_steps=(100,), max_canary_drill_failures=9
+        )
+        assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
+        assert not rows["rollback"].tolerable
+        assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
+        assert streams_by_stable(trial) <= 2 + 2 * (2 * 60 + ROLLBACK_LOOKS)  # by MAX_ROLLBACK_SECONDS
+
+    async def test_the_other_alias_is_looked_at_too(self, tmp_path: Path) -> None:
+        strikes = renamed(*range(2, 400), operations=frozenset({Operation.CHATS_STREAM}))
+        rows, _, _ = await drilled(tmp_path, *strikes, canary_steps=(100,))
+        assert rows["rollback"].status is StepStatus.FAIL
+
+    async def test_a_broken_stream_ends_the_looks_and_fails(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=5, last=5)
+        rows, _, trial = await drilled(tmp_path, (scope, BROKEN), canary_steps=(100,))
+        assert rows["rollback"].detail.startswith("1 of 4 probes failed: ")
+        assert trial.production.traffic == {STABLE: 100}
 
 
 class TestReading:

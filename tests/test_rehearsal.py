@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import attrs
 import pytest
+from trains import Trial, live_config
 
 from cutover import CutoverConfig, run_cutover
 from cutover.clock import SkippingClock
@@ -79,7 +80,7 @@ async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
     ],
 )
 async def test_the_plan_counts_every_turn_that_is_started(changes: dict[str, object]) -> None:
-    config = _config(**changes)
+    config = _config(revision_header="x-cutover-revision", **changes)
     production = rehearsal(config)
     assert production.simulation is not None
     summary = await run_production(production)
@@ -90,6 +91,16 @@ async def test_the_plan_counts_every_turn_that_is_started(changes: dict[str, obj
     assert started[Site.TAG] == count.canary_tag
     assert started[Site.LEGACY] == count.legacy
     assert production.simulation.turns == count.total - count.stable_tag  # the rehearsal's stable has no tag
+
+
+@pytest.mark.parametrize("held", [0, 3])
+async def test_where_no_header_tells_who_answers_the_rollback_costs_one_look(
+    held: int, tmp_path: Path
+) -> None:
+    trial = Trial(live_config(tmp_path, revision_header="", held_streams=held))
+    assert (await trial.run()).passed
+    started = Counter(entry.site for entry in trial.production.requests if entry.started_turn)
+    assert started[Site.FRONT] == turns(trial.config).front
 
 
 def test_the_plan_names_host_project_service_and_turns() -> None:

@@ -84,10 +84,8 @@ async def _traffic(
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     """Return why this traffic is no place to start from; empty where it is one."""
     served = state.served()
-    if not state.settled:
-        return "the service is reconciling: somebody else is deploying"
-    if not state.succeeded:
-        return f"the service's last change failed ({state.message}): repair that first"
+    if unrest := state.unrest():
+        return unrest
     if state.asks_for_latest and state.latest_ready == plan.canary:
         return f"LATEST already is {plan.canary}: what was there before cannot be put back"
     if not served.get(plan.stable):

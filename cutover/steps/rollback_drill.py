@@ -3,7 +3,7 @@
 It is long because way forward, soak and way back share what was captured and what has failed, and are read as one story.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
 import anyio
 import attrs
@@ -21,7 +21,9 @@ STEP_ID = "canary-rollback-drill"
 LAG_SECONDS = 15.0
 """How long the front door may lag behind the split that is served, where a header tells who answers."""
 LAG_PAUSE = 1.0
-"""Seconds between two looks at who answers; each starts a turn."""
+"""Seconds between two looks at who answers; each starts turns."""
+ROLLBACK_LOOKS = 5
+"""Looks in a row after the rollback, each at every alias, in which the canary answers nobody: ten probes of this lane."""
 _ALL = 100
 
 
@@ -42,17 +44,27 @@ class Plan:
     max_broken_streams: int
 
 
-async def run(plan: Plan, peers: Peers, sentinels: Sentinels, log: StepLog) -> StepResult:
-    """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured."""
+async def run(
+    plan: Plan, captured: TrafficState, peers: Peers, sentinels: Sentinels, log: StepLog
+) -> StepResult:
+    """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured.
+
+    What was captured is the preflight's: where the split is another by now nothing is moved, for it is somebody else's.
+    """
     try:
-        captured = await peers.traffic.read(label="drill.status-pre")
+        found = await peers.traffic.read(label="drill.status-pre")
     except (
         PeerError
     ) as error:  # nothing was moved, and nothing is known: no evidence, also where it was refused
         log.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
         return log.finish()
-    log.check("status-pre", StepStatus.PASS, describe_shares(captured.served()))
-    return await _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured).run()
+    if moved := captured.moved_on(found) or found.unrest():
+        said = f"the service is not as the preflight found it, and was not touched: {moved}"
+        log.check("status-pre", StepStatus.FAIL, said, tolerable=False)
+        return log.finish()
+    log.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
+    drill = _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured, state=found)
+    return await drill.run()
 
 
 @attrs.define(eq=False)
@@ -62,13 +74,16 @@ class _Drill:
     sentinels: Sentinels
     log: StepLog
     captured: TrafficState
-    state: TrafficState = attrs.field(init=False)
+    """By the preflight."""
+    state: TrafficState
+    """As it was last read."""
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
     rollback_seconds: float | None = None
+    named: set[str] = attrs.field(factory=set)
+    """Who has ever answered at the front door, where a header told."""
 
     def __attrs_post_init__(self) -> None:
-        self.state = self.captured
         self.mover = TrafficMover(
             backend=self.peers.traffic,
             journal=self.log.journal,
@@ -112,20 +127,43 @@ class _Drill:
             and broken <= self.plan.max_broken_streams
         )
 
-    async def _answered(
-        self, seen: set[str], *, until: Callable[[set[str]], bool], seconds: float, label: str
-    ) -> set[str]:
-        """Return who answers, given who answered so far: a shift is not instantaneous, so ask on for so many seconds."""
-        deadline = self.peers.clock.now() + seconds
-        while seen and not until(seen) and self.peers.clock.now() < deadline:
+    def _names(self, probes: Iterable[Probe]) -> set[str]:
+        """Return who answered these, where a header tells."""
+        names = {name for probe in probes if (name := self.peers.prober.revision(probe))}
+        self.named |= names
+        return names
+
+    async def _until_canary(self, seen: set[str], name: str) -> set[str]:
+        """Return who answers, given who answered so far: a shift is not instantaneous, so ask on for the canary."""
+        deadline = self.peers.clock.now() + LAG_SECONDS
+        while seen and self.plan.canary not in seen and self.peers.clock.now() < deadline:
             await self.peers.clock.sleep(LAG_PAUSE)
-            probe = await self.peers.prober.probe(self.peers.prober.aliases[0], label=f"drill.{label}.lag")
-            seen = {name} if (name := self.peers.prober.revision(probe)) else set()
+            probe = await self.peers.prober.probe(self.peers.prober.aliases[0], label=f"drill.{name}.lag")
+            seen = self._names([probe])
         return seen
+
+    async def _without_canary(self, seconds: float) -> tuple[list[Probe], bool]:
+        """Look until the canary has answered nobody in so many looks in a row; return all probes, and whether it still did.
+
+        Each answer of the canary starts the run anew after a pause, and fails it once the seconds are over. Where no header
+        has ever told who answers one look is all; a broken stream ends it as well.
+        """
+        deadline, clean, probes = self.peers.clock.now() + seconds, 0, list[Probe]()
+        while True:
+            look = await self.peers.prober.probe_all(label="drill.rollback.front")
+            probes += look
+            still = self.plan.canary in self._names(look)
+            clean = 0 if still else clean + 1
+            over = still and self.peers.clock.now() >= deadline
+            broken = any(not probe.ok for probe in look)
+            if over or broken or clean == ROLLBACK_LOOKS or not self.named:
+                return probes, still
+            if still:
+                await self.peers.clock.sleep(LAG_PAUSE)
 
     async def _canary_first(self) -> None:
         """Probe the canary by its tag's URL, where it has one, before it serves anyone."""
-        url = self.captured.tag_url(self.plan.canary)
+        url = self.state.tag_url(self.plan.canary)
         if url is not None:
             probes = await self.peers.prober.at(url).probe_all(label="drill.canary-direct")
             self.log.stream_check("canary-direct", probes)
@@ -219,12 +257,9 @@ class _Drill:
         failing = [who for who in seen if any(not probe.ok for probe in seen[who])]
         if failing:
             return self.log.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
-        front = seen["the front door"]
-        answered = {revision for probe in front if (revision := self.peers.prober.revision(probe))}
+        answered = self._names(seen["the front door"])
         if percent == _ALL:
-            answered = await self._answered(
-                answered, until=lambda names: self.plan.canary in names, seconds=LAG_SECONDS, label=name
-            )
+            answered = await self._until_canary(answered, name)
         told = ", ".join(sorted(answered))
         if percent == _ALL and answered and self.plan.canary not in answered:
             said = f"all traffic is the canary's, and {told} answered"
@@ -255,16 +290,10 @@ class _Drill:
             )
             self.log.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
         else:
-            probes = await self.peers.prober.probe_all(label="drill.rollback.front")
-            answered = await self._answered(
-                {name for probe in probes if (name := self.peers.prober.revision(probe))},
-                until=lambda names: self.plan.canary not in names,
-                seconds=self.plan.max_rollback_seconds - shift.seconds,
-                label="rollback",
-            )
-            if self.plan.canary in answered:
+            probes, still = await self._without_canary(self.plan.max_rollback_seconds - shift.seconds)
+            if still:
                 said = f"after the rollback {self.plan.canary} still answered a stream"
-                self.log.check("rollback", StepStatus.FAIL, said, kind="rollback")
+                self.log.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
             else:
                 said = f"stable serves everything, proven within {shift.seconds:.1f} s"
                 self.log.stream_check("rollback", probes, detail=said, kind="rollback")

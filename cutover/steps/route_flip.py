@@ -38,8 +38,13 @@ def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str
     )
 
 
-async def run(plan: Plan, peers: Peers, sentinels: Sentinels, log: StepLog) -> StepResult:
-    """Verify, or apply and verify; on apply, streams are kept going across the change."""
+async def run(
+    plan: Plan, captured: RouteState, peers: Peers, sentinels: Sentinels, log: StepLog
+) -> StepResult:
+    """Verify, or apply and verify; on apply, streams are kept going across the change.
+
+    What was captured is the preflight's: where the overrides are others by now nothing is set, for they are somebody else's.
+    """
     try:
         before = await peers.control.sample(label="flip.control-status")
     except PeerError as error:
@@ -49,13 +54,17 @@ async def run(plan: Plan, peers: Peers, sentinels: Sentinels, log: StepLog) -> S
         said = f"instances disagree: {before.describe()}"
         log.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
         return log.finish()
+    if moved := captured.moved_on(before.agreed):
+        said = f"the overrides are not as the preflight found them, and were not touched: {moved}"
+        log.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        return log.finish()
     log.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
     watch = sentinels.around(STEP_ID)
-    goal: tuple[tuple[str, str | None], ...] = before.agreed.overrides
+    goal: tuple[tuple[str, str | None], ...] = captured.overrides
     if plan.apply:
-        wanted = wanted_routes(before.agreed, peers.control.lane.new_target)
+        wanted = wanted_routes(captured, peers.control.lane.new_target)
         goal = tuple(dict(wanted).items())
-        if not await _apply(wanted, before.agreed, peers, watch, log):
+        if not await _apply(wanted, captured, peers, watch, log):
             return log.finish(sentinels=_tallies(plan, watch))
     for path, (status, said) in (await _evaluate_all(plan, peers, label="flip.evaluate")).items():
         name = _slug(path.replace(plan.thread_id, "id"))

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from cutover.state import RouteState, TrafficState, TrafficTarget, describe_shares, shares
-from cutover.traffic import unproven
+from cutover.state import RouteState, TrafficState, TrafficTarget
+from cutover.traffic import unproven, without_untested
 
 
 class Action(enum.Enum):
@@ -113,26 +113,6 @@ def _in_doubt(wait: float, *, targets: tuple[TrafficTarget, ...] = ()) -> Decisi
         return Decision(action=Action.WAIT, why=said, targets=targets)
     said = "it is as it should be, and is written all the same, for a change without an answer may still land"
     return Decision(action=Action.WRITE, why=said, targets=targets)
-
-
-def without_untested(
-    targets: tuple[TrafficTarget, ...], *, captured: TrafficState, found: TrafficState | None
-) -> tuple[tuple[TrafficTarget, ...], str]:
-    """Pin LATEST where putting it back would release a revision that nobody tested; return the targets, and why.
-
-    Where LATEST is asked for already, somebody else released it, and putting it back changes nothing.
-    """
-    was = captured.latest_ready
-    if not captured.asks_for_latest or found is None or was is None or found.latest_ready == was:
-        return targets, ""
-    if found.asks_for_latest:
-        return targets, ""
-    pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
-    served = describe_shares(shares(pinned, latest=None))
-    return (
-        pinned,
-        f"LATEST was {was} and now is {found.latest_ready}, which nobody tested: pinned on {served}",
-    )
 
 
 def _with_tags_of(found: TrafficState, targets: Sequence[TrafficTarget]) -> tuple[TrafficTarget, ...]:

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import attrs
 
-from cutover.decision import without_untested
 from cutover.journal import (
     NOT_SENT,
     TRAFFIC,
@@ -23,6 +22,7 @@ from cutover.journal import (
 )
 from cutover.state import GLOBAL, RouteState, TrafficState, TrafficTarget, split
 from cutover.steps.rollback_drill import STEP_ID as DRILL
+from cutover.traffic import without_untested
 
 STEP_ID = "undo"
 """The step on whose behalf an undo writes."""

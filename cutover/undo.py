@@ -173,7 +173,7 @@ async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, servi
             clock=peers.clock,
             captured=undo.captured,
             step_id=STEP_ID,
-            objection=partial(undo.objection, targets),
+            objection=partial(undo.objection, targets) if found is not None else lambda _: "",
         )
         # without a read there is no etag to go by: the write is made all the same, for nothing is worse than not
         current = found or attrs.evolve(undo.captured, etag=None)
@@ -183,7 +183,7 @@ async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, servi
         await peers.clock.sleep(_hold(undo))
         found, unread = await _traffic(peers, label="undo.traffic.held")
         detail = unread or unproven(found or undo.captured, targets)
-        if proven := not detail:
+        if proven := not detail and undo.aim(found)[0] == targets:
             break
         detail = detail if shift.proven else shift.detail
         overtaken = found is not None and bool(undo.objection(targets, found))

@@ -210,14 +210,19 @@ class TestUnproven:
 
 @attrs.define(eq=False)
 class Blind:
-    """A traffic backend that is never read."""
+    """A traffic backend that is never read, or not before it has been written to."""
 
     inner: object
+    sees_again: bool = False
+    written: bool = False
 
     async def read(self, *, label: str) -> object:
+        if self.sees_again and self.written:
+            return await self.inner.read(label=label)  # type: ignore[attr-defined]
         raise RefusedError("GET https://run.example: HTTP 403", status=403)
 
     async def write(self, targets: Sequence[TrafficTarget], **more: object) -> None:
+        self.written = True
         await self.inner.write(targets, **more)  # type: ignore[attr-defined]
 
 
@@ -245,6 +250,18 @@ class TestLatest:
         assert undone.to_do[0].endswith("--to-latest")
         assert found.trial.production.traffic == {STABLE: 100}
         assert plan_undo(found.journal.events, stable=STABLE)  # an operator closes it
+
+    @pytest.mark.parametrize("sees_again", [False, True])
+    async def test_it_is_not_put_back_unseen(self, sees_again: bool, tmp_path: Path) -> None:
+        """Where nobody can say what LATEST is by now, it is pinned until somebody can."""
+        async with scene(tmp_path, latest=True) as found:
+            await found.move_traffic()
+            blind = Blind(found.peers.traffic, sees_again=sees_again)
+            found.peers = attrs.evolve(found.peers, traffic=blind)  # type: ignore[arg-type]
+            undone = await found.undo()
+        assert undone.proven is sees_again
+        asked = [row.revision for row in found.trial.production.traffic_spec if row.percent]
+        assert asked == [None if sees_again else STABLE]
 
     async def test_the_drill_leaves_it_pinned_too(self, tmp_path: Path) -> None:
         rollback = FAULTS["rollback-409-once"].strikes[0].scope

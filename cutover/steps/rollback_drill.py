@@ -15,7 +15,7 @@ from cutover.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.sentinels import Sentinels, Watch, ticks
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
 from cutover.steps import Peers, StepLog
-from cutover.traffic import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover, unproven
+from cutover.traffic import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover, unproven, without_untested
 
 STEP_ID = "canary-rollback-drill"
 LAG_SECONDS = 15.0
@@ -309,12 +309,9 @@ class _Drill:
             await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
-        if self.captured.asks_for_latest and self.captured.latest_ready != self.state.latest_ready:
-            said = (
-                f"LATEST was {self.captured.latest_ready} and now is {self.state.latest_ready}, which nobody tested: "
-                f"the traffic stays pinned on {self.plan.stable}"
-            )
-            self.log.check("status-post", StepStatus.FAIL, said, tolerable=False)
+        _, pinned = without_untested(self.captured.targets, captured=self.captured, found=self.state)
+        if pinned:
+            self.log.check("status-post", StepStatus.FAIL, pinned, tolerable=False)
             return
         if unproven(self.state, self.captured.targets):
             shift = await self.mover.shift(

@@ -245,6 +245,24 @@ def _idle(since: float | None, now: float) -> bool:
     return since is not None and now - since >= IDLE_GRACE
 
 
+def without_untested(
+    targets: tuple[TrafficTarget, ...], *, captured: TrafficState, found: TrafficState | None
+) -> tuple[tuple[TrafficTarget, ...], str]:
+    """Pin LATEST where putting it back would release a revision that nobody tested; return the targets, and why.
+
+    So it is pinned, too, where nobody can say what it stands for (``found`` is None). Where LATEST is asked for already,
+    somebody else released it, and putting it back changes nothing.
+    """
+    was = captured.latest_ready
+    if not captured.asks_for_latest or was is None:
+        return targets, ""
+    if found is not None and (found.latest_ready == was or found.asks_for_latest):
+        return targets, ""
+    now = f"now is {found.latest_ready}, which nobody tested" if found else "what it now is could not be read"
+    pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
+    return pinned, f"LATEST was {was} and {now}: pinned on {describe_shares(shares(pinned, latest=None))}"
+
+
 def unproven(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:
     """Return why a state does not prove that these targets are served; empty where it does."""
     wanted = describe_shares(shares(targets, latest=found.latest_ready))

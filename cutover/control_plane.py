@@ -6,7 +6,8 @@ that agree say, with 95 % confidence, that at least 95 % of the requests see tha
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 
 import anyio
 import attrs
@@ -16,7 +17,7 @@ from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
 from cutover.journal import NOT_SENT, Answered, Journal, RouteIntended, RoutesRead
 from cutover.lane import Lane
-from cutover.outbound import Outbound, Reply
+from cutover.outbound import Outbound, Reply, pause_after
 from cutover.quoting import printable
 from cutover.state import GLOBAL, OnRefusal, RouteState
 
@@ -25,11 +26,9 @@ SAMPLE_READS = 59
 SAMPLE_CONCURRENCY = 8
 """Reads at once."""
 ROUNDS = (1, 20, 40, 60)
-"""How often each key is written in each round, until a sample agrees."""
-PAUSE_PER_WRITE = 0.05
-"""Seconds to wait after a round that did not agree, for each time that it wrote a key: an effect may come late."""
+"""How often each key is written in each round, until a sample agrees; the last round is repeated until the deadline."""
 ROUTES_DEADLINE = 60.0
-"""Seconds for all the rounds of one change."""
+"""Seconds for all the rounds of one change; after them nothing is sent any more, and the routes are read once more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -174,7 +173,7 @@ async def set_routes(
     journal: Journal,
     clock: Clock,
 ) -> RouteChange:
-    """Write overrides in rounds until a sample of every read agrees, or the deadline has passed.
+    """Write overrides in rounds, with growing pauses, until a sample of every read agrees, or the deadline has passed.
 
     "Write on each disagreement until k agree" passes falsely in a third of all cases with ten instances; rounds do not.
 
@@ -188,13 +187,16 @@ async def set_routes(
         journal: Where intents, answers and read-backs go.
         clock: Time.
     """
-    started = clock.now()
+    ends = clock.now() + ROUTES_DEADLINE
+    refused = ""
     goal = tuple(dict(wanted).items())  # a key that is written twice is meant to end with its last value
     change = RouteChange(proven=False, detail="nothing was written")
-    for times in ROUNDS:
-        refused = ""
-        for position, (key, value) in enumerate(wanted if times == ROUNDS[0] else goal):
+    for number, times in enumerate(chain(ROUNDS, repeat(ROUNDS[-1])), 1):
+        refused = "" if clock.now() < ends else refused
+        for position, (key, value) in enumerate(wanted if number == 1 else goal):
             await checkpoint_if_cancelled()
+            if clock.now() >= ends:
+                break
             journal.record(
                 RouteIntended(step_id=step_id, key=key, captured=captured, wanted=value, times=times)
             )
@@ -205,7 +207,15 @@ async def set_routes(
                 return RouteChange(proven=False, detail=journal.broken)
             answers: list[Answered] = []
             try:
-                await _write(control, key, value, answers, times=times, label=f"{label}.{position}.{key}")
+                await _write(
+                    control,
+                    key,
+                    value,
+                    answers,
+                    times=times,
+                    label=f"{label}.{position}.{key}",
+                    over=lambda: clock.now() >= ends,
+                )
             finally:  # also where it was cancelled: no intent stays without an answer
                 answer = _weightiest(key, answers)
                 journal.record(answer)
@@ -218,9 +228,10 @@ async def set_routes(
         if refused:
             change = attrs.evolve(change, detail=f"{change.detail} ({refused})")
         unread = change.sample is None and on_refusal is OnRefusal.STOP
-        if unread or clock.now() - started > ROUTES_DEADLINE:
+        left = ends - clock.now()
+        if unread or left <= 0:
             break
-        await clock.sleep(PAUSE_PER_WRITE * times)
+        await clock.sleep(min(pause_after(number), left))
     return change
 
 
@@ -238,15 +249,24 @@ async def _read_back(
 
 
 async def _write(
-    control: ControlPlane, key: str, value: str | None, answers: list[Answered], *, times: int, label: str
+    control: ControlPlane,
+    key: str,
+    value: str | None,
+    answers: list[Answered],
+    *,
+    times: int,
+    label: str,
+    over: Callable[[], bool],
 ) -> None:
-    """Write one override so many times, eight at once."""
+    """Write one override so many times, eight at once; once the time is over, no more than the first."""
     word = control.lane.override_words.get(value, value or "clear")
     remaining = iter(range(times))
 
     async def writer() -> None:
-        for _ in remaining:
+        for number in remaining:
             await checkpoint_if_cancelled()  # a write is shielded: this is where one that is cancelled stops
+            if number and over():
+                return
             answers.append(await _write_once(control, key, value, word, label=label))
 
     async with anyio.create_task_group() as writers:

@@ -25,6 +25,8 @@ MAX_REPLY_BYTES = 16 << 20
 """Bytes of one reply's body that are read."""
 ATTEMPTS = 3
 """How often a request that changes nothing is sent before its failure counts."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+"""Seconds at most between two tries of the same; doubled from the first to the longest."""
 MAX_RETRY_AFTER = 10.0
 """Seconds of ``retry-after`` that are heeded; a longer one is cut to this."""
 
@@ -36,6 +38,15 @@ HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_CODE = 200
+
+
+def pause_after(tries: int) -> float:
+    """Return how many seconds to wait after so many tries: a random half to whole of a pause that grows up to a bound.
+
+    Random, so that those who were turned away together do not come back together.
+    """
+    longest = min(FIRST_PAUSE * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
 
 
 @attrs.frozen(kw_only=True)
@@ -129,7 +140,7 @@ class Outbound:
         while True:
             attempt += 1
             last = attempt >= attempts or self.clock.now() - started > READ_DEADLINE
-            pause = _pause(attempt)
+            pause = pause_after(attempt)
             try:
                 reply = await self._send(
                     method,

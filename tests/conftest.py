@@ -32,5 +32,6 @@ def _signals_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one instance a sample of 59 reads says nothing that five do not."""
+    """With one instance a sample of 59 reads says nothing that five do not, nor do many writes of one override."""
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
+    monkeypatch.setattr(control_plane, "ROUNDS", (1, 4))

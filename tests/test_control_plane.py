@@ -107,9 +107,10 @@ async def flip(
     *,
     wanted: tuple[tuple[str, str | None], ...] = FLIP,
     on_refusal: OnRefusal = OnRefusal.STOP,
+    answer: Callable[[httpx.Request], Any] | None = None,
 ) -> RouteChange:
     return await set_routes(
-        control(instances.answer),
+        control(answer or instances.answer),
         wanted,
         captured=CLEAR,
         step_id="route-flip",
@@ -346,6 +347,33 @@ class TestSetRoutes:
         assert change.proven
         assert len(instances.writes) == len(FLIP) + 3 * ROUNDS[1]
 
+    @pytest.mark.parametrize("seconds", [15.0, 40.0, 49.0])
+    async def test_a_passing_refusal_on_the_way_back_is_outlasted(self, seconds: float) -> None:
+        begun = anyio.current_time()
+        instances = Instances(
+            on_write=lambda *_: httpx.Response(503) if anyio.current_time() - begun < seconds else None
+        )
+        change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
+        assert change.proven
+        assert seconds <= anyio.current_time() - begun <= ROUTES_DEADLINE
+
+    @pytest.mark.parametrize("seconds", [2.0, 8.0, 30.0])
+    async def test_overrides_that_land_late_are_waited_for_on_the_way_forward(self, seconds: float) -> None:
+        instances = Instances(count=2)
+        landing: list[tuple[float, Overrides, str, str | None]] = []
+
+        def late(_: int, memory: Overrides, key: str, value: str | None) -> httpx.Response:
+            landing.append((anyio.current_time() + seconds, memory, key, value))
+            return httpx.Response(200, content=status_body({**memory, key: value}))
+
+        def land(_: int) -> None:
+            while landing and landing[0][0] <= anyio.current_time():
+                _at, memory, key, value = landing.pop(0)
+                memory[key] = value
+
+        instances.on_write, instances.on_read = late, land
+        assert (await flip(instances)).proven
+
     async def test_a_lasting_refusal_gives_up_after_all_rounds_and_says_so(self) -> None:
         journal = Journal()
         instances = Instances(on_write=lambda *_: httpx.Response(403))
@@ -355,6 +383,8 @@ class TestSetRoutes:
         assert change.detail.endswith("HTTP 403)")
         times = [event.times for event in journal.events if isinstance(event, RouteIntended)]
         assert tuple(dict.fromkeys(times)) == ROUNDS
+        rounds = len([event for event in journal.events if isinstance(event, RoutesRead)])
+        assert len(ROUNDS) < rounds < 20  # the pauses grow
         assert {outcome for _, outcome in (row for row in told(journal) if isinstance(row, tuple))} >= {
             "refused"
         }
@@ -435,6 +465,45 @@ class TestSetRoutes:
         assert not change.proven
         assert anyio.current_time() - started > ROUTES_DEADLINE
         assert [row for row in told(journal) if isinstance(row, bool)] == [False]
+
+    @pytest.mark.parametrize("on_refusal", list(OnRefusal))
+    async def test_past_its_deadline_nothing_is_sent_and_the_shares_are_told(
+        self, on_refusal: OnRefusal
+    ) -> None:
+        times: list[float] = []
+
+        def ignore(*_: object) -> httpx.Response:
+            times.append(anyio.current_time())
+            return httpx.Response(200, content=status_body({}))
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if request.method == "POST":
+                await anyio.sleep(9.9)
+            return await instances.answer(request)
+
+        instances, journal = Instances(on_write=ignore), Journal()
+        change = await flip(instances, journal, on_refusal=on_refusal, answer=answer)
+        assert change.detail.startswith("not every instance took the overrides: 59 of 59 reads: ")
+        assert ROUTES_DEADLINE < times[-1] < ROUTES_DEADLINE + 9.9  # one that was sent before is not cut
+        assert anyio.current_time() == times[-1]
+        intended = [event for event in journal.events if isinstance(event, RouteIntended)]
+        assert len(intended) == len([event for event in journal.events if isinstance(event, Answered)])
+
+    async def test_keys_that_are_never_answered_leave_no_time_for_the_others(self) -> None:
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if request.method == "POST":
+                await anyio.sleep_forever()
+            return await instances.answer(request)
+
+        instances, journal = Instances(), Journal()
+        started = anyio.current_time()
+        assert not (await flip(instances, journal, answer=answer)).proven
+        assert anyio.current_time() - started == ROUTES_DEADLINE
+        assert [row for row in told(journal) if isinstance(row, tuple)] == [
+            (GLOBAL, 1), (GLOBAL, "unknown"),
+            ("auth_entry", 1), ("auth_entry", "unknown"),
+            ("billing_l402", 1), ("billing_l402", "unknown"),
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("at", range(len(FLIP)))

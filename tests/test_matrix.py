@@ -1,6 +1,7 @@
 """The matrix: a fault of every kind at the requests of every label of the train; each outcome is declared beforehand.
 
-One instance for each revision, and samples of five reads: with one instance a sample of 59 says nothing that five do not.
+One instance for each revision, samples of five reads and rounds of one write and four: with one instance a sample of 59, or
+a round of 60, says nothing that these do not.
 Many instances are the business of the simulation's own faults. A seeded sample runs on trio; ``CUTOVER_MATRIX=whole``
 runs everything there too. The tables are written to ``$CUTOVER_ARTIFACTS``, or ``build`` where that is not set.
 """

@@ -1,5 +1,6 @@
 """Who serves what share: what the Admin API's replies mean, and a change of the split with its proof."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 from cutover.clock import EventLoopClock
 from cutover.errors import RefusedError, UnusableReplyError
 from cutover.journal import Answered, Journal, TrafficIntended, TrafficRead
-from cutover.outbound import Outbound
+from cutover.outbound import LONGEST_PAUSE, Outbound
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
-from cutover.traffic import IDLE_GRACE, SETTLE_DEADLINE, TRIES, Shift, TrafficMover, unproven
+from cutover.traffic import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover, unproven
 from cutover.traffic.cloud_run_api import CloudRunApi
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -506,17 +507,52 @@ class TestRefusal:
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
         assert move.told == ['"7"', "refused", False, '"8"', "accepted", True]
 
-    async def test_on_the_way_back_it_is_tried_again_and_again(self) -> None:
-        move = Move(Service(on_write=lambda _: httpx.Response(503)))
-        shift = await move.run(OnRefusal.TRY_AGAIN)
+    @pytest.mark.parametrize("deadline", [7.0, SETTLE_DEADLINE, 600.0])
+    async def test_on_the_way_back_it_is_tried_again_until_the_deadline(self, deadline: float) -> None:
+        times: list[float] = []
+
+        def refuse(_: int) -> httpx.Response:
+            times.append(anyio.current_time())
+            return httpx.Response(503)
+
+        move = Move(Service(on_write=refuse))
+        shift = await move.run(OnRefusal.TRY_AGAIN, deadline)
         assert not shift.proven
         assert shift.detail.endswith("HTTP 503")
-        assert move.service.writes == TRIES
-        assert move.told == ['"7"', "failed", False] * TRIES
+        assert shift.seconds == times[-1] - times[0] == pytest.approx(deadline)
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert pauses[0] <= 0.2
+        assert max(pauses) <= LONGEST_PAUSE
+        assert move.service.writes <= 8 + deadline / (LONGEST_PAUSE / 2)
+        assert move.told == ['"7"', "failed", False] * move.service.writes
 
-    async def test_on_the_way_back_a_passing_refusal_is_outlasted(self) -> None:
-        move = Move(Service(on_write=lambda number: httpx.Response(403) if number < TRIES else None))
+    @pytest.mark.parametrize("seconds", [15.0, 40.0, 55.0])
+    @pytest.mark.parametrize("status", [403, 409, 429, 503])
+    async def test_on_the_way_back_a_passing_refusal_is_outlasted(self, status: int, seconds: float) -> None:
+        begun = anyio.current_time()
+        move = Move(
+            Service(
+                on_write=lambda _: httpx.Response(status) if anyio.current_time() - begun < seconds else None
+            )
+        )
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+
+    async def test_on_the_way_back_updates_that_fail_are_outlasted(self) -> None:
+        move = Move(Service(fails="not ready"))
+        move.service.on_write = lambda number: setattr(
+            move.service, "fails", "" if number > 9 else "not ready"
+        )
+        assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+        assert move.service.writes == 10
+
+    async def test_on_the_way_back_what_was_never_done_is_written_to_the_deadline_and_not_for_ever(
+        self,
+    ) -> None:
+        move = Move(Service(on_write=lambda _: httpx.Response(200, json={})))
+        shift = await move.run(OnRefusal.TRY_AGAIN)
+        assert not shift.proven
+        assert SETTLE_DEADLINE - LONGEST_PAUSE <= shift.seconds <= SETTLE_DEADLINE
+        assert 5 <= move.service.writes <= 10
 
     async def test_on_the_way_back_what_is_refused_may_be_there_already(self) -> None:
         move = Move(Service(lose_replies=True))
@@ -540,7 +576,7 @@ class TestRefusal:
         )
         shift = await move.run(OnRefusal.TRY_AGAIN)
         assert not shift.proven
-        assert move.told == ['"7"', "refused"] * TRIES
+        assert move.told == ['"7"', "refused"] * move.service.writes
 
     async def test_on_the_way_back_it_gives_up_at_its_deadline(self) -> None:
         move = Move(Service(settle_seconds=1e9))

@@ -1,5 +1,6 @@
 """Who serves what share: the backend's interface, and one change of the split with its proof."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import attrs
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError
 from cutover.journal import NOT_SENT, TRAFFIC, Answered, CommandStarted, Journal, TrafficIntended, TrafficRead
+from cutover.outbound import pause_after
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
 
 SETTLE_DEADLINE = 60.0
@@ -17,8 +19,8 @@ IDLE_GRACE = 8.0
 """Seconds that a service may say that it is settled, and serve something else, before the change counts as lost."""
 HELD_SECONDS = 5.0
 """How long after it was proven a way back is read once more: it may be taken back, or a late write may land."""
-TRIES = 5
-"""Writes of one change while going back."""
+HALVINGS = 4
+"""Writes, while going back, that are waited for half of the time that is left; later ones, all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
 """Seconds between reads while settling; doubled from the first to the last."""
 CONFLICT = 409
@@ -116,7 +118,7 @@ class TrafficMover:
         deadline: float = SETTLE_DEADLINE,
         anew: bool = False,
     ) -> Shift:
-        """Write a split and prove it.
+        """Write a split and prove it; while going back again and again, until the deadline.
 
         Args:
             targets: What to ask for.
@@ -127,9 +129,9 @@ class TrafficMover:
             anew: Write first also where the very same is under way: it was waited for already, and did not settle.
         """
         started = self.clock.now()
-        tries = 1 if on_refusal is OnRefusal.STOP else TRIES
+        ends = started + deadline
         shift = Shift(proven=False, detail="", state=current, seconds=0.0)
-        for number in range(1, tries + 1):
+        for number in itertools.count(1):
             state = shift.state or current
             if objection := self.objection(state):
                 shift = attrs.evolve(shift, proven=False, detail=objection)
@@ -141,20 +143,22 @@ class TrafficMover:
                 else await self._write(targets, state, label=label, on_refusal=on_refusal)
             )
             refusal = answer.detail if answer.outcome in {"refused", "failed", NOT_SENT} else ""
-            left = started + deadline - self.clock.now()
+            left = ends - self.clock.now()
             if refusal and on_refusal is OnRefusal.STOP:
                 shift = attrs.evolve(shift, detail=refusal)
             else:
                 # a refused write is read back once; a written one is waited for, and written again at half-time
-                wait = 0.0 if refusal else left if number == tries else left / 2
+                halved = on_refusal is OnRefusal.TRY_AGAIN and number <= HALVINGS
+                wait = 0.0 if refusal else left / 2 if halved else left
                 shift = await self._settle(targets, before=state, label=label, wait=wait, longest=left)
                 if refusal and not shift.proven:
                     shift = attrs.evolve(shift, detail=refusal)
-                    await self.clock.sleep(min(max(left, 0.0), 0.5 * number))
                 elif answer.outcome == "unknown" and not shift.proven:
                     shift = attrs.evolve(shift, detail=f"{shift.detail} (the write: {answer.detail})")
-            if shift.proven or self.clock.now() - started >= deadline:
+            left = ends - self.clock.now()
+            if shift.proven or on_refusal is OnRefusal.STOP or left <= 0:
                 break
+            await self.clock.sleep(min(pause_after(number), left))
         return attrs.evolve(shift, seconds=self.clock.now() - started)
 
     async def _write(

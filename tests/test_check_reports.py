@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -184,6 +184,70 @@ def test_a_token_that_the_server_echoes_is_not_shown_wherever_the_quote_is_cut(
     assert "***" in everything
     for size in range(4, len(TOKEN) + 1):
         assert TOKEN[:size] not in everything
+
+
+class _Turn(BaseHTTPRequestHandler):
+    """Streams a turn of one thread, once as many have asked for one as are waited for."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        assert isinstance(self.server, _TurnServer)
+        try:
+            self.server.together.wait(10.0)
+        except threading.BrokenBarrierError:
+            return self.send_error(503)
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
+        self.send_header("x-vercel-ai-ui-message-stream", "v1")
+        self.end_headers()
+        self.wfile.write(self.server.turn)
+        return None
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _TurnServer(ThreadingHTTPServer):
+    def __init__(self, thread_id: str, together: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Turn)
+        self.together = threading.Barrier(together)
+        chunks = [
+            {"type": "start", "threadId": thread_id},
+            *({"type": kind} for kind in ("start-step", "finish-step", "finish")),
+        ]
+        self.turn = "".join(f"data: {each}\n\n" for each in (*map(json.dumps, chunks), "[DONE]")).encode()
+
+
+@contextmanager
+def turns(thread_id: str, *, together: int = 1) -> Iterator[str]:
+    with _TurnServer(thread_id, together) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_turn_at_an_alias_is_of_the_thread_that_was_asked_for() -> None:
+    with turns("thread_mine") as base:
+        mine, other = (
+            f"{base}/api/chats/{thread_id}/stream" for thread_id in ("thread_mine", "thread_other")
+        )
+        assert check(mine).exit_code == 0
+        done = check(other)
+        assert done.exit_code == 1
+        assert "identity.thread" in done.output
+        assert check("--data", "{}", other).exit_code == 0, (
+            "whose thread a body of one's own is for is not known"
+        )
+
+
+def test_several_targets_are_asked_side_by_side() -> None:
+    with turns("t1", together=3) as base:
+        done = check(*(f"{base}/{number}" for number in range(3)))
+    assert done.exit_code == 0, done.output
 
 
 def test_a_secret_is_masked_where_a_text_was_cut_within_it() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from typing import Any
 
 import attrs
@@ -95,6 +96,22 @@ def test_a_long_recording_is_checked_piece_by_piece() -> None:
     assert report.event_count == 20_007
     assert report.chunk_counts["text-delta"] == 20_000
     assert report.byte_count > 2 << 20
+
+
+def test_a_long_recording_is_never_in_memory_event_by_event() -> None:
+    """However long it is, it takes a few times the bound of one event."""
+    body = (
+        sse({"type": "text-start", "id": "1"}) + sse({"type": "text-delta", "id": "1", "delta": "x"}) * 80_000
+    )
+    check_recording(body[:10_000], contract=AI_SDK_7)  # what is made once is made
+    tracemalloc.start()
+    try:
+        report = check_recording(body, contract=AI_SDK_7)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert report.event_count == 80_001
+    assert peak < 6 * AI_SDK_7.limits.max_event_bytes
 
 
 def timed(*moments: tuple[float, bytes], contract: Any = COMPAT_LANE, end: float) -> ContractReport:
@@ -208,6 +225,17 @@ def test_a_stream_that_fails_is_one_violation(
     assert report.interrupted is kind
     assert not report.complete
     assert not report.ok
+
+
+def test_bad_utf8_is_told_also_where_the_stream_breaks_off_after_it() -> None:
+    checker = ContractChecker(AI_SDK_7)
+    checker.receive_data(sse(START, STEP, {"type": "text-start", "id": "1"}), elapsed=0.1)
+    checker.receive_data(b'data: {"type":"text-delta","id":"1","delta":"\xff"}\n\n', elapsed=0.2)
+    checker.receive_failure(FailureKind.RESET, elapsed=0.3)
+    assert [finding.rule for finding in checker.report().findings] == [
+        "stream.invalid-utf8",
+        "transport.reset",
+    ]
 
 
 def test_a_refusal_that_breaks_off_is_still_the_refusal() -> None:

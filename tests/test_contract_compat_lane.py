@@ -76,6 +76,15 @@ def test_one_event_that_cannot_be_read_is_one_finding(broken: int, junk: str) ->
     assert rules(*WHOLE[:broken], junk, *WHOLE[broken + 1 :]) == [rule]
 
 
+@pytest.mark.parametrize("broken", range(len(WHOLE)))
+def test_one_event_that_is_too_large_is_one_finding(broken: int) -> None:
+    small = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, max_event_bytes=200))
+    body = sse(*WHOLE[:broken], "x" * 300, *WHOLE[broken + 1 :])
+    assert [finding.rule for finding in check_recording(body, contract=small).findings] == [
+        "stream.oversized"
+    ]
+
+
 @pytest.mark.parametrize(
     ("at", "changed"),
     [

@@ -67,6 +67,15 @@ def test_depth_is_no_limit() -> None:
     assert value == []
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_event_of_any_depth_is_taken_as_the_client_takes_it(count: int) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    good = f'data: {{"type":"data-x","data":{deep}}}\n\n' * count
+    report = check_recording(f'data: {{"type":"start"}}\n\n{good}'.encode(), contract=AI_SDK_7)
+    assert [finding.rule for finding in report.findings] == ["stream.truncated"]
+    assert report.chunk_counts["data-x"] == count
+
+
 @given(VALUES)
 def test_any_value_is_read_the_same_with_and_without_a_stack_of_its_own(value: object) -> None:
     text = json.dumps(value, ensure_ascii=False)

@@ -5,6 +5,7 @@ import codecs
 import itertools
 import json
 import sys
+import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,15 @@ def test_what_the_end_cuts_off_is_evidence() -> None:
     assert parse([b"data: a\n\n: half a comm"])[0] == [MessageEvent("a")]
 
 
+@pytest.mark.parametrize(
+    "chunks", [[b"id: 7\n\nid: 8\0\ndata: x\n\n"], [b"id: 7\n\nid: 8\0\n", b"data: x\n\n"]]
+)
+def test_an_id_with_nul_leaves_the_id_as_it_was(chunks: list[bytes]) -> None:
+    events, last_event_id, _ = parse(chunks)
+    assert messages(events) == [{"event": "message", "data": "x", "id": "7"}]
+    assert last_event_id == "7"
+
+
 def test_a_huge_retry_is_for_ever() -> None:
     assert parse([b"retry: " + b"9" * 5000 + b"\n"])[0] == [Retry(10**18, 0)]
     assert parse([b"retry: 000\n"])[0] == [Retry(0, 0)]
@@ -191,11 +201,32 @@ def test_a_hostile_stream_keeps_no_more_than_the_bound(chunks: list[bytes]) -> N
         assert held(parser) <= 2 * 20_000
 
 
+@pytest.mark.parametrize("line", [b"\n", b"data: x\n"])
+def test_a_chunk_of_many_lines_is_never_split_whole(line: bytes) -> None:
+    chunk = line * ((1 << 20) // len(line))
+    parser = EventStreamParser(max_event_bytes=20_000)
+    parser.receive_data(line)
+    tracemalloc.start()
+    try:
+        parser.receive_data(chunk)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(chunk)
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000, 1 << 20])
 def test_an_event_past_the_bound_is_reported_once_and_the_next_is_read(size: int) -> None:
     body = b"data: a\n\ndata: " + b"x" * 500 + b"\ndata: more\n: and more\n\ndata: b\n\n"
     events, _, _ = parse((body[at : at + size] for at in range(0, len(body), size)), max_event_bytes=100)
     assert events == [MessageEvent("a"), Oversized(101, 9), MessageEvent("b", byte_offset=len(body) - 9)]
+
+
+@pytest.mark.parametrize("size", [8, 64, 1 << 20])
+def test_many_short_data_lines_outgrow_the_bound_together(size: int) -> None:
+    body = b"data: x\n" * 100 + b"\ndata: b\n\n"
+    events, _, _ = parse((body[at : at + size] for at in range(0, len(body), size)), max_event_bytes=100)
+    assert events == [Oversized(101, 0), MessageEvent("b", byte_offset=len(body) - 9)]
 
 
 def test_an_endless_event_is_reported_at_its_bound() -> None:
@@ -239,3 +270,17 @@ def test_a_bom_may_be_cut_anywhere() -> None:
         assert [(event.data, event.byte_offset) for event in events if isinstance(event, MessageEvent)] == [
             ("a", 3)
         ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_a_second_bom_is_data(size: int) -> None:
+    body = b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n"
+    events, _, _ = parse(body[at : at + size] for at in range(0, len(body), size))
+    assert events == [MessageEvent("b", byte_offset=15)], "no field is called \ufeffdata"
+
+
+@pytest.mark.parametrize("size", [500, 5000])
+def test_bad_utf8_is_noted_in_an_event_that_comes_by_itself(size: int) -> None:
+    first, second = b"data: a\n\n", b"data: " + b"x" * size + b"\xff\n\n"
+    _, _, bad = parse([first, first, second])
+    assert bad == 2 * len(first) + 6 + size

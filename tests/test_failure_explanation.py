@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.contract import AI_SDK_7, COMPAT_LANE, check_recording
+from cutover.contract import AI_SDK_7, COMPAT_LANE, RULES, ContractChecker, check_recording
 from cutover.findings import Finding
 from cutover.session.events import EventLog, SeenEvent
 from cutover.session.explanation import Told, curl, explain
@@ -35,6 +35,59 @@ def told(*findings: Finding, **changes: Any) -> Told:
 
 def event(index: int | None, kind: str = "text-delta") -> SeenEvent:
     return SeenEvent(kind=kind, index=index, byte_offset=10 * (index or 0), elapsed=0.001, data="{}")
+
+
+def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> None:
+    head = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"Set-Cookie", b"sid=c00kie-value")]
+    head += [(b"x-vercel-ai-ui-message-stream", b"v1")]
+    checker, log = ContractChecker(COMPAT_LANE.strict()), EventLog()
+    checker.receive_head(200, head, elapsed=0.01)
+    start = b'data: {"type":"start"}\n\n'
+    for elapsed, piece in ((0.1, b": ping\n\n"), (0.25, start), (0.5, start)):
+        checker.receive_data(piece, elapsed=elapsed)
+        log.receive_data(piece, elapsed=elapsed)
+    checker.receive_eof(elapsed=0.75)
+    report = checker.report()
+    said = {
+        "report": report,
+        "url": "http://app/api/chat/stream",
+        "in_process": True,
+        "request_headers": {"authorization": "Bearer sk-12345"},
+        "response_headers": head,
+        "events": log.kept(),
+        "replay": "cutover check stream-0.sse",
+    }
+    assert explain(told(*report.violations, **said)).splitlines() == [
+        "order.duplicate: expected it once, came start (and 1 more)",
+        "",
+        "  order.duplicate at event 1, byte 32",
+        f"    {RULES['order.duplicate'].why}",
+        "    expected: it once",
+        "    came:     start",
+        "  stream.truncated at byte 56",
+        f"    {RULES['stream.truncated'].why}",
+        "    expected: the rest of the turn",
+        "    came:     end of the body",
+        "",
+        "  POST http://app/api/chat/stream",
+        "  HTTP 200; content-type: text/event-stream; charset=utf-8; x-vercel-ai-ui-message-stream: v1",
+        "  contract compat-lane: the turn has started",
+        f"  2 events, 1 comments, 56 bytes; {report.timings} (in process, where no proxy can hold them back)",
+        "",
+        "    event   byte offset          ms",
+        "                      0       100.0  (comment)      ping",
+        '        0             8       250.0  start          {"type":"start"}',
+        '  >     1            32       500.0  start          {"type":"start"}',
+        "",
+        """  again:  curl -sN -X POST -H 'authorization: Bearer '"$AUTH_TOKEN" "$BASE_URL"/api/chat/stream""",
+        "  replay: cutover check stream-0.sse",
+    ]
+    assert "(in process" not in explain(told(*report.violations, **{**said, "in_process": False}))
+
+
+def test_what_was_found_but_not_kept_is_counted_in_the_first_line_too() -> None:
+    report = check_recording(b'data: {"type":"start"}\n\n' * 30)
+    assert explain(told(*report.violations, report=report)).splitlines()[0].endswith("(and 29 more)")
 
 
 @given(text=st.text(), data=st.text(), name=st.binary(), value=st.binary())

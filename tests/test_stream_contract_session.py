@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from cutover.asgi import StreamingASGITransport
-from cutover.contract import COMPAT_LANE, StreamContract
+from cutover.contract import COMPAT_LANE, StreamContext, StreamContract
 from cutover.errors import ContractViolation
 from cutover.session import Peer, StreamSession, assert_stream, stream_contract
 
@@ -161,6 +161,16 @@ async def test_the_app_gets_the_request_as_it_was_given() -> None:
     assert headers["content-type"] == "application/json"
 
 
+async def test_the_stream_is_of_the_thread_that_the_request_names() -> None:
+    async def ask(**options: Any) -> None:
+        async with stream_contract(service(good), PATH, json={"id": "t2"}, **options) as stream:
+            await stream.drain()
+
+    with pytest.raises(ContractViolation, match=r"^identity\.thread: expected threadId t2, came t1"):
+        await ask()
+    await ask(context=StreamContext(thread_id="t1"))
+
+
 async def test_the_apps_lifespan_runs_on_demand() -> None:
     started = []
 
@@ -231,6 +241,23 @@ async def test_a_failing_client_is_a_failed_contract(library: Any) -> None:
     ) as client:
         failure = await failure_of(client)
     assert "connection refused" in str(failure)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_redirect_is_told_and_never_followed(library: Any) -> None:
+    asked = []
+
+    def redirect(request: Any) -> Any:
+        asked.append(request.url.path)
+        return library.Response(307, headers={"location": "https://elsewhere.example/"})
+
+    async with library.AsyncClient(
+        transport=library.MockTransport(redirect), base_url="http://chat.example", follow_redirects=True
+    ) as client:
+        failure = await failure_of(client, headers={"authorization": "Bearer s3cret"})
+    assert [finding.rule for finding in failure.findings] == ["head.redirect"]
+    assert "307 to https://elsewhere.example/" in str(failure)
+    assert asked == [PATH]
 
 
 async def test_a_client_with_an_app_of_its_own_streams_and_tells_of_the_disconnect() -> None:
@@ -567,6 +594,17 @@ async def test_the_bytes_of_a_failed_stream_are_kept_for_a_replay(tmp_path: Path
     [kept] = (tmp_path / "streams").iterdir()
     assert kept.read_bytes() == "".join(EVENTS[:-1]).encode()
     assert str(failure).endswith(f"cutover check --contract {COMPAT_LANE.name} {kept}")
+
+
+async def test_of_a_long_stream_the_beginning_is_kept_and_the_replay_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.session.session.MAX_CAPTURE_BYTES", 100)
+    failure = await failure_of(service(good, headers={}), recordings=tmp_path / "streams")
+    [kept] = (tmp_path / "streams").iterdir()
+    body = "".join(EVENTS).encode()
+    assert kept.read_bytes() == body[:100]
+    assert str(failure).endswith(f"{kept}  # the first 100 of {len(body)} bytes")
 
 
 @pytest.mark.parametrize(

@@ -231,8 +231,9 @@ class StreamSession:
             path.write_bytes(secrets_of(self._stream.request.headers).mask(bytes(self._captured)))
         except OSError:
             return None
-        contract = self._stream.checker.contract
+        contract, kept, came = self._stream.checker.contract, len(self._captured), self.report.byte_count
+        part = "" if kept == came else f"  # the first {kept} of {came} bytes"
         shipped = SHIPPED.get(contract.name)
         if shipped is None or attrs.evolve(shipped.strict(), limits=contract.limits) != contract:
-            return f"check_recording of {path}, with the contract {printable(contract.name)}"
-        return shlex.join(["cutover", "check", "--contract", contract.name, str(path)])
+            return f"check_recording of {path}, with the contract {printable(contract.name)}{part}"
+        return shlex.join(["cutover", "check", "--contract", contract.name, str(path)]) + part

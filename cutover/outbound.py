@@ -204,7 +204,7 @@ class Outbound:
                 except NoAnswerError as error:
                     why = str(error)
                 if attempt < ATTEMPTS:
-                    await self.clock.sleep(_pause(attempt))
+                    await self.clock.sleep(pause_after(attempt))
         raise RefusedError(f"{line}: nothing was sent: {why}", status=0)
 
     async def _send(
@@ -259,11 +259,6 @@ async def _bounded(response: httpx.Response, line: str) -> bytes:
             raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def _pause(attempt: int) -> float:
-    """Return how many seconds to wait after so many attempts."""
-    return float(0.1 * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
 
 
 def _retry_after(reply: Reply) -> float:

@@ -122,6 +122,35 @@ def test_stable_is_not_the_canary() -> None:
     assert "STABLE and CANARY must differ" in _problems(stable="chat-2")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DRYRUN", "DRY_RUN"),
+        ("BASE_URl", "BASE_URL"),
+        ("HELD_STREAM", "HELD_STREAMS"),
+        ("CANARY_SOAK_SECOND", "CANARY_SOAK_SECONDS"),
+        ("CONTROL_ACESS_TOKEN", "CONTROL_ACCESS_TOKEN"),
+    ],
+)
+def test_a_mistyped_variable_is_not_left_out_in_silence(name: str, meant: str) -> None:
+    said = _problems(**{name: "marked-value"})
+    assert said == f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
+
+
+def test_other_peoples_variables_are_no_business_of_ours() -> None:
+    others = (
+        "AWS_REGION",
+        "PROJECT_ID",
+        "BASE_URI",
+        "SERVICE_NAME",
+        "OUTPUT",
+        "CUTOVER_REQUIRE",
+        "PATH",
+        "HOME",
+    )
+    assert _config(**dict.fromkeys(others, "x")).facts() == _config().facts()
+
+
 def test_all_problems_are_told_at_once() -> None:
     problems = _problems(
         stable="UP",

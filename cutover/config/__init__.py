@@ -3,6 +3,7 @@
 All that is wrong is told at once, each with the variable or argument that it is about.
 """
 
+import difflib
 import os
 import secrets
 import shutil
@@ -23,6 +24,8 @@ from cutover.verdict import Ceilings
 
 __all__ = ["GOOGLE_API", "RUNS", "VARIABLES", "CutoverConfig", "Variable", "is_loopback", "same_site"]
 
+_LIKE = 0.9
+"""How like one of ours a name is that was meant to be it: a letter that is missing, doubled, swapped, or of the other case."""
 _RUN_FILES = ("journal.jsonl", "summary.json", "steps.jsonl", "SUMMARY.md")
 
 
@@ -117,7 +120,7 @@ class CutoverConfig:
             ConfigurationError: Something is wrong; every problem is listed, and nothing was read or written.
         """
         given = os.environ if env is None else env
-        problems: list[str] = []
+        problems = list(_mistyped(given))
         values: dict[str, object] = dict(more)
         rehearsed = given.get("DRY_RUN", "1") != "0"
         for variable in VARIABLES:
@@ -196,6 +199,14 @@ class CutoverConfig:
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),
         }
+
+
+def _mistyped(given: Iterable[str]) -> Iterable[str]:
+    """Tell of each variable that is none of ours and all but looks like one: left out in silence, it would be a default."""
+    ours = {variable.name for variable in VARIABLES}
+    for name in sorted(set(given) - ours):
+        for meant in difflib.get_close_matches(name.upper(), ours, n=1, cutoff=_LIKE):
+            yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
 
 
 def _problems(config: CutoverConfig) -> Iterable[str]:

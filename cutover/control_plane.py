@@ -193,6 +193,7 @@ async def set_routes(
     change = RouteChange(proven=False, detail="nothing was written")
     for number, times in enumerate(chain(ROUNDS, repeat(ROUNDS[-1])), 1):
         refused = "" if clock.now() < ends else refused
+        wish = 0.0
         for position, (key, value) in enumerate(wanted if number == 1 else goal):
             await checkpoint_if_cancelled()
             if clock.now() >= ends:
@@ -205,11 +206,10 @@ async def set_routes(
             ):  # what was not written down is not done
                 journal.record(Answered(key=key, outcome=NOT_SENT, detail=journal.broken))
                 return RouteChange(proven=False, detail=journal.broken)
-            answers: list[Answered] = []
+            answers = _Answers(key=key)
             try:
                 await _write(
                     control,
-                    key,
                     value,
                     answers,
                     times=times,
@@ -217,11 +217,12 @@ async def set_routes(
                     over=lambda: clock.now() >= ends,
                 )
             finally:  # also where it was cancelled: no intent stays without an answer
-                answer = _weightiest(key, answers)
+                answer = answers.weightiest()
                 journal.record(answer)
             if answer.outcome in {"refused", "failed"} and on_refusal is OnRefusal.STOP:
                 return RouteChange(proven=False, detail=answer.detail)
             refused = refused or answer.detail
+            wish = max(wish, answers.retry_after)
         change = await _read_back(control, goal, label=label, journal=journal)
         if change.proven:
             return change
@@ -231,7 +232,7 @@ async def set_routes(
         left = ends - clock.now()
         if unread or left <= 0:
             break
-        await clock.sleep(min(pause_after(number), left))
+        await clock.sleep(min(pause_after(number, wish=wish), left))
     return change
 
 
@@ -248,54 +249,69 @@ async def _read_back(
     return RouteChange(proven=proven, detail=said, sample=sample)
 
 
+@attrs.define(eq=False)
+class _Answers:
+    """What the writes of one override were answered, in one round."""
+
+    key: str
+    by_outcome: dict[str, str] = attrs.field(factory=dict)
+    """The first detail of each outcome."""
+    retry_after: float = 0.0
+    """Seconds: the longest that one of them asked for."""
+
+    def add(self, outcome: str, detail: str = "", *, retry_after: float = 0.0) -> None:
+        """Add one."""
+        self.by_outcome.setdefault(outcome, detail)
+        self.retry_after = max(self.retry_after, retry_after)
+
+    def weightiest(self) -> Answered:
+        """Return the answer that weighs most for an undo; refused means that every write was."""
+        for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
+            if outcome in self.by_outcome:
+                return Answered(key=self.key, outcome=outcome, detail=self.by_outcome[outcome])
+        return Answered(key=self.key, outcome=NOT_SENT, detail="cancelled before it was sent")
+
+
 async def _write(
     control: ControlPlane,
-    key: str,
     value: str | None,
-    answers: list[Answered],
+    answers: _Answers,
     *,
     times: int,
     label: str,
     over: Callable[[], bool],
 ) -> None:
-    """Write one override so many times, eight at once; once the time is over, no more than the first."""
+    """Write one override so many times, eight at once; no more once the time is over, or the peer asks to be left alone."""
     word = control.lane.override_words.get(value, value or "clear")
     remaining = iter(range(times))
 
     async def writer() -> None:
         for number in remaining:
             await checkpoint_if_cancelled()  # a write is shielded: this is where one that is cancelled stops
-            if number and over():
+            if number and (over() or answers.retry_after):
                 return
-            answers.append(await _write_once(control, key, value, word, label=label))
+            await _write_once(control, value, word, answers, label=label)
 
     async with anyio.create_task_group() as writers:
         for _ in range(min(times, SAMPLE_CONCURRENCY)):
             writers.start_soon(writer)
 
 
-def _weightiest(key: str, answers: Sequence[Answered]) -> Answered:
-    """Return the answer that weighs most for an undo; refused means that every write was."""
-    for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
-        for answer in answers:
-            if answer.outcome == outcome:
-                return answer
-    return Answered(key=key, outcome=NOT_SENT, detail="cancelled before it was sent")
-
-
 async def _write_once(
-    control: ControlPlane, key: str, value: str | None, word: str, *, label: str
-) -> Answered:
+    control: ControlPlane, value: str | None, word: str, answers: _Answers, *, label: str
+) -> None:
+    key = answers.key
     try:
         state = await control.override(key, word, label=label)
     except RefusedError as error:
-        return Answered(key=key, outcome="refused" if error.for_certain else "failed", detail=str(error))
+        answers.add("refused" if error.for_certain else "failed", str(error), retry_after=error.retry_after)
     except PeerError as error:
-        return Answered(key=key, outcome="unknown", detail=str(error))
-    if state.get(key) != value:
-        said = f"the reply to {key}={word} says {key}={state.get(key) or 'clear'}"
-        return Answered(key=key, outcome="no effect", detail=said)
-    return Answered(key=key, outcome="accepted")
+        answers.add("unknown", str(error))
+    else:
+        if state.get(key) == value:
+            answers.add("accepted")
+        else:
+            answers.add("no effect", f"the reply to {key}={word} says {key}={state.get(key) or 'clear'}")
 
 
 def _data(reply: Reply) -> dict[str, object]:

@@ -73,9 +73,11 @@ class NoAnswerError(PeerError):
 class RefusedError(PeerError):
     """The peer answered, and said no."""
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
+        """Seconds that the peer wishes to be left alone, by its ``retry-after``, up to a bound."""
 
     @property
     def for_certain(self) -> bool:

@@ -40,13 +40,13 @@ _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_CODE = 200
 
 
-def pause_after(tries: int) -> float:
+def pause_after(tries: int, *, wish: float = 0.0) -> float:
     """Return how many seconds to wait after so many tries: a random half to whole of a pause that grows up to a bound.
 
-    Random, so that those who were turned away together do not come back together.
+    Random, so that those who were turned away together do not come back together; and no less than the peer wishes.
     """
     longest = min(FIRST_PAUSE * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
+    return max(longest * random.uniform(0.5, 1.0), wish)  # noqa: S311  jitter, not a secret
 
 
 @attrs.frozen(kw_only=True)
@@ -87,8 +87,19 @@ class Reply:
             RefusedError: Its status is not 2xx; the message quotes the status and what the body says.
         """
         if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise RefusedError(f"{self.request_line}: {self.describe()}", status=self.status)
+            raise RefusedError(
+                f"{self.request_line}: {self.describe()}", status=self.status, retry_after=self.retry_after
+            )
         return self
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds that the peer wishes to be left alone (RFC 9110 10.2.3), up to a bound; 0 where it says nothing usable."""
+        try:
+            seconds = float(self.header("retry-after") or 0)
+        except ValueError:  # a date: heeding it would trust the peer's clock
+            return 0.0
+        return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else 0.0
 
     def describe(self) -> str:
         """Say the status, where a redirect led, and the error that the body names."""
@@ -140,7 +151,7 @@ class Outbound:
         while True:
             attempt += 1
             last = attempt >= attempts or self.clock.now() - started > READ_DEADLINE
-            pause = pause_after(attempt)
+            wish = 0.0
             try:
                 reply = await self._send(
                     method,
@@ -157,8 +168,8 @@ class Outbound:
             else:
                 if last or reply.status not in _TRANSIENT:
                     return reply
-                pause = max(pause, _retry_after(reply))
-            await self.clock.sleep(pause)
+                wish = reply.retry_after
+            await self.clock.sleep(pause_after(attempt, wish=wish))
 
     async def change(  # type: ignore[return]  # the scope only shields: it is never cancelled
         self,
@@ -259,14 +270,6 @@ async def _bounded(response: httpx.Response, line: str) -> bytes:
             raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def _retry_after(reply: Reply) -> float:
-    try:
-        seconds = float(reply.header("retry-after") or 0)
-    except ValueError:  # a date: heeding it would trust the peer's clock
-        return 0.0
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else 0.0
 
 
 def describe_failure(error: BaseException) -> str:

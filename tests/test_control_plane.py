@@ -26,7 +26,7 @@ from cutover.control_plane import (
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
 from cutover.journal import Answered, Journal, RouteIntended, RoutesRead
 from cutover.lane import COMPAT
-from cutover.outbound import Outbound
+from cutover.outbound import MAX_RETRY_AFTER, Outbound
 from cutover.state import GLOBAL, OnRefusal, RouteState
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -356,6 +356,43 @@ class TestSetRoutes:
         change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
         assert change.proven
         assert seconds <= anyio.current_time() - begun <= ROUTES_DEADLINE
+
+    async def test_pauses_on_the_way_back_differ_from_one_train_to_the_next(self) -> None:
+        seconds = set()
+        for seed in (1, 2):
+            random.seed(seed)
+            begun = anyio.current_time()
+            turned_away = len(FLIP) + 3 * ROUNDS[1]
+            instances = Instances(
+                on_write=lambda number, *_, last=turned_away: httpx.Response(503) if number <= last else None
+            )
+            assert (await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)).proven
+            seconds.add(anyio.current_time() - begun)
+        assert all(0.3 <= each <= 0.6 for each in seconds)
+        assert len(seconds) == 2
+
+    @pytest.mark.parametrize(("said", "wait"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
+    async def test_a_peers_wish_to_wait_is_heeded_on_the_way_back(self, said: str, wait: float) -> None:
+        begun = anyio.current_time()
+
+        def refuse(*_: object) -> httpx.Response | None:
+            busy = anyio.current_time() - begun < 2 * wait
+            return httpx.Response(429, headers={"retry-after": said}) if busy else None
+
+        instances = Instances(seconds=0.01, on_write=refuse)
+        change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
+        assert change.proven
+        assert 2 * wait <= anyio.current_time() - begun < 2 * wait + 2.0
+        rounds = len(FLIP) + SAMPLE_CONCURRENCY * 3 + ROUNDS[2] * 3
+        assert (
+            len(instances.writes) <= rounds
+        )  # one that asks to be left alone is not sent the rest of a round
+
+    async def test_a_wish_to_wait_on_the_way_forward_is_a_refusal(self) -> None:
+        instances = Instances(on_write=lambda *_: httpx.Response(429, headers={"retry-after": "7"}))
+        begun = anyio.current_time()
+        assert not (await flip(instances)).proven
+        assert (len(instances.writes), anyio.current_time()) == (1, begun)
 
     @pytest.mark.parametrize("seconds", [2.0, 8.0, 30.0])
     async def test_overrides_that_land_late_are_waited_for_on_the_way_forward(self, seconds: float) -> None:

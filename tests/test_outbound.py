@@ -1,5 +1,6 @@
 """The one way out: what is sent again and what never is, how long and how much is waited for, and what is quoted."""
 
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import anyio
@@ -12,6 +13,8 @@ from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
 from cutover.evidence import Secrets
 from cutover.outbound import (
     ATTEMPTS,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
     MAX_REPLY_BYTES,
     MAX_RETRY_AFTER,
     MUTATION_DEADLINE,
@@ -19,6 +22,7 @@ from cutover.outbound import (
     Outbound,
     Reply,
     describe_failure,
+    pause_after,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -139,6 +143,43 @@ class TestRead:
         await Outbound(client=httpx.AsyncClient(transport=peer), clock=clock).read("GET", URL, label="status")
         assert clock.skipped >= 9.0
         assert peer.pauses[0] < 1.0
+
+
+class TestPauses:
+    """Every pause before a retry, of a read or of a change, is one function's."""
+
+    @pytest.mark.parametrize("tries", [1, 2, 3, 6, 7, 50, 5000])
+    def test_one_is_random_and_grows_within_its_bounds(self, tries: int) -> None:
+        pauses = set()
+        for seed in range(20):
+            random.seed(seed)
+            pauses.add(pause_after(tries))
+        longest = min(FIRST_PAUSE * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE)
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+        assert len(pauses) == 20
+
+    def test_a_wish_is_its_least(self) -> None:
+        assert pause_after(1, wish=7.0) == 7.0
+        assert pause_after(50, wish=0.1) >= LONGEST_PAUSE / 2
+
+    async def test_reads_that_were_turned_away_together_do_not_come_back_together(self) -> None:
+        pauses = []
+        for seed in (1, 2):
+            random.seed(seed)
+            peer = Peer(httpx.Response(503))
+            await outbound(peer).read("GET", URL, label="status")
+            pauses.append(peer.pauses)
+            assert FIRST_PAUSE / 2 <= peer.pauses[0] <= FIRST_PAUSE <= peer.pauses[1] <= 2 * FIRST_PAUSE
+        assert all(one != other for one, other in zip(*pauses, strict=True))
+
+    @pytest.mark.parametrize(
+        ("said", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER), ("soon", 0.0), (None, 0.0)]
+    )
+    def test_a_refusal_carries_the_peers_wish(self, said: str | None, seconds: float) -> None:
+        headers = ((b"retry-after", said.encode()),) if said else ()
+        with pytest.raises(RefusedError) as caught:
+            reply(status=429, headers=headers).expect_success()
+        assert caught.value.retry_after == seconds
 
 
 class TestChange:

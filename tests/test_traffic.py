@@ -1,6 +1,7 @@
 """Who serves what share: what the Admin API's replies mean, and a change of the split with its proof."""
 
 import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from cutover.clock import EventLoopClock
 from cutover.errors import RefusedError, UnusableReplyError
 from cutover.journal import Answered, Journal, TrafficIntended, TrafficRead
-from cutover.outbound import LONGEST_PAUSE, Outbound
+from cutover.outbound import LONGEST_PAUSE, MAX_RETRY_AFTER, Outbound
 from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
 from cutover.traffic import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover, unproven
 from cutover.traffic.cloud_run_api import CloudRunApi
@@ -536,6 +537,34 @@ class TestRefusal:
             )
         )
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+
+    async def test_on_the_way_back_pauses_differ_from_one_train_to_the_next(self) -> None:
+        seconds = set()
+        for seed in (1, 2):
+            random.seed(seed)
+            begun = anyio.current_time()
+            move = Move(Service(on_write=lambda number: httpx.Response(503) if number < 4 else None))
+            seconds.add((await move.run(OnRefusal.TRY_AGAIN)).seconds)
+            assert 0.7 <= anyio.current_time() - begun <= 1.4
+        assert len(seconds) == 2
+
+    @pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
+    @pytest.mark.parametrize("status", [429, 503])
+    async def test_on_the_way_back_a_peers_wish_to_wait_is_heeded(
+        self, status: int, said: str, seconds: float
+    ) -> None:
+        def refuse(number: int) -> httpx.Response | None:
+            return httpx.Response(status, headers={"retry-after": said}) if number < 4 else None
+
+        move = Move(Service(on_write=refuse))
+        shift = await move.run(OnRefusal.TRY_AGAIN)
+        assert shift.proven
+        assert shift.seconds == pytest.approx(3 * seconds)
+
+    async def test_on_the_way_forward_a_wish_to_wait_is_a_refusal(self) -> None:
+        move = Move(Service(on_write=lambda _: httpx.Response(429, headers={"retry-after": "7"})))
+        assert (await move.run()).seconds == 0.0
+        assert move.service.writes == 1
 
     async def test_on_the_way_back_updates_that_fail_are_outlasted(self) -> None:
         move = Move(Service(fails="not ready"))

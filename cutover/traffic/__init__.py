@@ -137,8 +137,8 @@ class TrafficMover:
                 shift = attrs.evolve(shift, proven=False, detail=objection)
                 break
             # what is under way already is waited for: writing it again would make it begin anew
-            answer = (
-                _WAITED_FOR
+            answer, wish = (
+                (_WAITED_FOR, 0.0)
                 if _under_way(state, targets) and not (anew and number == 1)
                 else await self._write(targets, state, label=label, on_refusal=on_refusal)
             )
@@ -158,13 +158,13 @@ class TrafficMover:
             left = ends - self.clock.now()
             if shift.proven or on_refusal is OnRefusal.STOP or left <= 0:
                 break
-            await self.clock.sleep(min(pause_after(number), left))
+            await self.clock.sleep(min(pause_after(number, wish=wish), left))
         return attrs.evolve(shift, seconds=self.clock.now() - started)
 
     async def _write(
         self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
-    ) -> Answered:
-        """Send one write between its two journal lines; return what became of it."""
+    ) -> tuple[Answered, float]:
+        """Send one write between its two journal lines; return what became of it, and for how long the peer wants no other."""
         self.journal.record(
             TrafficIntended(
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
@@ -174,25 +174,25 @@ class TrafficMover:
             # what was not written down is not done; only what goes back still is
             answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.broken)
             self.journal.record(answer)
-            return answer
+            return answer, 0.0
 
         def begun(command: CommandStarted) -> None:
             self.journal.record(command)
             if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
                 raise RefusedError(self.journal.broken, status=0)
 
-        answer = Answered(key=TRAFFIC, outcome="accepted")
+        answer, wish = Answered(key=TRAFFIC, outcome="accepted"), 0.0
         try:
             with anyio.CancelScope(shield=True):  # between its two lines; the backend has the deadline
                 await self.backend.write(targets, etag=state.etag, label=f"{label}.write", begun=begun)
         except RefusedError as error:
             why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
-            outcome = "refused" if error.for_certain else "failed"
+            outcome, wish = "refused" if error.for_certain else "failed", error.retry_after
             answer = attrs.evolve(answer, outcome=outcome, detail=f"{why}{error}")
         except PeerError as error:  # only reading back tells
             answer = attrs.evolve(answer, outcome="unknown", detail=str(error))
         self.journal.record(answer)
-        return answer
+        return answer, wish
 
     async def _settle(
         self,

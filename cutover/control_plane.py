@@ -1,4 +1,4 @@
-"""The route-split API: read what the routes are, set overrides, prove them on every instance.
+"""The route-split API: read what the routes are, on one instance or on all of them; set an override on one.
 
 Overrides live in the memory of one instance, so one reply proves nothing. A proof is a sample: 59 status reads in a row
 that agree say, with 95 % confidence, that at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
@@ -6,29 +6,21 @@ that agree say, with 95 % confidence, that at least 95 % of the requests see tha
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import chain, repeat
+from collections.abc import Sequence
 
 import anyio
 import attrs
-from anyio.lowlevel import checkpoint_if_cancelled
 
-from cutover.clock import Clock
-from cutover.errors import PeerError, RefusedError, UnusableReplyError
-from cutover.journal import NOT_SENT, Answered, Journal, RouteIntended, RoutesRead
+from cutover.errors import PeerError, UnusableReplyError
 from cutover.lane import Lane
-from cutover.outbound import Outbound, Reply, pause_after
+from cutover.outbound import Outbound, Reply
 from cutover.quoting import printable
-from cutover.state import GLOBAL, OnRefusal, RouteState
+from cutover.state import GLOBAL, RouteState
 
 SAMPLE_READS = 59
 """Status reads that must agree."""
 SAMPLE_CONCURRENCY = 8
 """Reads at once."""
-ROUNDS = (1, 20, 40, 60)
-"""How often each key is written in each round, until a sample agrees; the last round is repeated until the deadline."""
-ROUTES_DEADLINE = 60.0
-"""Seconds for all the rounds of one change; after them nothing is sent any more, and the routes are read once more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -151,167 +143,6 @@ class ControlPlane:
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token}", "accept": "application/json"}
-
-
-@attrs.frozen(kw_only=True)
-class RouteChange:
-    """What became of an attempt to set overrides on every instance."""
-
-    proven: bool
-    detail: str
-    sample: RouteSample | None = None
-
-
-async def set_routes(
-    control: ControlPlane,
-    wanted: Sequence[tuple[str, str | None]],
-    *,
-    captured: RouteState,
-    step_id: str,
-    label: str,
-    on_refusal: OnRefusal,
-    journal: Journal,
-    clock: Clock,
-) -> RouteChange:
-    """Write overrides in rounds, with growing pauses, until a sample of every read agrees, or the deadline has passed.
-
-    "Write on each disagreement until k agree" passes falsely in a third of all cases with ten instances; rounds do not.
-
-    Args:
-        control: Where to.
-        wanted: (route key, override or None for clear), in the order in which to write them.
-        captured: What was there before the train touched anything; undo goes back to it.
-        step_id: The step on whose behalf this is.
-        label: Prefix of the labels of the requests.
-        on_refusal: Whether a refused write ends it, or only delays it.
-        journal: Where intents, answers and read-backs go.
-        clock: Time.
-    """
-    ends = clock.now() + ROUTES_DEADLINE
-    refused = ""
-    goal = tuple(dict(wanted).items())  # a key that is written twice is meant to end with its last value
-    change = RouteChange(proven=False, detail="nothing was written")
-    for number, times in enumerate(chain(ROUNDS, repeat(ROUNDS[-1])), 1):
-        refused = "" if clock.now() < ends else refused
-        wish = 0.0
-        for position, (key, value) in enumerate(wanted if number == 1 else goal):
-            await checkpoint_if_cancelled()
-            if clock.now() >= ends:
-                break
-            journal.record(
-                RouteIntended(step_id=step_id, key=key, captured=captured, wanted=value, times=times)
-            )
-            if (
-                journal.broken is not None and on_refusal is OnRefusal.STOP
-            ):  # what was not written down is not done
-                journal.record(Answered(key=key, outcome=NOT_SENT, detail=journal.broken))
-                return RouteChange(proven=False, detail=journal.broken)
-            answers = _Answers(key=key)
-            try:
-                await _write(
-                    control,
-                    value,
-                    answers,
-                    times=times,
-                    label=f"{label}.{position}.{key}",
-                    over=lambda: clock.now() >= ends,
-                )
-            finally:  # also where it was cancelled: no intent stays without an answer
-                answer = answers.weightiest()
-                journal.record(answer)
-            if answer.outcome in {"refused", "failed"} and on_refusal is OnRefusal.STOP:
-                return RouteChange(proven=False, detail=answer.detail)
-            refused = refused or answer.detail
-            wish = max(wish, answers.retry_after)
-        change = await _read_back(control, goal, label=label, journal=journal)
-        if change.proven:
-            return change
-        if refused:
-            change = attrs.evolve(change, detail=f"{change.detail} ({refused})")
-        unread = change.sample is None and on_refusal is OnRefusal.STOP
-        left = ends - clock.now()
-        if unread or left <= 0:
-            break
-        await clock.sleep(min(pause_after(number, wish=wish), left))
-    return change
-
-
-async def _read_back(
-    control: ControlPlane, goal: Sequence[tuple[str, str | None]], *, label: str, journal: Journal
-) -> RouteChange:
-    try:
-        sample = await control.sample(label=f"{label}.read-back")
-    except PeerError as error:
-        return RouteChange(proven=False, detail=f"the routes could not be read back: {error}")
-    proven = sample.holds(goal)
-    journal.record(RoutesRead(shares=sample.shares, proven=proven))
-    said = sample.describe() if proven else f"not every instance took the overrides: {sample.describe()}"
-    return RouteChange(proven=proven, detail=said, sample=sample)
-
-
-@attrs.define(eq=False)
-class _Answers:
-    """What the writes of one override were answered, in one round."""
-
-    key: str
-    by_outcome: dict[str, str] = attrs.field(factory=dict)
-    """The first detail of each outcome."""
-    retry_after: float = 0.0
-    """Seconds: the longest that one of them asked for."""
-
-    def add(self, outcome: str, detail: str = "", *, retry_after: float = 0.0) -> None:
-        """Add one."""
-        self.by_outcome.setdefault(outcome, detail)
-        self.retry_after = max(self.retry_after, retry_after)
-
-    def weightiest(self) -> Answered:
-        """Return the answer that weighs most for an undo; refused means that every write was."""
-        for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
-            if outcome in self.by_outcome:
-                return Answered(key=self.key, outcome=outcome, detail=self.by_outcome[outcome])
-        return Answered(key=self.key, outcome=NOT_SENT, detail="cancelled before it was sent")
-
-
-async def _write(
-    control: ControlPlane,
-    value: str | None,
-    answers: _Answers,
-    *,
-    times: int,
-    label: str,
-    over: Callable[[], bool],
-) -> None:
-    """Write one override so many times, eight at once; no more once the time is over, or the peer asks to be left alone."""
-    word = control.lane.override_words.get(value, value or "clear")
-    remaining = iter(range(times))
-
-    async def writer() -> None:
-        for number in remaining:
-            await checkpoint_if_cancelled()  # a write is shielded: this is where one that is cancelled stops
-            if number and (over() or answers.retry_after):
-                return
-            await _write_once(control, value, word, answers, label=label)
-
-    async with anyio.create_task_group() as writers:
-        for _ in range(min(times, SAMPLE_CONCURRENCY)):
-            writers.start_soon(writer)
-
-
-async def _write_once(
-    control: ControlPlane, value: str | None, word: str, answers: _Answers, *, label: str
-) -> None:
-    key = answers.key
-    try:
-        state = await control.override(key, word, label=label)
-    except RefusedError as error:
-        answers.add("refused" if error.for_certain else "failed", str(error), retry_after=error.retry_after)
-    except PeerError as error:
-        answers.add("unknown", str(error))
-    else:
-        if state.get(key) == value:
-            answers.add("accepted")
-        else:
-            answers.add("no effect", f"the reply to {key}={word} says {key}={state.get(key) or 'clear'}")
 
 
 def _data(reply: Reply) -> dict[str, object]:

@@ -38,7 +38,7 @@ from cutover.steps import stream_smoke as smoke
 from cutover.undo import Undone, carry_out, look_again, to_do, together
 from cutover.verdict import Ceilings, exit_code, judge, may_go_on, reasons
 
-UNDO_DEADLINE = 180.0
+UNDO_DEADLINE = 300.0
 """Seconds for all of an undo; past them it is unproven."""
 
 

@@ -6,11 +6,12 @@ from functools import partial
 
 import attrs
 
-from cutover.control_plane import ControlPlane, set_routes
+from cutover.control_plane import ControlPlane
 from cutover.errors import PeerError
 from cutover.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
 from cutover.outbound import MUTATION_DEADLINE
 from cutover.outstanding import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
+from cutover.overrides import set_routes
 from cutover.state import (
     GLOBAL,
     OnRefusal,

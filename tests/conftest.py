@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from virtual_time import virtual_backend
 
-from cutover import control_plane
+from cutover import control_plane, overrides
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -34,4 +34,4 @@ def _signals_as_before() -> Iterator[None]:
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one instance a sample of 59 reads says nothing that five do not, nor do many writes of one override."""
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
-    monkeypatch.setattr(control_plane, "ROUNDS", (1, 4))
+    monkeypatch.setattr(overrides, "ROUNDS", (1, 4))

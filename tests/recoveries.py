@@ -11,7 +11,6 @@ from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.clock import EventLoopClock
 from cutover.config import CutoverConfig
-from cutover.control_plane import set_routes
 from cutover.journal import (
     TRAFFIC,
     Answered,
@@ -23,6 +22,7 @@ from cutover.journal import (
     TrainStarted,
     read_journal,
 )
+from cutover.overrides import set_routes
 from cutover.production import Production, live, simulated
 from cutover.recover import Recovery, recover_production
 from cutover.recoverer import Way

@@ -13,20 +13,12 @@ import pytest
 from full_disk import disk_with_room_for
 
 from cutover.clock import EventLoopClock
-from cutover.control_plane import (
-    ROUNDS,
-    ROUTES_DEADLINE,
-    SAMPLE_CONCURRENCY,
-    SAMPLE_READS,
-    ControlPlane,
-    RouteChange,
-    RouteSample,
-    set_routes,
-)
+from cutover.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, ControlPlane, RouteSample
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
 from cutover.journal import Answered, Journal, RouteIntended, RoutesRead
 from cutover.lane import COMPAT
 from cutover.outbound import MAX_RETRY_AFTER, Outbound
+from cutover.overrides import ROUNDS, ROUTES_DEADLINE, RouteChange, set_routes
 from cutover.state import GLOBAL, OnRefusal, RouteState
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]

@@ -46,7 +46,7 @@ def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> No
             until(process, "undo ...")
             time.sleep(APART)
             process.send_signal(signal.SIGTERM)
-            until(process, "the undo goes on; it may take 3 minutes")
+            until(process, "the undo goes on; it may take 5 minutes")
             _, err = process.communicate(timeout=60)
             assert process.returncode == 143, err
             assert "that was proven" in err

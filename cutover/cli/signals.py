@@ -166,7 +166,7 @@ class _Listener:
             os._exit(self.interruption.exit_code)
         elif count == 2:  # noqa: PLR2004  the second signal
             self.terminal.line(
-                "the undo goes on; it may take 3 minutes. A third signal leaves at once, with production as it is"
+                "the undo goes on; it may take 5 minutes. A third signal leaves at once, with production as it is"
             )
         else:
             self.terminal.line(

@@ -5,9 +5,9 @@ import re
 import anyio
 import attrs
 
-from cutover.control_plane import RouteSample, set_routes
 from cutover.errors import PeerError
 from cutover.lane import WriteProbe
+from cutover.overrides import set_routes
 from cutover.results import SentinelTally, StepResult, StepStatus
 from cutover.sentinels import Sentinels, Watch, ticks
 from cutover.state import GLOBAL, OnRefusal, RouteState
@@ -161,7 +161,7 @@ async def _confirm(
             if plan.apply:
                 await watch.pace()
     try:
-        sample: RouteSample = await peers.control.sample(label="flip.confirm")
+        sample = await peers.control.sample(label="flip.confirm")
     except PeerError as error:
         log.failure("confirm-routes", error, kind="control_status", tolerable=False)
         return

@@ -11,7 +11,7 @@ from cutover.simulation.addresses import Site
 from cutover.simulation.control_faults import CONTROL_FAULTS
 from cutover.simulation.exchange import Operation
 from cutover.simulation.faults import Fault, Outcome
-from cutover.simulation.layout import Credentials, Layout, RouteGroup, RouteSplitSettings
+from cutover.simulation.layout import Affinity, Credentials, Layout, RouteGroup, RouteSplitSettings
 from cutover.simulation.legacy_faults import LEGACY_FAULTS
 from cutover.simulation.production import SimulatedProduction
 from cutover.simulation.request_log import LoggedRequest
@@ -32,6 +32,7 @@ VARIANTS = _by_name(STREAM_VARIANTS, DEPLOYMENT_VARIANTS)
 __all__ = (
     "FAULTS",
     "VARIANTS",
+    "Affinity",
     "ConnectionBroken",
     "Credentials",
     "Ending",

@@ -69,6 +69,8 @@ class Request:
     headers: Mapping[str, str]
     """Names in lower case; of repeated ones the last."""
     body: bytes
+    client: str = ""
+    """The address and port at the other end of the connection."""
     fate: Fate = Fate()
     """What is to become of the change that it asks for."""
 

@@ -2,10 +2,15 @@
 
 import random
 from collections.abc import Mapping
+from http.cookies import SimpleCookie
 
 import attrs
 
+from cutover.simulation.exchange import Reply, Request
+from cutover.simulation.layout import Affinity
 from cutover.simulation.route_split import Instance
+
+_COOKIE = "front-door-session"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -15,11 +20,36 @@ class FrontDoor:
     size: int
     """Instances of each revision."""
     chance: random.Random
-    """Chooses among instances, as nothing here makes a client stick to one."""
+    """Chooses among instances."""
+    affinity: Affinity = Affinity.NONE
     instances: dict[str, tuple[Instance, ...]] = attrs.field(factory=dict)
     """The instances of each revision that was ever asked for."""
+    _sessions: dict[str, Instance] = attrs.field(factory=dict)
     _split: Mapping[str, int] = attrs.field(factory=dict)
     _credit: dict[str, int] = attrs.field(factory=dict)
+
+    def session(self, head: Request) -> str:
+        """The name of the session that a request belongs to, or begins; empty where there are none."""
+        if self.affinity is Affinity.CONNECTION:
+            return head.client
+        if self.affinity is Affinity.COOKIE:
+            named = SimpleCookie(head.headers.get("cookie", "")).get(_COOKIE)
+            return named.value if named is not None else f"s{len(self._sessions)}"
+        return ""
+
+    def admit(self, session: str, split: Mapping[str, int]) -> Instance:
+        """The instance that a request goes to: the one of its session, whatever the split says, or the next."""
+        if not session:
+            return self.choose(split)
+        if session not in self._sessions:
+            self._sessions[session] = self.choose(split)
+        return self._sessions[session]
+
+    def keep(self, session: str, reply: Reply) -> Reply:
+        """A reply that keeps its client in the session."""
+        if self.affinity is not Affinity.COOKIE or not session:
+            return reply
+        return reply.with_header("set-cookie", f"{_COOKIE}={session}; Path=/; HttpOnly")
 
     def choose(self, split: Mapping[str, int]) -> Instance:
         """The instance that gets the next request.

@@ -1,5 +1,6 @@
 """What a simulated production looks like before anything happens to it."""
 
+import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -52,6 +53,14 @@ class RouteSplitSettings:
     """The domains."""
 
 
+class Affinity(enum.Enum):
+    """What the front door goes by where it keeps a client on one instance."""
+
+    NONE = "nothing: each request may reach another one"
+    COOKIE = "a cookie that it sets"
+    CONNECTION = "the connection: only over a socket is one told from another"
+
+
 def _frozen_mapping(urls: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(urls))
 
@@ -81,6 +90,8 @@ class Layout:
     """Whether the stable instances start with all domains and the global override on the new service."""
     odd_instance: bool = False
     """Whether the last stable instance starts with a global override that the others do not have."""
+    affinity: Affinity = Affinity.NONE
+    """Whether a client is kept on one instance; that outranks the split."""
     latest: bool = False
     """Whether the traffic at the start is on LATEST, instead of pinned on the stable revision."""
     latest_ready: str | None = None

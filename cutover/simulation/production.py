@@ -63,7 +63,7 @@ class SimulatedProduction:
         self._deployment = Deployment.of(layout, self._timeline)
         self._active = ActiveFaults(self.faults)
         chance = random.Random(self.seed)  # noqa: S311  the same choices in every run, for tests
-        self._front_door = FrontDoor(size=layout.instances, chance=chance)
+        self._front_door = FrontDoor(size=layout.instances, chance=chance, affinity=layout.affinity)
         self._service = ChatService(
             credentials=self.credentials,
             user="auth",
@@ -160,7 +160,8 @@ class SimulatedProduction:
         head = request_head(scope)
         place = self._locate(head)
         # Routed by the head alone, as a load balancer does: a request whose body is still to come is in flight.
-        instance = self._route(place)
+        session = self._front_door.session(head) if place is not None and place.site is Site.FRONT else ""
+        instance = self._route(place, session)
         entry = logged(
             head,
             sequence=len(self.requests),
@@ -176,6 +177,7 @@ class SimulatedProduction:
             body = await read_body(receive)
             self._timeline.catch_up()
             reply = self._answer(attrs.evolve(head, body=body), place, instance)
+            reply = self._front_door.keep(session, reply)
             entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
             self.requests[entry.sequence] = entry
             ending = await send_reply(
@@ -195,9 +197,9 @@ class SimulatedProduction:
         tag_urls = {tag: self._deployment.tag_url(tag) for tag in self._deployment.tags}
         return locate(self.layout, tag_urls, authority=head.headers.get("host", ""), path=head.path)
 
-    def _route(self, place: Place | None) -> Instance | None:
+    def _route(self, place: Place | None, session: str) -> Instance | None:
         if place is not None and place.site is Site.FRONT:
-            return self._front_door.choose(self._deployment.split)
+            return self._front_door.admit(session, self._deployment.split)
         if place is not None and place.tag is not None:
             return self._front_door.one_of(self._deployment.tags[place.tag])
         return None

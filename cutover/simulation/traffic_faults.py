@@ -9,7 +9,7 @@ from cutover.simulation.addresses import Site
 from cutover.simulation.cloud_run import google_error
 from cutover.simulation.exchange import CLOUD_RUN, Fate, Operation, html_reply
 from cutover.simulation.faults import Fault, Outcome, Refuse, Scope
-from cutover.simulation.layout import Layout
+from cutover.simulation.layout import Affinity, Layout
 from cutover.simulation.outcomes import (
     DRILL_FAILS,
     LOST,
@@ -229,6 +229,12 @@ DEPLOYMENT_VARIANTS = (
         name="five-instances",
         sentence="Each revision has five instances.",
         arrange=lambda layout: attrs.evolve(layout, instances=5),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="session-affinity",
+        sentence="The front door keeps a client on one instance by a cookie.",
+        arrange=lambda layout: attrs.evolve(layout, affinity=Affinity.COOKIE),
         outcome=PASSED,
     ),
     Fault(

@@ -41,7 +41,8 @@ def request_head(scope: Scope) -> Request:
     path = scope["path"]
     if path.startswith("http://"):  # what a proxy is asked (RFC 9112 3.2.2); some servers hand it on whole
         path = "/" + path.removeprefix("http://").partition("/")[2]
-    return Request(method=scope["method"], path=path, query=query, headers=headers, body=b"")
+    client = ":".join(map(str, scope.get("client") or ()))
+    return Request(method=scope["method"], path=path, query=query, headers=headers, body=b"", client=client)
 
 
 async def read_body(receive: Receive) -> bytes:

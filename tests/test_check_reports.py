@@ -1,6 +1,7 @@
 """`cutover check` as CI and scripts read it: JUnit XML and JSON lines, whatever came over the wire; secrets stay unseen."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -46,6 +47,9 @@ def test_junit_has_a_case_for_each_target_in_their_order(tmp_path: Path) -> None
     assert [case.get("name") for case in found] == [str(BAD), NOWHERE, str(GOOD), str(BAD)]
     assert {case.get("classname") for case in found} == {"compat-lane"}
     assert [[each.tag for each in case] for case in found] == [["failure"], ["error"], [], ["failure"]]
+    assert [case.get("time") is None for case in found] == [True, False, True, True], (
+        "recordings have no time"
+    )
     failure, error = found[0][0], found[1][0]
     assert failure.get("type") == "schema.unknown-kind"
     assert failure.get("message") == "expected a known type, came type: 'text-dleta'"
@@ -112,6 +116,30 @@ def test_json_is_an_object_a_line_also_for_the_same_target_twice() -> None:
     assert {document["contract"] for document in documents} == {"compat-lane"}
     assert documents[0]["timings"]["end"] is None, "when a recording came is not recorded"
     assert documents[2]["timings"]["end"] is not None
+
+
+def test_json_says_how_much_each_finding_weighs_and_how_many_more_there_were() -> None:
+    body = b'data: {"type":"start"}\n\n' * 20
+    document = json.loads(check("--contract", "ai-sdk-7", "--json", "-", stdin=body).output)
+    assert [finding["severity"] for finding in document["findings"]] == ["warning"] * 16 + ["violation"]
+    assert document["suppressed"] == {"order.duplicate": 3}
+
+
+def test_a_name_with_control_characters_is_shown_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "\x07\x9b.sse"
+    path.write_bytes(GOOD.read_bytes())
+    done = check(path)
+    assert done.exit_code == 0
+    assert r"\x07\x9b.sse: ok" in done.output
+
+
+def test_a_verdict_says_when_things_came_and_why_there_was_no_connection() -> None:
+    with turns("t1") as base:
+        said = check(f"{base}/x", NOWHERE).output
+    assert re.search(
+        r": ok  5 events, 0 violations; head \d+ ms, first byte \d+ ms, first event \d+ ms, ", said
+    )
+    assert f"UNREACHABLE  POST {NOWHERE}: " in said
 
 
 def test_an_old_report_does_not_outlive_a_run(tmp_path: Path) -> None:
@@ -192,6 +220,8 @@ class _Turn(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         assert isinstance(self.server, _TurnServer)
+        if self.path == "/json-only" and self.headers["content-type"] != "application/json":
+            return self.send_error(415)
         try:
             self.server.together.wait(10.0)
         except threading.BrokenBarrierError:
@@ -264,6 +294,11 @@ def test_a_body_is_read_from_a_file_or_from_standard_input(tmp_path: Path) -> No
     assert bodies == [b'{"id": "t1"}'] * 3
 
 
+def test_a_body_is_announced_as_json() -> None:
+    with turns("t1") as base:
+        assert check("--data", "{}", f"{base}/json-only").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -292,6 +327,13 @@ def test_closed_standard_input_is_told() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "it is closed" in done.stderr
+
+
+def test_an_explanation_says_why_and_what_the_rule_weighs() -> None:
+    assert check("--explain", "timing.first-event", "--contract", "ai-sdk-7").output.splitlines() == [
+        f"timing.first-event: {RULES['timing.first-event'].why}",
+        "in ai-sdk-7: warning; here, and in the pytest fixture: violation",
+    ]
 
 
 def test_the_explanation_of_a_shape_says_who_refuses_those_of_the_lane() -> None:

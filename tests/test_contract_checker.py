@@ -189,6 +189,24 @@ def test_what_came_all_at_once_after_a_wait_was_not_streamed(
         assert "not streamed" in report.findings[0].message
 
 
+@pytest.mark.parametrize(
+    ("head_at", "length", "rule"),
+    [
+        (1.5, True, "timing.held-back"),
+        (1.5, False, "timing.not-streamed"),
+        (0.1, True, "timing.not-streamed"),
+    ],
+)
+def test_one_answer_of_announced_length_may_be_a_slow_service(
+    head_at: float, length: bool, rule: str
+) -> None:
+    body = sse(START, STEP, END_STEP, FINISH, DONE)
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_head(200, [*HEAD, *[(b"content-length", b"%d" % len(body))] * length], elapsed=head_at)
+    checker.receive_data(body, elapsed=1.5)
+    assert [finding.rule for finding in checker.receive_eof(elapsed=1.5)] == [rule]
+
+
 def test_the_next_deadline_follows_the_events() -> None:
     checker = ContractChecker(COMPAT_LANE)
     assert checker.next_deadline == 5.0

@@ -88,6 +88,28 @@ def test_every_rule_says_why_in_one_sentence(rule: Any) -> None:
     assert "\n" not in rule.why
 
 
+@pytest.mark.parametrize(
+    "contract", [each for each in SHIPPED.values() if each is not COMPAT_LANE], ids=lambda each: each.name
+)
+def test_strictly_all_that_a_user_would_see_is_a_violation(contract: StreamContract) -> None:
+    """The client itself lets all of these pass, but for the break."""
+    seen = {
+        *("timing.first-event", "timing.event-gap", "timing.deadline", "timing.not-streamed"),
+        *(
+            "stream.empty",
+            "stream.truncated",
+            "stream.oversized",
+            "stream.invalid-utf8",
+            "stream.service-error",
+        ),
+        *("order.finish-missing", "terminator.missing"),
+    }
+    strict = contract.strict()
+    raised = {rule for rule in RULES if strict.severity(rule) is not contract.severity(rule)}
+    assert raised == seen
+    assert {strict.severity(rule) for rule in (*seen, "transport.reset")} == {Severity.VIOLATION}
+
+
 def test_a_contract_cannot_weigh_a_rule_that_is_none() -> None:
     with pytest.raises(ValueError, match=r"no such rule: order\.nonsense"):
         attrs.evolve(COMPAT_LANE, severities={"order.nonsense": Severity.WARNING})

@@ -32,6 +32,11 @@ async def stream(broken: bool = False):
         body(), media_type="text/event-stream", headers={"x-vercel-ai-ui-message-stream": "v1"}
     )
 """
+ONE_LOOP = """
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+"""
 ASYNC_TEST = """
 async def test_chat(stream_contract):
     async with stream_contract(app, "/api/chat/stream", json={"id": "t1"}) as stream:
@@ -78,9 +83,10 @@ def test_it_works_in_a_suite_that_is_not_async(suite: pytest.Pytester) -> None:
     run(suite, SYNC_TEST).assert_outcomes(passed=1)
 
 
-def test_a_failure_reads_well_and_leaves_the_stream_behind(suite: pytest.Pytester) -> None:
+@pytest.mark.parametrize("test", [SYNC_TEST, "\n@pytest.mark.anyio" + ASYNC_TEST], ids=["sync", "async"])
+def test_a_failure_reads_well_and_leaves_the_stream_behind(suite: pytest.Pytester, test: str) -> None:
     """The rule stands in the short summary, and the command that replays the stream names a file that is there."""
-    result = run(suite, SYNC_TEST.replace("/stream", "/stream?broken=1"))
+    result = run(suite, ONE_LOOP + test.replace("/stream", "/stream?broken=1"))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*FAILED* - cutover.ContractViolation: order.*"])
     [replay] = {

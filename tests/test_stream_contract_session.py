@@ -321,6 +321,8 @@ async def test_a_connection_that_breaks_is_a_failed_contract(library: Any) -> No
         async with raw_server(then=anyio.lowlevel.checkpoint) as url, AsyncExitStack() as stack:
             client = await stack.enter_async_context(library.AsyncClient(base_url=url)) if library else url
             failure = await failure_of(client)
+    assert [finding.rule for finding in failure.findings] == ["transport.reset"]
+    assert "the app raised" not in str(failure)
     assert "text-start" in str(failure)
     assert f"{url}{PATH}" in str(failure)
 

@@ -1,0 +1,84 @@
+"""A deployment whose instances each remember overrides of their own, behind a control plane."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import attrs
+import httpx
+import msgspec
+
+from cutover.clock import EventLoopClock
+from cutover.control_plane import ControlPlane
+from cutover.lane import COMPAT
+from cutover.outbound import Outbound
+from cutover.state import GLOBAL, RouteState
+
+BASE = "https://chat.example"
+DOMAINS = ("auth_entry", "billing_l402")
+CLEAR = RouteState(overrides=(("auth_entry", None), ("billing_l402", None), (GLOBAL, None)))
+Overrides = dict[str, str | None]
+WORDS: Overrides = {"clear": None, "rust": "rust_shell"}
+
+
+def status_body(overrides: Overrides) -> bytes:
+    groups = [{"domain": name, "override_target": overrides.get(name)} for name in DOMAINS]
+    return msgspec.json.encode({"data": {"override_target": overrides.get(GLOBAL), "route_groups": groups}})
+
+
+@attrs.define(eq=False)
+class Instances:
+    """A deployment of so many instances, each with a memory of its own; whichever comes answers."""
+
+    count: int = 1
+    seconds: float = 0.0
+    """How long each request takes."""
+    on_write: Callable[[int, Overrides, str, str | None], httpx.Response | None] | None = None
+    """(number of the write, the instance's overrides, key, value): its reply; None: the usual one."""
+    on_read: Callable[[int], httpx.Response | None] | None = None
+    memories: list[Overrides] = attrs.field(init=False)
+    writes: list[tuple[str, str]] = attrs.field(factory=list)
+    labels: list[str] = attrs.field(factory=list)
+    reads: int = 0
+    busy: int = 0
+    most_busy: int = 0
+    chance: random.Random = attrs.field(factory=lambda: random.Random(7))  # noqa: S311  the same choices in every run
+
+    def __attrs_post_init__(self) -> None:
+        self.memories = [{} for _ in range(self.count)]
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer marked-control-token"
+        self.labels.append(request.extensions["label"])
+        self.busy += 1
+        self.most_busy = max(self.most_busy, self.busy)
+        try:
+            await anyio.sleep(self.seconds)
+        finally:
+            self.busy -= 1
+        memory = self.chance.choice(self.memories)
+        if request.method == "GET":
+            assert request.url.path == COMPAT.status_path
+            self.reads += 1
+            said = self.on_read(self.reads) if self.on_read else None
+            return said or httpx.Response(200, content=status_body(memory))
+        assert request.url.path == COMPAT.override_path
+        body = msgspec.json.decode(request.content)
+        key, word = body.get("domain", GLOBAL), body["target"]
+        self.writes.append((key, word))
+        said = self.on_write(len(self.writes), memory, key, WORDS.get(word, word)) if self.on_write else None
+        if said is None:
+            memory[key] = WORDS.get(word, word)
+        return said or httpx.Response(200, content=status_body(memory))
+
+
+def control(answer: Callable[[httpx.Request], Any]) -> ControlPlane:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    outbound = Outbound(client=client, clock=EventLoopClock())
+    return ControlPlane(outbound=outbound, base_url=BASE, lane=COMPAT, token="marked-control-token")
+
+
+def saying(body: bytes, status: int = 200) -> ControlPlane:
+    """Return a control plane that says the same to everything."""
+    return control(lambda _: httpx.Response(status, content=body))

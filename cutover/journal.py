@@ -243,8 +243,12 @@ class Journal:
     def commit(self, event: TrainEvent) -> bool:
         """Record an event that is so only once it is on disk; where it cannot be, it is not so, and nobody is told of it."""
         event = attrs.evolve(event, at=utc_now())
+        size = os.fstat(self._file).st_size if self._file is not None else 0
         self._write(event)
         if self.broken is not None:
+            if self._file is not None:
+                with contextlib.suppress(OSError):  # what is not sure to be there must not be read there
+                    os.ftruncate(self._file, size)
             return False
         self.events.append(event)
         self._tell(event)

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import attrs
 
+from cutover.clock import later
 from cutover.journal import (
     NOT_SENT,
     TRAFFIC,
@@ -20,6 +21,7 @@ from cutover.journal import (
     UndoStarted,
     changes,
 )
+from cutover.overrides import ROUTES_DEADLINE
 from cutover.state import GLOBAL, RouteState, TrafficState, TrafficTarget, split
 from cutover.steps.rollback_drill import STEP_ID as DRILL
 from cutover.traffic import without_untested
@@ -41,10 +43,10 @@ class TrafficUndo:
     """Every split that the train knew: what was captured, and what it asked for, its own undo included."""
     intended: tuple[TrafficTarget, ...]
     """What it had asked for last, before it was undone."""
-    asked_at: str
-    """When it last asked for one: UTC, ISO 8601."""
-    unanswered_at: str
-    """When it last asked for one whose fate no answer tells; empty where there is none such."""
+    sent_by: str
+    """Until when it may have sent changes: UTC, ISO 8601."""
+    unanswered_by: str
+    """Until when it may have sent some whose fate no answer tells; empty where there are none such."""
     unsure: bool
     """Whether a write's fate is unknown: it may take effect late, so the target is written whatever is found."""
     found: TrafficState | None = None
@@ -77,10 +79,10 @@ class RoutesUndo:
     """Every (key, override) that the train knew: what was captured, and what it asked for, its own undo included."""
     intended: tuple[tuple[str, str | None], ...]
     """What it had asked for last of each key, before it was undone."""
-    asked_at: str
-    """When it last asked for one: UTC, ISO 8601."""
-    unanswered_at: str
-    """When it last asked for one whose fate no answer tells; empty where there is none such."""
+    sent_by: str
+    """Until when it may have sent changes: UTC, ISO 8601."""
+    unanswered_by: str
+    """Until when it may have sent some whose fate no answer tells; empty where there are none such."""
     unsure: bool
 
 
@@ -121,13 +123,14 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
     if not open_still and not _came_back(since, asked):
         return None
     captured = asked[0].captured
+    last, unanswered = _sent(since, TrafficIntended)
     return TrafficUndo(
         captured=captured,
         targets=way_back(events, captured, stable),
         known=(captured.targets, *(event.wanted for event in asked)),
         intended=_intended(asked)[-1].wanted,
-        asked_at=asked[-1].at,
-        unanswered_at=_unanswered_at(since, TrafficIntended),
+        sent_by=last,
+        unanswered_by=unanswered,
         unsure=_traffic_unsure(since),
     )
 
@@ -161,6 +164,7 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
     if not intents:
         return None
     captured = intents[0].captured
+    last, unanswered = _sent(events, RouteIntended)
     touched = dict.fromkeys(event.key for event in reversed(intents))
     keys = [*(key for key in touched if key != GLOBAL), *(key for key in touched if key == GLOBAL)]
     values = tuple((key, captured.get(key)) for key in keys)
@@ -170,8 +174,8 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
         values=values,
         known=tuple(dict.fromkeys((*values, *((event.key, event.wanted) for event in intents)))),
         intended=tuple((key, wanted[key]) for key in keys if key in wanted),
-        asked_at=intents[-1].at,
-        unanswered_at=_unanswered_at(events, RouteIntended),
+        sent_by=last,
+        unanswered_by=unanswered,
         unsure=_routes_unsure(events),
     )
 
@@ -181,18 +185,24 @@ def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:
     return [event for event in intents if event.step_id != STEP_ID] or intents
 
 
-def _unanswered_at(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> str:
-    """Return when the last change of a kind was asked for that no answer tells of: a lost reply, or a gateway's; or empty."""
-    open_since: dict[str, str] = {}
-    unanswered = ""
+def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> tuple[str, str]:
+    """Return until when changes of a kind may have been sent, and those that no answer tells of; empty where there are none.
+
+    One intent may stand for many writes: what is sure is only that all were sent before the answer was recorded.
+    """
+    open_until: dict[str, str] = {}
+    last = unanswered = ""
     for event in events:
         if isinstance(event, kind):
-            open_since[TRAFFIC if isinstance(event, TrafficIntended) else event.key] = event.at
-        elif isinstance(event, Answered) and event.key in open_since:
-            asked_at = open_since.pop(event.key)
+            often = isinstance(event, RouteIntended) and event.times > 1
+            key = event.key if isinstance(event, RouteIntended) else TRAFFIC
+            open_until[key] = later(event.at, ROUTES_DEADLINE) if often else event.at
+        elif isinstance(event, Answered) and open_until.pop(event.key, None) is not None:
+            last = max(last, event.at)
             if event.outcome in _SAYS_NOTHING:
-                unanswered = max(unanswered, asked_at)
-    return max((unanswered, *open_since.values()))
+                unanswered = max(unanswered, event.at)
+    left = max(open_until.values(), default="")
+    return max(last, left), max(unanswered, left)
 
 
 def _routes_unsure(events: Iterable[TrainEvent]) -> bool:

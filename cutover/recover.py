@@ -181,7 +181,14 @@ async def _recover(production: Production, journal: Journal, folder: Path, way: 
     if unfinished or recoverer.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
         _conclude(journal, way, closed=recovery.closed)
-    return recovery
+    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, way)
+
+
+def _unwritten(recovery: Recovery, why: str, folder: Path, way: Way) -> Recovery:
+    """Return what a recovery is that production has and the disk has not: it is open until it is written down."""
+    options = () if way == "finish" else (f"--{way}",)
+    again = f"make room on the disk, then run it again: {recover_command(folder, *options)}"
+    return Recovery(closed=False, detail=f"{recovery.detail}; but {why}", to_do=(*recovery.to_do, again))
 
 
 def _nothing_open(journal: Journal, folder: Path, way: Way) -> Recovery:
@@ -195,7 +202,8 @@ def _nothing_open(journal: Journal, folder: Path, way: Way) -> Recovery:
     passed = any(isinstance(event, TrainFinished) and event.passed for event in closings[-1:])
     if passed and way == "finish":
         detail += f": the cutover is complete; to take it back: {recover_command(folder, '--revert')}"
-    return Recovery(closed=True, detail=detail)
+    recovery = Recovery(closed=True, detail=detail)
+    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, way)
 
 
 def _conclude(journal: Journal, way: Way, *, closed: bool) -> None:

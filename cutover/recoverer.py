@@ -182,7 +182,7 @@ class Recoverer:
 
     async def _recover(self, part: _TrafficPart | _RoutesPart) -> Undone:
         """Recover one part; a write that meets somebody else's is decided upon again."""
-        wait = may_land_for(part.undo.asked_at) if part.undo.unsure else 0.0
+        wait = may_land_for(part.undo.sent_by) if part.undo.unsure else 0.0
         undone = Undone(proven=False, detail=f"{part.name}: production does not stop changing")
         for _ in range(_LOOKS + 1):
             look = await part.look(self.peers, wait)

@@ -6,15 +6,25 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cutover.config import CutoverConfig
-from cutover.errors import NotStartedError
+from cutover.errors import NotStartedError, root_cause
 from cutover.evidence import EvidenceFolder
-from cutover.journal import Journal, Observer, TrainFinished, TrainStarted, changes
+from cutover.journal import (
+    Journal,
+    Observer,
+    RouteIntended,
+    TrafficIntended,
+    TrainFinished,
+    TrainStarted,
+    changes,
+)
 from cutover.outstanding import plan_undo
 from cutover.production import Production, live, rehearsal
 from cutover.report import Reporter
 from cutover.summary import CutoverSummary, fold
 from cutover.train import Train
 
+NO_EVIDENCE = 3
+"""Exit code of a train that could not begin."""
 INTERRUPTED = 130
 """Exit code of a train that was interrupted, and undone, where nobody says by what."""
 
@@ -74,17 +84,19 @@ async def run_production(
         try:
             await _ride(production, journal, evidence, interrupted_code)
         finally:
-            # by what is on disk, for that is what a recovery would go by
-            if (
-                lock is not None
-                and journal.broken is None
-                and not plan_undo(journal.events, stable=config.stable_revision)
-            ):
+            if lock is not None and _closed(journal, stable=config.stable_revision):
                 lock.close()
             for problem in (journal.broken, evidence.failed, *journal.complaints):
                 if problem:
                     warnings.warn(problem, RuntimeWarning, stacklevel=2)
         return fold(journal.events)
+
+
+def _closed(journal: Journal, *, stable: str) -> bool:
+    """Whether nothing is open, also by what is on disk: for that is what a recovery would go by."""
+    if journal.broken is not None:
+        return not any(isinstance(event, TrafficIntended | RouteIntended) for event in journal.events)
+    return not plan_undo(journal.events, stable=stable)
 
 
 async def _ride(
@@ -101,14 +113,14 @@ async def _ride(
                 evidence=evidence,
             )
             await train.run()
-    finally:
+    except BaseException as error:
         if not changes(journal.events) and not isinstance(journal.events[-1], TrainFinished):
-            # cancelled before the train could be armed
-            journal.record(
-                TrainFinished(
-                    passed=False, exit_code=interrupted_code(), reasons=("interrupted at its start",)
-                )
-            )
+            # before the train could be armed
+            failed = isinstance(error, Exception)
+            why = f"it could not begin: {root_cause(error)!r}" if failed else "interrupted at its start"
+            code = NO_EVIDENCE if failed else interrupted_code()
+            journal.record(TrainFinished(passed=False, exit_code=code, reasons=(why,)))
+        raise
 
 
 def _make(folder: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+import anyio
 import attrs
 
 from cutover.control_plane import ControlPlane
@@ -11,7 +12,7 @@ from cutover.errors import PeerError
 from cutover.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
 from cutover.outbound import MUTATION_DEADLINE
 from cutover.outstanding import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
-from cutover.overrides import set_routes
+from cutover.overrides import ROUTES_DEADLINE, set_routes
 from cutover.state import (
     GLOBAL,
     OnRefusal,
@@ -23,6 +24,9 @@ from cutover.state import (
 )
 from cutover.steps import Peers
 from cutover.traffic import HELD_SECONDS, TrafficMover, unproven
+
+TRAFFIC_DEADLINE = 150.0
+"""Seconds for putting the traffic back: two attempts, of which each is read until it has settled."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +69,14 @@ async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: 
     """
     parts: list[Undone] = []
     if plan.traffic is not None:
-        parts.append(await _undo_traffic(plan.traffic, peers, journal, service))
+        undone = Undone(
+            proven=False,
+            detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
+            to_do=_traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service),
+        )
+        with anyio.move_on_after(TRAFFIC_DEADLINE):  # the routes are to have their time as well
+            undone = await _undo_traffic(plan.traffic, peers, journal, service)
+        parts.append(undone)
     if plan.routes is not None:
         parts.append(await _undo_routes(plan.routes, peers, journal))
     return together(parts)
@@ -83,16 +94,16 @@ def together(parts: Sequence[Undone]) -> Undone:
 
 def _hold(undo: RoutesUndo | TrafficUndo) -> float:
     """Return how long after its proof what was written is read once more."""
-    return max(HELD_SECONDS, may_land_for(undo.unanswered_at) if undo.unanswered_at else 0.0)
+    return max(HELD_SECONDS, may_land_for(undo.unanswered_by) if undo.unanswered_by else 0.0)
 
 
-def may_land_for(asked_at: str) -> float:
-    """Return for how many seconds a change that was asked for then may still land, by the deadline of one."""
+def may_land_for(sent_by: str) -> float:
+    """Return for how many seconds a change that was sent by then may still land, by the deadline of one."""
     try:
-        age = (datetime.now(UTC) - datetime.fromisoformat(asked_at)).total_seconds()
+        left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(sent_by)).total_seconds()
     except (ValueError, TypeError):  # no time, or one without a zone
         return MUTATION_DEADLINE
-    return max(0.0, MUTATION_DEADLINE - age) if age > 0 else MUTATION_DEADLINE
+    return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)  # whatever the clocks say
 
 
 async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undone:
@@ -135,7 +146,7 @@ def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, 
     """Return what an operator must check and run where nobody can say how far an undo came."""
     lines: list[str] = []
     if plan.traffic is not None:
-        lines += _traffic_to_do(plan.traffic.targets, plan.traffic.captured.latest_ready, service)
+        lines += _traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service)
     if plan.routes is not None:
         lines += _routes_to_do(plan.routes, control)
     return tuple(lines)
@@ -190,6 +201,7 @@ async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, servi
         overtaken = found is not None and bool(undo.objection(targets, found))
         if overtaken and undo.aim(found)[0] == targets:
             break  # somebody else's: to be decided upon again
+    _, pinned = undo.aim(found)
     if proven and not pinned:  # what is pinned is for an operator to close
         journal.record(TrafficSettled())
     latest = (found or undo.captured).latest_ready

@@ -23,7 +23,7 @@ from cutover.config import CutoverConfig
 from cutover.errors import UndoUnprovenError
 from cutover.journal import CheckRecorded, TrainEvent, read_journal
 from cutover.production import Production, simulated
-from cutover.recover import recover_cutover
+from cutover.recover import Recovery, recover_cutover
 from cutover.run import run_production
 from cutover.summary import fold
 
@@ -133,13 +133,13 @@ class Ride:
                 await run_production(self.on_the_wire(self.trial.config), observer=observe)
         await anyio.sleep(LANDED)
 
-    async def recover(self) -> bool:
-        """Recover what is open, now that nothing goes wrong any more; return whether it was closed."""
+    async def recover(self) -> Recovery:
+        """Recover what is open, now that nothing goes wrong any more."""
         self.wire.heal()
         with patch("cutover.recover.live", self.on_the_wire):
             recovery = await recover_cutover(self.folder, env=TOKENS)
         await anyio.sleep(LANDED)
-        return recovery.closed
+        return recovery
 
 
 @contextmanager

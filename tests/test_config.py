@@ -137,6 +137,10 @@ def test_a_mistyped_variable_is_not_left_out_in_silence(name: str, meant: str) -
     assert said == f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
 
 
+def test_what_is_set_was_not_mistyped() -> None:
+    assert _config(HELD_STREAMS="3", HELD_STREAM="4").held_streams == 3
+
+
 def test_other_peoples_variables_are_no_business_of_ours() -> None:
     others = (
         "AWS_REGION",
@@ -147,6 +151,9 @@ def test_other_peoples_variables_are_no_business_of_ours() -> None:
         "CUTOVER_REQUIRE",
         "PATH",
         "HOME",
+        "SERVICES",
+        "project",
+        "OAUTH_TOKEN",
     )
     assert _config(**dict.fromkeys(others, "x")).facts() == _config().facts()
 

@@ -50,6 +50,8 @@ class Ending:
     """Whether the next run was refused until this one was recovered."""
     recovered: str
     """Where production was after that recovery, with room on the disk."""
+    complete: bool
+    """Whether that recovery took the cutover for complete."""
     said: tuple[str, ...]
 
 
@@ -58,6 +60,7 @@ def full_at(number: int) -> Ending | None:
     disk, seen = Disk(), 0
     at_first: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
+    said_then: list[str] = []
     with (
         room() as directory,
         patch.object(journal, "os", disk),
@@ -90,7 +93,11 @@ def full_at(number: int) -> Ending | None:
         later = ride.wire.seen - at_first
         disk.is_full = False
         refused = ServiceLock.left_by(ride.folder) is not None
-        within("asyncio", ride.recover)
+
+        async def recover() -> None:
+            said_then.append((await ride.recover()).detail)
+
+        within("asyncio", recover)
         assert ServiceLock.left_by(ride.folder) is None
         recovered = left_behind(ride.trial.production, before)
     moved_on = tuple(label for label in later if FORWARD.fullmatch(label))
@@ -102,6 +109,7 @@ def full_at(number: int) -> Ending | None:
             moved_on=moved_on,
             refused=refused,
             recovered=recovered,
+            complete="the cutover is complete" in said_then[0],
             said=told,
         )
         if seen >= number
@@ -118,6 +126,8 @@ def test_a_disk_that_fills_up_at_any_line_stops_the_movers_and_not_the_undo() ->
             wrong.append(f"line {number}: {ending}")
         if len(ending.moved_on) > 1:  # the one whose intent was durable, and no other
             wrong.append(f"line {number}: {ending.moved_on}")
+        if ending.complete != (ending.exit_code == 0):
+            wrong.append(f"line {number}: the disk says that it passed: {ending}")
         if ending.recovered != ending.left or (ending.exit_code == 1 and not ending.refused):
             wrong.append(f"line {number}: the disk tells another story: {ending}")
         if not any("cannot be written" in line for line in ending.said):

@@ -63,7 +63,9 @@ def _play(cell: Cell, loop: str) -> tuple[Outcome, list[str]]:
             wrong.extend(contradictions(production, ride.folder))
             code = fold(read_journal(ride.folder / "journal.jsonl")).exit_code
             seen.append(Outcome(exit_code=code, left=left_behind(production, before)))
-            if code == 4 and not (await ride.recover() and left_behind(production, before) == AS_CAPTURED):
+            if code == 4 and not (
+                (await ride.recover()).closed and left_behind(production, before) == AS_CAPTURED
+            ):
                 wrong.append(f"the recovery left production {left_behind(production, before)}")
 
         within(loop, play)

@@ -400,8 +400,14 @@ class TestDisk:
                 pytest.warns(RuntimeWarning, match="the journal cannot be written"),
             ):
                 recovery = await found.recover()
-            assert recovery.closed
             assert found.simulation.traffic == {STABLE: 100}
+            assert not recovery.closed  # not before it is written down
+            assert recovery.detail.startswith("traffic is back: ")
+            assert "; but the journal cannot be written: " in recovery.detail
+            assert recovery.to_do[-1].startswith("make room on the disk, then run it again: cutover recover ")
+            assert found.is_marked()
+            assert (await found.recover()).closed
+            assert not found.is_marked()
 
 
 class TestLostBeginning:

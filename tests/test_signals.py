@@ -172,18 +172,20 @@ def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes_production", "left_open", "code", "said"),
+    ("changes_production", "verdict", "code", "said"),
     [
-        (True, "", 1, "; what had been applied, if anything had, was taken back, and that was proven"),
-        (True, "cutover recover run", 4, "; to go on: cutover recover run"),
-        (False, "", 3, "a fault in cutover itself: KeyError('a bug')"),
+        (True, 0, 0, "; the journal has how the train ended: exit code 0"),
+        (True, 1, 1, "; the journal has how the train ended: exit code 1"),
+        (True, 4, 4, "; to go on: cutover recover run"),
+        (True, None, 4, "; to go on: cutover recover run"),
+        (False, None, 3, "a fault in cutover itself: KeyError('a bug')"),
     ],
 )
 def test_a_fault_of_the_commands_own_ends_with_how_production_was_left(
-    changes_production: bool, left_open: str, code: int, said: str
+    changes_production: bool, verdict: int | None, code: int, said: str
 ) -> None:
     async def work(interruption: Interruption) -> int:
-        interruption.left_open = left_open
+        interruption.verdict, interruption.recover = verdict, "cutover recover run"
         raise ExceptionGroup("of a task group", [KeyError("a bug")])
 
     shown = io.StringIO()
@@ -196,3 +198,15 @@ def test_a_fault_of_the_commands_own_ends_with_how_production_was_left(
     assert "Traceback" in first
     assert "a fault in cutover itself: KeyError('a bug')" in last
     assert last.endswith(said)
+
+
+def test_a_fault_before_anything_was_touched_is_no_evidence(tmp_path: Path) -> None:
+    """A proxy that the HTTP client cannot be made for: nothing has begun."""
+    with served() as simulation:
+        env = run_env(simulation, tmp_path, ALL_PROXY="socks5://127.0.0.1:9")
+        with started("run", *simulation.revisions, env=env) as process:
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err.splitlines()[-1].endswith("; the journal has how the train ended: exit code 3")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["exit_code"] == 3

@@ -17,6 +17,7 @@ from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
 from cutover.journal import (
     Answered,
+    CheckRecorded,
     Journal,
     RouteIntended,
     TrafficIntended,
@@ -26,17 +27,19 @@ from cutover.journal import (
 from cutover.lane import COMPAT
 from cutover.outbound import MUTATION_DEADLINE, READ_DEADLINE
 from cutover.outstanding import plan_undo
+from cutover.overrides import ROUTES_DEADLINE
 from cutover.production import simulated
-from cutover.results import StepStatus
+from cutover.results import Check, StepStatus
 from cutover.run import run_production
 from cutover.simulation import FAULTS, Fault
 from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
-from cutover.state import GLOBAL, TrafficTarget, split
+from cutover.state import GLOBAL, RouteState, TrafficTarget, split
 from cutover.steps import Peers
+from cutover.steps.rollback_drill import STEP_ID as DRILL
 from cutover.traffic import HELD_SECONDS
 from cutover.train import UNDO_DEADLINE
-from cutover.undo import Undone, carry_out
+from cutover.undo import Undone, carry_out, may_land_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -167,6 +170,25 @@ class TestUnproven:
         assert undone.detail.startswith("the traffic could not be proven undone: ")
         assert [line.split()[0] for line in undone.to_do] == ["check", "gcloud"]
 
+    async def test_traffic_that_takes_all_its_time_leaves_some_for_the_routes(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            await found.move_traffic()
+
+            class Slow(Blind):
+                async def read(self, *, label: str) -> object:
+                    await anyio.sleep(100.0)
+                    return await super().read(label=label)
+
+            found.peers = attrs.evolve(found.peers, traffic=Slow(found.peers.traffic))  # type: ignore[arg-type]
+            with anyio.fail_after(UNDO_DEADLINE):
+                undone = await found.undo()
+            state = await found.peers.control.status(label="look")
+        assert not undone.proven
+        assert "the traffic could not be proven undone within" in undone.detail
+        assert undone.detail.endswith("routes are as captured (auth_entry=clear, global=clear)")
+        assert state.get(GLOBAL) is None
+
     async def test_an_undo_whose_peers_hang_is_given_up_and_told(self, tmp_path: Path) -> None:
         trial = Trial(live_config(tmp_path))
         production = simulated(trial.config, trial.production, clock=EventLoopClock())
@@ -262,6 +284,34 @@ class TestLatest:
         assert undone.proven is sees_again
         asked = [row.revision for row in found.trial.production.traffic_spec if row.percent]
         assert asked == [None if sees_again else STABLE]
+
+    async def test_a_hiccup_of_the_first_read_is_forgotten(self, tmp_path: Path) -> None:
+        """What was not known then is known at the proof: stable serves, as it is to after a failed drill."""
+        async with scene(tmp_path, latest=True) as found:
+            await found.move_traffic()
+            failed = Check(check_id="traffic-5", status=StepStatus.FAIL)
+            found.journal.record(CheckRecorded(step_id=DRILL, check=failed))
+            blind = Blind(found.peers.traffic, sees_again=True)
+            found.peers = attrs.evolve(found.peers, traffic=blind)  # type: ignore[arg-type]
+            undone = await found.undo()
+        assert (undone.proven, undone.to_do) == (True, ())
+        assert found.trial.production.traffic == {STABLE: 100}
+
+    async def test_the_drill_does_not_put_it_back_over_a_deploy(self, tmp_path: Path) -> None:
+        """Somebody deploys between the drill's last look and the write that would put LATEST back."""
+        restore = attrs.evolve(FAULTS["rollback-409-once"].strikes[0].scope, first=2, last=2)
+        overtaken = FAULTS["deployed-meanwhile"].strikes[0].effect
+        fault = attrs.evolve(FAULTS["deployed-meanwhile"], strikes=(Strike(restore, overtaken),))
+        trial = Trial(
+            live_config(tmp_path, canary_steps=(5, 100)), faults=(fault,), layout_changes={"latest": True}
+        )
+        summary = await trial.run()
+        assert summary.exit_code == 4
+        assert trial.production.traffic == {STABLE: 100}
+        drill = summary.step("canary-rollback-drill")
+        assert drill is not None
+        assert drill.checks[-1].check_id == "status-post"
+        assert "which nobody tested: pinned on" in drill.checks[-1].detail
 
     async def test_the_drill_leaves_it_pinned_too(self, tmp_path: Path) -> None:
         rollback = FAULTS["rollback-409-once"].strikes[0].scope
@@ -363,3 +413,36 @@ async def test_a_late_effect_is_found_and_taken_back_again(tmp_path: Path) -> No
         await anyio.sleep(10.0)
     rows = [row for row in trial.production.routes if row["revision"] == STABLE]
     assert {row["global"] for row in rows} == {None}
+
+
+class TestUntilWhenItMayLand:
+    """An intent may stand for many writes: the last one was sent no later than its answer."""
+
+    AT = "2026-11-25T12:00:00.000Z"
+    ANSWERED = "2026-11-25T12:00:30.000Z"
+    LATEST = "2026-11-25T12:01:00.000Z"
+
+    @pytest.mark.parametrize(
+        ("times", "outcome", "sent_by", "unanswered_by"),
+        [
+            (20, "unknown", ANSWERED, ANSWERED),
+            (1, "failed", ANSWERED, ANSWERED),
+            (20, "accepted", ANSWERED, ""),
+            (1, "", AT, AT),
+            (20, "", LATEST, LATEST),
+        ],
+    )
+    def test_of_overrides(self, times: int, outcome: str, sent_by: str, unanswered_by: str) -> None:
+        captured = RouteState(overrides=((GLOBAL, None),))
+        intent = RouteIntended(
+            step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=times, at=self.AT
+        )
+        answers = [Answered(key=GLOBAL, outcome=outcome, at=self.ANSWERED)] if outcome else []
+        plan = plan_undo([intent, *answers], stable=STABLE)
+        assert plan.routes is not None
+        assert (plan.routes.sent_by, plan.routes.unanswered_by) == (sent_by, unanswered_by)
+
+    def test_no_longer_than_the_last_write_has_whatever_the_clocks_say(self) -> None:
+        assert may_land_for("2026-01-01T00:00:00.000Z") == 0.0
+        assert may_land_for("2999-01-01T00:00:00.000Z") == ROUTES_DEADLINE + MUTATION_DEADLINE
+        assert may_land_for("no time") == may_land_for("2026-01-01T00:00:00") == MUTATION_DEADLINE

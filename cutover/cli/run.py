@@ -12,6 +12,7 @@ import click
 from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.config import VARIABLES, CutoverConfig
 from cutover.errors import UndoUnprovenError
+from cutover.journal import Observer, TrainEvent, TrainFinished
 from cutover.quoting import recover_command
 from cutover.terminal import Terminal, conclusion
 
@@ -102,9 +103,19 @@ async def _observed(
     def interrupted_code() -> int:
         return interruption.exit_code
 
+    def observed(show: Observer) -> Observer:
+        def observe(event: TrainEvent) -> None:
+            if isinstance(event, TrainFinished):
+                interruption.verdict = event.exit_code
+            show(event)
+
+        return observe
+
     if config.dry_run or not sys.stderr.isatty():
-        return await run_cutover(config, observer=terminal.observe, interrupted_code=interrupted_code)
+        observer = observed(terminal.observe)
+        return await run_cutover(config, observer=observer, interrupted_code=interrupted_code)
     from cutover.live_view import LiveView  # noqa: PLC0415  rich takes a while to load
 
     with LiveView() as view:
-        return await run_cutover(config, observer=view.observe, interrupted_code=interrupted_code)
+        observer = observed(view.observe)
+        return await run_cutover(config, observer=observer, interrupted_code=interrupted_code)

@@ -16,7 +16,7 @@ from anyio.abc import TaskStatus
 from cutover.errors import ConfigurationError, NotStartedError, UndoUnprovenError, root_cause
 from cutover.terminal import Terminal
 
-EXIT_REFUSED, EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 1, 2, 3, 4
+EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 2, 3, 4
 _SAME_SIGNAL_SECONDS = 0.5
 """Signals closer together than this are one: a terminal sends its own to the whole group."""
 
@@ -51,6 +51,8 @@ class Interruption:
     """Whether the command changes anything that an interruption has to take back."""
     came: int = 0
     """The first signal; 0 where none came."""
+    verdict: int | None = None
+    """The exit code that the journal ends with; None until it does."""
     left_open: str = ""
     """Where being interrupted leaves something open: the command that goes on with it."""
     recover: str = "`cutover recover` on the run directory"
@@ -119,14 +121,14 @@ async def _told(
 def _failed(error: BaseException, interruption: Interruption, terminal: Terminal) -> int:
     """Say what a fault of cutover's own means; return the exit code."""
     said = f"a fault in cutover itself: {error!r}"
-    if interruption.left_open:
-        terminal.line(f"UNRESOLVED: {said}; to go on: {interruption.left_open}")
-        return EXIT_UNPROVEN
     if not interruption.changes_production:
         terminal.line(said)
         return EXIT_NOT_STARTED
-    terminal.line(f"{said}; what had been applied, if anything had, was taken back, and that was proven")
-    return EXIT_REFUSED
+    if interruption.verdict is None or interruption.verdict == EXIT_UNPROVEN:
+        terminal.line(f"UNRESOLVED: {said}; to go on: {interruption.left_open or interruption.recover}")
+        return EXIT_UNPROVEN
+    terminal.line(f"{said}; the journal has how the train ended: exit code {interruption.verdict}")
+    return interruption.verdict
 
 
 @attrs.define(eq=False)

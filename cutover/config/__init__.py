@@ -26,6 +26,8 @@ __all__ = ["GOOGLE_API", "RUNS", "VARIABLES", "CutoverConfig", "Variable", "is_l
 
 _LIKE = 0.9
 """How like one of ours a name is that was meant to be it: a letter that is missing, doubled, swapped, or of the other case."""
+_COMMON = {"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN"}
+"""Of ours those that others have names like."""
 _RUN_FILES = ("journal.jsonl", "summary.json", "steps.jsonl", "SUMMARY.md")
 
 
@@ -204,8 +206,9 @@ class CutoverConfig:
 def _mistyped(given: Iterable[str]) -> Iterable[str]:
     """Tell of each variable that is none of ours and all but looks like one: left out in silence, it would be a default."""
     ours = {variable.name for variable in VARIABLES}
+    missing = ours - set(given) - _COMMON
     for name in sorted(set(given) - ours):
-        for meant in difflib.get_close_matches(name.upper(), ours, n=1, cutoff=_LIKE):
+        for meant in difflib.get_close_matches(name.upper(), missing, n=1, cutoff=_LIKE):
             yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
 
 

@@ -309,19 +309,23 @@ class _Drill:
             await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
-        _, pinned = without_untested(self.captured.targets, captured=self.captured, found=self.state)
-        if pinned:
-            self.log.check("status-post", StepStatus.FAIL, pinned, tolerable=False)
-            return
-        if unproven(self.state, self.captured.targets):
-            shift = await self.mover.shift(
+        if not self._untested(self.state) and unproven(self.state, self.captured.targets):
+            mover = attrs.evolve(self.mover, objection=self._untested)
+            shift = await mover.shift(
                 self.captured.targets,
                 current=self.state,
                 label="drill.restore",
                 on_refusal=OnRefusal.TRY_AGAIN,
             )
             self.state = shift.state or self.state
+        if pinned := self._untested(self.state):
+            self.log.check("status-post", StepStatus.FAIL, pinned, tolerable=False)
+            return
         await self._status_post(self.captured.targets, "as captured")
+
+    def _untested(self, found: TrafficState) -> str:
+        """Return why what was captured is not to be put back over this state, empty where it may be."""
+        return without_untested(self.captured.targets, captured=self.captured, found=found)[1]
 
     async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:
         try:

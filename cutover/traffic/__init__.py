@@ -258,7 +258,9 @@ def without_untested(
     somebody else released it, and putting it back changes nothing.
     """
     was = captured.latest_ready
-    if not captured.asks_for_latest or was is None:
+    if was is None or not captured.asks_for_latest:
+        return targets, ""
+    if found is None and not any(row.revision is None and row.percent for row in targets):
         return targets, ""
     if found is not None and (found.latest_ready == was or found.asks_for_latest):
         return targets, ""

@@ -22,7 +22,7 @@ from cutover.clock import Clock
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.evidence import Secrets
 from cutover.journal import CommandStarted
-from cutover.outbound import ATTEMPTS, READ_DEADLINE
+from cutover.outbound import ATTEMPTS, READ_DEADLINE, pause_after
 from cutover.quoting import printable
 from cutover.state import TrafficState, TrafficTarget
 from cutover.traffic import CONFLICT, CommandObserver, Revision
@@ -198,6 +198,7 @@ class Gcloud:
             except PeerError:
                 if attempt >= ATTEMPTS or self.clock.now() - started > READ_DEADLINE:
                     raise
+            await self.clock.sleep(pause_after(attempt))
 
     async def _read_once(self, argv: tuple[str, ...], label: str) -> object:
         output = await run_program(

@@ -37,7 +37,8 @@ class DefaultCredentials:
                     return await anyio.to_thread.run_sync(self._valid_token, abandon_on_cancel=True)
         except TimeoutError as error:
             raise NoAnswerError(
-                f"application default credentials gave no token within {TOKEN_DEADLINE:g} s"
+                f"application default credentials gave no token within {TOKEN_DEADLINE:g} s; "
+                "where there are none, set CLOUD_RUN_ACCESS_TOKEN"
             ) from error
 
     def _valid_token(self) -> str:

@@ -69,28 +69,18 @@ async def set_routes(
             await checkpoint_if_cancelled()
             if clock.now() >= ends:
                 break
-            journal.record(
+            answers = _Answers(
                 RouteIntended(step_id=step_id, key=key, captured=captured, wanted=value, times=times)
             )
-            if (
-                journal.broken is not None and on_refusal is OnRefusal.STOP
-            ):  # what was not written down is not done
-                journal.record(Answered(key=key, outcome=NOT_SENT, detail=journal.broken))
-                return RouteChange(proven=False, detail=journal.broken)
-            answers = _Answers(key=key)
-            try:
-                await _write(
-                    control,
-                    value,
-                    answers,
-                    times=times,
-                    label=f"{label}.{position}.{key}",
-                    over=lambda: clock.now() >= ends,
-                )
-            finally:  # also where it was cancelled: no intent stays without an answer
-                answer = answers.weightiest()
-                journal.record(answer)
-            if answer.outcome in {"refused", "failed"} and on_refusal is OnRefusal.STOP:
+            answer = await _set(
+                control,
+                answers,
+                label=f"{label}.{position}.{key}",
+                on_refusal=on_refusal,
+                journal=journal,
+                over=lambda: clock.now() >= ends,
+            )
+            if answer.outcome in {"refused", "failed", NOT_SENT} and on_refusal is OnRefusal.STOP:
                 return RouteChange(proven=False, detail=answer.detail)
             refused = refused or answer.detail
             wish = max(wish, answers.retry_after)
@@ -122,9 +112,9 @@ async def _read_back(
 
 @attrs.define(eq=False)
 class _Answers:
-    """What the writes of one override were answered, in one round."""
+    """What the writes of one intent were answered."""
 
-    key: str
+    intent: RouteIntended
     by_outcome: dict[str, str] = attrs.field(factory=dict)
     """The first detail of each outcome."""
     retry_after: float = 0.0
@@ -139,21 +129,36 @@ class _Answers:
         """Return the answer that weighs most for an undo; refused means that every write was."""
         for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
             if outcome in self.by_outcome:
-                return Answered(key=self.key, outcome=outcome, detail=self.by_outcome[outcome])
-        return Answered(key=self.key, outcome=NOT_SENT, detail="cancelled before it was sent")
+                return Answered(key=self.intent.key, outcome=outcome, detail=self.by_outcome[outcome])
+        why = self.by_outcome.get(NOT_SENT, "cancelled before it was sent")
+        return Answered(key=self.intent.key, outcome=NOT_SENT, detail=why)
 
 
-async def _write(
+async def _set(
     control: ControlPlane,
-    value: str | None,
     answers: _Answers,
     *,
-    times: int,
     label: str,
+    on_refusal: OnRefusal,
+    journal: Journal,
     over: Callable[[], bool],
-) -> None:
-    """Write one override so many times, eight at once; no more once the time is over, or the peer asks to be left alone."""
-    word = control.lane.override_words.get(value, value or "clear")
+) -> Answered:
+    """Write one override as often as is intended, between its two journal lines."""
+    journal.record(answers.intent)
+    try:
+        if journal.broken is not None and on_refusal is OnRefusal.STOP:
+            answers.add(NOT_SENT, journal.broken)  # what was not written down is not done
+        else:
+            await _write(control, answers, label=label, over=over)
+    finally:  # also where it was cancelled: no intent stays without an answer
+        answer = answers.weightiest()
+        journal.record(answer)
+    return answer
+
+
+async def _write(control: ControlPlane, answers: _Answers, *, label: str, over: Callable[[], bool]) -> None:
+    """Write eight at once; no more once the time is over, or the peer asks to be left alone."""
+    times = answers.intent.times
     remaining = iter(range(times))
 
     async def writer() -> None:
@@ -161,17 +166,16 @@ async def _write(
             await checkpoint_if_cancelled()  # a write is shielded: this is where one that is cancelled stops
             if number and (over() or answers.retry_after):
                 return
-            await _write_once(control, value, word, answers, label=label)
+            await _write_once(control, answers, label=label)
 
     async with anyio.create_task_group() as writers:
         for _ in range(min(times, SAMPLE_CONCURRENCY)):
             writers.start_soon(writer)
 
 
-async def _write_once(
-    control: ControlPlane, value: str | None, word: str, answers: _Answers, *, label: str
-) -> None:
-    key = answers.key
+async def _write_once(control: ControlPlane, answers: _Answers, *, label: str) -> None:
+    key, value = answers.intent.key, answers.intent.wanted
+    word = control.lane.override_words.get(value, value or "clear")
     try:
         state = await control.override(key, word, label=label)
     except RefusedError as error:

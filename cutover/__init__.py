@@ -5,57 +5,24 @@ A name loads when it is first asked for, so that a suite with the pytest plugin 
 
 from typing import TYPE_CHECKING
 
+from cutover.lazy_names import load_on_first_use
+
 if TYPE_CHECKING:
-    from cutover.asgi import StreamingASGITransport
-    from cutover.config import CutoverConfig
-    from cutover.contract import (
-        AI_SDK_5,
-        AI_SDK_6,
-        AI_SDK_7,
-        COMPAT_LANE,
-        ContractChecker,
-        ContractReport,
-        StreamContract,
-        check_recording,
-    )
+    from cutover.checking.probe import check_stream
+    from cutover.checking.recording import check_recording
+    from cutover.config.config import CutoverConfig
+    from cutover.contract import ContractChecker, ContractReport, StreamContract
+    from cutover.contract.findings import Finding, Severity
     from cutover.errors import ContractViolation
-    from cutover.findings import Finding, Severity
-    from cutover.probe import check_stream
-    from cutover.recover import recover_cutover
-    from cutover.run import run_cutover
-    from cutover.session import stream_contract
-    from cutover.sse import Comment, EventStreamParser, MessageEvent, Oversized, Retry, Truncated
-    from cutover.summary import CutoverSummary
+    from cutover.http.asgi.transport import StreamingASGITransport
+    from cutover.model.summary import CutoverSummary
+    from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE
+    from cutover.sse.parser import Comment, EventStreamParser, MessageEvent, Oversized, Retry, Truncated
+    from cutover.testing.opening import stream_contract
+    from cutover.wiring.recover import recover_cutover
+    from cutover.wiring.run import run_cutover
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "AI_SDK_5": "contract",
-    "AI_SDK_6": "contract",
-    "AI_SDK_7": "contract",
-    "COMPAT_LANE": "contract",
-    "Comment": "sse",
-    "ContractChecker": "contract",
-    "ContractReport": "contract",
-    "ContractViolation": "errors",
-    "CutoverConfig": "config",
-    "CutoverSummary": "summary",
-    "EventStreamParser": "sse",
-    "Finding": "findings",
-    "MessageEvent": "sse",
-    "Oversized": "sse",
-    "Retry": "sse",
-    "Severity": "findings",
-    "StreamContract": "contract",
-    "StreamingASGITransport": "asgi",
-    "Truncated": "sse",
-    "check_recording": "contract",
-    "check_stream": "probe",
-    "recover_cutover": "recover",
-    "run_cutover": "run",
-    "stream_contract": "session",
-}
-"""Public name -> the module that it is loaded from when it is first used (PEP 562)."""
 
 __all__ = [
     "AI_SDK_5",
@@ -84,16 +51,32 @@ __all__ = [
     "stream_contract",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415  nothing is loaded before it is asked for
-
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = load_on_first_use(
+    __name__,
+    {
+        "AI_SDK_5": "cutover.protocols",
+        "AI_SDK_6": "cutover.protocols",
+        "AI_SDK_7": "cutover.protocols",
+        "COMPAT_LANE": "cutover.protocols",
+        "Comment": "cutover.sse.parser",
+        "ContractChecker": "cutover.contract",
+        "ContractReport": "cutover.contract",
+        "ContractViolation": "cutover.errors",
+        "CutoverConfig": "cutover.config.config",
+        "CutoverSummary": "cutover.model.summary",
+        "EventStreamParser": "cutover.sse.parser",
+        "Finding": "cutover.contract",
+        "MessageEvent": "cutover.sse.parser",
+        "Oversized": "cutover.sse.parser",
+        "Retry": "cutover.sse.parser",
+        "Severity": "cutover.contract",
+        "StreamContract": "cutover.contract",
+        "StreamingASGITransport": "cutover.http.asgi.transport",
+        "Truncated": "cutover.sse.parser",
+        "check_recording": "cutover.checking.recording",
+        "check_stream": "cutover.checking.probe",
+        "recover_cutover": "cutover.wiring.recover",
+        "run_cutover": "cutover.wiring.run",
+        "stream_contract": "cutover.testing",
+    },
+)

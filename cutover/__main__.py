@@ -9,7 +9,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command; a Ctrl-C that nobody listens for yet ends it quietly, for nothing has begun."""
     try:
-        from cutover.cli import main as command  # noqa: PLC0415  what takes a while
+        from cutover.cli.commands import main as command  # noqa: PLC0415  what takes a while
 
         command()
     except KeyboardInterrupt:

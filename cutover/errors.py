@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cutover.findings import Finding
+    from cutover.contract.findings import Finding
 
 _SERVER_ERROR = 500
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from virtual_time import virtual_backend
 
-from cutover import control_plane, overrides
+from cutover.production.routes import control_plane
+from cutover.production.routes import writer as overrides
 
 
 @pytest.fixture(params=["asyncio", "trio"])

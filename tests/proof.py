@@ -7,7 +7,9 @@ import attrs
 import msgspec
 from trains import STABLE
 
-from cutover.journal import (
+from cutover.model.summary import fold
+from cutover.model.undo_plan import plan_undo
+from cutover.record.journal import (
     TRAFFIC,
     Answered,
     RouteIntended,
@@ -17,11 +19,9 @@ from cutover.journal import (
     UndoFinished,
     read_journal,
 )
-from cutover.outstanding import plan_undo
+from cutover.report.terminal import conclusion
 from cutover.simulation import Operation, SimulatedProduction
 from cutover.simulation.deployment import Target
-from cutover.summary import fold
-from cutover.terminal import conclusion
 
 AS_CAPTURED, AS_MEANT, ON_STABLE, OPEN = "as captured", "as meant", "on stable", "not put back"
 """Where a train leaves production. A train that passes leaves the routes flipped and the traffic as captured."""

@@ -10,8 +10,11 @@ import httpx
 from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.clock import EventLoopClock
-from cutover.config import CutoverConfig
-from cutover.journal import (
+from cutover.config.config import CutoverConfig
+from cutover.model.traffic_state import GLOBAL, OnRefusal, TrafficTarget, split
+from cutover.production.routes.writer import set_routes
+from cutover.production.traffic.mover import TrafficMover
+from cutover.record.journal import (
     TRAFFIC,
     Answered,
     Journal,
@@ -22,14 +25,12 @@ from cutover.journal import (
     TrainStarted,
     read_journal,
 )
-from cutover.overrides import set_routes
-from cutover.production import Production, live, simulated
-from cutover.recover import Recovery, recover_production
-from cutover.recoverer import Way
 from cutover.simulation import Fault, SimulatedProduction
-from cutover.state import GLOBAL, OnRefusal, TrafficTarget, split
-from cutover.steps import Peers
-from cutover.traffic import TrafficMover
+from cutover.train.recovery import Way
+from cutover.train.step_recorder import Peers
+from cutover.wiring.embedded import simulated
+from cutover.wiring.production import Production, live
+from cutover.wiring.recover import Recovery, recover_production
 
 
 async def move_traffic(peers: Peers, journal: Journal, canary: int = 5) -> None:

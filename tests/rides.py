@@ -19,13 +19,14 @@ from virtual_time import virtual_backend
 from wire_faults import Injection, Kind, Wire
 
 from cutover.clock import EventLoopClock
-from cutover.config import CutoverConfig
+from cutover.config.config import CutoverConfig
 from cutover.errors import UndoUnprovenError
-from cutover.journal import CheckRecorded, TrainEvent, read_journal
-from cutover.production import Production, simulated
-from cutover.recover import Recovery, recover_cutover
-from cutover.run import run_production
-from cutover.summary import fold
+from cutover.model.summary import fold
+from cutover.record.journal import CheckRecorded, TrainEvent, read_journal
+from cutover.wiring.embedded import simulated
+from cutover.wiring.production import Production
+from cutover.wiring.recover import Recovery, recover_cutover
+from cutover.wiring.run import run_production
 
 WHOLE = os.environ.get("CUTOVER_MATRIX") == "whole"
 """Whether everything is tried, where otherwise a sample is."""
@@ -136,7 +137,7 @@ class Ride:
     async def recover(self) -> Recovery:
         """Recover what is open, now that nothing goes wrong any more."""
         self.wire.heal()
-        with patch("cutover.recover.live", self.on_the_wire):
+        with patch("cutover.wiring.recover.live", self.on_the_wire):
             recovery = await recover_cutover(self.folder, env=TOKENS)
         await anyio.sleep(LANDED)
         return recovery

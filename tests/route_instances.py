@@ -10,10 +10,10 @@ import httpx
 import msgspec
 
 from cutover.clock import EventLoopClock
-from cutover.control_plane import ControlPlane
-from cutover.lane import COMPAT
-from cutover.outbound import Outbound
-from cutover.state import GLOBAL, RouteState
+from cutover.http.outbound import Outbound
+from cutover.model.traffic_state import GLOBAL, RouteState
+from cutover.production.lane import COMPAT
+from cutover.production.routes.control_plane import ControlPlane
 
 BASE = "https://chat.example"
 DOMAINS = ("auth_entry", "billing_l402")

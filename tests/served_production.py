@@ -16,10 +16,11 @@ from anyio.lowlevel import checkpoint
 from trains import live_config
 
 from cutover.cli.simulate import gcloud_environment
-from cutover.config import CutoverConfig
-from cutover.production import Production, live, simulated_credentials, simulated_layout
+from cutover.config.config import CutoverConfig
+from cutover.production.traffic.gcloud import Gcloud, Patience
 from cutover.simulation import Fault, SimulatedProduction
-from cutover.traffic.gcloud import Gcloud, Patience
+from cutover.wiring.embedded import simulated_credentials, simulated_layout
+from cutover.wiring.production import Production, live
 
 _HOST = "127.0.0.1"
 _STOP_SECONDS = 10

@@ -16,10 +16,11 @@ from trains import Trial, live_config
 from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
-from cutover.control_plane import RouteSample
-from cutover.production import Production, simulated
-from cutover.run import run_production
+from cutover.production.routes.control_plane import RouteSample
 from cutover.simulation import Affinity
+from cutover.wiring.embedded import simulated
+from cutover.wiring.production import Production
+from cutover.wiring.run import run_production
 
 pytestmark = pytest.mark.anyio
 

@@ -36,7 +36,7 @@ def test_importing_it_loads_no_io() -> None:
 def test_the_pytest_plugin_loads_nothing_of_it() -> None:
     code = (
         "import sys, cutover.pytest_plugin as plugin; "
-        "print([m for m in ('httpx', 'anyio', 'jinja2', 'msgspec', 'cutover.contract', 'cutover.session') if m in sys.modules])"
+        "print([m for m in ('httpx', 'anyio', 'jinja2', 'msgspec', 'cutover.contract', 'cutover.testing.session') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

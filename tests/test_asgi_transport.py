@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Send
 
-from cutover.asgi import Exchange, StreamingASGITransport
+from cutover.http.asgi.exchange import Exchange
+from cutover.http.asgi.transport import StreamingASGITransport
 
 pytestmark = pytest.mark.anyio
 

@@ -7,16 +7,16 @@ import attrs
 import pytest
 from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
-from cutover.control_plane import SAMPLE_READS
-from cutover.journal import RouteIntended, StepFinished, TrafficIntended, TrainEvent, read_journal
-from cutover.results import Check, StepStatus
+from cutover.model.results import Check, StepStatus
+from cutover.model.summary import CutoverSummary
+from cutover.model.traffic_state import GLOBAL, RouteState, TrafficState, TrafficTarget
+from cutover.production.routes.control_plane import SAMPLE_READS
+from cutover.record.journal import RouteIntended, StepFinished, TrafficIntended, TrainEvent, read_journal
 from cutover.simulation import Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Scope, Strike
-from cutover.state import GLOBAL, RouteState, TrafficState, TrafficTarget
-from cutover.summary import CutoverSummary
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -16,11 +16,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.cli import main
-from cutover.cli.verdicts import Verdict, as_json, as_junit, as_lines
-from cutover.contract import AI_SDK_7, COMPAT_LANE, RULES, FailureKind, check_recording
+from cutover.checking.recording import check_recording
+from cutover.cli.commands import main
+from cutover.contract import RULES, FailureKind
 from cutover.contract.checker import ContractChecker
-from cutover.evidence import Secrets
+from cutover.protocols import AI_SDK_7, COMPAT_LANE
+from cutover.record.evidence import Secrets
+from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
 
 STREAMS = Path(__file__).parent.parent / "fixtures" / "streams"
 GOOD, BAD = STREAMS / "ok" / "compat-lane-plain.sse", STREAMS / "violations" / "schema.unknown-kind.sse"

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from commands import Served, served
 
-from cutover.cli import main
+from cutover.cli.commands import main
 
 HEADER = ("--header", "Authorization: Bearer $MARKED_TOKEN")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cutover.cli import main
-from cutover.config import VARIABLES
+from cutover.cli.commands import main
+from cutover.config.variables import VARIABLES
 
 GOOD = (
     b'data: {"threadId":"t1","type":"start"}\n\n'

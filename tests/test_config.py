@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cutover.config import VARIABLES, CutoverConfig, is_loopback, same_site
+from cutover.config.config import CutoverConfig
+from cutover.config.manifest import parse_manifest, shipped_manifest
+from cutover.config.values import is_loopback, same_site
+from cutover.config.variables import VARIABLES
 from cutover.errors import ConfigurationError
-from cutover.manifest import parse_manifest, shipped_manifest
-from cutover.slo import BudgetSource
+from cutover.model.error_budget import BudgetSource
 
 LIVE = {"DRY_RUN": "0", "AUTH_TOKEN": "marked-auth-token", "CONTROL_ACCESS_TOKEN": "marked-control-token"}
 

@@ -10,16 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from cutover.contract import (
-    AI_SDK_5,
-    AI_SDK_6,
-    AI_SDK_7,
-    ContractChecker,
-    ContractReport,
-    StreamContract,
-    check_recording,
-)
-from cutover.findings import Severity
+from cutover.checking.recording import check_recording
+from cutover.contract import ContractChecker, ContractReport, StreamContract
+from cutover.contract.findings import Severity
+from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7
 
 DATA = Path(__file__).parent.parent / "fixtures" / "ui-message-stream"
 CASES = json.loads((DATA / "cases.json").read_bytes())

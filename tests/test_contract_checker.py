@@ -10,17 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.contract import (
-    AI_SDK_7,
-    COMPAT_LANE,
-    SHIPPED,
-    ContractChecker,
-    ContractReport,
-    FailureKind,
-    check_recording,
-)
+from cutover.checking.recording import check_recording
+from cutover.contract import ContractChecker, ContractReport, FailureKind
+from cutover.contract.findings import Severity
 from cutover.errors import ContractViolation
-from cutover.findings import Severity
+from cutover.protocols import AI_SDK_7, COMPAT_LANE, SHIPPED
 
 START, STEP = {"type": "start"}, {"type": "start-step"}
 END_STEP, FINISH, DONE = {"type": "finish-step"}, {"type": "finish"}, "[DONE]"

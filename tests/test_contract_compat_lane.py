@@ -6,8 +6,10 @@ from typing import Any
 import attrs
 import pytest
 
-from cutover.contract import COMPAT_LANE, StreamContext, check_recording
-from cutover.findings import Finding, Severity
+from cutover.checking.recording import check_recording
+from cutover.contract import StreamContext
+from cutover.contract.findings import Finding, Severity
+from cutover.protocols import COMPAT_LANE
 
 START = {"threadId": "t1", "type": "start"}
 STEP = {"model": "m", "threadId": "t1", "turnId": "u1", "type": "start-step"}

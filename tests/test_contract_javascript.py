@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.contract import AI_SDK_7, check_recording
+from cutover.checking.recording import check_recording
 from cutover.contract.chunks import Refusal
 from cutover.contract.javascript import NotJsonError, _parse_deep, forbidden_key, is_suspect, parse
 from cutover.contract.reading import ChunkReader, judge_text
+from cutover.protocols import AI_SDK_7
 
 DEEP = 5000
 VALUES = st.recursive(

@@ -8,16 +8,15 @@ import attrs
 import pytest
 
 from cutover.contract import (
-    COMPAT_LANE,
     RULES,
-    SHIPPED,
     ContractChecker,
     ContractReport,
     FailureKind,
     StreamContext,
     StreamContract,
 )
-from cutover.findings import Severity
+from cutover.contract.findings import Severity
+from cutover.protocols import COMPAT_LANE, SHIPPED
 
 STREAMS = Path(__file__).parent.parent / "fixtures" / "streams"
 

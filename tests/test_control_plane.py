@@ -5,10 +5,10 @@ import msgspec
 import pytest
 from route_instances import BASE, CLEAR, Instances, control, saying, status_body
 
-from cutover.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, RouteSample
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
-from cutover.lane import COMPAT
-from cutover.state import GLOBAL
+from cutover.model.traffic_state import GLOBAL
+from cutover.production.lane import COMPAT
+from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, RouteSample
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
 
-from cutover.results import Check, StepStatus
+from cutover.model.results import Check, StepStatus
+from cutover.model.summary import CutoverSummary
 from cutover.simulation import Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.cloud_run import google_error
 from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
-from cutover.steps.rollback_drill import ROLLBACK_LOOKS
-from cutover.summary import CutoverSummary
+from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

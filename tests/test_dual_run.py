@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 from trains import Trial, live_config
 
 from cutover.clock import EventLoopClock
-from cutover.comparison import Answer, difference, order_of, p95
-from cutover.contract import COMPAT_LANE
-from cutover.evidence import EvidenceFolder
-from cutover.journal import Journal
-from cutover.manifest import ManifestEntry, ResponseKind, shipped_manifest
-from cutover.outbound import Outbound
-from cutover.production import simulated
-from cutover.results import Check, StepResult, StepStatus
+from cutover.config.manifest import ManifestEntry, ResponseKind, shipped_manifest
+from cutover.http.outbound import Outbound
+from cutover.model.comparison import Answer, difference, order_of, p95
+from cutover.model.results import Check, StepResult, StepStatus
+from cutover.protocols import COMPAT_LANE
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import Journal
 from cutover.simulation import FAULTS
-from cutover.steps import Peers, StepLog, dual_run
-from cutover.steps.dual_run import Plan, Side
+from cutover.train.step_recorder import Peers, StepLog
+from cutover.train.steps import dual_run
+from cutover.train.steps.dual_run import Plan, Side
+from cutover.wiring.embedded import simulated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

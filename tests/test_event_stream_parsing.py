@@ -16,7 +16,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from naive_event_stream import interpret
 
-from cutover.sse import Comment, EventStreamParser, MessageEvent, Oversized, Retry, StreamEvent, Truncated
+from cutover.sse.parser import (
+    Comment,
+    EventStreamParser,
+    MessageEvent,
+    Oversized,
+    Retry,
+    StreamEvent,
+    Truncated,
+)
 
 VECTORS = json.loads((Path(__file__).parent.parent / "fixtures/event-stream/vectors.json").read_bytes())
 

@@ -7,8 +7,8 @@ from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.evidence import EvidenceFolder, Secrets, write_atomically
-from cutover.quoting import printable
+from cutover.record.evidence import EvidenceFolder, Secrets, write_atomically
+from cutover.text import printable
 
 
 class TestSecrets:

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.contract import AI_SDK_7, COMPAT_LANE, RULES, ContractChecker, check_recording
-from cutover.findings import Finding
-from cutover.session.events import EventLog, SeenEvent
-from cutover.session.explanation import Told, curl, explain
+from cutover.checking.recording import check_recording
+from cutover.contract import RULES, ContractChecker
+from cutover.contract.findings import Finding
+from cutover.protocols import AI_SDK_7, COMPAT_LANE
+from cutover.testing.events import EventLog, SeenEvent
+from cutover.testing.explanation import Told, curl, explain
 
 REST: dict[str, Any] = {
     "method": "POST",

@@ -6,8 +6,8 @@ import attrs
 import pytest
 from trains import CANARY, STABLE, Trial, live_config
 
+from cutover.model.traffic_state import TrafficTarget
 from cutover.simulation import FAULTS, VARIANTS, Fault, Outcome
-from cutover.state import TrafficTarget
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

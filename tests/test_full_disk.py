@@ -14,11 +14,11 @@ import pytest
 from proof import AS_CAPTURED, AS_MEANT, left_behind, state
 from rides import LANDED, SCENES, Ride, room, within
 
-from cutover import journal, lock
 from cutover.errors import NotStartedError, UndoUnprovenError
-from cutover.journal import TrainEvent
-from cutover.lock import ServiceLock
-from cutover.run import run_production
+from cutover.record import journal, lock
+from cutover.record.journal import TrainEvent
+from cutover.record.lock import ServiceLock
+from cutover.wiring.run import run_production
 
 FORWARD = re.compile(r"drill\.traffic-\d+\.write|flip\.apply\.\d+\..*")
 """Requests that move production on; those that take it back are none of these."""

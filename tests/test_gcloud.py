@@ -15,11 +15,11 @@ from served_production import Served, fake_gcloud, served
 from trains import CANARY, STABLE
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
-from cutover.journal import CommandStarted, Journal
-from cutover.state import OnRefusal, TrafficTarget, split
-from cutover.traffic import Shift, TrafficMover
-from cutover.traffic.gcloud import Gcloud, Patience
-from cutover.traffic.processes import identity, members
+from cutover.model.traffic_state import OnRefusal, TrafficTarget, split
+from cutover.production.traffic.gcloud import Gcloud, Patience
+from cutover.production.traffic.mover import Shift, TrafficMover
+from cutover.production.traffic.processes import identity, members
+from cutover.record.journal import CommandStarted, Journal
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.exceptions import RefreshError, TransportError
 
 from cutover.errors import NoAnswerError, RefusedError
-from cutover.traffic import google_credentials
-from cutover.traffic.google_credentials import DefaultCredentials
+from cutover.production.traffic import google_credentials
+from cutover.production.traffic.google_credentials import DefaultCredentials
 
 pytestmark = pytest.mark.anyio
 

@@ -10,13 +10,13 @@ from trains import CANARY, STABLE, Trial, live_config
 from wire_faults import FATES, Injection, Kind
 
 from cutover.errors import UndoUnprovenError
-from cutover.journal import Answered, TrainEvent, TrainFinished, UndoFinished, read_journal
-from cutover.outbound import MUTATION_DEADLINE
-from cutover.run import run_production
+from cutover.http.outbound import MUTATION_DEADLINE
+from cutover.model.summary import fold
+from cutover.record.journal import Answered, TrainEvent, TrainFinished, UndoFinished, read_journal
 from cutover.simulation import FAULTS
 from cutover.simulation.exchange import Fate
-from cutover.summary import fold
-from cutover.train import STAGES
+from cutover.train.engine import STAGES
+from cutover.wiring.run import run_production
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -110,8 +110,10 @@ async def test_a_fault_of_a_steps_own_is_undone_and_is_no_interruption(
     async def fails(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("cutover.train.smoke.run", fails)
-    monkeypatch.setattr("cutover.train.STAGES", STAGES[:1] + STAGES[2:5])  # drill and flip, then the bug
+    monkeypatch.setattr("cutover.train.engine.smoke.run", fails)
+    monkeypatch.setattr(
+        "cutover.train.engine.STAGES", STAGES[:1] + STAGES[2:5]
+    )  # drill and flip, then the bug
     trial = Trial(live_config(tmp_path))
     before = _routes(trial)
     with pytest.raises(ExceptionGroup):
@@ -129,7 +131,7 @@ async def test_a_fault_of_the_undos_own_is_told(
     async def fails(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(f"cutover.train.{failing}", fails)
+    monkeypatch.setattr(f"cutover.train.engine.{failing}", fails)
     trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0))
     with anyio.move_on_after(45.0):
         if failing == "look_again":  # no more than a second look

@@ -12,9 +12,11 @@ from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cutover.contract.findings import Finding
 from cutover.errors import NotStartedError
-from cutover.findings import Finding
-from cutover.journal import (
+from cutover.model.results import Check, SentinelTally, StepResult
+from cutover.model.traffic_state import RouteState, TrafficState, TrafficTarget
+from cutover.record.journal import (
     Answered,
     CheckRecorded,
     CommandStarted,
@@ -35,8 +37,6 @@ from cutover.journal import (
     UndoStarted,
     read_journal,
 )
-from cutover.results import Check, SentinelTally, StepResult
-from cutover.state import RouteState, TrafficState, TrafficTarget
 
 NAMES = st.none() | st.text()
 COUNTS = st.integers(min_value=0, max_value=2**53)
@@ -307,7 +307,7 @@ class WatchedOs:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> WatchedOs:
     found = WatchedOs()
-    monkeypatch.setattr("cutover.journal.os", found)
+    monkeypatch.setattr("cutover.record.journal.os", found)
     return found
 
 

@@ -28,11 +28,11 @@ from trains import TOKENS
 from wire_faults import Severed
 
 from cutover.errors import UndoUnprovenError
-from cutover.journal import Observer, TrainEvent, TrainFinished, read_journal
-from cutover.lock import ServiceLock
-from cutover.outstanding import plan_undo
-from cutover.recover import Recovery, recover_cutover
-from cutover.run import run_production
+from cutover.model.undo_plan import plan_undo
+from cutover.record.journal import Observer, TrainEvent, TrainFinished, read_journal
+from cutover.record.lock import ServiceLock
+from cutover.wiring.recover import Recovery, recover_cutover
+from cutover.wiring.run import run_production
 
 pytestmark = pytest.mark.usefixtures("small_samples")
 
@@ -84,7 +84,7 @@ class Victim:
 
     async def recovery(self, observer: Observer | None = None) -> Recovery:
         self.wire.heal()
-        with patch("cutover.recover.live", self.ride.on_the_wire):
+        with patch("cutover.wiring.recover.live", self.ride.on_the_wire):
             return await recover_cutover(self.ride.folder, env=TOKENS, observer=observer)
 
     async def proven(self, before: State) -> list[str]:
@@ -155,9 +155,9 @@ def test_a_train_killed_at_any_line_is_recovered(scene: str, side: str, loop: st
 
 KILLER = """
 import os, sys
-import cutover.steps.rollback_drill, cutover.undo
+import cutover.train.steps.rollback_drill, cutover.train.undo
 from cutover.__main__ import main
-from cutover.journal import Journal
+from cutover.record.journal import Journal
 
 number, sent, tell, seen = int(sys.argv.pop(1)), int(sys.argv.pop(1)), Journal._tell, 0
 
@@ -170,8 +170,8 @@ def tell_and_die(self, event):
 
 Journal._tell = tell_and_die
 # what is waited for, in case something lands late: nothing does here
-cutover.undo.HELD_SECONDS = cutover.undo.MUTATION_DEADLINE = 0.1
-cutover.steps.rollback_drill.HELD_SECONDS = 0.1
+cutover.train.undo.HELD_SECONDS = cutover.train.undo.MUTATION_DEADLINE = 0.1
+cutover.train.steps.rollback_drill.HELD_SECONDS = 0.1
 sys.exit(main())
 """
 """A command that sends itself a signal when its journal has so many lines; at 0 never."""

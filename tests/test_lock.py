@@ -12,8 +12,8 @@ from full_disk import disk_with_room_for
 from trains import Trial, live_config
 
 from cutover.errors import NotStartedError
-from cutover.lock import ServiceLock, state_folder
-from cutover.production import live
+from cutover.record.lock import ServiceLock, state_folder
+from cutover.wiring.production import live
 
 KILLED_AT = """
 import os, signal, sys

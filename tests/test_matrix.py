@@ -17,8 +17,8 @@ from proof import AS_CAPTURED, contradictions, left_behind, state
 from rides import SCENES, WHOLE, Ride, Scene, labels, room, within
 from wire_faults import Injection, Kind
 
-from cutover.journal import read_journal
-from cutover.summary import fold
+from cutover.model.summary import fold
+from cutover.record.journal import read_journal
 
 pytestmark = pytest.mark.usefixtures("small_samples")
 

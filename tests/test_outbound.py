@@ -10,8 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from cutover.clock import EventLoopClock, SkippingClock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
-from cutover.evidence import Secrets
-from cutover.outbound import (
+from cutover.http.outbound import (
     ATTEMPTS,
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -24,6 +23,7 @@ from cutover.outbound import (
     describe_failure,
     pause_after,
 )
+from cutover.record.evidence import Secrets
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

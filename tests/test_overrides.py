@@ -12,12 +12,12 @@ from full_disk import disk_with_room_for
 from route_instances import BASE, CLEAR, Instances, Overrides, control, status_body
 
 from cutover.clock import EventLoopClock
-from cutover.control_plane import SAMPLE_CONCURRENCY
-from cutover.journal import Answered, Journal, RouteIntended, RoutesRead
-from cutover.lane import COMPAT
-from cutover.outbound import MAX_RETRY_AFTER
-from cutover.overrides import ROUNDS, ROUTES_DEADLINE, RouteChange, set_routes
-from cutover.state import GLOBAL, OnRefusal
+from cutover.http.outbound import MAX_RETRY_AFTER
+from cutover.model.traffic_state import GLOBAL, OnRefusal
+from cutover.production.lane import COMPAT
+from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY
+from cutover.production.routes.writer import ROUNDS, ROUTES_DEADLINE, RouteChange, set_routes
+from cutover.record.journal import Answered, Journal, RouteIntended, RoutesRead
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

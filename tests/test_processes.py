@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from cutover.errors import NoAnswerError, UnusableReplyError
-from cutover.traffic import processes
-from cutover.traffic.processes import Output, arguments, end_group, identity, members, run_program
+from cutover.production.traffic import processes
+from cutover.production.traffic.processes import Output, arguments, end_group, identity, members, run_program
 
 pytestmark = pytest.mark.anyio
 

@@ -53,7 +53,7 @@ def test_chat(stream_contract):
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A suite of its own, with the plugin loaded as its entry point would load it and no other but anyio's."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "cutover.pytest_plugin,anyio.pytest_plugin")
+    monkeypatch.setenv("PYTEST_PLUGINS", "cutover.testing.pytest_plugin,anyio.pytest_plugin")
     monkeypatch.setenv("COLUMNS", "200")
     return pytester
 
@@ -99,7 +99,7 @@ def test_a_failure_reads_well_and_leaves_the_stream_behind(suite: pytest.Pyteste
 def test_a_suite_that_does_not_use_it_pays_nothing() -> None:
     """Loading the plugin imports nothing that does IO."""
     code = (
-        "import sys, pytest; before = set(sys.modules); import cutover.pytest_plugin; "
+        "import sys, pytest; before = set(sys.modules); import cutover.testing.pytest_plugin; "
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
     loaded = subprocess.run(

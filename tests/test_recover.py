@@ -13,7 +13,9 @@ from trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
-from cutover.journal import (
+from cutover.model.results import Check, StepStatus
+from cutover.model.traffic_state import GLOBAL, TrafficTarget
+from cutover.record.journal import (
     CheckRecorded,
     Decided,
     Journal,
@@ -23,11 +25,9 @@ from cutover.journal import (
     UndoFinished,
     UndoStarted,
 )
-from cutover.production import live
-from cutover.results import Check, StepStatus
-from cutover.run import run_cutover
 from cutover.simulation import Operation
-from cutover.state import GLOBAL, TrafficTarget
+from cutover.wiring.production import live
+from cutover.wiring.run import run_cutover
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

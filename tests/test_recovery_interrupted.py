@@ -12,7 +12,10 @@ from recoveries import Scene, scene
 from trains import CANARY, STABLE, Trial, live_config
 
 from cutover.errors import NotStartedError
-from cutover.journal import (
+from cutover.model.summary import fold
+from cutover.model.traffic_state import split
+from cutover.model.undo_plan import plan_undo
+from cutover.record.journal import (
     Answered,
     Decided,
     TrafficIntended,
@@ -21,13 +24,10 @@ from cutover.journal import (
     UndoFinished,
     UndoStarted,
 )
-from cutover.outstanding import plan_undo
-from cutover.recover import recover_production
-from cutover.recoverer import Way
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
-from cutover.state import split
-from cutover.summary import fold
+from cutover.train.recovery import Way
+from cutover.wiring.recover import recover_production
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -9,13 +9,13 @@ import pytest
 from recoveries import Scene, scene
 from trains import CANARY, STABLE
 
-from cutover.decision import Action, decide_routes, decide_traffic
 from cutover.errors import RefusedError
-from cutover.journal import TRAFFIC, Answered, Decided, RouteIntended, TrafficIntended, UndoStarted
-from cutover.outbound import MUTATION_DEADLINE
-from cutover.outstanding import UndoPlan, plan_undo
-from cutover.recoverer import Way
-from cutover.state import GLOBAL, TrafficTarget
+from cutover.http.outbound import MUTATION_DEADLINE
+from cutover.model.traffic_state import GLOBAL, TrafficTarget
+from cutover.model.undo_plan import UndoPlan, plan_undo
+from cutover.model.undo_policy import Action, decide_routes, decide_traffic
+from cutover.record.journal import TRAFFIC, Answered, Decided, RouteIntended, TrafficIntended, UndoStarted
+from cutover.train.recovery import Way
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -3,7 +3,7 @@
 import socket
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import pytest
@@ -12,10 +12,13 @@ from trains import Trial, live_config
 from cutover import CutoverConfig, run_cutover
 from cutover.clock import SkippingClock
 from cutover.errors import ConfigurationError
-from cutover.plan import describe, turns
-from cutover.production import Production, rehearsal
-from cutover.run import run_production
+from cutover.report.preview import describe, turns
 from cutover.simulation import Site
+from cutover.wiring.embedded import rehearsal
+from cutover.wiring.run import run_production
+
+if TYPE_CHECKING:
+    from cutover.wiring.production import Production
 
 pytestmark = pytest.mark.anyio
 

@@ -12,16 +12,17 @@ from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
 from cutover.errors import CutoverError
-from cutover.journal import TrainEvent
-from cutover.live_view import LiveView
-from cutover.production import live, simulated
-from cutover.run import run_production
+from cutover.model.summary import fold
+from cutover.record.journal import TrainEvent
+from cutover.report.live_view import LiveView
+from cutover.report.terminal import conclusion, line_of
 from cutover.simulation import FAULTS, Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import Reply, problem
 from cutover.simulation.faults import Outcome, Refuse, Rewrite, Scope, Strike
-from cutover.summary import fold
-from cutover.terminal import conclusion, line_of
+from cutover.wiring.embedded import simulated
+from cutover.wiring.production import live
+from cutover.wiring.run import run_production
 
 pytestmark = pytest.mark.anyio
 

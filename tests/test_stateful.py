@@ -36,9 +36,10 @@ from virtual_time import VirtualTimeLoop
 from wire_faults import OF_ANY, Injection, Kind, Severed
 
 from cutover.clock import EventLoopClock
-from cutover.config import CutoverConfig
+from cutover.config.config import CutoverConfig
 from cutover.errors import NotStartedError, UndoUnprovenError
-from cutover.journal import (
+from cutover.model.traffic_state import TrafficTarget
+from cutover.record.journal import (
     CheckRecorded,
     Observer,
     RouteIntended,
@@ -48,15 +49,15 @@ from cutover.journal import (
     UndoStarted,
     read_journal,
 )
-from cutover.lock import ServiceLock
-from cutover.production import Production, simulated
-from cutover.quoting import recover_command
-from cutover.recover import Recovery, recover_cutover
-from cutover.recoverer import Way
-from cutover.run import run_production
+from cutover.record.lock import ServiceLock
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
-from cutover.state import TrafficTarget
+from cutover.text import recover_command
+from cutover.train.recovery import Way
+from cutover.wiring.embedded import simulated
+from cutover.wiring.production import Production
+from cutover.wiring.recover import Recovery, recover_cutover
+from cutover.wiring.run import run_production
 
 LIVES = os.environ.get("CUTOVER_STATEFUL")
 """How many lives, none like those before; unset: the same few in every run."""
@@ -348,7 +349,7 @@ class Life(RuleBasedStateMachine):
 
         async def recovery(wire: Severed, observe: Observer) -> None:
             assert self.folder is not None
-            with patch("cutover.recover.live", self._on(wire)):
+            with patch("cutover.wiring.recover.live", self._on(wire)):
                 got.append(await recover_cutover(self.folder, way=way, env=TOKENS, observer=observe))
 
         if self._carry_out(recovery, fault, end):

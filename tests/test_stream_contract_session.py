@@ -25,10 +25,13 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from cutover.asgi import StreamingASGITransport
-from cutover.contract import COMPAT_LANE, StreamContext, StreamContract
+from cutover.contract import StreamContext, StreamContract
 from cutover.errors import ContractViolation
-from cutover.session import Peer, StreamSession, assert_stream, stream_contract
+from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.protocols import COMPAT_LANE
+from cutover.testing.opening import assert_stream, stream_contract
+from cutover.testing.peers import Peer
+from cutover.testing.session import StreamSession
 
 pytestmark = pytest.mark.anyio
 
@@ -601,7 +604,7 @@ async def test_the_bytes_of_a_failed_stream_are_kept_for_a_replay(tmp_path: Path
 async def test_of_a_long_stream_the_beginning_is_kept_and_the_replay_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutover.session.session.MAX_CAPTURE_BYTES", 100)
+    monkeypatch.setattr("cutover.testing.session.MAX_CAPTURE_BYTES", 100)
     failure = await failure_of(service(good, headers={}), recordings=tmp_path / "streams")
     [kept] = (tmp_path / "streams").iterdir()
     body = "".join(EVENTS).encode()

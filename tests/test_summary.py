@@ -12,9 +12,11 @@ import pytest
 from trains import CANARY, STABLE, Trial, live_config
 from virtual_time import virtual_backend
 
-from cutover.evidence import EvidenceFolder, Secrets
-from cutover.findings import Finding
-from cutover.journal import (
+from cutover.contract.findings import Finding
+from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.summary import CutoverSummary, fold
+from cutover.record.evidence import EvidenceFolder, Secrets
+from cutover.record.journal import (
     CheckRecorded,
     Interrupted,
     Journal,
@@ -26,10 +28,8 @@ from cutover.journal import (
     UndoFinished,
     read_journal,
 )
-from cutover.report import SCHEMA, Reporter, markdown
-from cutover.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.report.artifacts import SCHEMA, Reporter, markdown
 from cutover.simulation import FAULTS
-from cutover.summary import CutoverSummary, fold
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -8,7 +8,10 @@ import pytest
 from rich.console import Console
 
 from cutover.errors import UndoUnprovenError
-from cutover.journal import (
+from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.summary import fold
+from cutover.model.traffic_state import GLOBAL, RouteState, TrafficState, TrafficTarget
+from cutover.record.journal import (
     Answered,
     CheckRecorded,
     Interrupted,
@@ -25,11 +28,8 @@ from cutover.journal import (
     UndoFinished,
     UndoStarted,
 )
-from cutover.live_view import LiveView
-from cutover.results import Check, SentinelTally, StepResult, StepStatus
-from cutover.state import GLOBAL, RouteState, TrafficState, TrafficTarget
-from cutover.summary import fold
-from cutover.terminal import Terminal, conclusion, line_of
+from cutover.report.live_view import LiveView
+from cutover.report.terminal import Terminal, conclusion, line_of
 
 STABLE, CANARY = TrafficTarget(revision="stable", percent=95), TrafficTarget(revision="canary", percent=5)
 CAPTURED = TrafficState(

@@ -10,11 +10,11 @@ from virtual_time import virtual_backend
 
 from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError
-from cutover.journal import Answered, read_journal
-from cutover.production import simulated
-from cutover.recover import recover_production
-from cutover.run import run_production
-from cutover.summary import CutoverSummary
+from cutover.model.summary import CutoverSummary
+from cutover.record.journal import Answered, read_journal
+from cutover.wiring.embedded import simulated
+from cutover.wiring.recover import recover_production
+from cutover.wiring.run import run_production
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ import pytest
 from full_disk import disk_with_room_for
 from trains import CANARY, STABLE, Trial, live_config
 
-from cutover.journal import StepStarted, TrafficRead, TrainEvent
-from cutover.results import Check, StepStatus
+from cutover.model.results import Check, StepStatus
+from cutover.model.summary import CutoverSummary
+from cutover.record.journal import StepStarted, TrafficRead, TrainEvent
 from cutover.simulation import FAULTS, Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import STREAMS, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
-from cutover.summary import CutoverSummary
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

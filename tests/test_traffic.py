@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from cutover.clock import EventLoopClock
 from cutover.errors import RefusedError, UnusableReplyError
-from cutover.journal import Answered, Journal, TrafficIntended, TrafficRead
-from cutover.outbound import LONGEST_PAUSE, MAX_RETRY_AFTER, Outbound
-from cutover.state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
-from cutover.traffic import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover, unproven
-from cutover.traffic.cloud_run_api import CloudRunApi
+from cutover.http.outbound import LONGEST_PAUSE, MAX_RETRY_AFTER, Outbound
+from cutover.model.traffic_state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
+from cutover.production.traffic.cloud_run_api import CloudRunApi
+from cutover.production.traffic.mover import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover, unproven
+from cutover.record.journal import Answered, Journal, TrafficIntended, TrafficRead
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -10,11 +10,11 @@ import pytest
 from served_production import fake_gcloud, served
 from trains import CANARY, STABLE
 
-from cutover.journal import CommandStarted, TrafficIntended, TrafficRead, TrainEvent
-from cutover.results import StepStatus
-from cutover.run import run_production
+from cutover.model.results import StepStatus
+from cutover.record.journal import CommandStarted, TrafficIntended, TrafficRead, TrainEvent
 from cutover.simulation import VARIANTS, Fault, Operation, SimulatedProduction
 from cutover.simulation.traffic_faults import TRAFFIC_FAULTS
+from cutover.wiring.run import run_production
 
 pytestmark = pytest.mark.anyio
 

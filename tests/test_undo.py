@@ -15,7 +15,14 @@ from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
-from cutover.journal import (
+from cutover.http.outbound import MUTATION_DEADLINE, READ_DEADLINE
+from cutover.model.results import Check, StepStatus
+from cutover.model.traffic_state import GLOBAL, RouteState, TrafficTarget, split
+from cutover.model.undo_plan import plan_undo
+from cutover.production.lane import COMPAT
+from cutover.production.routes.writer import ROUTES_DEADLINE
+from cutover.production.traffic.mover import HELD_SECONDS
+from cutover.record.journal import (
     Answered,
     CheckRecorded,
     Journal,
@@ -24,22 +31,15 @@ from cutover.journal import (
     UndoFinished,
     read_journal,
 )
-from cutover.lane import COMPAT
-from cutover.outbound import MUTATION_DEADLINE, READ_DEADLINE
-from cutover.outstanding import plan_undo
-from cutover.overrides import ROUTES_DEADLINE
-from cutover.production import simulated
-from cutover.results import Check, StepStatus
-from cutover.run import run_production
 from cutover.simulation import FAULTS, Fault
 from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
-from cutover.state import GLOBAL, RouteState, TrafficTarget, split
-from cutover.steps import Peers
-from cutover.steps.rollback_drill import STEP_ID as DRILL
-from cutover.traffic import HELD_SECONDS
-from cutover.train import UNDO_DEADLINE
-from cutover.undo import Undone, carry_out, may_land_for
+from cutover.train.engine import UNDO_DEADLINE
+from cutover.train.step_recorder import Peers
+from cutover.train.steps.rollback_drill import STEP_ID as DRILL
+from cutover.train.undo import Undone, carry_out, may_land_for
+from cutover.wiring.embedded import simulated
+from cutover.wiring.run import run_production
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.results import Check, SentinelTally, StepResult, StepStatus, combined_status
-from cutover.verdict import GATES, Ceilings, Gate, exit_code, judge, may_go_on, reasons
+from cutover.model.gates import GATES, Ceilings, Gate, exit_code, judge, may_go_on, reasons
+from cutover.model.results import Check, SentinelTally, StepResult, StepStatus, combined_status
 
 PASS, FAIL, ERROR, SKIP = StepStatus.PASS, StepStatus.FAIL, StepStatus.ERROR, StepStatus.SKIP
 STEPS = tuple(step_id for _, step_ids, _ in GATES for step_id in step_ids)

@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 
 from cutover.clock import EventLoopClock
-from cutover.config import CutoverConfig
-from cutover.journal import Observer
-from cutover.production import simulated, simulated_credentials, simulated_layout
-from cutover.run import run_production
+from cutover.config.config import CutoverConfig
+from cutover.model.summary import CutoverSummary
+from cutover.record.journal import Observer
 from cutover.simulation import Fault, Operation, SimulatedProduction
-from cutover.summary import CutoverSummary
+from cutover.wiring.embedded import simulated, simulated_credentials, simulated_layout
+from cutover.wiring.run import run_production
 
 STABLE, CANARY = "chat-00041-stable", "chat-00042-canary"
 CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}

@@ -15,21 +15,16 @@ import attrs
 import click
 import msgspec
 
+from cutover.checking.recording import check_recording
 from cutover.cli.signals import run_command, until_signalled
-from cutover.cli.verdicts import Verdict, as_json, as_junit, as_lines
-from cutover.config import VARIABLES
-from cutover.contract import (
-    COMPAT_LANE,
-    RULES,
-    SHIPPED,
-    StreamContext,
-    StreamContract,
-    check_recording,
-)
-from cutover.evidence import Secrets
-from cutover.lane import COMPAT
-from cutover.quoting import printable
-from cutover.terminal import Terminal
+from cutover.config.variables import VARIABLES
+from cutover.contract import RULES, StreamContext, StreamContract
+from cutover.production.lane import COMPAT
+from cutover.protocols import COMPAT_LANE, SHIPPED
+from cutover.record.evidence import Secrets
+from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
+from cutover.report.terminal import Terminal
+from cutover.text import printable
 
 _OWN_SHAPES = (
     "compat-lane has shapes of its own for tool-input, tool-output and error; the AI SDK's clients refuse them: "
@@ -252,7 +247,8 @@ async def _judge_urls(
 async def _judge(target: str, contract: StreamContract, sent: Sent) -> Verdict:
     import httpx  # noqa: PLC0415  a recording needs no client
 
-    from cutover.probe import StreamRequest, probe_stream  # noqa: PLC0415
+    from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
+    from cutover.checking.probe import probe_stream  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
     async with httpx.AsyncClient() as client:

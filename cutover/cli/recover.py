@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cutover.cli.signals import Interruption, run_command, until_signalled
-from cutover.quoting import recover_command
-from cutover.terminal import Terminal
+from cutover.report.terminal import Terminal
+from cutover.text import recover_command
 
 if TYPE_CHECKING:
-    from cutover.recoverer import Way
+    from cutover.train.recovery import Way
 
 
 @click.command(
@@ -50,7 +50,7 @@ def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captu
 
 
 async def _recover(run_directory: Path, way: "Way") -> int:
-    from cutover.recover import recover_cutover  # noqa: PLC0415  `cutover --help` should not load the train
+    from cutover.wiring.recover import recover_cutover  # noqa: PLC0415  `cutover --help` should not load the train
 
     terminal = Terminal()
 

@@ -10,14 +10,15 @@ import anyio
 import click
 
 from cutover.cli.signals import Interruption, run_command, until_signalled
-from cutover.config import VARIABLES, CutoverConfig
+from cutover.config.config import CutoverConfig
+from cutover.config.variables import VARIABLES
 from cutover.errors import UndoUnprovenError
-from cutover.journal import Observer, TrainEvent, TrainFinished
-from cutover.quoting import recover_command
-from cutover.terminal import Terminal, conclusion
+from cutover.record.journal import Observer, TrainEvent, TrainFinished
+from cutover.report.terminal import Terminal, conclusion
+from cutover.text import recover_command
 
 if TYPE_CHECKING:
-    from cutover.summary import CutoverSummary
+    from cutover.model.summary import CutoverSummary
 
 Command = Callable[..., Any]
 
@@ -64,7 +65,7 @@ def run(stable: str, canary: str, what_if: tuple[str, ...], **options: str | Non
 
 
 async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: tuple[str, ...]) -> int:
-    from cutover.plan import describe  # noqa: PLC0415  `cutover --help` should not load the train
+    from cutover.report.preview import describe  # noqa: PLC0415  `cutover --help` should not load the train
 
     terminal, out = Terminal(), Terminal(sys.stdout)
 
@@ -98,7 +99,7 @@ async def _observed(
     config: CutoverConfig, terminal: Terminal, interruption: Interruption
 ) -> "CutoverSummary":
     """Run the train with a live view on a terminal, with plain lines elsewhere; a rehearsal is over too soon to watch."""
-    from cutover.run import run_cutover  # noqa: PLC0415
+    from cutover.wiring.run import run_cutover  # noqa: PLC0415
 
     def interrupted_code() -> int:
         return interruption.exit_code
@@ -114,7 +115,7 @@ async def _observed(
     if config.dry_run or not sys.stderr.isatty():
         observer = observed(terminal.observe)
         return await run_cutover(config, observer=observer, interrupted_code=interrupted_code)
-    from cutover.live_view import LiveView  # noqa: PLC0415  rich takes a while to load
+    from cutover.report.live_view import LiveView  # noqa: PLC0415  rich takes a while to load
 
     with LiveView() as view:
         observer = observed(view.observe)

@@ -14,7 +14,7 @@ import attrs
 from anyio.abc import TaskStatus
 
 from cutover.errors import ConfigurationError, NotStartedError, UndoUnprovenError, root_cause
-from cutover.terminal import Terminal
+from cutover.report.terminal import Terminal
 
 EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 2, 3, 4
 _SAME_SIGNAL_SECONDS = 0.5

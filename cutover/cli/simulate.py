@@ -11,8 +11,8 @@ import anyio
 import click
 import msgspec
 
+from cutover.report.terminal import Terminal
 from cutover.simulation import FAULTS, VARIANTS, Credentials, Layout, SimulatedProduction
-from cutover.terminal import Terminal
 
 _HOST = "127.0.0.1"
 _BACKLOG = 256

@@ -1,29 +1,49 @@
-"""What a stream must be, and whether it is: contracts as data, and the checker that holds a stream against one."""
+r"""The contract of an event stream, and the checker that holds a stream to it. No IO, no clock.
 
-from cutover.contract.catalog import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE, SHIPPED
+A first use::
+
+    from cutover.contract import ContractChecker
+    from cutover.protocols import COMPAT_LANE
+
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_data(b'data: {"type": "start"}\n\n', elapsed=0.1)
+    checker.receive_eof(elapsed=0.2)
+    checker.report().raise_for_violations()
+"""
+
 from cutover.contract.checker import ContractChecker
 from cutover.contract.definition import HeadRules, Limits, StreamContext, StreamContract
 from cutover.contract.failure import FailureKind
-from cutover.contract.recording import check_recording
+from cutover.contract.findings import Finding, Severity
 from cutover.contract.report import ContractReport
 from cutover.contract.rules import RULES, Rule
 from cutover.contract.timing import Timings
+from cutover.lazy_names import load_on_first_use
 
 __all__ = [
-    "AI_SDK_5",
-    "AI_SDK_6",
-    "AI_SDK_7",
-    "COMPAT_LANE",
     "RULES",
-    "SHIPPED",
     "ContractChecker",
     "ContractReport",
     "FailureKind",
+    "Finding",
     "HeadRules",
     "Limits",
     "Rule",
+    "Severity",
     "StreamContext",
     "StreamContract",
     "Timings",
-    "check_recording",
 ]
+
+# Names that once lived here. Code that imports them from here goes on working.
+__getattr__, __dir__ = load_on_first_use(
+    __name__,
+    {
+        "AI_SDK_5": "cutover.protocols",
+        "AI_SDK_6": "cutover.protocols",
+        "AI_SDK_7": "cutover.protocols",
+        "COMPAT_LANE": "cutover.protocols",
+        "SHIPPED": "cutover.protocols",
+        "check_recording": "cutover.checking.recording",
+    },
+)

@@ -10,14 +10,22 @@ import attrs
 
 from cutover.contract.definition import StreamContext, StreamContract
 from cutover.contract.failure import FailureKind
+from cutover.contract.findings import Finding, Severity
 from cutover.contract.grammar import END, Deviation
 from cutover.contract.head import Head, error_in, judge_head, judge_status
 from cutover.contract.judge import EventJudge
 from cutover.contract.report import ContractReport
 from cutover.contract.timing import Watch
-from cutover.findings import Finding, Severity
-from cutover.quoting import printable
-from cutover.sse import Comment, EventStreamParser, MessageEvent, Oversized, Run, StreamEvent, Truncated
+from cutover.sse.parser import (
+    Comment,
+    EventStreamParser,
+    MessageEvent,
+    Oversized,
+    Run,
+    StreamEvent,
+    Truncated,
+)
+from cutover.text import printable
 
 _FINDINGS_A_RULE = 16
 """Findings of one rule that are kept; more are only counted."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import attrs
 
 from cutover.contract.chunks import ChunkSchema
+from cutover.contract.findings import Severity
 from cutover.contract.grammar import TERMINATOR, Grammar
 from cutover.contract.rules import RULES
-from cutover.findings import Severity
 
 
 @attrs.frozen(kw_only=True)

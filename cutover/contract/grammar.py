@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from cutover.contract.chunks import Chunk
-from cutover.quoting import printable
+from cutover.text import printable
 
 TERMINATOR: Final = "[DONE]"
 """The table's name for the stream's last event."""

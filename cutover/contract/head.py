@@ -8,7 +8,7 @@ import attrs
 
 from cutover.contract.definition import HeadRules
 from cutover.contract.grammar import Deviation
-from cutover.quoting import printable
+from cutover.text import printable
 
 _REDIRECTS = range(300, 400)
 _HTTP_SPACE = " \t"

@@ -13,7 +13,7 @@ from cutover.contract.definition import StreamContext, StreamContract
 from cutover.contract.grammar import TERMINATOR, Deviation, Grammar, Role, Walk, role_of
 from cutover.contract.javascript import is_suspect
 from cutover.contract.reading import REFUSALS, ChunkReader, Read
-from cutover.quoting import printable
+from cutover.text import printable
 
 _REMARKS = 256
 """Different remarks about fields and versions that are made, each once."""

@@ -26,7 +26,7 @@ from cutover.contract.chunks import (
     make_types,
 )
 from cutover.contract.javascript import NotJsonError, forbidden_key, is_suspect, parse
-from cutover.quoting import printable
+from cutover.text import printable
 
 _MAX_FAMILY_KINDS = 64
 """Kinds of a family (``data-weather``) that a reader gets to know; more of them go the exact way, one by one."""

@@ -6,10 +6,10 @@ from types import MappingProxyType
 import attrs
 
 from cutover.contract.failure import FailureKind
+from cutover.contract.findings import Finding, Severity
 from cutover.contract.timing import Timings
 from cutover.errors import ContractViolation
-from cutover.findings import Finding, Severity
-from cutover.quoting import printable
+from cutover.text import printable
 
 _SHOWN = 20
 """Findings that a raised violation spells out."""

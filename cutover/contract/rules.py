@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from cutover.findings import Severity
+from cutover.contract.findings import Severity
 
 _VIOLATION, _WARNING = Severity.VIOLATION, Severity.WARNING
 

@@ -4,30 +4,14 @@ It is built from the rules of the wire alone and imports nothing else of this li
 proves nothing about it.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from cutover.simulation.addresses import Site
-from cutover.simulation.control_faults import CONTROL_FAULTS
+from cutover.simulation.catalog import FAULTS, VARIANTS
 from cutover.simulation.exchange import Operation
 from cutover.simulation.faults import Fault, Outcome
 from cutover.simulation.layout import Affinity, Credentials, Layout, RouteGroup, RouteSplitSettings
-from cutover.simulation.legacy_faults import LEGACY_FAULTS
 from cutover.simulation.production import SimulatedProduction
 from cutover.simulation.request_log import LoggedRequest
-from cutover.simulation.stream_faults import STREAM_FAULTS, STREAM_VARIANTS
-from cutover.simulation.traffic_faults import DEPLOYMENT_VARIANTS, TRAFFIC_FAULTS
 from cutover.simulation.wire import ConnectionBroken, Ending
-
-
-def _by_name(*groups: tuple[Fault, ...]) -> Mapping[str, Fault]:
-    return MappingProxyType({fault.name: fault for group in groups for fault in group})
-
-
-FAULTS = _by_name(STREAM_FAULTS, CONTROL_FAULTS, TRAFFIC_FAULTS, LEGACY_FAULTS)
-"""Everything that can be wrong, by name."""
-VARIANTS = _by_name(STREAM_VARIANTS, DEPLOYMENT_VARIANTS)
-"""What is unusual and right, by name: a train passes all the same."""
 
 __all__ = (
     "FAULTS",

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 
-from cutover.contract import AI_SDK_7, ContractChecker
-from cutover.sse import EventStreamParser
+from cutover.contract import ContractChecker
+from cutover.protocols import AI_SDK_7
+from cutover.sse.parser import EventStreamParser
 
 CHUNK = 64 * 1024
 OPENING = b'data: {"type":"start"}\n\ndata: {"type":"start-step"}\n\ndata: {"type":"text-start","id":"1"}\n\n'

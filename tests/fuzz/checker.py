@@ -4,18 +4,18 @@ from collections.abc import Iterable
 
 import attrs
 
+from cutover.checking.recording import check_recording
 from cutover.contract import (
     RULES,
-    SHIPPED,
     ContractChecker,
     ContractReport,
     FailureKind,
     StreamContext,
     StreamContract,
     Timings,
-    check_recording,
 )
 from cutover.errors import ContractViolation
+from cutover.protocols import SHIPPED
 from fuzz.feeding import settings_and_pieces
 
 CONTRACTS = tuple(

@@ -15,15 +15,15 @@ from served_production import fake_gcloud, served
 from trains import CANARY, STABLE
 
 from cutover.errors import NoAnswerError
-from cutover.journal import CommandStarted, TrainEvent
-from cutover.run import run_production
+from cutover.model.traffic_state import TrafficTarget
+from cutover.production.traffic.gcloud import Patience
+from cutover.production.traffic.processes import members
+from cutover.record.journal import CommandStarted, TrainEvent
 from cutover.simulation import Fault, Operation, SimulatedProduction
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import SILENCE
 from cutover.simulation.faults import Outcome, Refuse, Scope, Strike
-from cutover.state import TrafficTarget
-from cutover.traffic.gcloud import Patience
-from cutover.traffic.processes import members
+from cutover.wiring.run import run_production
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,136 @@
+"""The dual run's manifest: which requests go to both services, and how their replies are compared."""
+
+import enum
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+
+import attrs
+import msgspec
+
+from cutover.errors import ConfigurationError
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
+_PATH = re.compile(r"/(?!/)[!-~]*")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[ -~]*")
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_REQUIRED = {
+    "id": str,
+    "method": str,
+    "path": str,
+    "response_kind": str,
+    "critical": bool,
+    "requires_auth": bool,
+}
+_OPTIONAL = {"headers": dict, "mutates": bool}
+_NAMES = {str: "a string", bool: "true or false", dict: "an object"}
+
+
+class ResponseKind(enum.Enum):
+    """How two replies are compared."""
+
+    JSON = "json"
+    TEXT = "text"
+    SSE = "sse"
+
+
+@attrs.frozen(kw_only=True)
+class ManifestEntry:
+    """One request of the dual run."""
+
+    id: str
+    method: str
+    path: str
+    response_kind: ResponseKind
+    critical: bool
+    """Whether both services must answer it with success."""
+    requires_auth: bool
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    body: object = None
+    """JSON, or None for no body."""
+    mutates: bool = False
+    """Whether it changes something; such an entry runs with RUN_MUTATING_REQUESTS=1 alone."""
+
+
+def shipped_manifest() -> tuple[ManifestEntry, ...]:
+    """Return the manifest that ships with this library."""
+    return parse_manifest(
+        files("cutover.config").joinpath("dual_run_manifest.json").read_bytes(), name="the shipped manifest"
+    )
+
+
+def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
+    """Read a manifest, ``{"requests": [...]}``.
+
+    Raises:
+        ConfigurationError: It is none; every problem names the entry and the key.
+    """
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError([f"{name} is not JSON: {error}"]) from error
+    rows = document.get("requests") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise ConfigurationError(
+            [f'{name} must be an object with a key "requests", a list of at least one entry']
+        )
+    problems: list[str] = []
+    entries: list[ManifestEntry] = []
+    for number, row in enumerate(rows):
+        where = f"{name}: requests[{number}]"
+        wrong = _problems(row, where)
+        problems += wrong
+        if not wrong:
+            entries.append(ManifestEntry(**{**row, "response_kind": ResponseKind(row["response_kind"])}))
+    for entry_id in sorted(
+        {entry.id for entry in entries if [other.id for other in entries].count(entry.id) > 1}
+    ):
+        problems.append(f"{name}: the id {entry_id!r} is used more than once")
+    if problems:
+        raise ConfigurationError(problems)
+    return tuple(entries)
+
+
+def _problems(row: object, where: str) -> list[str]:
+    if not isinstance(row, dict):
+        return [f"{where} must be an object"]
+    where = f"{where} ({row['id']!r})" if isinstance(row.get("id"), str) else where
+    problems = [f"{where} lacks the key {key!r}" for key in _REQUIRED if key not in row]
+    problems += [
+        f"{where}: {key!r} must be {_NAMES[kind]}"
+        for key, kind in (_REQUIRED | _OPTIONAL).items()
+        if key in row and not isinstance(row[key], kind)
+    ]
+    problems += [
+        f"{where}: {key!r} is not a key of an entry"
+        for key in row
+        if key not in {*_REQUIRED, *_OPTIONAL, "body"}
+    ]
+    if problems:
+        return problems
+    if row["method"] not in _METHODS:
+        problems.append(
+            f"{where}: 'method' must be one of {', '.join(sorted(_METHODS))}, not {row['method']!r}"
+        )
+    if not _ID.fullmatch(row["id"]):
+        problems.append(f"{where}: 'id' must be 1 to 80 letters, digits, '_', '.' and '-'")
+    if not _PATH.fullmatch(row["path"]):
+        problems.append(
+            f"{where}: 'path' must start with one slash and be printable ASCII, not be {row['path']!r}"
+        )
+    if row["response_kind"] not in {kind.value for kind in ResponseKind}:
+        problems.append(f"{where}: 'response_kind' must be json, text or sse, not {row['response_kind']!r}")
+    headers = row.get("headers", {})
+    if not all(isinstance(value, str) and _VALUE.fullmatch(value) for value in headers.values()):
+        problems.append(f"{where}: 'headers' must hold printable ASCII strings")
+    problems += [
+        f"{where}: 'headers' holds {key!r}, which is not the name of a header"
+        for key in headers
+        if not _HEADER.fullmatch(key)
+    ]
+    if any(key.lower() in {"authorization", "cookie"} for key in headers):
+        problems.append(
+            f"{where}: 'headers' must not hold credentials; they come from AUTH_TOKEN and LEGACY_AUTH_TOKEN"
+        )
+    return problems

@@ -1,0 +1,120 @@
+"""When two services give the same answer: by status, by the meaning of JSON, by the order of a stream's events. Pure."""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+
+from cutover.config.manifest import ManifestEntry, ResponseKind
+from cutover.http.outbound import TOKEN_REFUSED
+from cutover.sse.parser import EventStreamParser, MessageEvent
+from cutover.text import printable
+
+_VOLATILE = frozenset({"generated_at", "generatedAt", "request_id", "requestId"})
+_TOLD_APART_BY = {
+    "tool-input": ("toolName",),
+    "tool-output": ("status",),
+    "finish": ("status",),
+    "error": ("code",),
+}
+"""Chunk kind -> the fields that must agree beside the order of the kinds; ids and model text differ by nature."""
+_FOLDED = frozenset({"text-delta", "reasoning-delta"})
+_SUCCESS, _REDIRECT, _SERVER_ERROR = 200, 300, 500
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What one side said to one entry."""
+
+    status: int | None
+    """None where there was no reply."""
+    meaning: object
+    """What is compared: JSON without its volatile keys, or the order of a stream's events; None for text."""
+    said: str
+    seconds: float | None
+    """Latency; None where there was no reply, for a refused connection is not a fast one."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes = b""
+
+
+def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one way to differ after the other
+    """Return why two answers do not agree; empty where they do. That both fail alike is no agreement."""
+    for side, answer in (("new", new), ("legacy", old)):
+        if answer.status is None:
+            return f"the {side} service: {answer.said}"
+        if entry.requires_auth and answer.status in TOKEN_REFUSED:
+            return f"the {side} service refuses the token: {answer.said}"
+        if answer.status >= _SERVER_ERROR:
+            return f"the {side} service fails: {answer.said}"
+    if new.status != old.status:
+        return f"the new service says {new.said}, the legacy service {old.said}"
+    must_succeed = entry.critical or entry.response_kind is ResponseKind.SSE
+    if must_succeed and not _SUCCESS <= (new.status or 0) < _REDIRECT:
+        return f"both services refuse it: {new.said}"
+    if new.meaning != old.meaning:
+        return f"the answers differ in meaning: {_first_difference(new.meaning, old.meaning)}"
+    return ""
+
+
+def order_of(body: bytes) -> list[tuple[object, ...]]:
+    """Return the order of a stream's events by kind, runs of text folded: how a text is cut is not its meaning."""
+    parser = EventStreamParser()
+    order: list[tuple[object, ...]] = []
+    for event in (*parser.receive_data(body), *parser.receive_eof()):
+        if not isinstance(event, MessageEvent):
+            continue
+        kind = _kind(event.data)
+        if kind[0] not in _FOLDED or not order or order[-1] != kind:
+            order.append(kind)
+    return order
+
+
+def _kind(data: str) -> tuple[object, ...]:
+    if data == "[DONE]":
+        return ("[DONE]",)
+    try:
+        chunk = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ("not JSON",)
+    if not isinstance(chunk, dict):
+        return ("not an object",)
+    name = str(chunk.get("type"))
+    return (name, *(printable(str(chunk.get(field))) for field in _TOLD_APART_BY.get(name, ())))
+
+
+def meaning_of(value: object) -> object:
+    """Return decoded JSON as it is compared: without what differs at each reply, and with booleans told from numbers."""
+    match value:
+        case dict():
+            return {key: meaning_of(item) for key, item in value.items() if key not in _VOLATILE}
+        case list():
+            return [meaning_of(item) for item in value]
+        case bool():
+            return ("boolean", value)  # which equals 1 or 0 in Python, and not in JSON
+        case _:
+            return value
+
+
+def _first_difference(new: object, old: object, where: str = "") -> str:
+    """Name the first place where two meanings part."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        for key in sorted({*new, *old}, key=str):
+            if new.get(key, ...) != old.get(key, ...):
+                return _first_difference(
+                    new.get(key, ...), old.get(key, ...), f"{where}.{printable(str(key), 60)}"
+                )
+    if isinstance(new, list) and isinstance(old, list):
+        for index, (one, other) in enumerate(zip(new, old, strict=False)):
+            if one != other:
+                return _first_difference(one, other, f"{where}[{index}]")
+        return f"{where or 'the answer'} has {len(new)} items there and {len(old)} in the legacy service"
+    shown = ["nothing" if value is ... else printable(str(value), 80) for value in (new, old)]
+    return f"{where or 'the answer'} is {shown[0]} there and {shown[1]} in the legacy service"
+
+
+def p95(seconds: Sequence[float]) -> float | None:
+    """Return the 95th percentile in milliseconds, by nearest rank; None where nothing was measured."""
+    if not seconds:
+        return None
+    return round(sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1] * 1000, 3)

@@ -1,0 +1,81 @@
+"""Probes of one lane's aliases."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import anyio
+import attrs
+import httpx
+import msgspec
+
+from cutover.checking.checked_stream import Hold, StreamRequest
+from cutover.checking.probe import Probe, probe_stream
+from cutover.contract import StreamContext, StreamContract
+from cutover.production.lane import Alias, Lane
+from cutover.record.evidence import Secrets
+from cutover.text import printable
+
+
+@attrs.define(eq=False)
+class LaneProber:
+    """Probes the aliases of one lane at one service, each time on a thread of its own: a stream starts a turn."""
+
+    client: httpx.AsyncClient
+    base_url: str
+    lane: Lane
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    """The client's build, protocol and schema, and the token."""
+    contract: StreamContract
+    thread_prefix: str
+    secrets: Secrets = attrs.field(factory=Secrets)
+    revision_header: str | None = None
+    numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
+    """Of the threads, shared with the probers of other addresses: no two probes are on one thread."""
+
+    @property
+    def aliases(self) -> tuple[Alias, ...]:
+        """The aliases of the lane."""
+        return self.lane.aliases
+
+    def at(self, base_url: str) -> "LaneProber":
+        """Return a prober of another address of the same service, such as a revision's own."""
+        return attrs.evolve(self, base_url=base_url)
+
+    async def probe(self, alias: Alias, *, label: str, hold: Hold | None = None) -> Probe:
+        """Start one turn and check its stream."""
+        thread_id = f"{self.thread_prefix}{next(self.numbers):04d}"
+        request = StreamRequest(
+            method="POST",
+            url=self.base_url + alias.path(thread_id),
+            headers={**self.headers, "content-type": "application/json"},
+            body=msgspec.json.encode(alias.body(thread_id, self.lane.prompt)),
+            label=f"{label}.{alias.name}",
+        )
+        return await probe_stream(
+            self.client,
+            request,
+            contract=self.contract,
+            context=StreamContext(thread_id=thread_id),
+            hold=hold,
+            secrets=self.secrets,
+        )
+
+    async def probe_all(self, *, label: str) -> list[Probe]:
+        """Probe every alias side by side; what happens to one never cancels another."""
+        probes: dict[str, Probe] = {}
+
+        async def probe(alias: Alias) -> None:
+            probes[alias.name] = await self.probe(alias, label=label)
+
+        async with anyio.create_task_group() as group:
+            for alias in self.aliases:
+                group.start_soon(probe, alias)
+        return [probes[alias.name] for alias in self.aliases]
+
+    def revision(self, probe: Probe) -> str | None:
+        """Return which revision answered, where a header tells."""
+        return (
+            printable(value, 80)
+            if self.revision_header and (value := probe.header(self.revision_header))
+            else None
+        )

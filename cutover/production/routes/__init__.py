@@ -1,0 +1,1 @@
+"""The routes: the route-split API and the one writer of overrides."""

@@ -1,0 +1,267 @@
+"""gcloud as a traffic backend: describe, update-traffic, and an exit code that proves nothing.
+
+The service is shown and replaced by the Cloud Run API v1. What gcloud says of an update is taken for no more than words:
+only a describe after it tells what is served.
+
+The race that remains: there is no etag to hand over. The generation is compared before each update, and gcloud then reads
+the service once more by itself, and replaces that by its resource version. Who changes the service between these two reads
+(one to four seconds) is not noticed, and if it was the split that they changed, it is overwritten; who changes it after the
+second is refused, or refuses gcloud. So nobody else should deploy while a train runs; the Admin API has no such gap.
+"""
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import anyio
+import attrs
+import msgspec
+
+from cutover.clock import Clock
+from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
+from cutover.http.outbound import ATTEMPTS, READ_DEADLINE, pause_after
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.production.traffic.documents import is_name, percent, rows, text
+from cutover.production.traffic.mover import CONFLICT, CommandObserver, Revision
+from cutover.production.traffic.processes import GRACE_SECONDS, Output, identity, run_program
+from cutover.record.evidence import Secrets
+from cutover.record.journal import CommandStarted
+from cutover.text import printable
+
+PROGRAM = "gcloud"
+LATEST = "LATEST"
+"""What gcloud calls the revision that became ready last."""
+_SETTINGS = {
+    "CLOUDSDK_CORE_DISABLE_PROMPTS": "true",
+    "CLOUDSDK_CORE_DISABLE_COLOR": "true",
+    "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "true",
+    "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+    "CLOUDSDK_CORE_LOG_HTTP": "false",
+    "CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API": "false",
+    "CLOUDSDK_CORE_VERBOSITY": "warning",
+    "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "true",
+    "CLOUDSDK_RUN_PLATFORM": "managed",
+    "CLOUDSDK_SURVEY_DISABLE_PROMPTS": "true",
+}
+"""gcloud asks nobody, writes no log of its own, and talks to Cloud Run alone; whatever its configuration says."""
+_SHOWN = 400
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long gcloud may take; all in seconds."""
+
+    read: float = 30.0
+    """For a command that changes nothing."""
+    write: float = 45.0
+    """For an update; it is never cut before."""
+    request: int = 10
+    """For one of its requests (CLOUDSDK_CORE_HTTP_TIMEOUT); gcloud itself tries a request up to five times."""
+    grace: float = GRACE_SECONDS
+    """For its process group to heed a signal."""
+
+
+@attrs.define(eq=False)
+class Gcloud:
+    """One service by way of gcloud; every value that it is given is checked by the configuration."""
+
+    project: str
+    region: str
+    service: str
+    clock: Clock
+    secrets: Secrets = attrs.field(factory=Secrets)
+    token: str = attrs.field(default="", repr=False)
+    """An access token, handed over by the environment; empty: the account that gcloud is logged in with."""
+    patience: Patience = attrs.field(factory=Patience)
+
+    async def read(self, *, label: str) -> TrafficState:
+        """Describe the service; see ``TrafficBackend``."""
+        argv = self._command("services", "describe", self.service, "--format=json")
+        document = await self._read(argv, label)
+        if not isinstance(document, dict) or document.get("kind") != "Service":
+            raise UnusableReplyError(f"{shlex.join(argv)}: its output is not a service")
+        return _traffic_state(document)
+
+    async def revision(self, name: str, *, label: str) -> Revision:
+        """List the service's revisions, and look for one; see ``TrafficBackend``.
+
+        A describe of one that is missing would fail like a describe that failed.
+        """
+        argv = self._command(
+            "revisions",
+            "list",
+            f"--service={self.service}",
+            f"--filter=metadata.name={name}",
+            "--format=json(metadata.name,status.conditions)",
+        )
+        for row in rows(await self._read(argv, label)):
+            if _object(row, "metadata").get("name") == name:
+                ready = _ready(row)
+                return Revision(
+                    name=name,
+                    exists=True,
+                    ready=ready.get("status") == "True",
+                    message=printable(
+                        str(ready.get("message") or ready.get("status") or "no Ready condition")
+                    ),
+                )
+        return Revision(name=name, exists=False, ready=False, message=f"{self.service} has none of this name")
+
+    async def write(
+        self,
+        targets: Sequence[TrafficTarget],
+        *,
+        etag: str | None,
+        label: str,
+        begun: CommandObserver | None = None,
+    ) -> None:
+        """Ask for a split; see ``TrafficBackend``. Here the etag is the generation that was read.
+
+        It is asked for without waiting until it has settled (``--async``): the mover reads until it has.
+        """
+        argv = self._update(targets)
+        await self._compare(etag, label)
+
+        def ready(pid: int) -> None:
+            if begun is not None:
+                begun(CommandStarted(argv=argv, pid=pid, identity=identity(pid)))
+
+        with anyio.CancelScope(shield=True):  # one that is cut may take effect later, unseen
+            output = await run_program(
+                argv,
+                env=self._environment(),
+                deadline=self.patience.write,
+                grace=self.patience.grace,
+                ready=ready,
+            )
+            self._expect_success(argv, output, label)
+
+    async def _compare(self, generation: str | None, label: str) -> None:
+        """See that the service still is of the generation that was read.
+
+        Raises:
+            RefusedError: It is not, or nobody knows; nothing was written.
+        """
+        if generation is None:
+            return
+        try:
+            found = await self.read(label=label)
+        except PeerError as error:
+            raise RefusedError(f"nothing was written: {error}", status=0) from error
+        if found.etag != generation:
+            raise RefusedError(
+                f"nothing was written: the service was of generation {generation}, and is of {found.etag}",
+                status=CONFLICT,
+            )
+
+    def _update(self, targets: Sequence[TrafficTarget]) -> tuple[str, ...]:
+        """Return the command for a split.
+
+        Percentages that add up to 100 replace all others, LATEST too. Tags outlast them, so they are replaced as well.
+        """
+        shares: Counter[str] = Counter()
+        tags: dict[str, str] = {}
+        for target in targets:
+            for name in (target.revision, target.tag):
+                if name is not None and not is_name(name):
+                    raise RefusedError(f"{printable(name)} is no name that gcloud could be told", status=0)
+            revision = target.revision or LATEST
+            shares[revision] += target.percent
+            if target.tag:
+                tags[target.tag] = revision
+        return self._command(
+            "services",
+            "update-traffic",
+            self.service,
+            f"--to-revisions={_listed((name, share) for name, share in shares.items() if share)}",
+            f"--set-tags={_listed(tags.items())}" if tags else "--clear-tags",
+            "--async",
+        )
+
+    def _command(self, *arguments: str) -> tuple[str, ...]:
+        return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of gcloud: this process's own, but for the train's tokens, which are none of its business."""
+        own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
+        token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
+        return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
+
+    async def _read(self, argv: tuple[str, ...], label: str) -> object:
+        """Run a command that changes nothing, and decode what it says; a passing fault is tried again."""
+        started, attempt = self.clock.now(), 0
+        while True:
+            attempt += 1
+            try:
+                return await self._read_once(argv, label)
+            except PeerError:
+                if attempt >= ATTEMPTS or self.clock.now() - started > READ_DEADLINE:
+                    raise
+            await self.clock.sleep(pause_after(attempt))
+
+    async def _read_once(self, argv: tuple[str, ...], label: str) -> object:
+        output = await run_program(
+            argv, env=self._environment(), deadline=self.patience.read, grace=self.patience.grace
+        )
+        self._expect_success(argv, output, label)
+        try:
+            return msgspec.json.decode(self.secrets.mask(output.stdout))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            shown = printable(self.secrets.mask(output.stdout[:400]), 80)
+            raise UnusableReplyError(
+                f"{shlex.join(argv)} ({label}): JSON was expected, not {shown!r}"
+            ) from error
+
+    def _expect_success(self, argv: tuple[str, ...], output: Output, label: str) -> None:
+        """See that a command says that it did what it was for.
+
+        Raises:
+            NoAnswerError: It says that it failed: of an update that means nothing, it may have taken effect.
+        """
+        if output.exit_code:
+            said = printable(self.secrets.mask(output.stderr).strip(), _SHOWN) or "and no word"
+            raise NoAnswerError(f"{shlex.join(argv)} ({label}): exit code {output.exit_code}, {said}")
+
+
+def _traffic_state(service: Mapping[str, object]) -> TrafficState:
+    metadata, status = _object(service, "metadata"), _object(service, "status")
+    generation = metadata.get("generation")
+    if not isinstance(generation, int) or "traffic" not in _object(service, "spec") | status:
+        raise UnusableReplyError("gcloud describes a service without a generation, or without any traffic")
+    ready = _ready(service)
+    return TrafficState(
+        targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
+        statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
+        generation=str(generation),
+        etag=str(generation),
+        settled=status.get("observedGeneration") == generation and ready.get("status") in {"True", "False"},
+        succeeded=ready.get("status") == "True",
+        message=printable(str(ready.get("message") or "")),
+        latest_ready=text(status.get("latestReadyRevisionName")),
+        latest_created=text(status.get("latestCreatedRevisionName")),
+    )
+
+
+def _target(row: Mapping[str, object]) -> TrafficTarget:
+    return TrafficTarget(
+        revision=None if row.get("latestRevision") is True else text(row.get("revisionName")),
+        percent=percent(row),
+        tag=text(row.get("tag")),
+        uri=text(row.get("url")),
+    )
+
+
+def _ready(document: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the condition that sums all others up; an empty one where there is none."""
+    conditions = rows(_object(document, "status").get("conditions"))
+    return next((row for row in conditions if row.get("type") == "Ready"), {})
+
+
+def _object(document: Mapping[str, object], name: str) -> dict[str, object]:
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _listed(pairs: Iterable[tuple[str, object]]) -> str:
+    return ",".join(f"{name}={value}" for name, value in pairs)

@@ -1,0 +1,78 @@
+"""Application default credentials for the Admin API; needs the extra ``gcp``."""
+
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from cutover.errors import NoAnswerError, PeerError, RefusedError
+from cutover.text import printable
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+TOKEN_DEADLINE = 8.0
+"""Seconds for one token: less than a read has, which then can name what it waited for."""
+_SHOWN = 200
+
+
+@attrs.define(eq=False)
+class DefaultCredentials:
+    """The environment's own Google credentials, refreshed when they expire."""
+
+    _credentials: Any = None
+    _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
+
+    async def token(self) -> str:
+        """Return an access token that is valid now.
+
+        Raises:
+            NoAnswerError: Whoever gives them did not answer; the next attempt may have one.
+            RefusedError: There are no credentials, or they are refused.
+        """
+        try:
+            with anyio.fail_after(TOKEN_DEADLINE):
+                async with self._lock:
+                    # a thread that is abandoned may still refresh them: to a token that is valid as well
+                    return await anyio.to_thread.run_sync(self._valid_token, abandon_on_cancel=True)
+        except TimeoutError as error:
+            raise NoAnswerError(
+                f"application default credentials gave no token within {TOKEN_DEADLINE:g} s; "
+                "where there are none, set CLOUD_RUN_ACCESS_TOKEN"
+            ) from error
+
+    def _valid_token(self) -> str:
+        try:
+            import google.auth  # noqa: PLC0415  an extra
+            import google.auth.exceptions  # noqa: PLC0415
+            import google.auth.transport.requests  # noqa: PLC0415
+        except ImportError as error:
+            raise RefusedError(
+                "CLOUD_RUN_ACCESS_TOKEN is not set, and application default credentials need the extra: "
+                "pip install 'stream-cutover[gcp]'",
+                status=401,
+            ) from error
+        try:
+            if self._credentials is None:
+                self._credentials, _ = google.auth.default(scopes=[SCOPE])
+            if not self._credentials.valid:
+                # with a timeout, or an abandoned thread would keep the process from its end for two minutes
+                self._credentials.refresh(
+                    partial(google.auth.transport.requests.Request(), timeout=TOKEN_DEADLINE)
+                )
+        except google.auth.exceptions.GoogleAuthError as error:
+            # credentials of a virtual machine wrap what became of the request
+            passing = error.retryable or any(
+                isinstance(cause, google.auth.exceptions.TransportError) for cause in (error, error.__cause__)
+            )
+            raise _told(error, passing=passing) from error
+        return str(self._credentials.token)
+
+
+def _told(error: Exception, *, passing: bool) -> PeerError:
+    said = printable(str(error), _SHOWN)
+    if passing:
+        return NoAnswerError(f"application default credentials gave no token ({said})")
+    return RefusedError(
+        f"no application default credentials ({said}); set CLOUD_RUN_ACCESS_TOKEN", status=401
+    )

@@ -1,0 +1,103 @@
+"""The one writer of evidence: atomic files under the run directory, with every secret masked."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from cutover.text import CUT
+
+SHORTEST_SECRET = 4
+"""A shorter text is not masked: it would black out half of the evidence and hide nothing."""
+
+_DROPPED_HEADERS = frozenset({b"set-cookie", b"authorization", b"cookie"})
+
+
+@attrs.define(eq=False)
+class Secrets:
+    """The tokens of a run, known here so that they can be masked in whatever comes back."""
+
+    values: tuple[str, ...] = attrs.field(default=(), repr=False)
+
+    def add(self, value: str) -> None:
+        """Mask one more from now on: a token that a run was handed on its way."""
+        if value not in self.values:
+            self.values = (*self.values, value)
+
+    def mask(self, data: bytes) -> bytes:
+        """Blank out every secret at equal length, so that offsets hold."""
+        for value in self._worth_masking():
+            secret = value.encode()
+            data = data.replace(secret, b"*" * len(secret))
+        return data
+
+    def mask_text(self, text: str) -> str:
+        """Blank out every secret at equal length, and what `printable` left of one where it cut the text."""
+        for value in self._worth_masking():
+            text = text.replace(value, "*" * len(value))
+            for size in range(len(value) - 1, SHORTEST_SECRET - 1, -1):
+                text = text.replace(f"{value[:size]}{CUT}", "*" * size + CUT)
+        return text
+
+    def _worth_masking(self) -> list[str]:
+        return sorted(
+            (value for value in self.values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
+        )
+
+
+@attrs.define(eq=False)
+class EvidenceFolder:
+    """Where a run leaves its evidence; without a root (a rehearsal that writes nothing) every call is a no-op."""
+
+    root: Path | None = None
+    secrets: Secrets = attrs.field(factory=Secrets)
+    failed: str | None = None
+    """Why evidence could not be written; a full disk must not stop an undo, so it is said here and not raised."""
+
+    def write(self, relative: str, data: bytes) -> str | None:
+        """Write one file atomically and return its path relative to the root; None where there is none."""
+        if self.root is None:
+            return None
+        try:
+            write_atomically(self.root / relative, self.secrets.mask(data))
+        except OSError as error:
+            self.failed = f"{relative} cannot be written: {error}"
+            return None
+        return relative
+
+    def keep_reply(
+        self,
+        step_id: str,
+        name: str,
+        *,
+        status_line: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> tuple[str | None, str | None]:
+        """Keep a reply's head and body as received; return both paths."""
+        lines = [status_line.encode()]
+        lines += [key + b": " + value for key, value in headers if key.lower() not in _DROPPED_HEADERS]
+        head = self.write(f"{step_id}/{name}.headers", b"\r\n".join(lines) + b"\r\n\r\n")
+        return head, self.write(f"{step_id}/{name}.body", body)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never a part: temporary file, fsync, rename.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

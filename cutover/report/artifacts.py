@@ -1,0 +1,222 @@
+"""From train events to artifacts: a folder and a summary for each step, ``summary.json`` and ``SUMMARY.md`` at the end."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import attrs
+import jinja2
+import msgspec
+
+from cutover.model.gates import Gate
+from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.summary import CutoverSummary, fold
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import Journal, StepFinished, TrainEvent, TrainFinished
+from cutover.text import printable
+
+SCHEMA = "openagents.webparity.production_stream_cutover.v1"
+_STEP_SCHEMAS = {
+    "stream-smoke-pre": "openagents.webparity.production_stream_smoke.v1",
+    "stream-smoke-post": "openagents.webparity.production_stream_smoke.v1",
+    "stream-smoke-undone": "openagents.webparity.production_stream_smoke.v1",
+    "route-flip": "openagents.webparity.route_flip.v1",
+    "canary-rollback-drill": "openagents.webparity.canary_drill.v1",
+    "dual-run-diff": "openagents.webparity.staging_dual_run_diff.v1",
+}
+_OTHER_SCHEMA = "openagents.webparity.cutover_step.v1"
+_DRILL = "canary-rollback-drill"
+
+
+@attrs.define(eq=False)
+class Reporter:
+    """Writes the artifacts of a run while its events come in; an observer."""
+
+    evidence: EvidenceFolder
+    journal: Journal
+
+    def observe(self, event: TrainEvent) -> None:
+        """Write what this event completes."""
+        match event:
+            case StepFinished():
+                self._write_step(event.result)
+            case TrainFinished():
+                self._write_summary()
+            case _:
+                pass
+
+    def _write_step(self, result: StepResult) -> None:
+        folder = result.step_id
+        self.evidence.write(f"{folder}/summary.json", _json(step_document(result)))
+        self.evidence.write(f"{folder}/step.log", _step_log(result).encode())
+        steps = [event.result for event in self.journal.events if isinstance(event, StepFinished)]
+        lines = b"".join(msgspec.json.encode(step_row(step)) + b"\n" for step in steps)
+        self.evidence.write("steps.jsonl", lines)
+
+    def _write_summary(self) -> None:
+        summary = fold(self.journal.events)
+        self.evidence.write("summary.json", _json(summary_document(summary)))
+        self.evidence.write("SUMMARY.md", render_markdown(summary).encode())
+
+
+def summary_document(summary: CutoverSummary) -> dict[str, object]:
+    """Return ``summary.json``, with the keys that its consumers read, and more beside them."""
+    facts = summary.facts
+    keys = (
+        "base_url",
+        "dry_run",
+        "apply_route_flip",
+        "stable_revision",
+        "canary_revision",
+        "project",
+        "region",
+    )
+    failed = sum(step.status.failed for step in summary.steps)
+    return {
+        "schema": SCHEMA,
+        "generated_at": summary.finished_at or datetime.now(UTC).isoformat(),
+        **{key: facts.get(key) for key in (*keys, "service", "run_dual_run")},
+        "gates": _gates_document(summary),
+        "totals": {
+            "step_count": len(summary.steps),
+            "passed": sum(step.status is StepStatus.PASS for step in summary.steps),
+            "failed": failed,
+            "skipped": sum(step.status is StepStatus.SKIP for step in summary.steps),
+        },
+        "overall_status": summary.overall_status,
+        "exit_code": summary.exit_code,
+        "reasons": list(summary.reasons),
+        "interrupted": summary.interrupted,
+        "undo": None if summary.undo is None else _undo_document(summary),
+        "sentinels": [_sentinel_document(tally) for tally in summary.sentinels],
+        "started_at": summary.started_at,
+        "steps": [step_row(step) for step in summary.steps],
+    }
+
+
+def step_row(step: StepResult) -> dict[str, object]:
+    """Return a step as ``steps.jsonl`` and the summary list it."""
+    return {
+        "step_id": step.step_id,
+        "status": step.status.value,
+        "detail": step.detail,
+        "artifact": step.artifact,
+        "failure_count": step.failure_count,
+        "recorded_at": step.recorded_at,
+    }
+
+
+def step_document(step: StepResult) -> dict[str, object]:
+    """Return a step's own ``summary.json``."""
+    rows = [_check_document(check) for check in step.checks]
+    passed = sum(check.status is StepStatus.PASS for check in step.checks)
+    failed = sum(check.status.failed for check in step.checks)
+    return {
+        "schema": _STEP_SCHEMAS.get(step.step_id, _OTHER_SCHEMA),
+        **step_row(step),
+        "checks": rows,
+        **({"steps": rows} if step.step_id == _DRILL else {}),
+        "sentinels": [_sentinel_document(tally) for tally in step.sentinels],
+        **step.facts,
+        "totals": {"check_count": len(rows), "passed": passed, "failed": failed} | _own_totals(step),
+    }
+
+
+def _own_totals(step: StepResult) -> dict[str, Any]:
+    """Return the totals that a step adds up itself, beside those of its rows."""
+    own = step.facts.get("totals")
+    return own if isinstance(own, dict) else {}
+
+
+def _gates_document(summary: CutoverSummary) -> dict[str, object]:
+    gates: dict[str, object] = {gate.name: _gate_document(gate) for gate in summary.gates}
+    dual = summary.step("dual-run-diff")
+    latency = dual.facts.get("latency_ms") if dual else None
+    delta = latency.get("p95_delta") if isinstance(latency, Mapping) else None
+    gates["dual_run"] = _gate_document(summary.gate("dual_run")) | {"observed_p95_delta_ms": delta}
+    budget = summary.facts.get("budget")
+    budget = budget if isinstance(budget, Mapping) else {}
+    gates["error_budget"] = _gate_document(summary.gate("error_budget")) | {
+        "observed_consumed_percent": budget.get("consumed_percent"),
+        "max_consumed_percent": budget.get("max_consumed_percent"),
+        "source": budget.get("source"),
+    }
+    return gates
+
+
+def _gate_document(gate: Gate) -> dict[str, object]:
+    return {
+        "observed_failed": gate.observed_failed,
+        "max_failed": gate.max_failed,
+        "evaluated": gate.evaluated,
+        "configured": gate.configured,
+        "holds": gate.holds,
+    }
+
+
+def _undo_document(summary: CutoverSummary) -> dict[str, object]:
+    assert summary.undo is not None  # noqa: S101  its caller asks
+    return {"proven": summary.undo.proven, "detail": summary.undo.detail, "to_do": list(summary.undo.to_do)}
+
+
+def _sentinel_document(tally: SentinelTally) -> dict[str, object]:
+    return {
+        "change": tally.change,
+        "streams": tally.streams,
+        "broken": tally.broken,
+        "revisions": dict(tally.revisions),
+        "break_rate_bound": tally.break_rate_bound,
+        "details": list(tally.details),
+    }
+
+
+def _check_document(check: Check) -> dict[str, object]:
+    document = attrs.asdict(check, filter=attrs.filters.exclude("findings", "tolerable"))
+    findings = [attrs.asdict(finding) | {"severity": finding.severity.value} for finding in check.findings]
+    return document | {"status": check.status.value, "findings": findings}
+
+
+def _step_log(step: StepResult) -> str:
+    lines = [f"{step.recorded_at} {step.step_id} {step.status.value}: {step.detail}"]
+    for check in step.checks:
+        lines.append(f"{check.recorded_at} {check.check_id} {check.status.value}: {check.detail}")
+        lines += [
+            f"    {finding.severity.value} {finding.rule} event {finding.event_index} byte {finding.byte_offset}: {finding.message}"
+            for finding in check.findings
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _json(document: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+_MARKUP = str.maketrans(
+    {char: f"\\{char}" for char in "\\`*_{}[]()#+!|~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
+
+
+def markdown(text: object) -> str:
+    """Escape a text for a Markdown table or paragraph: it is shown, and neither marks up nor breaks out."""
+    shown = " ".join(str(text).split())
+    return printable(shown, limit=len(shown)).translate(_MARKUP)
+
+
+def render_markdown(summary: CutoverSummary) -> str:
+    """Return ``SUMMARY.md``."""
+    return _template().render(summary=summary, facts=summary.facts)
+
+
+@cache
+def _template() -> jinja2.Template:
+    """Compile the template once: that takes a third of a rehearsal."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cutover.report"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  Markdown: every value goes through its own filter
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=markdown,
+    )
+    return environment.get_template("SUMMARY.md.jinja")

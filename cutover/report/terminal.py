@@ -1,0 +1,101 @@
+"""What an operator sees while a train runs: plain lines, or on a terminal a live table; output is best effort.
+
+A closed terminal must not stop an undo, so nothing here ever raises for it.
+"""
+
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+import attrs
+
+from cutover.model.results import StepStatus
+from cutover.model.summary import CutoverSummary
+from cutover.model.traffic_state import describe_shares, shares
+from cutover.record.journal import (
+    CheckRecorded,
+    Decided,
+    Interrupted,
+    RouteIntended,
+    StepFinished,
+    StepStarted,
+    TrafficIntended,
+    TrafficRead,
+    TrainEvent,
+    TrainFinished,
+    TrainStarted,
+    UndoFinished,
+    UndoStarted,
+)
+from cutover.text import printable
+
+_MARKS = {StepStatus.PASS: "ok", StepStatus.FAIL: "FAIL", StepStatus.ERROR: "ERROR", StepStatus.SKIP: "skip"}
+
+
+@attrs.define(eq=False)
+class Terminal:
+    """Lines to one stream, escaped and best effort."""
+
+    stream: TextIO = attrs.field(factory=lambda: sys.stderr)
+
+    def line(self, text: str = "") -> None:
+        """Write one line; what a terminal would obey is shown escaped."""
+        shown = printable(text, 2000)
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        with suppress(OSError, ValueError):
+            self.stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            self.stream.flush()
+
+    def observe(self, event: TrainEvent) -> None:
+        """Show one train event as one or two plain lines."""
+        said = line_of(event)
+        if said:
+            self.line(f"{event.at[11:19]} {said}")
+
+
+def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line a kind of event
+    """Return what a reader is told of an event; empty where it is not worth a line."""
+    match event:
+        case TrainStarted():
+            return f"train {event.run_id}: {'rehearsal' if event.facts.get('dry_run') else 'LIVE'}"
+        case StepStarted():
+            return f"{event.step_id} ..."
+        case CheckRecorded() if event.check.status.failed:
+            return f"{event.step_id}   {event.check.check_id}: {_MARKS[event.check.status]}  {event.check.detail}"
+        case TrafficIntended():
+            return f"{event.step_id}   asking for {describe_shares(shares(event.wanted, latest=event.captured.latest_ready))}"
+        case TrafficRead():
+            return f"traffic   {describe_shares(event.found.served())}{'' if event.proven else '  (NOT as asked)'}"
+        case RouteIntended() if event.times == 1:
+            return f"{event.step_id}   setting {event.key} to {event.wanted or 'clear'}"
+        case StepFinished():
+            return f"{event.result.step_id} {_MARKS[event.result.status]}  {event.result.detail}"
+        case Interrupted():
+            return f"interrupted ({event.cause})"
+        case UndoStarted():
+            return f"undo ...  {event.reason}"
+        case Decided():
+            return f"{event.part}   {event.action}: {event.why} (found: {event.found})"
+        case UndoFinished():
+            return f"undo {'ok' if event.proven else 'NOT PROVEN'}  {event.detail}"
+        case TrainFinished():
+            return f"verdict: {'GO' if event.passed else 'NO GO'}"
+        case _:
+            return ""
+
+
+def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
+    """Return the last lines of a run: verdict, gates, where the evidence lies, and what an operator must do."""
+    kind = "rehearsal" if summary.facts.get("dry_run") else "live run"
+    lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}", "gates"]
+    for gate in summary.gates:
+        state = "not asked for" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
+        seen = "" if gate.evaluated or not gate.configured else ", not evaluated"
+        lines.append(f"  {gate.name:15} {state} ({gate.observed_failed} failed, {gate.max_failed} may{seen})")
+    lines += [f"reason    {reason}" for reason in summary.reasons]
+    if evidence:
+        lines.append(f"evidence  {evidence}")
+    if summary.undo is not None:
+        lines.append(f"undo      {'proven' if summary.undo.proven else 'NOT PROVEN'}: {summary.undo.detail}")
+        lines += [f"  DO      {line}" for line in summary.undo.to_do]
+    return lines

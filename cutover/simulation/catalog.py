@@ -1,0 +1,20 @@
+"""Every fault and variant of the simulation, by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from cutover.simulation.control_faults import CONTROL_FAULTS
+from cutover.simulation.faults import Fault
+from cutover.simulation.legacy_faults import LEGACY_FAULTS
+from cutover.simulation.stream_faults import STREAM_FAULTS, STREAM_VARIANTS
+from cutover.simulation.traffic_faults import DEPLOYMENT_VARIANTS, TRAFFIC_FAULTS
+
+
+def _by_name(*groups: tuple[Fault, ...]) -> Mapping[str, Fault]:
+    return MappingProxyType({fault.name: fault for group in groups for fault in group})
+
+
+FAULTS = _by_name(STREAM_FAULTS, CONTROL_FAULTS, TRAFFIC_FAULTS, LEGACY_FAULTS)
+"""Everything that can be wrong, by name."""
+VARIANTS = _by_name(STREAM_VARIANTS, DEPLOYMENT_VARIANTS)
+"""What is unusual and right, by name: a train passes all the same."""

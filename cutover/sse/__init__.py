@@ -1,0 +1,1 @@
+"""The wire format of Server-Sent Events (WHATWG HTML 9.2): the incremental parser and its events."""

@@ -1,0 +1,290 @@
+"""The stage table, and the train that follows it: what runs, what runs side by side, what is armed."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+
+import anyio
+import attrs
+
+from cutover.clock import utc_now
+from cutover.errors import UndoUnprovenError, root_cause
+from cutover.model.gates import Ceilings, exit_code, judge, may_go_on, reasons
+from cutover.model.results import StepResult, StepStatus
+from cutover.model.traffic_state import RouteState, TrafficState
+from cutover.model.undo_plan import UndoPlan, plan_undo
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import (
+    Interrupted,
+    Journal,
+    StepFinished,
+    StepStarted,
+    TrainFinished,
+    UndoFinished,
+    UndoStarted,
+    changes,
+)
+from cutover.text import recover_command
+from cutover.train.sentinels import Sentinels
+from cutover.train.step_recorder import Peers, StepLog
+from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
+from cutover.train.steps import stream_smoke as smoke
+from cutover.train.undo import Undone, carry_out, look_again, to_do, together
+
+UNDO_DEADLINE = 300.0
+"""Seconds for all of an undo; past them it is unproven."""
+
+
+@attrs.frozen(kw_only=True)
+class TrainPlan:
+    """The plans of all steps, and what the gates tolerate."""
+
+    preflight: preflight.Plan
+    error_budget: error_budget.Plan
+    drill: rollback_drill.Plan
+    flip: route_flip.Plan
+    dual_run: dual_run.Plan | None
+    """None: left out by configuration."""
+    held_streams: int
+    ceilings: Ceilings
+    gcloud_service: str
+    """How a gcloud command names the service; for what an operator is told to run."""
+
+
+NOTHING_TO_UNDO = together(())
+
+Step = Callable[["Train", StepLog], Awaitable[StepResult]]
+
+
+@attrs.frozen(kw_only=True)
+class Stage:
+    """Steps that run side by side; a step that moves something is alone in its stage."""
+
+    steps: tuple[tuple[str, Step], ...]
+
+
+@attrs.define(eq=False)
+class Train:
+    """One train: its plans, its peers, and what has happened so far."""
+
+    plan: TrainPlan
+    peers: Peers
+    undo_peers: Callable[[], AbstractAsyncContextManager[Peers]]
+    """Opens peers of the undo's own: the train's clients may be closing when they are needed."""
+    interrupted_code: Callable[[], int]
+    """Asked when the train is interrupted: the exit code that says by what."""
+    journal: Journal
+    evidence: EvidenceFolder
+    results: list[StepResult] = attrs.field(factory=list)
+    captured: preflight.Captured = attrs.field(factory=preflight.Captured)
+    undone: Undone = NOTHING_TO_UNDO
+    sentinels: Sentinels = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the sentinels, which every mover shares."""
+        self.sentinels = Sentinels(prober=self.peers.prober, held=self.plan.held_streams)
+
+    async def run(self) -> None:
+        """Run every stage, or stop at the first gate that says no; undo then, and say so in the journal.
+
+        Cancellation, and any fault of this library's own, is undone first and raised again.
+
+        Raises:
+            UndoUnprovenError: Interrupted, and what had been applied could not be proven undone.
+        """
+        try:
+            for stage in STAGES:
+                await self._run_stage(stage)
+            passed = all(gate.holds for gate in judge(self.results, self.plan.ceilings))
+            if passed and self.journal.commit(TrainFinished(passed=True, exit_code=0)):
+                return
+            await self._undo(self.journal.broken or "a gate does not hold")
+        except BaseException as error:
+            cause = type(root_cause(error)).__name__
+            self.journal.record(Interrupted(cause=cause))
+            with suppress(anyio.get_cancelled_exc_class()):  # the first one is raised again below
+                await self._undo(f"interrupted ({cause})")
+            stopped = 1 if isinstance(error, Exception) else self.interrupted_code()
+            code = stopped if self.undone.proven else 4
+            self.journal.record(
+                TrainFinished(passed=False, exit_code=code, reasons=(f"interrupted ({cause})",))
+            )
+            if not self.undone.proven:
+                raise UndoUnprovenError("\n".join((self.undone.detail, *self.undone.to_do))) from error
+            raise
+        why = reasons(judge(self.results, self.plan.ceilings))
+        self.journal.record(
+            TrainFinished(
+                passed=False,
+                exit_code=exit_code(
+                    self.results,
+                    touched=self.touched,
+                    undone=self.undone.proven,
+                    recorded=self.journal.broken is None,
+                ),
+                reasons=(*why, *filter(None, [self.journal.broken])),
+            )
+        )
+
+    @property
+    def captured_routes(self) -> RouteState:
+        """The overrides that flip, undo and the last look go by."""
+        assert self.captured.routes is not None  # noqa: S101  no stage runs after a preflight that read nothing
+        return self.captured.routes
+
+    @property
+    def captured_traffic(self) -> TrafficState:
+        """The split that drill, undo and the last look go by."""
+        assert self.captured.traffic is not None  # noqa: S101  no stage runs after a preflight that read nothing
+        return self.captured.traffic
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything in production may have been changed."""
+        return bool(changes(self.journal.events))
+
+    async def _run_stage(self, stage: Stage) -> None:
+        may = may_go_on(self.results, self.plan.ceilings) and self.journal.broken is None
+        async with anyio.create_task_group() as group:
+            for step_id, step in stage.steps:
+                if step_id == dual_run.STEP_ID and self.plan.dual_run is None:
+                    self._finish(_skipped(step_id, "RUN_DUAL_RUN is 0", by_configuration=True))
+                elif not may:
+                    why = self.journal.broken or "something before it failed"
+                    self._finish(_skipped(step_id, f"not run: {why}", by_configuration=False))
+                else:
+                    group.start_soon(self._run_step, step_id, step)
+
+    async def _run_step(self, step_id: str, step: Step) -> None:
+        self.journal.record(StepStarted(step_id=step_id))
+        log = StepLog(step_id=step_id, journal=self.journal, evidence=self.evidence)
+        self._finish(await step(self, log))
+
+    def _finish(self, result: StepResult) -> None:
+        if self.evidence.root is not None:
+            result = attrs.evolve(result, artifact=f"{result.step_id}/summary.json")
+        self.results.append(result)
+        self.journal.record(StepFinished(result=result))
+
+    async def _undo(self, reason: str) -> None:
+        """Take back what is outstanding, in a child task with a shield of its own, so that no cancellation reaches it."""
+        if not self.touched:
+            return
+        stable = self.plan.drill.stable
+
+        async def undo() -> None:
+            with anyio.CancelScope(shield=True):
+                with (
+                    anyio.move_on_after(UNDO_DEADLINE),
+                    suppress(Exception),
+                ):  # the proof that there was stands
+                    async with self.undo_peers() as peers:
+                        await look_again(peers, self.journal, stable=stable)
+                if plan := plan_undo(self.journal.events, stable=stable):
+                    await self._carry_out(plan, reason)
+
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                group.start_soon(undo)
+
+    async def _carry_out(self, plan: UndoPlan, reason: str) -> None:
+        self.journal.record(UndoStarted(reason=reason))
+        service = self.plan.gcloud_service
+        self.undone = Undone(
+            proven=False,
+            detail=f"what was applied could not be proven undone within {UNDO_DEADLINE:g} s",
+            to_do=to_do(plan, self.peers.control, service=service),
+        )
+        try:
+            with anyio.move_on_after(UNDO_DEADLINE):
+                async with self.undo_peers() as peers:
+                    self.undone = await carry_out(plan, peers, self.journal, service=service)
+        except Exception as error:  # noqa: BLE001  a fault of this library's own: what is open must be told all the same
+            detail = f"the undo itself failed: {root_cause(error)!r}"
+            self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
+        if not self.undone.proven and self.evidence.root is not None:
+            again = f"or, once production answers: {recover_command(self.evidence.root)}"
+            self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
+        self.journal.record(
+            UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
+        )
+        if plan.routes is not None and self.undone.proven:
+            with (
+                anyio.move_on_after(UNDO_DEADLINE),
+                suppress(Exception),
+            ):  # its open step says that it was cut off
+                await self._smoke_again()
+
+    async def _smoke_again(self) -> None:
+        """See that the streams are well after the routes went back."""
+        step_id = smoke.Phase.UNDONE.step_id
+        self.journal.record(StepStarted(step_id=step_id))
+        log = StepLog(step_id=step_id, journal=self.journal, evidence=self.evidence)
+        async with self.undo_peers() as peers:
+            self._finish(await smoke.run(smoke.Plan(phase=smoke.Phase.UNDONE), peers.prober, log))
+
+
+def _skipped(step_id: str, why: str, *, by_configuration: bool) -> StepResult:
+    return StepResult(
+        step_id=step_id,
+        status=StepStatus.SKIP,
+        detail=why,
+        by_configuration=by_configuration,
+        recorded_at=utc_now(),
+    )
+
+
+async def _preflight(train: Train, log: StepLog) -> StepResult:
+    result, train.captured = await preflight.run(train.plan.preflight, train.peers, log)
+    return result
+
+
+async def _error_budget(train: Train, log: StepLog) -> StepResult:
+    return await error_budget.run(train.plan.error_budget, log)
+
+
+async def _smoke_pre(train: Train, log: StepLog) -> StepResult:
+    return await smoke.run(smoke.Plan(phase=smoke.Phase.PRE), train.peers.prober, log)
+
+
+async def _drill(train: Train, log: StepLog) -> StepResult:
+    return await rollback_drill.run(
+        train.plan.drill, train.captured_traffic, train.peers, train.sentinels, log
+    )
+
+
+async def _flip(train: Train, log: StepLog) -> StepResult:
+    return await route_flip.run(train.plan.flip, train.captured_routes, train.peers, train.sentinels, log)
+
+
+async def _smoke_post(train: Train, log: StepLog) -> StepResult:
+    return await smoke.run(smoke.Plan(phase=smoke.Phase.POST), train.peers.prober, log)
+
+
+async def _dual_run(train: Train, log: StepLog) -> StepResult:
+    assert train.plan.dual_run is not None  # noqa: S101  the stage asks first
+    return await dual_run.run(train.plan.dual_run, train.peers, log)
+
+
+async def _final_state(train: Train, log: StepLog) -> StepResult:
+    routes = train.captured_routes
+    goal: Sequence[tuple[str, str | None]] = routes.overrides
+    if train.plan.flip.apply:
+        goal = tuple(dict(route_flip.wanted_routes(routes, train.peers.control.lane.new_target)).items())
+    plan = final_state.Plan(
+        routes=tuple(goal),
+        traffic=train.captured_traffic,
+        canary=train.plan.drill.canary,
+        budget=train.plan.error_budget.budget,
+    )
+    return await final_state.run(plan, train.peers, log)
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(steps=((preflight.STEP_ID, _preflight), (error_budget.STEP_ID, _error_budget))),
+    Stage(steps=((smoke.Phase.PRE.step_id, _smoke_pre),)),
+    Stage(steps=((rollback_drill.STEP_ID, _drill),)),
+    Stage(steps=((route_flip.STEP_ID, _flip),)),
+    Stage(steps=((smoke.Phase.POST.step_id, _smoke_post), (dual_run.STEP_ID, _dual_run))),
+    Stage(steps=((final_state.STEP_ID, _final_state),)),
+)
+"""What runs, in order. Reads run beside reads; the drill moves traffic, the flip moves routes, each alone."""

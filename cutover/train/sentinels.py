@@ -1,0 +1,117 @@
+"""Streams kept going across a change: one before it, some held in flight while it happens, ten paced after it.
+
+A stream of this lane lasts milliseconds and may cost a turn, so to have one in flight for certain the last byte of its
+request is kept back while the change is made (at most fifteen seconds). A proxy that buffers requests routes such a
+stream only when it is complete: a held stream proves that its connection survived, and its revision header who answered.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from cutover.checking.checked_stream import Hold
+from cutover.checking.probe import Probe
+from cutover.model.results import SentinelTally
+from cutover.production.lane_prober import LaneProber
+from cutover.text import printable
+
+PACED = 10
+"""Streams paced through a window, at most one a second."""
+PROBE_EVERY = 10.0
+"""Seconds between full probes of a window; the first and the last tick always have one."""
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class Tick:
+    """One moment of a window that is watched."""
+
+    pause: float
+    """Seconds to sleep before it."""
+    probe: bool
+    """Whether everything is probed then, or only a sentinel sent."""
+
+
+def ticks(window: float) -> tuple[Tick, ...]:
+    """Divide a window of so many seconds: at least one tick, at most ten after the first, at most one a second."""
+    paces = min(PACED, math.floor(window))
+    if not paces:
+        return (Tick(pause=window, probe=True),)
+    pause, since, result = window / paces, 0.0, [Tick(pause=0.0, probe=True)]
+    for number in range(1, paces + 1):
+        since += pause
+        probe = since >= PROBE_EVERY or number == paces
+        since = 0.0 if probe else since
+        result.append(Tick(pause=pause, probe=probe))
+    return tuple(result)
+
+
+@attrs.define(eq=False)
+class Sentinels:
+    """The sentinel streams of a train."""
+
+    prober: LaneProber
+    held: int
+    """How many are held across each change; 0 turns all sentinels off."""
+
+    def around(self, change: str) -> "Watch":
+        """Begin to watch one change."""
+        return Watch(sentinels=self, change=change)
+
+
+@attrs.define(eq=False)
+class Watch:
+    """The sentinels of one change."""
+
+    sentinels: Sentinels
+    change: str
+    probes: list[Probe] = attrs.field(factory=list)
+
+    async def across(self, move: Callable[[], Awaitable[T]]) -> T:
+        """Send one stream, hold others in flight, make the change, let them go, and return what the change returned.
+
+        However the change ends, the held streams are let go first.
+        """
+        if not self.sentinels.held:
+            return await move()
+        await self._send("before")
+        holds = [Hold() for _ in range(self.sentinels.held)]
+        async with anyio.create_task_group() as flights:
+            for number, hold in enumerate(holds):
+                flights.start_soon(self._send, f"held-{number}", hold)
+            for hold in holds:
+                await hold.in_flight.wait()
+            try:
+                result = await move()
+            finally:
+                for hold in holds:
+                    hold.released.set()
+        return result
+
+    async def pace(self) -> None:
+        """Send one stream of the window after the change."""
+        if self.sentinels.held:
+            await self._send("paced")
+
+    def tally(self) -> SentinelTally:
+        """Sum up what was seen."""
+        prober = self.sentinels.prober
+        broken = [probe for probe in self.probes if not probe.ok]
+        revisions = Counter(name for probe in self.probes if (name := prober.revision(probe)))
+        return SentinelTally(
+            change=self.change,
+            streams=len(self.probes),
+            broken=len(broken),
+            revisions=tuple(sorted(revisions.items())),
+            details=tuple(printable(prober.secrets.mask_text(probe.describe()), 400) for probe in broken[:3]),
+        )
+
+    async def _send(self, moment: str, hold: Hold | None = None) -> None:
+        prober = self.sentinels.prober
+        alias = prober.aliases[len(self.probes) % len(prober.aliases)]
+        self.probes.append(await prober.probe(alias, label=f"sentinel.{self.change}.{moment}", hold=hold))

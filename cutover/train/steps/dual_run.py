@@ -1,0 +1,256 @@
+"""The dual run: the same requests to the new service and to the old one, compared by meaning."""
+
+from collections.abc import Mapping, Sequence
+
+import anyio
+import attrs
+import msgspec
+
+from cutover.checking.checked_stream import StreamRequest
+from cutover.checking.probe import probe_stream
+from cutover.config.manifest import ManifestEntry, ResponseKind
+from cutover.contract import StreamContract
+from cutover.errors import PeerError
+from cutover.http.outbound import TOKEN_REFUSED, Outbound
+from cutover.model.comparison import Answer, difference, meaning_of, order_of, p95
+from cutover.model.results import StepResult, StepStatus
+from cutover.train.step_recorder import Peers, StepLog
+
+STEP_ID = "dual-run-diff"
+
+
+@attrs.frozen(kw_only=True)
+class Side:
+    """One of the two services."""
+
+    name: str
+    base_url: str
+    token: str = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What to send, and how much may differ."""
+
+    entries: tuple[ManifestEntry, ...]
+    new: Side
+    old: Side
+    contract: StreamContract
+    """Its limits bound the streams of both; neither is held to its rules here."""
+    thread_prefix: str
+    run_mutating: bool
+    max_mismatches: int
+    """Of each kind and in all; recorded beside what was observed, held by the gate."""
+    max_p95_delta_ms: float
+    """0: not gated."""
+
+
+async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
+    """Send every entry to both sides at once, and compare."""
+    latencies: dict[str, list[float]] = {plan.new.name: [], plan.old.name: []}
+    mismatched: list[ManifestEntry] = []
+    skipped = 0
+    rows: list[dict[str, object]] = []
+    for entry in plan.entries:
+        if entry.mutates and not plan.run_mutating:
+            log.check(entry.id, StepStatus.SKIP, "it changes something: RUN_MUTATING_REQUESTS=1 runs it")
+            skipped += 1
+            continue
+        new, old = await _both(entry, plan, peers)
+        for side, answer in ((plan.new, new), (plan.old, old)):
+            if answer.seconds is not None:
+                latencies[side.name].append(answer.seconds)
+        why = difference(entry, new, old)
+        paths: tuple[str | None, str | None] = (None, None)
+        if why:
+            mismatched.append(entry)
+            paths, _ = [
+                _keep(entry, side, answer, log) for side, answer in ((plan.new, new), (plan.old, old))
+            ]
+        log.check(
+            entry.id,
+            _status(entry, why, new, old),
+            why or new.said,
+            kind=entry.response_kind.value,
+            endpoint=entry.path,
+            http_status=new.status,
+            headers_path=paths[0],
+            body_path=paths[1],
+        )
+        rows.append(_row(entry, new, old, why))
+    facts = _facts(plan, mismatched, latencies, rows, skipped)
+    _hold_thresholds(plan, facts, log)
+    compared = len(rows)
+    return log.finish(
+        f"{compared} of {compared} requests have the same answer from both services", facts=facts
+    )
+
+
+def _keep(entry: ManifestEntry, side: Side, answer: Answer, log: StepLog) -> tuple[str | None, str | None]:
+    """Keep what one side answered to an entry on which the two do not agree."""
+    if answer.status is None:
+        return None, None
+    return log.evidence.keep_reply(
+        STEP_ID,
+        f"{entry.id}.{side.name}",
+        status_line=f"HTTP {answer.status}",
+        headers=answer.headers,
+        body=answer.body,
+    )
+
+
+def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepStatus:
+    """Tell evidence that says no from evidence that could not be had."""
+    if not why:
+        return StepStatus.PASS
+    refused = entry.requires_auth and TOKEN_REFUSED & {new.status, old.status}
+    return StepStatus.ERROR if refused or None in {new.status, old.status} else StepStatus.FAIL
+
+
+async def _both(entry: ManifestEntry, plan: Plan, peers: Peers) -> tuple[Answer, Answer]:
+    answers: dict[str, Answer] = {}
+
+    async def ask(side: Side, outbound: Outbound) -> None:
+        send = _stream if entry.response_kind is ResponseKind.SSE else _plain
+        answers[side.name] = await send(entry, side, plan, outbound)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, plan.new, peers.service)
+        group.start_soon(ask, plan.old, peers.legacy)
+    return answers[plan.new.name], answers[plan.old.name]
+
+
+def _headers(entry: ManifestEntry, side: Side) -> dict[str, str]:
+    headers = {**side.headers, **entry.headers}
+    if entry.requires_auth:
+        headers["authorization"] = f"Bearer {side.token}"
+    return headers
+
+
+def _filled(value: object, thread_id: str) -> object:
+    """Put the thread id into a path or a body, where either asks for one."""
+    match value:
+        case str():
+            return value.replace("{thread_id}", thread_id)
+        case dict():
+            return {key: _filled(item, thread_id) for key, item in value.items()}
+        case list():
+            return [_filled(item, thread_id) for item in value]
+        case _:
+            return value
+
+
+async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbound) -> Answer:
+    thread_id = f"{plan.thread_prefix}{side.name}_{entry.id}"
+    try:
+        reply = await outbound.read(
+            entry.method,
+            side.base_url + str(_filled(entry.path, thread_id)),
+            label=f"dual.{side.name}.{entry.id}",
+            headers=_headers(entry, side),
+            json=_filled(entry.body, thread_id),
+            attempts=1 if entry.mutates else 2,
+        )
+        meaning = meaning_of(reply.json()) if entry.response_kind is ResponseKind.JSON else None
+    except PeerError as error:
+        return Answer(status=None, meaning=None, said=str(error), seconds=None)
+    return Answer(
+        status=reply.status,
+        meaning=meaning,
+        said=reply.describe(),
+        seconds=reply.elapsed,
+        headers=reply.headers,
+        body=reply.body,
+    )
+
+
+async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbound) -> Answer:
+    thread_id = f"{plan.thread_prefix}{side.name}_{entry.id}"
+    probe = await probe_stream(
+        outbound.client,
+        StreamRequest(
+            method=entry.method,
+            url=side.base_url + str(_filled(entry.path, thread_id)),
+            headers={"content-type": "application/json", **_headers(entry, side)},
+            body=b"" if entry.body is None else msgspec.json.encode(_filled(entry.body, thread_id)),
+            label=f"dual.{side.name}.{entry.id}",
+        ),
+        contract=plan.contract,
+        secrets=outbound.secrets,
+    )
+    if probe.status is None or probe.report.interrupted:
+        return Answer(status=None, meaning=None, said=probe.describe(), seconds=None)
+    return Answer(
+        status=probe.status,
+        meaning=order_of(probe.body),
+        said=f"HTTP {probe.status}",
+        seconds=probe.elapsed,
+        headers=probe.headers,
+        body=probe.body,
+    )
+
+
+def _row(entry: ManifestEntry, new: Answer, old: Answer, why: str) -> dict[str, object]:
+    return {
+        "id": entry.id,
+        "method": entry.method,
+        "path": entry.path,
+        "response_kind": entry.response_kind.value,
+        "critical": entry.critical,
+        "match": not why,
+        "detail": why,
+        "rust_status": new.status,
+        "legacy_status": old.status,
+        "rust_ms": None if new.seconds is None else round(new.seconds * 1000, 3),
+        "legacy_ms": None if old.seconds is None else round(old.seconds * 1000, 3),
+    }
+
+
+def _facts(
+    plan: Plan,
+    mismatched: Sequence[ManifestEntry],
+    latencies: Mapping[str, Sequence[float]],
+    rows: list[dict[str, object]],
+    skipped: int,
+) -> dict[str, object]:
+    new, old = p95(latencies[plan.new.name]), p95(latencies[plan.old.name])
+    return {
+        "thresholds": {
+            "max_critical_mismatches": plan.max_mismatches,
+            "max_total_mismatches": plan.max_mismatches,
+            "max_stream_mismatches": plan.max_mismatches,
+            "max_p95_latency_delta_ms": plan.max_p95_delta_ms,
+        },
+        "totals": {
+            "request_count": len(rows),
+            "skipped": skipped,
+            "mismatches": len(mismatched),
+            "critical_mismatches": sum(entry.critical for entry in mismatched),
+            "stream_mismatches": sum(entry.response_kind is ResponseKind.SSE for entry in mismatched),
+        },
+        "latency_ms": {
+            "rust_p95": new,
+            "legacy_p95": old,
+            "p95_delta": None if new is None or old is None else round(new - old, 3),
+        },
+        "requests": rows,
+    }
+
+
+def _hold_thresholds(plan: Plan, facts: Mapping[str, object], log: StepLog) -> None:
+    """Record the one threshold that no single request can break: the latency."""
+    latency = facts["latency_ms"]
+    delta = latency["p95_delta"] if isinstance(latency, dict) else None
+    if plan.max_p95_delta_ms <= 0:
+        return
+    if delta is None:
+        log.check("p95-latency", StepStatus.ERROR, "no latency was measured on both sides", kind="latency")
+        return
+    said = f"the new service's p95 is {delta:+g} ms against the legacy service's, {plan.max_p95_delta_ms:g} ms is allowed"
+    log.check(
+        "p95-latency",
+        StepStatus.PASS if delta <= plan.max_p95_delta_ms else StepStatus.FAIL,
+        said,
+        kind="latency",
+    )

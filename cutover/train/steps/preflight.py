@@ -1,0 +1,110 @@
+"""The preflight: is there one production to change, may we, and is what we would move to there? It touches nothing.
+
+The tokens of the control plane and of Cloud Run are tried here. The user's token is tried by the smoke that follows: no
+other request is sure to need it, and a stream that refuses it is no evidence, either.
+"""
+
+import anyio
+import attrs
+
+from cutover.errors import PeerError
+from cutover.model.results import StepResult, StepStatus
+from cutover.model.traffic_state import RouteState, TrafficState, describe_shares
+from cutover.train.step_recorder import Peers, StepLog
+
+STEP_ID = "preflight"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is to be there."""
+
+    stable: str
+    canary: str
+
+
+@attrs.frozen(kw_only=True)
+class Captured:
+    """Production as it was found; each part is None where it could not be read."""
+
+    routes: RouteState | None = None
+    traffic: TrafficState | None = None
+
+
+async def run(plan: Plan, peers: Peers, log: StepLog) -> tuple[StepResult, Captured]:
+    """Read everything at once, and judge each part for itself."""
+    found: dict[str, RouteState | TrafficState] = {}
+    async with anyio.create_task_group() as reads:
+        reads.start_soon(_routes, peers, log, found)
+        reads.start_soon(_traffic, plan, peers, log, found)
+        for role, name in (("stable", plan.stable), ("canary", plan.canary)):
+            reads.start_soon(_revision, role, name, peers, log)
+    routes, traffic = found.get("routes"), found.get("traffic")
+    captured = Captured(
+        routes=routes if isinstance(routes, RouteState) else None,
+        traffic=traffic if isinstance(traffic, TrafficState) else None,
+    )
+    facts = {
+        "traffic": captured.traffic.served() if captured.traffic else None,
+        "routes": dict(captured.routes.overrides) if captured.routes else None,
+    }
+    return log.finish("production is one, and may be changed", facts=facts), captured
+
+
+async def _routes(peers: Peers, log: StepLog, found: dict[str, RouteState | TrafficState]) -> None:
+    try:
+        sample = await peers.control.sample(label="preflight.routes")
+    except PeerError as error:
+        log.check("routes", StepStatus.ERROR, str(error), tolerable=False)
+        return
+    if sample.agreed is None:
+        said = f"instances disagree, so there is no one state to come back to: {sample.describe()}"
+        log.check("routes", StepStatus.ERROR, said, tolerable=False)
+        return
+    found["routes"] = sample.agreed
+    log.check("routes", StepStatus.PASS, f"{sample.describe()} ({sample.agreed.mode})", tolerable=False)
+
+
+async def _traffic(
+    plan: Plan, peers: Peers, log: StepLog, found: dict[str, RouteState | TrafficState]
+) -> None:
+    try:
+        state = await peers.traffic.read(label="preflight.traffic")
+    except PeerError as error:
+        log.check("traffic", StepStatus.ERROR, str(error), tolerable=False)
+        return
+    found["traffic"] = state
+    problem = _traffic_problem(plan, state)
+    said = problem or describe_shares(state.served())
+    if not problem and state.asks_for_latest:
+        said += "; LATEST is pinned during the drill, and put back after it"
+    log.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
+
+
+def _traffic_problem(plan: Plan, state: TrafficState) -> str:
+    """Return why this traffic is no place to start from; empty where it is one."""
+    served = state.served()
+    if unrest := state.unrest():
+        return unrest
+    if state.asks_for_latest and state.latest_ready == plan.canary:
+        return f"LATEST already is {plan.canary}: what was there before cannot be put back"
+    if not served.get(plan.stable):
+        return f"{plan.stable} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
+    return ""
+
+
+async def _revision(role: str, name: str, peers: Peers, log: StepLog) -> None:
+    check_id = f"revision-{role}"
+    try:
+        revision = await peers.traffic.revision(name, label=f"preflight.{check_id}")
+    except PeerError as error:
+        log.check(check_id, StepStatus.ERROR, str(error), tolerable=False)
+        return
+    if not revision.exists:
+        log.check(
+            check_id, StepStatus.FAIL, f"there is no revision {name}: {revision.message}", tolerable=False
+        )
+    elif not revision.ready:
+        log.check(check_id, StepStatus.FAIL, f"{name} is not ready: {revision.message}", tolerable=False)
+    else:
+        log.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)

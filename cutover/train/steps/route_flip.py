@@ -1,0 +1,184 @@
+"""The route flip: set the overrides, or only verify them; then prove where every path leads, twice."""
+
+import re
+
+import anyio
+import attrs
+
+from cutover.errors import PeerError
+from cutover.model.results import SentinelTally, StepResult, StepStatus
+from cutover.model.traffic_state import GLOBAL, OnRefusal, RouteState
+from cutover.production.lane import WriteProbe
+from cutover.production.routes.writer import set_routes
+from cutover.train.sentinels import Sentinels, Watch, ticks
+from cutover.train.step_recorder import Peers, StepLog
+
+STEP_ID = "route-flip"
+_SERVER_ERROR = 500
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """Whether to write, and how long to wait before reading again."""
+
+    apply: bool
+    cohort_key: str
+    confirm_seconds: float
+    """After the flip, how long until it is read once more."""
+    thread_id: str
+    """Names the thread in the alias path that is evaluated; no stream is started on it."""
+
+
+def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what a flip writes, in order: the global override cleared, each domain, and the global one last."""
+    return (
+        (GLOBAL, None),
+        *((domain, new_target) for domain in captured.domains),
+        (GLOBAL, new_target),
+    )
+
+
+async def run(
+    plan: Plan, captured: RouteState, peers: Peers, sentinels: Sentinels, log: StepLog
+) -> StepResult:
+    """Verify, or apply and verify; on apply, streams are kept going across the change.
+
+    What was captured is the preflight's: where the overrides are others by now nothing is set, for they are somebody else's.
+    """
+    try:
+        before = await peers.control.sample(label="flip.control-status")
+    except PeerError as error:
+        log.failure("control-status", error, kind="control_status", tolerable=False)
+        return log.finish()
+    if before.agreed is None:
+        said = f"instances disagree: {before.describe()}"
+        log.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        return log.finish()
+    if moved := captured.moved_on(before.agreed):
+        said = f"the overrides are not as the preflight found them, and were not touched: {moved}"
+        log.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        return log.finish()
+    log.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
+    watch = sentinels.around(STEP_ID)
+    goal: tuple[tuple[str, str | None], ...] = captured.overrides
+    if plan.apply:
+        wanted = wanted_routes(captured, peers.control.lane.new_target)
+        goal = tuple(dict(wanted).items())
+        if not await _apply(wanted, captured, peers, watch, log):
+            return log.finish(sentinels=_tallies(plan, watch))
+    for path, (status, said) in (await _evaluate_all(plan, peers, label="flip.evaluate")).items():
+        name = _slug(path.replace(plan.thread_id, "id"))
+        log.check(f"evaluate-{name}", status, said, kind="route_evaluate", endpoint=path)
+    await _write_probes(peers, log)
+    await _confirm(plan, goal, peers, watch, log)
+    verb = "applied and verified" if plan.apply else "verified"
+    rows = len(peers.control.lane.paths_to_evaluate(plan.thread_id))
+    return log.finish(
+        f"{verb}: {rows} paths lead to {peers.control.lane.new_target}",
+        facts={"applied": plan.apply, "routes": dict(goal)},
+        sentinels=_tallies(plan, watch),
+    )
+
+
+def _tallies(plan: Plan, watch: Watch) -> tuple[SentinelTally, ...]:
+    return (watch.tally(),) if plan.apply else ()
+
+
+async def _apply(
+    wanted: tuple[tuple[str, str | None], ...], captured: RouteState, peers: Peers, watch: Watch, log: StepLog
+) -> bool:
+    change = await watch.across(
+        lambda: set_routes(
+            peers.control,
+            wanted,
+            captured=captured,
+            step_id=STEP_ID,
+            label="flip.apply",
+            on_refusal=OnRefusal.STOP,
+            journal=log.journal,
+            clock=peers.clock,
+        )
+    )
+    status = StepStatus.PASS if change.proven else StepStatus.FAIL
+    log.check("apply-overrides", status, change.detail, kind="apply", tolerable=False)
+    return change.proven
+
+
+async def _evaluate_all(plan: Plan, peers: Peers, *, label: str) -> dict[str, tuple[StepStatus, str]]:
+    """Evaluate every path, side by side, in the lane's order."""
+    paths = peers.control.lane.paths_to_evaluate(plan.thread_id)
+    outcomes = dict.fromkeys(paths, (StepStatus.ERROR, ""))
+
+    async def evaluate(path: str) -> None:
+        outcomes[path] = await _evaluate(path, plan, peers, label=label)
+
+    async with anyio.create_task_group() as group:
+        for path in paths:
+            group.start_soon(evaluate, path)
+    return outcomes
+
+
+async def _evaluate(path: str, plan: Plan, peers: Peers, *, label: str) -> tuple[StepStatus, str]:
+    try:
+        found = await peers.control.evaluate(path, cohort_key=plan.cohort_key, label=f"{label}.{_slug(path)}")
+    except PeerError as error:
+        return StepStatus.ERROR, str(error)
+    wanted = peers.control.lane.new_target
+    said = f"{path} leads to {found.target} ({found.reason or 'no reason given'}), {wanted} was wanted"
+    return (StepStatus.PASS if found.target == wanted else StepStatus.FAIL), said
+
+
+async def _write_probes(peers: Peers, log: StepLog) -> None:
+    """Send each write path an empty object without a token: any answer of the new service will do, a redirect will not."""
+
+    async def write(probe: WriteProbe) -> None:
+        check_id = f"write-{probe.method.lower()}-{_slug(probe.path)}"
+        url = peers.prober.base_url + probe.path
+        try:
+            reply = await peers.service.read(probe.method, url, label=f"flip.{check_id}", json={}, attempts=1)
+        except PeerError as error:
+            log.check(check_id, StepStatus.ERROR, str(error), kind="write_probe", endpoint=url)
+            return
+        redirected = 300 <= reply.status < 400 or reply.header("location") is not None  # noqa: PLR2004  3xx
+        bad = redirected or reply.status >= _SERVER_ERROR
+        status = StepStatus.FAIL if bad else StepStatus.PASS
+        log.check(
+            check_id, status, reply.describe(), kind="write_probe", endpoint=url, http_status=reply.status
+        )
+
+    async with anyio.create_task_group() as group:
+        for probe in peers.control.lane.write_probes:
+            group.start_soon(write, probe)
+
+
+async def _confirm(
+    plan: Plan, goal: tuple[tuple[str, str | None], ...], peers: Peers, watch: Watch, log: StepLog
+) -> None:
+    """Wait, with a stream now and then, and read everything again: an override may be lost with its instance."""
+    for tick in ticks(plan.confirm_seconds):
+        if tick.pause:
+            await peers.clock.sleep(tick.pause)
+            if plan.apply:
+                await watch.pace()
+    try:
+        sample = await peers.control.sample(label="flip.confirm")
+    except PeerError as error:
+        log.failure("confirm-routes", error, kind="control_status", tolerable=False)
+        return
+    held = sample.holds(goal)
+    said = f"after {plan.confirm_seconds:g} s {'still' if held else 'no longer'} as it should be: {sample.describe()}"
+    status = StepStatus.PASS if held else StepStatus.FAIL
+    log.check("confirm-routes", status, said, kind="control_status", tolerable=False)
+    outcomes = (await _evaluate_all(plan, peers, label="flip.confirm")).values()
+    astray = [said for status, said in outcomes if status is not StepStatus.PASS]
+    status = StepStatus.FAIL if astray else StepStatus.PASS
+    log.check(
+        "confirm-evaluations",
+        status,
+        "; ".join(astray) or "every path still leads there",
+        kind="route_evaluate",
+    )
+
+
+def _slug(path: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "root"

@@ -1,0 +1,246 @@
+"""Taking back what was applied, and proving it: for the train and for recovery."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import anyio
+import attrs
+
+from cutover.errors import PeerError
+from cutover.http.outbound import MUTATION_DEADLINE
+from cutover.model.traffic_state import (
+    GLOBAL,
+    OnRefusal,
+    TrafficState,
+    TrafficTarget,
+    describe_overrides,
+    describe_shares,
+    shares,
+)
+from cutover.model.undo_plan import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
+from cutover.production.routes.control_plane import ControlPlane
+from cutover.production.routes.writer import ROUTES_DEADLINE, set_routes
+from cutover.production.traffic.mover import HELD_SECONDS, TrafficMover, unproven
+from cutover.record.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
+from cutover.train.step_recorder import Peers
+
+TRAFFIC_DEADLINE = 150.0
+"""Seconds for putting the traffic back: two attempts, of which each is read until it has settled."""
+
+
+@attrs.frozen(kw_only=True)
+class Undone:
+    """What became of one part of an undo."""
+
+    proven: bool
+    detail: str
+    to_do: tuple[str, ...] = ()
+    overtaken: bool = False
+    """Whether somebody else came in between: what is found now is to be decided upon again."""
+
+
+async def look_again(peers: Peers, journal: Journal, *, stable: str) -> None:
+    """Read traffic that had settled once more, into the journal: a way back that was proven may have been lost since.
+
+    Where it cannot be read, the proof that there was stands.
+    """
+    events = journal.events
+    captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
+    if captured is None or plan_undo(events, stable=stable).traffic is not None:
+        return
+    found, _ = await _traffic(peers, label="undo.traffic.settled")
+    if found is not None:
+        problem = unproven(found, way_back(events, captured, stable))
+        journal.record(TrafficRead(found=found, proven=not problem))
+
+
+async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: str) -> Undone:
+    """Put everything back and prove it: traffic first, for the overrides are in the memory of the revision that is to serve.
+
+    Args:
+        plan: What to put back.
+        peers: Peers of the undo's own, whose clients nobody else closes.
+        journal: Where the undo's own intents go.
+        service: How a gcloud command names the service: ``SERVICE --project P --region R``.
+
+    What was written and proven is read once more after ``HELD_SECONDS``, for it may be lost; and not before a change that
+    has no answer can no longer land.
+    """
+    parts: list[Undone] = []
+    if plan.traffic is not None:
+        undone = Undone(
+            proven=False,
+            detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
+            to_do=_traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service),
+        )
+        with anyio.move_on_after(TRAFFIC_DEADLINE):  # the routes are to have their time as well
+            undone = await _undo_traffic(plan.traffic, peers, journal, service)
+        parts.append(undone)
+    if plan.routes is not None:
+        parts.append(await _undo_routes(plan.routes, peers, journal))
+    return together(parts)
+
+
+def together(parts: Sequence[Undone]) -> Undone:
+    """Sum up what became of several parts."""
+    return Undone(
+        proven=all(part.proven for part in parts),
+        detail="; ".join(part.detail for part in parts) or "nothing had been applied",
+        to_do=tuple(dict.fromkeys(line for part in parts for line in part.to_do)),
+        overtaken=any(part.overtaken for part in parts),
+    )
+
+
+def _hold(undo: RoutesUndo | TrafficUndo) -> float:
+    """Return how long after its proof what was written is read once more."""
+    return max(HELD_SECONDS, may_land_for(undo.unanswered_by) if undo.unanswered_by else 0.0)
+
+
+def may_land_for(sent_by: str) -> float:
+    """Return for how many seconds a change that was sent by then may still land, by the deadline of one."""
+    try:
+        left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(sent_by)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return MUTATION_DEADLINE
+    return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)  # whatever the clocks say
+
+
+async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undone:
+    wanted = describe_overrides(undo.values)
+    detail = ""
+    for attempt in ("check", "write", "write again"):
+        if attempt != "check":
+            change = await set_routes(
+                peers.control,
+                undo.values,
+                captured=undo.captured,
+                step_id=STEP_ID,
+                label="undo.routes",
+                on_refusal=OnRefusal.TRY_AGAIN,
+                journal=journal,
+                clock=peers.clock,
+            )
+            detail = change.detail
+            if not change.proven:
+                continue
+            await peers.clock.sleep(_hold(undo))
+        elif undo.unsure:
+            continue
+        try:
+            sample = await peers.control.sample(label="undo.routes.read-back")
+        except PeerError as error:
+            detail = f"the routes could not be read: {error}"
+            continue
+        if sample.holds(undo.values):
+            return Undone(proven=True, detail=f"routes are as captured ({wanted})")
+        detail = sample.describe()
+    return Undone(
+        proven=False,
+        detail=f"the routes could not be proven undone: {detail}",
+        to_do=_routes_to_do(undo, peers.control),
+    )
+
+
+def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, ...]:
+    """Return what an operator must check and run where nobody can say how far an undo came."""
+    lines: list[str] = []
+    if plan.traffic is not None:
+        lines += _traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service)
+    if plan.routes is not None:
+        lines += _routes_to_do(plan.routes, control)
+    return tuple(lines)
+
+
+def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
+    wanted = describe_overrides(undo.values)
+    lane, base = control.lane, control.base_url
+    lines = [f"check that {base}{lane.status_path} says {wanted} on every instance"]
+    for key, value in undo.values:
+        body = f'"target":"{lane.override_words.get(value, value)}"' + (
+            "" if key == GLOBAL else f',"domain":"{key}"'
+        )
+        lines.append(
+            f"curl -X POST {base}{lane.override_path} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
+            f" -H 'content-type: application/json' -d '{{{body}}}'"
+        )
+    return tuple(lines)
+
+
+async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, service: str) -> Undone:
+    found, detail = (
+        (undo.found, "") if undo.found is not None else await _traffic(peers, label="undo.traffic")
+    )
+    targets, pinned = undo.aim(found)
+    if found is not None and not undo.unsure and not pinned and not unproven(found, targets):
+        journal.record(TrafficSettled())
+        served = describe_shares(shares(targets, latest=found.latest_ready))
+        return Undone(proven=True, detail=f"traffic is as it should be ({served})")
+    proven = overtaken = False
+    for anew in (False, True):
+        targets, pinned = undo.aim(found)
+        mover = TrafficMover(
+            backend=peers.traffic,
+            journal=journal,
+            clock=peers.clock,
+            captured=undo.captured,
+            step_id=STEP_ID,
+            objection=partial(undo.objection, targets) if found is not None else lambda _: "",
+        )
+        # without a read there is no etag to go by: the write is made all the same, for nothing is worse than not
+        current = found or attrs.evolve(undo.captured, etag=None)
+        shift = await mover.shift(
+            targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN, anew=anew
+        )
+        await peers.clock.sleep(_hold(undo))
+        found, unread = await _traffic(peers, label="undo.traffic.held")
+        detail = unread or unproven(found or undo.captured, targets)
+        if proven := not detail and undo.aim(found)[0] == targets:
+            break
+        detail = detail if shift.proven else shift.detail
+        overtaken = found is not None and bool(undo.objection(targets, found))
+        if overtaken and undo.aim(found)[0] == targets:
+            break  # somebody else's: to be decided upon again
+    _, pinned = undo.aim(found)
+    if proven and not pinned:  # what is pinned is for an operator to close
+        journal.record(TrafficSettled())
+    latest = (found or undo.captured).latest_ready
+    undone = _traffic_undone(
+        targets, latest=latest, service=service, problem="" if proven else detail, pinned=pinned
+    )
+    return attrs.evolve(undone, overtaken=overtaken and not proven)
+
+
+def _traffic_undone(
+    targets: Sequence[TrafficTarget], *, latest: str | None, service: str, problem: str, pinned: str
+) -> Undone:
+    """Say what became of the split, and what is to be done where it is not as captured."""
+    if problem:
+        return Undone(
+            proven=False,
+            detail=f"the traffic could not be proven undone: {problem}",
+            to_do=_traffic_to_do(targets, latest, service),
+        )
+    wanted = describe_shares(shares(targets, latest=latest))
+    to_latest = f"when that revision is tested: gcloud run services update-traffic {service} --to-latest"
+    return Undone(
+        proven=not pinned,
+        detail=pinned or f"traffic is back: {wanted}",
+        to_do=(to_latest,) if pinned else (),
+    )
+
+
+def _traffic_to_do(targets: Sequence[TrafficTarget], latest: str | None, service: str) -> tuple[str, ...]:
+    wanted = describe_shares(shares(targets, latest=latest))
+    rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
+    return (
+        f"check that {wanted} is served: gcloud run services describe {service}",
+        f"gcloud run services update-traffic {service} --to-revisions {rows}",
+    )
+
+
+async def _traffic(peers: Peers, *, label: str) -> tuple[TrafficState | None, str]:
+    try:
+        return await peers.traffic.read(label=label), ""
+    except PeerError as error:
+        return None, f"the traffic could not be read: {error}"

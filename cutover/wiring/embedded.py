@@ -1,0 +1,132 @@
+"""The embedded production in process: for rehearsals, and for tests of live trains."""
+
+import secrets
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import attrs
+import httpx
+
+from cutover.clock import Clock, SkippingClock
+from cutover.config.config import CutoverConfig
+from cutover.errors import ConfigurationError
+from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.simulation import FAULTS, VARIANTS, ConnectionBroken, Credentials, Layout, SimulatedProduction
+from cutover.wiring.production import Production, new_run_id, no_cookies
+
+
+def rehearsal(config: CutoverConfig) -> Production:
+    """Make an embedded production for a rehearsal: the addresses are the real ones, nothing is connected.
+
+    No token is read: those in use here are made up.
+
+    Raises:
+        ConfigurationError: ``what_if`` names a fault that there is not.
+    """
+    known = {**FAULTS, **VARIANTS}
+    unknown = [
+        f"what_if: no fault is named {name!r}; `--what-if list` names all"
+        for name in config.what_if
+        if name not in known
+    ]
+    if unknown:
+        raise ConfigurationError(unknown)
+    config = attrs.evolve(
+        config,
+        auth_token=secrets.token_hex(16),
+        control_access_token=secrets.token_hex(16),
+        cloud_run_access_token=secrets.token_hex(16),
+        legacy_auth_token=secrets.token_hex(16),
+        legacy_base_url=config.legacy_base_url or "https://legacy.invalid",
+        revision_header=config.revision_header or "x-cutover-revision",
+    )
+    clock = SkippingClock()
+    simulation = SimulatedProduction(
+        layout=simulated_layout(config),
+        credentials=simulated_credentials(config),
+        faults=tuple(known[name] for name in config.what_if),
+        now=clock.now,
+        sleep=clock.sleep,
+    )
+    return simulated(config, simulation, clock=clock)
+
+
+def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: Clock) -> Production:
+    """Make the peers of a configuration whose production is embedded."""
+
+    def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=_InProcess(simulation.app), limits=limits, cookies=no_cookies())
+
+    async def token() -> str:
+        return config.cloud_run_access_token
+
+    return Production(
+        config=config,
+        clock=clock,
+        new_client=new_client,
+        cloud_run_token=token,
+        run_id=new_run_id(),
+        simulation=simulation,
+    )
+
+
+def simulated_layout(config: CutoverConfig) -> Layout:
+    """Return the production that a rehearsal of this configuration starts on.
+
+    A verify-only flip is rehearsed on routes that are flipped already, an applied one on routes that are not.
+    """
+    host = urlsplit(config.base_url).hostname
+    return Layout(
+        stable=config.stable_revision,
+        canary=config.canary_revision,
+        project=config.project,
+        region=config.region,
+        service=config.service,
+        instances=3,
+        front_url=config.base_url,
+        cloud_run_url=config.cloud_run_api_url,
+        legacy_url=config.legacy_base_url,
+        tag_urls={"canary": f"https://canary---{host}"},
+        flipped=not config.apply_route_flip,
+        revision_header=config.revision_header.lower(),
+    )
+
+
+def simulated_credentials(config: CutoverConfig) -> Credentials:
+    """Return the tokens of a configuration as its simulated production knows them."""
+    return Credentials(
+        auth_token=config.auth_token,
+        control_token=config.control_access_token,
+        cloud_run_token=config.cloud_run_access_token,
+        legacy_token=config.legacy_token,
+    )
+
+
+class _InProcess(StreamingASGITransport):
+    """The embedded production as httpx sees it; a connection that it breaks looks like one that a peer broke."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request into the simulation."""
+        try:
+            response = await super().handle_async_request(request)
+        except ConnectionBroken as error:
+            raise httpx.RemoteProtocolError(str(error), request=request) from error
+        response.stream = _Breakable(response.stream, request)
+        return response
+
+
+class _Breakable(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream, request: httpx.Request) -> None:
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  the transport is asynchronous
+        self._stream, self._request = stream, request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except ConnectionBroken as error:
+            raise httpx.ReadError(str(error), request=self._request) from error
+
+    async def aclose(self) -> None:
+        """Leave the stream."""
+        await self._stream.aclose()

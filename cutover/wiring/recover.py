@@ -1,0 +1,210 @@
+"""``recover_cutover``: finish the undo of a train that was cut off, or take a cutover back, from its journal."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from cutover.config.config import CutoverConfig
+from cutover.errors import NotStartedError
+from cutover.model.undo_plan import plan_undo
+from cutover.production.traffic.orphans import end_orphans
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import (
+    Journal,
+    Observer,
+    TrainFinished,
+    TrainStarted,
+    UndoFinished,
+    UndoStarted,
+    read_journal,
+)
+from cutover.record.lock import ServiceLock
+from cutover.report.artifacts import Reporter
+from cutover.text import recover_command
+from cutover.train.recovery import REASONS, Recoverer, Way
+from cutover.wiring.production import Production, live
+
+_CONFIG_FACTS = (
+    "base_url",
+    "apply_route_flip",
+    "stable_revision",
+    "canary_revision",
+    "project",
+    "region",
+    "service",
+    "traffic_backend",
+    "cloud_run_api_url",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Recovery:
+    """What became of a recovery."""
+
+    closed: bool
+    """Whether nothing is left open."""
+    detail: str
+    to_do: tuple[str, ...] = ()
+    """What an operator must check and run, where something is."""
+
+    @property
+    def exit_code(self) -> int:
+        """As the command exits: 0 closed, 4 unresolved."""
+        return 0 if self.closed else 4
+
+
+async def recover_cutover(
+    run_directory: Path | str,
+    *,
+    way: Way = "finish",
+    env: Mapping[str, str] | None = None,
+    observer: Observer | None = None,
+) -> Recovery:
+    """Finish the undo of an interrupted train; where nothing is open, do nothing. It may be interrupted, and run again.
+
+    Args:
+        run_directory: Of the train.
+        way: ``finish`` what was interrupted; ``revert`` a completed cutover too; ``accept-found`` closes an unfinished run
+            and touches nothing, also where production can no longer be read; ``restore-captured`` writes what was captured, whatever is found.
+        env: Where the tokens are; the process's environment where it is None. Everything else is in the journal.
+        observer: Called with each train event.
+
+    Raises:
+        NotStartedError: There is no readable journal, or another train or recovery is live.
+        ConfigurationError: A token is missing.
+    """
+    folder = Path(run_directory)
+    try:
+        started = next(
+            (event for event in read_journal(folder / "journal.jsonl") if isinstance(event, TrainStarted)),
+            None,
+        )
+    except OSError as error:
+        raise NotStartedError(f"{folder} holds no journal: {error}") from error
+    if started is None:
+        return _without_beginning(folder, way)
+    if started.facts.get("dry_run"):
+        return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
+    return await recover_production(
+        live(_config(started.facts, folder, env)), folder, way=way, observer=observer
+    )
+
+
+async def recover_production(
+    production: Production, folder: Path, *, way: Way = "finish", observer: Observer | None = None
+) -> Recovery:
+    """Recover a run against these peers."""
+    # the lock comes first: the journal's train may be live
+    with production.lock().held(recovering=folder) as lock:
+        try:
+            journal = Journal.reopen(folder / "journal.jsonl")
+        except OSError as error:
+            raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
+        with contextlib.suppress(NotStartedError):  # a full disk must keep nobody from recovering
+            lock.sign(folder)
+        evidence = EvidenceFolder(root=folder, secrets=production.secrets)
+        journal.observers += [
+            Reporter(evidence=evidence, journal=journal).observe,
+            *([observer] if observer else []),
+        ]
+        try:
+            return await _recover(production, journal, folder, way)
+        finally:
+            journal.close()
+            if journal.broken is None and not plan_undo(
+                journal.events, stable=production.config.stable_revision
+            ):
+                lock.close()
+            for problem in (journal.broken, evidence.failed, *journal.complaints):
+                if problem:
+                    warnings.warn(problem, RuntimeWarning, stacklevel=2)
+
+
+def _without_beginning(folder: Path, way: Way) -> Recovery:
+    """Deal with a journal that does not even say what its train was for."""
+    lock = ServiceLock.left_by(folder)
+    if lock is None:
+        return Recovery(closed=True, detail="nothing was open: its train never began")
+    if way != "accept-found":
+        return Recovery(
+            closed=False,
+            detail="the journal has lost its beginning, and the lock says that its train was live: what it did is not known",
+            to_do=(
+                "check that production serves what it should",
+                f"then, to let the next train start: {recover_command(folder, '--accept-found')}",
+            ),
+        )
+    with lock.held(recovering=folder):
+        lock.close()
+    return Recovery(closed=True, detail="the journal has lost its beginning; what is found was accepted")
+
+
+def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | None) -> CutoverConfig:
+    given = os.environ if env is None else env
+    names = ("CONTROL_ACCESS_TOKEN", "AUTH_TOKEN", "CLOUD_RUN_ACCESS_TOKEN", "ALLOW_INSECURE_HTTP")
+    tokens = {name: given[name] for name in names if name in given}
+    values = {name: facts[name] for name in _CONFIG_FACTS if name in facts}
+    if not {"stable_revision", "canary_revision"} <= values.keys():
+        raise NotStartedError(f"{folder}: the journal does not say which revisions its train was for")
+    stable, canary = str(values.pop("stable_revision")), str(values.pop("canary_revision"))
+    return CutoverConfig.from_env(
+        stable_revision=stable,
+        canary_revision=canary,
+        env={**tokens, "DRY_RUN": "0"},
+        output_dir=folder / "recovery",
+        **values,
+    )
+
+
+async def _recover(production: Production, journal: Journal, folder: Path, way: Way) -> Recovery:
+    stable = production.config.stable_revision
+    unfinished = bool(plan_undo(journal.events, stable=stable))
+    events = journal.events
+    if not unfinished and way in {"revert", "restore-captured"}:
+        # as if its undo had begun; that is written down once something is to be changed
+        events = [*events, UndoStarted(reason=REASONS[way])]
+    plan = plan_undo(events, stable=stable)
+    if not plan:
+        return _nothing_open(journal, folder, way)
+    if left := await end_orphans(journal.events):
+        return Recovery(closed=False, detail=left)
+    async with production.peers(purpose="r") as peers:
+        recoverer = Recoverer(
+            journal=journal, peers=peers, service=production.plan().gcloud_service, folder=folder, way=way
+        )
+        undone = await recoverer.recover(plan)
+    recovery = Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
+    if unfinished or recoverer.begun:
+        journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
+        _conclude(journal, way, closed=recovery.closed)
+    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, way)
+
+
+def _unwritten(recovery: Recovery, why: str, folder: Path, way: Way) -> Recovery:
+    """Return what a recovery is that production has and the disk has not: it is open until it is written down."""
+    options = () if way == "finish" else (f"--{way}",)
+    again = f"make room on the disk, then run it again: {recover_command(folder, *options)}"
+    return Recovery(closed=False, detail=f"{recovery.detail}; but {why}", to_do=(*recovery.to_do, again))
+
+
+def _nothing_open(journal: Journal, folder: Path, way: Way) -> Recovery:
+    """Close what needs no undo: a train that was cut off before it touched anything still wants its summary."""
+    closings = [
+        event for event in journal.events if isinstance(event, UndoStarted | UndoFinished | TrainFinished)
+    ]
+    if not closings or not isinstance(closings[-1], TrainFinished):
+        _conclude(journal, "finish", closed=True)
+    detail = "nothing was open"
+    passed = any(isinstance(event, TrainFinished) and event.passed for event in closings[-1:])
+    if passed and way == "finish":
+        detail += f": the cutover is complete; to take it back: {recover_command(folder, '--revert')}"
+    recovery = Recovery(closed=True, detail=detail)
+    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, way)
+
+
+def _conclude(journal: Journal, way: Way, *, closed: bool) -> None:
+    journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[way],)))

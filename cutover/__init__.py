@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cutover.http.asgi.transport import StreamingASGITransport
     from cutover.model.summary import CutoverSummary
     from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE
-    from cutover.sse.parser import Comment, EventStreamParser, MessageEvent, Oversized, Retry, Truncated
+    from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, Truncated
+    from cutover.sse.parser import EventStreamParser
     from cutover.testing.opening import stream_contract
     from cutover.wiring.recover import recover_cutover
     from cutover.wiring.run import run_cutover

@@ -1,11 +1,13 @@
 """Time as a peer: the event loop's clock, or a rehearsal's, on which a soak of thirty seconds is over at once."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 import attrs
+
+from cutover.text import timestamp
 
 
 class Clock(Protocol):
@@ -52,16 +54,4 @@ class SkippingClock:
 
 def utc_now() -> str:
     """Return the wall clock's time: UTC, ISO 8601, to the millisecond."""
-    return _written(datetime.now(UTC))
-
-
-def later(at: str, seconds: float) -> str:
-    """Return the time so much later, as ``utc_now`` writes it; where ``at`` is no time, what it is."""
-    try:
-        return _written(datetime.fromisoformat(at) + timedelta(seconds=seconds))
-    except ValueError:
-        return at
-
-
-def _written(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(datetime.now(UTC))

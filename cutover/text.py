@@ -1,6 +1,7 @@
-"""Text made safe for who reads it: what came off the wire for a terminal, a path in a command for a shell."""
+"""Text made safe to print, and texts that several rooms write alike."""
 
 import shlex
+from datetime import datetime
 from pathlib import Path
 
 LONGEST = 200
@@ -23,3 +24,8 @@ def printable(text: str | bytes, limit: int = LONGEST) -> str:
 def recover_command(run_directory: Path | str, *options: str) -> str:
     """Return the command that recovers a run, as it can be typed anywhere on this machine."""
     return shlex.join(["cutover", "recover", *options, str(Path(run_directory).absolute())])
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment in UTC as ISO 8601, to the millisecond; two of them compare as text."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,6 +1,6 @@
 """WHATWG HTML 9.2.5 and 9.2.6, naively: the whole body at once, a character at a time. The parser's independent reference."""
 
-from cutover.sse.parser import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
+from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
 
 
 def split_lines(body: bytes) -> tuple[list[tuple[int, bytes]], tuple[int, bytes]]:

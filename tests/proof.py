@@ -8,8 +8,7 @@ import msgspec
 from trains import STABLE
 
 from cutover.model.summary import fold
-from cutover.model.undo_plan import plan_undo
-from cutover.record.journal import (
+from cutover.model.train_events import (
     TRAFFIC,
     Answered,
     RouteIntended,
@@ -17,8 +16,9 @@ from cutover.record.journal import (
     TrainEvent,
     TrainFinished,
     UndoFinished,
-    read_journal,
 )
+from cutover.model.undo_plan import plan_undo
+from cutover.record.journal import read_journal
 from cutover.report.terminal import conclusion
 from cutover.simulation import Operation, SimulatedProduction
 from cutover.simulation.deployment import Target

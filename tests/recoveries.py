@@ -11,35 +11,36 @@ from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
-from cutover.model.traffic_state import GLOBAL, OnRefusal, TrafficTarget, split
-from cutover.production.routes.writer import set_routes
-from cutover.production.traffic.mover import TrafficMover
-from cutover.record.journal import (
+from cutover.model.route_state import GLOBAL
+from cutover.model.traffic_state import TrafficTarget, split
+from cutover.model.train_events import (
     TRAFFIC,
     Answered,
-    Journal,
     Observer,
     TrafficIntended,
     TrainEvent,
     TrainFinished,
     TrainStarted,
-    read_journal,
 )
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.routes.writer import set_routes
+from cutover.production.services import Services
+from cutover.production.traffic.mover import TrafficMover
+from cutover.record.journal import Journal, read_journal
 from cutover.simulation import Fault, SimulatedProduction
-from cutover.train.recovery import Way
-from cutover.train.step_recorder import Peers
+from cutover.train.recovery import RecoveryMode
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production, live
 from cutover.wiring.recover import Recovery, recover_production
 
 
-async def move_traffic(peers: Peers, journal: Journal, canary: int = 5) -> None:
+async def move_traffic(services: Services, journal: Journal, canary: int = 5) -> None:
     """Give the canary a share, as the drill does."""
-    captured = await peers.traffic.read(label="pre")
+    captured = await services.traffic.read(label="pre")
     mover = TrafficMover(
-        backend=peers.traffic,
+        backend=services.traffic,
         journal=journal,
-        clock=peers.clock,
+        clock=services.clock,
         captured=captured,
         step_id="canary-rollback-drill",
     )
@@ -48,17 +49,17 @@ async def move_traffic(peers: Peers, journal: Journal, canary: int = 5) -> None:
     assert shift.proven
 
 
-async def move_routes(peers: Peers, journal: Journal) -> None:
+async def move_routes(services: Services, journal: Journal) -> None:
     """Set one domain and the global override, as a flip does that is cut in the middle."""
     change = await set_routes(
-        peers.control,
+        services.control,
         [(GLOBAL, None), ("auth_entry", "rust_shell"), (GLOBAL, "rust_shell")],
-        captured=await peers.control.status(label="pre"),
+        captured=await services.control.status(label="pre"),
         step_id="route-flip",
         label="flip",
         on_refusal=OnRefusal.STOP,
         journal=journal,
-        clock=peers.clock,
+        clock=services.clock,
     )
     assert change.proven
 
@@ -91,13 +92,13 @@ class Scene:
     config: CutoverConfig
     simulation: SimulatedProduction
     journal: Journal
-    peers: Peers = attrs.field(init=False)
+    services: Services = attrs.field(init=False)
     refusals: int = 0
     """How many requests are refused from now on."""
 
     @property
     def production(self) -> Production:
-        """The peers that a recovery finds."""
+        """The services that a recovery finds."""
         inner = simulated(self.config, self.simulation, clock=EventLoopClock())
 
         def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
@@ -124,14 +125,14 @@ class Scene:
         return {(row["global"], *row["domains"].items()) for row in rows}  # type: ignore[attr-defined]
 
     async def move_traffic(self, canary: int = 5) -> None:
-        await move_traffic(self.peers, self.journal, canary)
+        await move_traffic(self.services, self.journal, canary)
 
     async def move_routes(self) -> None:
-        await move_routes(self.peers, self.journal)
+        await move_routes(self.services, self.journal)
 
     async def intend(self, *outcomes: str) -> None:
         """Write down that the canary was to get 5 %, and what the answers were."""
-        captured = await self.peers.traffic.read(label="pre")
+        captured = await self.services.traffic.read(label="pre")
         wanted = split(captured, {STABLE: 95, CANARY: 5})
         self.journal.record(
             TrafficIntended(
@@ -155,18 +156,18 @@ class Scene:
     def told(self) -> list[TrainEvent]:
         return read_journal(self.folder / "journal.jsonl")
 
-    async def recover(self, way: Way = "finish", observer: Observer | None = None) -> Recovery:
-        return await recover_production(self.production, self.folder, way=way, observer=observer)
+    async def recover(self, way: RecoveryMode = "finish", observer: Observer | None = None) -> Recovery:
+        return await recover_production(self.production, self.folder, mode=way, observer=observer)
 
     async def ask_for(self, *rows: TrafficTarget) -> None:
         """Change the split as somebody else would."""
-        state = await self.peers.traffic.read(label="somebody-else")
-        await self.peers.traffic.write(rows, etag=state.etag, label="somebody-else")
+        state = await self.services.traffic.read(label="somebody-else")
+        await self.services.traffic.write(rows, etag=state.etag, label="somebody-else")
 
     async def override(self, key: str, word: str) -> None:
         """Set an override on every instance, as somebody else would."""
         for _ in range(60):  # whichever instance answers
-            await self.peers.control.override(key, word, label="somebody-else")
+            await self.services.control.override(key, word, label="somebody-else")
 
     def is_marked(self) -> bool:
         """Whether the lock says that a run is unfinished."""
@@ -181,8 +182,8 @@ async def scene(directory: Path, *faults: Fault, **layout: object) -> AsyncItera
     journal = Journal.create(directory / "run" / "journal.jsonl")
     journal.record(TrainStarted(run_id="r1", facts=trial.config.facts()))
     found = Scene(trial.config, trial.production, journal)
-    async with found.production.peers() as peers:
-        found.peers = peers
+    async with found.production.services() as services:
+        found.services = services
         try:
             yield found
         finally:

@@ -22,7 +22,8 @@ from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.errors import UndoUnprovenError
 from cutover.model.summary import fold
-from cutover.record.journal import CheckRecorded, TrainEvent, read_journal
+from cutover.model.train_events import CheckRecorded, TrainEvent
+from cutover.record.journal import read_journal
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production
 from cutover.wiring.recover import Recovery, recover_cutover

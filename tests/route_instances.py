@@ -11,7 +11,7 @@ import msgspec
 
 from cutover.clock import EventLoopClock
 from cutover.http.outbound import Outbound
-from cutover.model.traffic_state import GLOBAL, RouteState
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import COMPAT
 from cutover.production.routes.control_plane import ControlPlane
 

@@ -1,4 +1,4 @@
-"""An embedded production that is served on loopback, as live peers and real commands find it; time is skipped, not waited for."""
+"""An embedded production that is served on loopback, as live services and real commands find it; time is skipped, not waited for."""
 
 import os
 import socket
@@ -50,7 +50,7 @@ class Served:
     clock: SharedClock
 
     def live(self) -> Production:
-        """Return its peers, as a live run has them, but for the clock."""
+        """Return its services, as a live run has them, but for the clock."""
         return attrs.evolve(live(self.config), clock=self.clock)
 
     def gcloud(self, patience: Patience | None = None) -> Gcloud:

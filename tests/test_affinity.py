@@ -28,8 +28,8 @@ AT_ODDS = {"instances": 12, "odd_instance": True}
 
 
 async def sampled(production: Production) -> RouteSample:
-    async with production.peers() as peers:
-        return await peers.control.sample(label="preflight.routes")
+    async with production.services() as services:
+        return await services.control.sample(label="preflight.routes")
 
 
 def with_clients(production: Production, change: Callable[[httpx.AsyncClient], None]) -> Production:

@@ -8,10 +8,12 @@ import pytest
 from trains import CANARY, CHANGES, STABLE, Trial, live_config
 
 from cutover.model.results import Check, StepStatus
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.model.summary import CutoverSummary
-from cutover.model.traffic_state import GLOBAL, RouteState, TrafficState, TrafficTarget
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import RouteIntended, StepFinished, TrafficIntended, TrainEvent
 from cutover.production.routes.control_plane import SAMPLE_READS
-from cutover.record.journal import RouteIntended, StepFinished, TrafficIntended, TrainEvent, read_journal
+from cutover.record.journal import read_journal
 from cutover.simulation import Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.deployment import Target
@@ -202,12 +204,15 @@ class TestOvertaken:
 def test_a_domain_that_nobody_knew_is_told() -> None:
     captured = RouteState(overrides=(("a", None), (GLOBAL, None)))
     found = RouteState(overrides=(("b", "legacy"), (GLOBAL, None)))
-    assert captured.moved_on(found) == "a: captured clear, found unknown; b: captured unknown, found legacy"
-    assert captured.moved_on(attrs.evolve(captured, mode="another")) == ""
+    assert (
+        captured.differences_from(found)
+        == "a: captured clear, found unknown; b: captured unknown, found legacy"
+    )
+    assert captured.differences_from(attrs.evolve(captured, mode="another")) == ""
 
 
 def test_a_split_that_is_asked_for_and_not_served_is_told() -> None:
     captured = TrafficState(targets=(TrafficTarget(revision="s", percent=100),), statuses=())
     found = attrs.evolve(captured, statuses=(TrafficTarget(revision="c", percent=100),), generation="8")
-    assert captured.moved_on(found) == "served: captured nobody, found c 100 %"
-    assert captured.moved_on(attrs.evolve(captured, generation="9", latest_ready="n", etag="9")) == ""
+    assert captured.differences_from(found) == "served: captured nobody, found c 100 %"
+    assert captured.differences_from(attrs.evolve(captured, generation="9", latest_ready="n", etag="9")) == ""

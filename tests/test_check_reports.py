@@ -20,8 +20,8 @@ from cutover.checking.recording import check_recording
 from cutover.cli.commands import main
 from cutover.contract import RULES, FailureKind
 from cutover.contract.checker import ContractChecker
+from cutover.http.secrets import Secrets
 from cutover.protocols import AI_SDK_7, COMPAT_LANE
-from cutover.record.evidence import Secrets
 from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
 
 STREAMS = Path(__file__).parent.parent / "fixtures" / "streams"

@@ -6,7 +6,7 @@ import pytest
 from route_instances import BASE, CLEAR, Instances, control, saying, status_body
 
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
-from cutover.model.traffic_state import GLOBAL
+from cutover.model.route_state import GLOBAL
 from cutover.production.lane import COMPAT
 from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, RouteSample
 

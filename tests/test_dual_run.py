@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from trains import Trial, live_config
 
 from cutover.clock import EventLoopClock
-from cutover.config.manifest import ManifestEntry, ResponseKind, shipped_manifest
+from cutover.config.manifest import shipped_manifest
 from cutover.http.outbound import Outbound
 from cutover.model.comparison import Answer, difference, order_of, p95
+from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import Check, StepResult, StepStatus
+from cutover.production.services import Services
 from cutover.protocols import COMPAT_LANE
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
 from cutover.simulation import FAULTS
-from cutover.train.step_recorder import Peers, StepLog
+from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run
 from cutover.train.steps.dual_run import Plan, Side
 from cutover.wiring.embedded import simulated
@@ -200,8 +202,8 @@ class Comparison:
         return (self.new if base == NEW else self.old)(request)
 
     async def run(self, directory: Path) -> StepResult:
-        async with peers(directory, self._answer) as found:
-            log = StepLog(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+        async with services(directory, self._answer) as found:
+            log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
             return await dual_run.run(self.plan(), found, log)
 
     def plan(self) -> Plan:
@@ -220,12 +222,12 @@ class Comparison:
 
 
 @asynccontextmanager
-async def peers(directory: Path, answer: Callable[[httpx.Request], object]) -> AsyncIterator[Peers]:
-    """Give a train's peers, but that both services are this handler."""
+async def services(directory: Path, answer: Callable[[httpx.Request], object]) -> AsyncIterator[Services]:
+    """Give a train's services, but that both services are this handler."""
     trial = Trial(live_config(directory))
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))  # type: ignore[arg-type]
     outbound = Outbound(client=client, clock=EventLoopClock())
-    async with simulated(trial.config, trial.production, clock=EventLoopClock()).peers() as found:
+    async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as found:
         yield attrs.evolve(found, service=outbound, legacy=outbound)
 
 
@@ -443,8 +445,8 @@ async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
     plan = production.plan().dual_run
     assert plan is not None
     assert plan.entries == shipped_manifest()
-    async with production.peers() as found:
-        log = StepLog(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+    async with production.services() as found:
+        log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
         result = await dual_run.run(plan, found, log)
     assert result.status is StepStatus.PASS, result.detail
     assert {entry.response_kind for entry in plan.entries} == set(ResponseKind)

@@ -16,15 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from naive_event_stream import interpret
 
-from cutover.sse.parser import (
-    Comment,
-    EventStreamParser,
-    MessageEvent,
-    Oversized,
-    Retry,
-    StreamEvent,
-    Truncated,
-)
+from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
+from cutover.sse.parser import EventStreamParser
 
 VECTORS = json.loads((Path(__file__).parent.parent / "fixtures/event-stream/vectors.json").read_bytes())
 

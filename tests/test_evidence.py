@@ -7,7 +7,8 @@ from full_disk import disk_with_room_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.record.evidence import EvidenceFolder, Secrets, write_atomically
+from cutover.http.secrets import Secrets
+from cutover.record.evidence import EvidenceFolder, write_atomically
 from cutover.text import printable
 
 

@@ -15,8 +15,8 @@ from proof import AS_CAPTURED, AS_MEANT, left_behind, state
 from rides import LANDED, SCENES, Ride, room, within
 
 from cutover.errors import NotStartedError, UndoUnprovenError
+from cutover.model.train_events import TrainEvent
 from cutover.record import journal, lock
-from cutover.record.journal import TrainEvent
 from cutover.record.lock import ServiceLock
 from cutover.wiring.run import run_production
 

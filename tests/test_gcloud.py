@@ -15,11 +15,13 @@ from served_production import Served, fake_gcloud, served
 from trains import CANARY, STABLE
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
-from cutover.model.traffic_state import OnRefusal, TrafficTarget, split
+from cutover.model.traffic_state import TrafficTarget, split
+from cutover.model.train_events import CommandStarted
+from cutover.production.on_refusal import OnRefusal
 from cutover.production.traffic.gcloud import Gcloud, Patience
 from cutover.production.traffic.mover import Shift, TrafficMover
 from cutover.production.traffic.processes import identity, members
-from cutover.record.journal import CommandStarted, Journal
+from cutover.record.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -69,14 +71,14 @@ class TestReading:
             config = attrs.evolve(
                 found.served.config, traffic_backend="cloud-run-api", output_dir=tmp_path / "o"
             )
-            async with attrs.evolve(found.served, config=config).live().peers() as peers:
-                by_api = await peers.traffic.read(label="read")
+            async with attrs.evolve(found.served, config=config).live().services() as services:
+                by_api = await services.traffic.read(label="read")
                 by_gcloud = await found.gcloud().read(label="read")
                 assert attrs.evolve(by_gcloud, etag=None) == attrs.evolve(by_api, etag=None)
                 assert by_gcloud.etag == by_gcloud.generation == "7"
                 for name in (STABLE, CANARY, "chat-00099-none"):
                     one = await found.gcloud().revision(name, label="revision")
-                    other = await peers.traffic.revision(name, label="revision")
+                    other = await services.traffic.revision(name, label="revision")
                     assert (one.name, one.exists, one.ready) == (other.name, other.exists, other.ready)
 
     @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from wire_faults import FATES, Injection, Kind
 from cutover.errors import UndoUnprovenError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model.summary import fold
-from cutover.record.journal import Answered, TrainEvent, TrainFinished, UndoFinished, read_journal
+from cutover.model.train_events import Answered, TrainEvent, TrainFinished, UndoFinished
+from cutover.record.journal import read_journal
 from cutover.simulation import FAULTS
 from cutover.simulation.exchange import Fate
 from cutover.train.engine import STAGES

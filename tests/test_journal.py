@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from cutover.contract.findings import Finding
 from cutover.errors import NotStartedError
 from cutover.model.results import Check, SentinelTally, StepResult
-from cutover.model.traffic_state import RouteState, TrafficState, TrafficTarget
-from cutover.record.journal import (
+from cutover.model.route_state import RouteState
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import (
     Answered,
     CheckRecorded,
     CommandStarted,
     Decided,
     Interrupted,
-    Journal,
     RouteIntended,
     RoutesRead,
     StepFinished,
@@ -35,8 +35,8 @@ from cutover.record.journal import (
     TrainStarted,
     UndoFinished,
     UndoStarted,
-    read_journal,
 )
+from cutover.record.journal import Journal, read_journal
 
 NAMES = st.none() | st.text()
 COUNTS = st.integers(min_value=0, max_value=2**53)

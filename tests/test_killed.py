@@ -28,8 +28,9 @@ from trains import TOKENS
 from wire_faults import Severed
 
 from cutover.errors import UndoUnprovenError
+from cutover.model.train_events import Observer, TrainEvent, TrainFinished
 from cutover.model.undo_plan import plan_undo
-from cutover.record.journal import Observer, TrainEvent, TrainFinished, read_journal
+from cutover.record.journal import read_journal
 from cutover.record.lock import ServiceLock
 from cutover.wiring.recover import Recovery, recover_cutover
 from cutover.wiring.run import run_production

@@ -16,9 +16,10 @@ from trains import STABLE, TOKENS
 
 from cutover import recover_cutover
 from cutover.errors import NotStartedError
+from cutover.model.train_events import CommandStarted, TrainFinished
 from cutover.production.traffic.orphans import end_orphans
 from cutover.production.traffic.processes import arguments, identity, members
-from cutover.record.journal import CommandStarted, TrainFinished, read_journal
+from cutover.record.journal import read_journal
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,7 @@ from cutover.http.outbound import (
     describe_failure,
     pause_after,
 )
-from cutover.record.evidence import Secrets
+from cutover.http.secrets import Secrets
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -13,11 +13,13 @@ from route_instances import BASE, CLEAR, Instances, Overrides, control, status_b
 
 from cutover.clock import EventLoopClock
 from cutover.http.outbound import MAX_RETRY_AFTER
-from cutover.model.traffic_state import GLOBAL, OnRefusal
+from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE
+from cutover.model.train_events import Answered, RouteIntended, RoutesRead
 from cutover.production.lane import COMPAT
+from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY
-from cutover.production.routes.writer import ROUNDS, ROUTES_DEADLINE, RouteChange, set_routes
-from cutover.record.journal import Answered, Journal, RouteIntended, RoutesRead
+from cutover.production.routes.writer import ROUNDS, RouteChange, set_routes
+from cutover.record.journal import Journal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 

@@ -14,17 +14,18 @@ from trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
 from cutover.model.results import Check, StepStatus
-from cutover.model.traffic_state import GLOBAL, TrafficTarget
-from cutover.record.journal import (
+from cutover.model.route_state import GLOBAL
+from cutover.model.traffic_state import TrafficTarget
+from cutover.model.train_events import (
     CheckRecorded,
     Decided,
-    Journal,
     TrainEvent,
     TrainFinished,
     TrainStarted,
     UndoFinished,
     UndoStarted,
 )
+from cutover.record.journal import Journal
 from cutover.simulation import Operation
 from cutover.wiring.production import live
 from cutover.wiring.run import run_cutover

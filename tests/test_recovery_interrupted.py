@@ -14,8 +14,7 @@ from trains import CANARY, STABLE, Trial, live_config
 from cutover.errors import NotStartedError
 from cutover.model.summary import fold
 from cutover.model.traffic_state import split
-from cutover.model.undo_plan import plan_undo
-from cutover.record.journal import (
+from cutover.model.train_events import (
     Answered,
     Decided,
     TrafficIntended,
@@ -24,9 +23,10 @@ from cutover.record.journal import (
     UndoFinished,
     UndoStarted,
 )
+from cutover.model.undo_plan import plan_undo
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
-from cutover.train.recovery import Way
+from cutover.train.recovery import RecoveryMode
 from cutover.wiring.recover import recover_production
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -71,7 +71,7 @@ async def completed(found: Scene) -> None:
 
 async def overtaken(found: Scene) -> None:
     await found.move_traffic()
-    await found.ask_for(*split(await found.peers.traffic.read(label="pre"), {STABLE: 70, CANARY: 30}))
+    await found.ask_for(*split(await found.services.traffic.read(label="pre"), {STABLE: 70, CANARY: 30}))
     found.kill()
 
 
@@ -80,7 +80,7 @@ class Case:
     """How a run was left, and how it is recovered."""
 
     left: Callable[[Scene], Awaitable[None]]
-    way: Way = "finish"
+    way: RecoveryMode = "finish"
     traffic: dict[str, int] = attrs.Factory(lambda: {STABLE: 100})
 
 
@@ -96,7 +96,7 @@ CASES = {
 }
 
 
-async def _cut_at(number: int, found: Scene, way: Way, *, by: str) -> bool:
+async def _cut_at(number: int, found: Scene, way: RecoveryMode, *, by: str) -> bool:
     """Recover, and cut it off at its n-th line; return whether there was one."""
     seen = 0
 
@@ -276,7 +276,7 @@ async def test_commands_can_be_pasted_whatever_the_folder_is_called(
     directory.mkdir()
     async with scene(directory) as found:
         await found.move_traffic()
-        await found.ask_for(*split(await found.peers.traffic.read(label="x"), {STABLE: 50, CANARY: 50}))
+        await found.ask_for(*split(await found.services.traffic.read(label="x"), {STABLE: 50, CANARY: 50}))
         found.kill()
         with pytest.raises(NotStartedError) as refused:
             await _next_train(tmp_path)

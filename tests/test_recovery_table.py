@@ -11,11 +11,12 @@ from trains import CANARY, STABLE
 
 from cutover.errors import RefusedError
 from cutover.http.outbound import MUTATION_DEADLINE
-from cutover.model.traffic_state import GLOBAL, TrafficTarget
+from cutover.model.route_state import GLOBAL
+from cutover.model.traffic_state import TrafficTarget
+from cutover.model.train_events import TRAFFIC, Answered, Decided, RouteIntended, TrafficIntended, UndoStarted
 from cutover.model.undo_plan import UndoPlan, plan_undo
 from cutover.model.undo_policy import Action, decide_routes, decide_traffic
-from cutover.record.journal import TRAFFIC, Answered, Decided, RouteIntended, TrafficIntended, UndoStarted
-from cutover.train.recovery import Way
+from cutover.train.recovery import RecoveryMode
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -30,7 +31,7 @@ CLEAR, FLIPPED = None, "rust_shell"
 
 async def intend_route(found: Scene, *outcomes: str, wanted: str | None = FLIPPED) -> None:
     """Write down that the global override was to be set, and what the answers were."""
-    captured = await found.peers.control.status(label="pre")
+    captured = await found.services.control.status(label="pre")
     found.journal.record(
         RouteIntended(step_id="route-flip", key=GLOBAL, captured=captured, wanted=wanted, times=1)
     )
@@ -78,7 +79,7 @@ async def moved_and_failed(found: Scene) -> None:
     await found.intend("accepted")
     with pytest.raises(RefusedError):
         await found.ask_for(*STEP, TAG)
-    state = await found.peers.traffic.read(label="pre")
+    state = await found.services.traffic.read(label="pre")
     assert (state.asks_for((*STEP, TAG)), state.succeeded, state.served()) == (True, False, {STABLE: 100})
 
 
@@ -108,7 +109,7 @@ async def moved_from_latest(found: Scene) -> None:
 
 
 async def pinned_since(found: Scene) -> None:
-    captured = await found.peers.traffic.read(label="pre")
+    captured = await found.services.traffic.read(label="pre")
     await found.move_traffic()
     await found.ask_for(ALL, TAG)
     deploy(found)
@@ -133,7 +134,7 @@ class Row:
     tags: tuple[str, ...] = ("canary",)
     routes: frozenset[str | None] = frozenset({CLEAR})
     layout: Mapping[str, object] = attrs.field(factory=dict)
-    way: Way = "finish"
+    way: RecoveryMode = "finish"
 
 
 LATEST = {"latest": True}
@@ -213,7 +214,7 @@ async def routes_moved(found: Scene) -> None:
 
 async def routes_moved_somewhere(found: Scene) -> None:
     await intend_route(found)
-    await found.peers.control.override(GLOBAL, "rust", label="flip")
+    await found.services.control.override(GLOBAL, "rust", label="flip")
 
 
 async def routes_absent(found: Scene) -> None:
@@ -287,22 +288,22 @@ async def test_what_the_table_decides(name: str, tmp_path: Path) -> None:
 
 async def decide(found: Scene, plan: UndoPlan, *, wait: float) -> Action:
     if (traffic := plan.traffic) is not None:
-        state = await found.peers.traffic.read(label="look")
+        state = await found.services.traffic.read(label="look")
         return decide_traffic(
             state,
             targets=traffic.targets,
             captured=traffic.captured,
-            known=traffic.known,
-            unsure=traffic.unsure,
+            own_states=traffic.own_states,
+            write_outcome_unknown=traffic.write_outcome_unknown,
             wait=wait,
         ).action
     assert plan.routes is not None
-    sample = await found.peers.control.sample(label="look")
+    sample = await found.services.control.sample(label="look")
     return decide_routes(
         [state for state, _ in sample.shares],
         values=plan.routes.values,
-        known=plan.routes.known,
-        unsure=plan.routes.unsure,
+        own_states=plan.routes.own_states,
+        write_outcome_unknown=plan.routes.write_outcome_unknown,
         wait=wait,
     ).action
 

@@ -1,4 +1,4 @@
-"""No token is left behind: in no artifact, line, warning, exception or repr, whatever peers echo and however a train ends."""
+"""No token is left behind: in no artifact, line, warning, exception or repr, whatever services echo and however a train ends."""
 
 import traceback
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from virtual_time import virtual_backend
 from cutover.clock import EventLoopClock
 from cutover.errors import CutoverError
 from cutover.model.summary import fold
-from cutover.record.journal import TrainEvent
+from cutover.model.train_events import TrainEvent
 from cutover.report.live_view import LiveView
 from cutover.report.terminal import conclusion, line_of
 from cutover.simulation import FAULTS, Fault, Operation
@@ -154,15 +154,15 @@ async def test_none_is_in_the_repr_of_what_holds_them(tmp_path: Path) -> None:
     config = live_config(tmp_path, run_dual_run=True)
     trial = Trial(config)
     production = simulated(config, trial.production, clock=EventLoopClock())
-    async with production.peers() as peers:
+    async with production.services() as services:
         shown = [
             config,
             production.plan(),
             production.secrets,
-            peers,
-            peers.prober,
-            peers.control,
-            peers.traffic,
+            services,
+            services.prober,
+            services.control,
+            services.traffic,
         ]
         assert without_tokens("".join(map(repr, (*shown, production, live(config)))))
         assert without_tokens(repr(attrs.asdict(production.plan().drill)))

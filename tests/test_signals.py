@@ -18,7 +18,8 @@ import pytest
 from commands import COMMAND, Served, recover, run_env, served, started, until
 
 from cutover.cli.signals import Interruption, run_command, until_signalled
-from cutover.record.journal import TrainFinished, UndoStarted, read_journal
+from cutover.model.train_events import TrainFinished, UndoStarted
+from cutover.record.journal import read_journal
 from cutover.report.terminal import Terminal
 
 APART = 0.7

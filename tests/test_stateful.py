@@ -39,7 +39,7 @@ from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.errors import NotStartedError, UndoUnprovenError
 from cutover.model.traffic_state import TrafficTarget
-from cutover.record.journal import (
+from cutover.model.train_events import (
     CheckRecorded,
     Observer,
     RouteIntended,
@@ -47,13 +47,13 @@ from cutover.record.journal import (
     TrainEvent,
     TrainFinished,
     UndoStarted,
-    read_journal,
 )
+from cutover.record.journal import read_journal
 from cutover.record.lock import ServiceLock
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
 from cutover.text import recover_command
-from cutover.train.recovery import Way
+from cutover.train.recovery import RecoveryMode
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production
 from cutover.wiring.recover import Recovery, recover_cutover
@@ -135,7 +135,7 @@ RECOVERY_FAULTS = faults(
         )
     )
 )
-WAYS: tuple[Way, ...] = ("finish", "revert", "accept-found", "restore-captured")
+WAYS: tuple[RecoveryMode, ...] = ("finish", "revert", "accept-found", "restore-captured")
 
 
 class Life(RuleBasedStateMachine):
@@ -162,7 +162,7 @@ class Life(RuleBasedStateMachine):
         self.production = Trial(
             live_config(self.room), layout_changes={"instances": 1, "latest": latest}
         ).production
-        self.known = self.captured = self.found()
+        self.own_states = self.captured = self.found()
 
     # what is looked at
 
@@ -287,7 +287,7 @@ class Life(RuleBasedStateMachine):
             return
         self.runs += 1
         self.folder = folder = self.room / f"run-{self.runs}"
-        self.known = self.captured = self.found()
+        self.own_states = self.captured = self.found()
         self.others, self.deployed = {}, False
         config = live_config(
             self.room,
@@ -315,9 +315,9 @@ class Life(RuleBasedStateMachine):
         if self.is_open():
             return
         if last.passed:
-            self.known = {**self.captured, **MEANT}
+            self.own_states = {**self.captured, **MEANT}
         else:
-            self.known = {piece: self.put_back(piece).pop() for piece in self.captured}
+            self.own_states = {piece: self.put_back(piece).pop() for piece in self.captured}
 
     def _is_refused(self) -> None:
         assert self.folder is not None
@@ -342,7 +342,7 @@ class Life(RuleBasedStateMachine):
         fault=RECOVERY_FAULTS,
         end=st.none() | at_a_line(15),
     )
-    def recover(self, way: Way, fault: Injection | None, end: End | None) -> None:
+    def recover(self, way: RecoveryMode, fault: Injection | None, end: End | None) -> None:
         """Somebody recovers the last run."""
         was_open, had_passed, before = self.is_open(), self.has_passed, self.found()
         got: list[Recovery] = []
@@ -366,11 +366,11 @@ class Life(RuleBasedStateMachine):
         assert not self.is_open()
         self._is_closed(way, before, was_open=was_open, had_passed=had_passed)
 
-    def _is_closed(self, way: Way, before: Pieces, *, was_open: bool, had_passed: bool) -> None:
+    def _is_closed(self, way: RecoveryMode, before: Pieces, *, was_open: bool, had_passed: bool) -> None:
         found = self.found()
         if had_passed and way in {"finish", "accept-found"}:
-            self.known = {**self.captured, **MEANT} if was_open else self.known
-            assert all(found[piece] == self.known[piece] for piece in found if piece not in self.others)
+            self.own_states = {**self.captured, **MEANT} if was_open else self.own_states
+            assert all(found[piece] == self.own_states[piece] for piece in found if piece not in self.others)
         elif way == "accept-found" or not (was_open or had_passed):
             for piece, value in found.items():
                 assert value in {before[piece], *intended(self.told).get(piece, ())}, piece
@@ -382,7 +382,7 @@ class Life(RuleBasedStateMachine):
                     value,
                     mine,
                 )
-        self.known = found
+        self.own_states = found
 
     def _somebody_else(self, change: Callable[[], object]) -> None:
         async def play() -> None:
@@ -395,7 +395,7 @@ class Life(RuleBasedStateMachine):
 
         self._within(play)
         if not self.is_open():
-            self.known = self.found()
+            self.own_states = self.found()
 
     @rule(kind=st.sampled_from(("share", "tag", "stable", "deploy")))
     def move_traffic(self, kind: str) -> None:
@@ -449,7 +449,10 @@ class Life(RuleBasedStateMachine):
         told = intended(self.told) if self.is_open() else {}
         others = self.others if self.is_open() else {}
         for piece, value in self.found().items():
-            assert value in {self.known[piece], *told.get(piece, ()), *others.get(piece, ())}, (piece, value)
+            assert value in {self.own_states[piece], *told.get(piece, ()), *others.get(piece, ())}, (
+                piece,
+                value,
+            )
         if not self.is_open():
             assert not self.production.reconciling
             assert self.production._deployment.statuses == self.production.traffic_spec

@@ -13,21 +13,21 @@ from trains import CANARY, STABLE, Trial, live_config
 from virtual_time import virtual_backend
 
 from cutover.contract.findings import Finding
+from cutover.http.secrets import Secrets
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
-from cutover.record.evidence import EvidenceFolder, Secrets
-from cutover.record.journal import (
+from cutover.model.train_events import (
     CheckRecorded,
     Interrupted,
-    Journal,
     StepFinished,
     StepStarted,
     TrainEvent,
     TrainFinished,
     TrainStarted,
     UndoFinished,
-    read_journal,
 )
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import Journal, read_journal
 from cutover.report.artifacts import SCHEMA, Reporter, markdown
 from cutover.simulation import FAULTS
 

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from cutover.errors import UndoUnprovenError
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.model.summary import fold
-from cutover.model.traffic_state import GLOBAL, RouteState, TrafficState, TrafficTarget
-from cutover.record.journal import (
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import (
     Answered,
     CheckRecorded,
     Interrupted,

@@ -11,7 +11,8 @@ from virtual_time import virtual_backend
 from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError
 from cutover.model.summary import CutoverSummary
-from cutover.record.journal import Answered, read_journal
+from cutover.model.train_events import Answered
+from cutover.record.journal import read_journal
 from cutover.wiring.embedded import simulated
 from cutover.wiring.recover import recover_production
 from cutover.wiring.run import run_production

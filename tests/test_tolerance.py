@@ -10,7 +10,7 @@ from trains import CANARY, STABLE, Trial, live_config
 
 from cutover.model.results import Check, StepStatus
 from cutover.model.summary import CutoverSummary
-from cutover.record.journal import StepStarted, TrafficRead, TrainEvent
+from cutover.model.train_events import StepStarted, TrafficRead, TrainEvent
 from cutover.simulation import FAULTS, Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import STREAMS, Reply, problem

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from cutover.clock import EventLoopClock
 from cutover.errors import RefusedError, UnusableReplyError
 from cutover.http.outbound import LONGEST_PAUSE, MAX_RETRY_AFTER, Outbound
-from cutover.model.traffic_state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
+from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, split
+from cutover.model.train_events import Answered, TrafficIntended, TrafficRead
+from cutover.production.on_refusal import OnRefusal
 from cutover.production.traffic.cloud_run_api import CloudRunApi
-from cutover.production.traffic.mover import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover, unproven
-from cutover.record.journal import Answered, Journal, TrafficIntended, TrafficRead
+from cutover.production.traffic.mover import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover
+from cutover.record.journal import Journal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -708,7 +710,7 @@ class TestState:
         assert {(row.revision, row.tag) for row in targets if row.tag} == {
             (row.revision, row.tag) for row in rows if row.tag
         }
-        assert unproven(asked, targets) == ""
+        assert mismatch_reason(asked, targets) == ""
 
     def test_a_missing_tag_or_another_share_is_not_what_was_asked_for(self) -> None:
         rows = (TrafficTarget(revision="stable", percent=100), TrafficTarget(revision="canary", tag="canary"))
@@ -720,7 +722,7 @@ class TestState:
 
     def test_a_failure_without_a_reason_says_so(self) -> None:
         state = TrafficState(targets=(), statuses=(), succeeded=False)
-        assert unproven(state, ()) == "the service says that the change failed: no reason given"
+        assert mismatch_reason(state, ()) == "the service says that the change failed: no reason given"
 
     def test_shares_are_written_for_a_reader(self) -> None:
         assert describe_shares({"stable": 95, "canary": 5}) == "stable 95 %, canary 5 %"

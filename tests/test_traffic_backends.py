@@ -11,7 +11,7 @@ from served_production import fake_gcloud, served
 from trains import CANARY, STABLE
 
 from cutover.model.results import StepStatus
-from cutover.record.journal import CommandStarted, TrafficIntended, TrafficRead, TrainEvent
+from cutover.model.train_events import CommandStarted, TrafficIntended, TrafficRead, TrainEvent
 from cutover.simulation import VARIANTS, Fault, Operation, SimulatedProduction
 from cutover.simulation.traffic_faults import TRAFFIC_FAULTS
 from cutover.wiring.run import run_production

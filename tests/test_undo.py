@@ -17,27 +17,20 @@ from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
 from cutover.http.outbound import MUTATION_DEADLINE, READ_DEADLINE
 from cutover.model.results import Check, StepStatus
-from cutover.model.traffic_state import GLOBAL, RouteState, TrafficTarget, split
+from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE, RouteState
+from cutover.model.traffic_state import TrafficTarget, split
+from cutover.model.train_events import Answered, CheckRecorded, RouteIntended, TrafficIntended, UndoFinished
 from cutover.model.undo_plan import plan_undo
 from cutover.production.lane import COMPAT
-from cutover.production.routes.writer import ROUTES_DEADLINE
+from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
-from cutover.record.journal import (
-    Answered,
-    CheckRecorded,
-    Journal,
-    RouteIntended,
-    TrafficIntended,
-    UndoFinished,
-    read_journal,
-)
+from cutover.record.journal import Journal, read_journal
 from cutover.simulation import FAULTS, Fault
 from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
 from cutover.train.engine import UNDO_DEADLINE
-from cutover.train.step_recorder import Peers
 from cutover.train.steps.rollback_drill import STEP_ID as DRILL
-from cutover.train.undo import Undone, carry_out, may_land_for
+from cutover.train.undo import Undone, carry_out, seconds_until_write_expires
 from cutover.wiring.embedded import simulated
 from cutover.wiring.run import run_production
 
@@ -52,18 +45,18 @@ class Scene:
     """A production, and a train that moved something in it and got no further."""
 
     trial: Trial
-    peers: Peers
+    services: Services
     journal: Journal = attrs.field(factory=Journal)
 
     async def move_traffic(self) -> None:
-        await move_traffic(self.peers, self.journal)
+        await move_traffic(self.services, self.journal)
 
     async def move_routes(self) -> None:
-        await move_routes(self.peers, self.journal)
+        await move_routes(self.services, self.journal)
 
     async def undo(self) -> Undone:
         plan = plan_undo(self.journal.events, stable=STABLE)
-        return await carry_out(plan, self.peers, self.journal, service="s --project p --region r")
+        return await carry_out(plan, self.services, self.journal, service="s --project p --region r")
 
     @property
     def changes(self) -> int:
@@ -76,8 +69,8 @@ async def scene(directory: Path, *faults: str, **layout: object) -> AsyncIterato
     trial = Trial(
         live_config(directory), faults=tuple(FAULTS[name] for name in faults), layout_changes=dict(layout)
     )
-    async with simulated(trial.config, trial.production, clock=EventLoopClock()).peers() as peers:
-        yield Scene(trial, peers)
+    async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as services:
+        yield Scene(trial, services)
 
 
 def route_commands(to_do: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -150,13 +143,13 @@ class TestUnproven:
 
     async def test_routes_that_cannot_be_read_are_not_proven(self, tmp_path: Path) -> None:
         async with scene(tmp_path, "status-html-after-flip") as found:
-            captured = await found.peers.control.status(label="pre")
+            captured = await found.services.control.status(label="pre")
             found.journal.record(
                 RouteIntended(step_id="route-flip", key=GLOBAL, captured=captured, wanted=None, times=1)
             )
             found.journal.record(Answered(key=GLOBAL, outcome="accepted"))
             for _ in range(40):  # whichever instance answers
-                await found.peers.control.override(GLOBAL, "rust", label="flip")
+                await found.services.control.override(GLOBAL, "rust", label="flip")
             undone = await found.undo()
         assert undone.proven  # once they are clear again, they can be read
         assert found.changes > 40
@@ -164,7 +157,7 @@ class TestUnproven:
     async def test_traffic_that_cannot_be_read_is_not_proven(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
-            found.peers = attrs.evolve(found.peers, traffic=Blind(found.peers.traffic))  # type: ignore[arg-type]
+            found.services = attrs.evolve(found.services, traffic=Blind(found.services.traffic))  # type: ignore[arg-type]
             undone = await found.undo()
         assert not undone.proven
         assert undone.detail.startswith("the traffic could not be proven undone: ")
@@ -180,10 +173,10 @@ class TestUnproven:
                     await anyio.sleep(100.0)
                     return await super().read(label=label)
 
-            found.peers = attrs.evolve(found.peers, traffic=Slow(found.peers.traffic))  # type: ignore[arg-type]
+            found.services = attrs.evolve(found.services, traffic=Slow(found.services.traffic))  # type: ignore[arg-type]
             with anyio.fail_after(UNDO_DEADLINE):
                 undone = await found.undo()
-            state = await found.peers.control.status(label="look")
+            state = await found.services.control.status(label="look")
         assert not undone.proven
         assert "the traffic could not be proven undone within" in undone.detail
         assert undone.detail.endswith("routes are as captured (auth_entry=clear, global=clear)")
@@ -260,9 +253,9 @@ class TestLatest:
         """Putting LATEST back would give everybody a revision that nobody tested."""
         async with scene(tmp_path, "deployed-meanwhile", latest=True) as found:
             await found.move_traffic()
-            state = await found.peers.traffic.read(label="pre")
+            state = await found.services.traffic.read(label="pre")
             with pytest.raises(RefusedError):  # somebody deploys just then
-                await found.peers.traffic.write(
+                await found.services.traffic.write(
                     split(state, {STABLE: 75, CANARY: 25}), etag=state.etag, label="drill.25"
                 )
             undone = await found.undo()
@@ -278,8 +271,8 @@ class TestLatest:
         """Where nobody can say what LATEST is by now, it is pinned until somebody can."""
         async with scene(tmp_path, latest=True) as found:
             await found.move_traffic()
-            blind = Blind(found.peers.traffic, sees_again=sees_again)
-            found.peers = attrs.evolve(found.peers, traffic=blind)  # type: ignore[arg-type]
+            blind = Blind(found.services.traffic, sees_again=sees_again)
+            found.services = attrs.evolve(found.services, traffic=blind)  # type: ignore[arg-type]
             undone = await found.undo()
         assert undone.proven is sees_again
         asked = [row.revision for row in found.trial.production.traffic_spec if row.percent]
@@ -291,8 +284,8 @@ class TestLatest:
             await found.move_traffic()
             failed = Check(check_id="traffic-5", status=StepStatus.FAIL)
             found.journal.record(CheckRecorded(step_id=DRILL, check=failed))
-            blind = Blind(found.peers.traffic, sees_again=True)
-            found.peers = attrs.evolve(found.peers, traffic=blind)  # type: ignore[arg-type]
+            blind = Blind(found.services.traffic, sees_again=True)
+            found.services = attrs.evolve(found.services, traffic=blind)  # type: ignore[arg-type]
             undone = await found.undo()
         assert (undone.proven, undone.to_do) == (True, ())
         assert found.trial.production.traffic == {STABLE: 100}
@@ -345,8 +338,8 @@ class TestNothingLeftToDo:
             await found.move_traffic()
             captured = found.journal.events[0]
             assert isinstance(captured, TrafficIntended)
-            state = await found.peers.traffic.read(label="somebody")
-            await found.peers.traffic.write(captured.captured.targets, etag=state.etag, label="somebody")
+            state = await found.services.traffic.read(label="somebody")
+            await found.services.traffic.write(captured.captured.targets, etag=state.etag, label="somebody")
             before = found.changes
             undone = await found.undo()
         assert (undone.proven, undone.detail) == (True, f"traffic is as it should be ({STABLE} 100 %)")
@@ -354,7 +347,7 @@ class TestNothingLeftToDo:
 
     async def test_routes_of_a_change_whose_fate_is_known_are_only_read(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
-            captured = await found.peers.control.status(label="pre")
+            captured = await found.services.control.status(label="pre")
             found.journal.record(
                 RouteIntended(
                     step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=1
@@ -367,7 +360,7 @@ class TestNothingLeftToDo:
 
     async def test_a_fate_that_is_not_known_is_written_and_looked_at_again(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
-            captured = await found.peers.control.status(label="pre")
+            captured = await found.services.control.status(label="pre")
             found.journal.record(
                 RouteIntended(
                     step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=1
@@ -399,14 +392,14 @@ async def test_a_late_effect_is_found_and_taken_back_again(tmp_path: Path) -> No
         ),
     )
     trial = Trial(live_config(tmp_path), faults=(fault,))
-    async with simulated(trial.config, trial.production, clock=EventLoopClock()).peers() as peers:
-        found = Scene(trial, peers)
-        captured = await peers.control.status(label="pre")
+    async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as services:
+        found = Scene(trial, services)
+        captured = await services.control.status(label="pre")
         found.journal.record(
             RouteIntended(step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=1)
         )
         with pytest.raises(NoAnswerError):
-            await peers.control.override(GLOBAL, "rust", label="flip")
+            await services.control.override(GLOBAL, "rust", label="flip")
         found.journal.record(Answered(key=GLOBAL, outcome="unknown"))
         undone = await found.undo()
         assert undone.proven, undone.detail
@@ -423,7 +416,7 @@ class TestUntilWhenItMayLand:
     LATEST = "2026-11-25T12:01:00.000Z"
 
     @pytest.mark.parametrize(
-        ("times", "outcome", "sent_by", "unanswered_by"),
+        ("times", "outcome", "last_sent_at", "last_unanswered_at"),
         [
             (20, "unknown", ANSWERED, ANSWERED),
             (1, "failed", ANSWERED, ANSWERED),
@@ -432,7 +425,7 @@ class TestUntilWhenItMayLand:
             (20, "", LATEST, LATEST),
         ],
     )
-    def test_of_overrides(self, times: int, outcome: str, sent_by: str, unanswered_by: str) -> None:
+    def test_of_overrides(self, times: int, outcome: str, last_sent_at: str, last_unanswered_at: str) -> None:
         captured = RouteState(overrides=((GLOBAL, None),))
         intent = RouteIntended(
             step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=times, at=self.AT
@@ -440,9 +433,16 @@ class TestUntilWhenItMayLand:
         answers = [Answered(key=GLOBAL, outcome=outcome, at=self.ANSWERED)] if outcome else []
         plan = plan_undo([intent, *answers], stable=STABLE)
         assert plan.routes is not None
-        assert (plan.routes.sent_by, plan.routes.unanswered_by) == (sent_by, unanswered_by)
+        assert (plan.routes.last_sent_at, plan.routes.last_unanswered_at) == (
+            last_sent_at,
+            last_unanswered_at,
+        )
 
     def test_no_longer_than_the_last_write_has_whatever_the_clocks_say(self) -> None:
-        assert may_land_for("2026-01-01T00:00:00.000Z") == 0.0
-        assert may_land_for("2999-01-01T00:00:00.000Z") == ROUTES_DEADLINE + MUTATION_DEADLINE
-        assert may_land_for("no time") == may_land_for("2026-01-01T00:00:00") == MUTATION_DEADLINE
+        assert seconds_until_write_expires("2026-01-01T00:00:00.000Z") == 0.0
+        assert seconds_until_write_expires("2999-01-01T00:00:00.000Z") == ROUTES_DEADLINE + MUTATION_DEADLINE
+        assert (
+            seconds_until_write_expires("no time")
+            == seconds_until_write_expires("2026-01-01T00:00:00")
+            == MUTATION_DEADLINE
+        )

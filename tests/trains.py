@@ -8,7 +8,7 @@ import attrs
 from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.model.summary import CutoverSummary
-from cutover.record.journal import Observer
+from cutover.model.train_events import Observer
 from cutover.simulation import Fault, Operation, SimulatedProduction
 from cutover.wiring.embedded import simulated, simulated_credentials, simulated_layout
 from cutover.wiring.run import run_production

@@ -9,9 +9,9 @@ import msgspec
 
 from cutover.checking.checked_stream import CLOSE_SECONDS, CheckedStream, Hold, StreamRequest
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
-from cutover.http.outbound import TOKEN_REFUSED
+from cutover.http.secrets import Secrets
+from cutover.http.statuses import TOKEN_REFUSED
 from cutover.protocols import COMPAT_LANE
-from cutover.record.evidence import Secrets
 from cutover.text import printable
 
 MAX_CAPTURE_BYTES = 4 << 20

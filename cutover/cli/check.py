@@ -19,9 +19,9 @@ from cutover.checking.recording import check_recording
 from cutover.cli.signals import run_command, until_signalled
 from cutover.config.variables import VARIABLES
 from cutover.contract import RULES, StreamContext, StreamContract
+from cutover.http.secrets import Secrets
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE, SHIPPED
-from cutover.record.evidence import Secrets
 from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
 from cutover.report.terminal import Terminal
 from cutover.text import printable

@@ -12,7 +12,7 @@ from cutover.report.terminal import Terminal
 from cutover.text import recover_command
 
 if TYPE_CHECKING:
-    from cutover.train.recovery import Way
+    from cutover.train.recovery import RecoveryMode
 
 
 @click.command(
@@ -36,28 +36,28 @@ def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captu
     Where production has moved on since, nothing is touched: what was captured, intended and found is shown, and the two
     commands that close it.
     """
-    given: dict[Way, bool] = {
+    given: dict[RecoveryMode, bool] = {
         "revert": revert,
         "accept-found": accept_found,
         "restore-captured": restore_captured,
     }
-    ways: list[Way] = [way for way, asked in given.items() if asked]
-    if len(ways) > 1:
+    modes: list[RecoveryMode] = [mode for mode, asked in given.items() if asked]
+    if len(modes) > 1:
         raise click.UsageError(
-            f"{' and '.join(f'--{way}' for way in ways)} exclude each other: give one of them"
+            f"{' and '.join(f'--{mode}' for mode in modes)} exclude each other: give one of them"
         )
-    sys.exit(run_command(_recover, run_directory, *(ways or ["finish"])))
+    sys.exit(run_command(_recover, run_directory, *(modes or ["finish"])))
 
 
-async def _recover(run_directory: Path, way: "Way") -> int:
+async def _recover(run_directory: Path, mode: "RecoveryMode") -> int:
     from cutover.wiring.recover import recover_cutover  # noqa: PLC0415  `cutover --help` should not load the train
 
     terminal = Terminal()
 
     async def work(interruption: Interruption) -> int:
-        options = [] if way == "finish" else [f"--{way}"]
+        options = [] if mode == "finish" else [f"--{mode}"]
         interruption.recover = interruption.left_open = recover_command(run_directory, *options)
-        recovery = await recover_cutover(run_directory, way=way, observer=terminal.observe)
+        recovery = await recover_cutover(run_directory, way=mode, observer=terminal.observe)
         terminal.line(f"{'closed' if recovery.closed else 'UNRESOLVED'}: {recovery.detail}")
         for line in recovery.to_do:
             terminal.line(f"  DO      {line}")

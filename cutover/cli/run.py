@@ -13,7 +13,7 @@ from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.config.config import CutoverConfig
 from cutover.config.variables import VARIABLES
 from cutover.errors import UndoUnprovenError
-from cutover.record.journal import Observer, TrainEvent, TrainFinished
+from cutover.model.train_events import Observer, TrainEvent, TrainFinished
 from cutover.report.terminal import Terminal, conclusion
 from cutover.text import recover_command
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import attrs
 
 from cutover.config import values
-from cutover.config.manifest import ManifestEntry, parse_manifest, shipped_manifest
+from cutover.config.manifest import parse_manifest, shipped_manifest
 from cutover.config.values import is_loopback, same_site
 from cutover.config.variables import GOOGLE_API, RUNS, VARIABLES, Variable
 from cutover.errors import ConfigurationError
 from cutover.model.error_budget import BudgetSource, ErrorBudget
 from cutover.model.gates import Ceilings
+from cutover.model.manifest import ManifestEntry
 
 __all__ = ["GOOGLE_API", "RUNS", "VARIABLES", "CutoverConfig", "Variable", "is_loopback", "same_site"]
 

@@ -1,14 +1,12 @@
 """The dual run's manifest: which requests go to both services, and how their replies are compared."""
 
-import enum
 import re
-from collections.abc import Mapping
 from importlib.resources import files
 
-import attrs
 import msgspec
 
 from cutover.errors import ConfigurationError
+from cutover.model.manifest import ManifestEntry, ResponseKind
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
 _PATH = re.compile(r"/(?!/)[!-~]*")
@@ -25,32 +23,6 @@ _REQUIRED = {
 }
 _OPTIONAL = {"headers": dict, "mutates": bool}
 _NAMES = {str: "a string", bool: "true or false", dict: "an object"}
-
-
-class ResponseKind(enum.Enum):
-    """How two replies are compared."""
-
-    JSON = "json"
-    TEXT = "text"
-    SSE = "sse"
-
-
-@attrs.frozen(kw_only=True)
-class ManifestEntry:
-    """One request of the dual run."""
-
-    id: str
-    method: str
-    path: str
-    response_kind: ResponseKind
-    critical: bool
-    """Whether both services must answer it with success."""
-    requires_auth: bool
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-    body: object = None
-    """JSON, or None for no body."""
-    mutates: bool = False
-    """Whether it changes something; such an entry runs with RUN_MUTATING_REQUESTS=1 alone."""
 
 
 def shipped_manifest() -> tuple[ManifestEntry, ...]:

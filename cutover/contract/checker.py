@@ -16,15 +16,8 @@ from cutover.contract.head import Head, error_in, judge_head, judge_status
 from cutover.contract.judge import EventJudge
 from cutover.contract.report import ContractReport
 from cutover.contract.timing import Watch
-from cutover.sse.parser import (
-    Comment,
-    EventStreamParser,
-    MessageEvent,
-    Oversized,
-    Run,
-    StreamEvent,
-    Truncated,
-)
+from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated
+from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
 
 _FINDINGS_A_RULE = 16

@@ -12,7 +12,7 @@ import msgspec
 
 from cutover.clock import Clock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
-from cutover.record.evidence import Secrets
+from cutover.http.secrets import Secrets
 from cutover.text import printable
 
 CONNECT_TIMEOUT = 10.0
@@ -30,8 +30,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 MAX_RETRY_AFTER = 10.0
 """Seconds of ``retry-after`` that are heeded; a longer one is cut to this."""
 
-TOKEN_REFUSED = frozenset({401, 403})
-"""Statuses that say that a token is not taken: there is no evidence to be had then."""
 
 HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
 """Gives the headers of one attempt that may take a request of their own, such as a token; raises a ``PeerError``."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import attrs
 import msgspec
 
-from cutover.config.manifest import ManifestEntry, ResponseKind
-from cutover.http.outbound import TOKEN_REFUSED
-from cutover.sse.parser import EventStreamParser, MessageEvent
+from cutover.http.statuses import TOKEN_REFUSED
+from cutover.model.manifest import ManifestEntry, ResponseKind
+from cutover.sse.events import MessageEvent
+from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
 
 _VOLATILE = frozenset({"generated_at", "generatedAt", "request_id", "requestId"})

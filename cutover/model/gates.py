@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
 
 
@@ -52,13 +53,13 @@ class Gate:
 
 
 GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
-    ("preflight", ("preflight",), None),
-    ("error_budget", ("slo-error-budget-gate",), None),
-    ("stream_smoke", ("stream-smoke-pre", "stream-smoke-post"), "stream_smoke"),
-    ("canary_drill", ("canary-rollback-drill",), "canary_drill"),
-    ("route_flip", ("route-flip",), "route_flip"),
-    ("dual_run", ("dual-run-diff",), "dual_run"),
-    ("final_state", ("final-state",), None),
+    ("preflight", (step_ids.PREFLIGHT,), None),
+    ("error_budget", (step_ids.ERROR_BUDGET,), None),
+    ("stream_smoke", (step_ids.SMOKE_PRE, step_ids.SMOKE_POST), "stream_smoke"),
+    ("canary_drill", (step_ids.DRILL,), "canary_drill"),
+    ("route_flip", (step_ids.FLIP,), "route_flip"),
+    ("dual_run", (step_ids.DUAL_RUN,), "dual_run"),
+    ("final_state", (step_ids.FINAL_STATE,), None),
 )
 """(gate, the steps it adds up, the ceiling that applies; None: nothing is tolerated)."""
 
@@ -67,15 +68,15 @@ def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]
     """Add the results up to the gates."""
     by_id = {result.step_id: result for result in results}
     gates = []
-    for name, step_ids, ceiling in GATES:
-        steps = [by_id[step_id] for step_id in step_ids if step_id in by_id]
+    for name, ids, ceiling in GATES:
+        steps = [by_id[step_id] for step_id in ids if step_id in by_id]
         ran = [step for step in steps if step.status is not StepStatus.SKIP]
         gates.append(
             Gate(
                 name=name,
                 observed_failed=sum(step.failure_count for step in ran),
                 max_failed=getattr(ceilings, ceiling) if ceiling else 0,
-                evaluated=len(ran) == len(step_ids),
+                evaluated=len(ran) == len(ids),
                 configured=not any(step.by_configuration for step in steps),
                 intolerable=any(step.intolerable for step in ran),
             )

@@ -7,7 +7,7 @@ import msgspec
 
 from cutover.model.gates import Ceilings, Gate, judge
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
-from cutover.record.journal import (
+from cutover.model.train_events import (
     CheckRecorded,
     Interrupted,
     StepFinished,

@@ -1,22 +1,11 @@
-"""What production holds: who serves what share, and where the routes lead; as values that can be kept, compared and put back."""
+"""The traffic split of a service, as values that can be kept, compared and put back."""
 
-import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-GLOBAL = "global"
-"""The route key of the override that stands for every domain without one of its own."""
-
-
-class OnRefusal(enum.Enum):
-    """What it means that a change was refused, by a stale etag for instance."""
-
-    STOP = "stop"
-    """While going forward: somebody else may be at work."""
-    TRY_AGAIN = "try again"
-    """While going back: read the state again, and write again, up to the deadline."""
+from cutover.model.differences import describe_differences
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +56,7 @@ class TrafficState:
         """Return the share of each revision that gets any, in percent, LATEST resolved."""
         return shares(self.statuses, latest=self.latest_ready)
 
-    def unrest(self) -> str:
+    def unready_reason(self) -> str:
         """Return why nobody should set out from this state; empty where it is settled and well."""
         if not self.settled:
             return "the service is reconciling: somebody else is deploying"
@@ -75,13 +64,13 @@ class TrafficState:
             return f"the service's last change failed ({self.message}): repair that first"
         return ""
 
-    def moved_on(self, found: "TrafficState") -> str:
+    def differences_from(self, found: "TrafficState") -> str:
         """Return what is another in a state found later, first what it was; empty where nothing that matters is.
 
         A revision that became ready in between matters only where LATEST serves.
         """
         before, now = (_facets(state, asks_for_latest=self.asks_for_latest) for state in (self, found))
-        return _differences(before, now)
+        return describe_differences(before, now)
 
     def serves(self, targets: Iterable[TrafficTarget]) -> bool:
         """Return whether the split that is served is the one of these targets."""
@@ -123,14 +112,6 @@ def _facets(state: TrafficState, *, asks_for_latest: bool) -> dict[str, str]:
     return facets | ({"LATEST": state.latest_ready or "none"} if asks_for_latest else {})
 
 
-def _differences(captured: dict[str, str], found: dict[str, str]) -> str:
-    names = [name for name in captured | found if captured.get(name) != found.get(name)]
-    return "; ".join(
-        f"{name}: captured {captured.get(name, 'unknown')}, found {found.get(name, 'unknown')}"
-        for name in names
-    )
-
-
 def _rows(targets: Iterable[TrafficTarget]) -> tuple[dict[str | None, int], set[tuple[str | None, str]]]:
     total: Counter[str | None] = Counter()
     tags: set[tuple[str | None, str]] = set()
@@ -156,39 +137,35 @@ def describe_shares(percents: dict[str, int]) -> str:
     return ", ".join(f"{name} {percent} %" for name, percent in percents.items()) or "nobody"
 
 
-@attrs.frozen(kw_only=True)
-class RouteState:
-    """The overrides of the route split, as one instance of the service told them."""
+def pin_latest_if_changed(
+    targets: tuple[TrafficTarget, ...], *, captured: TrafficState, found: TrafficState | None
+) -> tuple[tuple[TrafficTarget, ...], str]:
+    """Pin LATEST where putting it back would release a revision that nobody tested; return the targets, and why.
 
-    overrides: tuple[tuple[str, str | None], ...]
-    """(route key, target or None) for each domain, sorted, the global one last."""
-    mode: str = ""
-    """What decides where nothing is overridden: enabled, mode, cohort percentage, force_legacy."""
-
-    def get(self, key: str) -> str | None:
-        """Return what the override of this key is; None when it is clear."""
-        return dict(self.overrides).get(key)
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """The domains that the service knows."""
-        return tuple(key for key, _ in self.overrides if key != GLOBAL)
-
-    def holds(self, wanted: Iterable[tuple[str, str | None]]) -> bool:
-        """Return whether each of these keys has its value here."""
-        found = dict(self.overrides)
-        return all(found.get(key) == value for key, value in wanted)
-
-    def moved_on(self, found: "RouteState") -> str:
-        """Return which overrides are others in a state found later, first what they were; empty where none is."""
-        before, now = ({key: value or "clear" for key, value in state.overrides} for state in (self, found))
-        return _differences(before, now)
-
-    def describe(self) -> str:
-        """Write the overrides for a reader."""
-        return describe_overrides(self.overrides)
+    So it is pinned, too, where nobody can say what it stands for (``found`` is None). Where LATEST is asked for already,
+    somebody else released it, and putting it back changes nothing.
+    """
+    was = captured.latest_ready
+    if was is None or not captured.asks_for_latest:
+        return targets, ""
+    if found is None and not any(row.revision is None and row.percent for row in targets):
+        return targets, ""
+    if found is not None and (found.latest_ready == was or found.asks_for_latest):
+        return targets, ""
+    now = f"now is {found.latest_ready}, which nobody tested" if found else "what it now is could not be read"
+    pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
+    return pinned, f"LATEST was {was} and {now}: pinned on {describe_shares(shares(pinned, latest=None))}"
 
 
-def describe_overrides(overrides: Iterable[tuple[str, str | None]]) -> str:
-    """Write overrides for a reader: ``auth_entry=rust_shell, global=clear``."""
-    return ", ".join(f"{key}={value or 'clear'}" for key, value in overrides)
+def mismatch_reason(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:
+    """Return why a state does not prove that these targets are served; empty where it does."""
+    wanted = describe_shares(shares(targets, latest=found.latest_ready))
+    if not found.settled:
+        return f"the service is still reconciling towards {wanted}"
+    if not found.succeeded:
+        return f"the service says that the change failed: {found.message or 'no reason given'}"
+    if not found.serves(targets):
+        return f"{wanted} was asked for, and {describe_shares(found.served())} is served"
+    if not found.asks_for(targets):
+        return f"{wanted} is served, but the specification differs (a tag is missing, or somebody else changed it)"
+    return ""

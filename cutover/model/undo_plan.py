@@ -1,15 +1,15 @@
 """What is outstanding after a train's events, and what it would be to put that back: one pure plan, for the train and for recovery."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import attrs
 
-from cutover.clock import later
-from cutover.model.traffic_state import GLOBAL, RouteState, TrafficState, TrafficTarget, split
-from cutover.production.routes.writer import ROUTES_DEADLINE
-from cutover.production.traffic.mover import without_untested
-from cutover.record.journal import (
+from cutover.model import step_ids
+from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE, RouteState
+from cutover.model.traffic_state import TrafficState, TrafficTarget, pin_latest_if_changed, split
+from cutover.model.train_events import (
     NOT_SENT,
     TRAFFIC,
     Answered,
@@ -24,10 +24,8 @@ from cutover.record.journal import (
     UndoStarted,
     changes,
 )
-from cutover.train.steps.rollback_drill import STEP_ID as DRILL
+from cutover.text import timestamp
 
-STEP_ID = "undo"
-"""The step on whose behalf an undo writes."""
 Intent = TypeVar("Intent", RouteIntended, TrafficIntended)
 _SAYS_NOTHING = frozenset({"unknown", "failed"})
 _CERTAINLY_NOT = frozenset({"refused", NOT_SENT})
@@ -39,15 +37,15 @@ class TrafficUndo:
 
     captured: TrafficState
     targets: tuple[TrafficTarget, ...]
-    known: tuple[tuple[TrafficTarget, ...], ...]
+    own_states: tuple[tuple[TrafficTarget, ...], ...]
     """Every split that the train knew: what was captured, and what it asked for, its own undo included."""
     intended: tuple[TrafficTarget, ...]
     """What it had asked for last, before it was undone."""
-    sent_by: str
+    last_sent_at: str
     """Until when it may have sent changes: UTC, ISO 8601."""
-    unanswered_by: str
+    last_unanswered_at: str
     """Until when it may have sent some whose fate no answer tells; empty where there are none such."""
-    unsure: bool
+    write_outcome_unknown: bool
     """Whether a write's fate is unknown: it may take effect late, so the target is written whatever is found."""
     found: TrafficState | None = None
     """The state that recovery decided upon: any other one that comes up ends the undo. None: whatever is found."""
@@ -58,7 +56,7 @@ class TrafficUndo:
         """Return what to write, and why it is less than was captured, where it is."""
         if self.releases_untested:
             return self.targets, ""
-        return without_untested(self.targets, captured=self.captured, found=found)
+        return pin_latest_if_changed(self.targets, captured=self.captured, found=found)
 
     def objection(self, aim: tuple[TrafficTarget, ...], state: TrafficState) -> str:
         """Return why this aim must not be written over this state, empty where it may be."""
@@ -75,15 +73,15 @@ class RoutesUndo:
 
     captured: RouteState
     values: tuple[tuple[str, str | None], ...]
-    known: tuple[tuple[str, str | None], ...]
+    own_states: tuple[tuple[str, str | None], ...]
     """Every (key, override) that the train knew: what was captured, and what it asked for, its own undo included."""
     intended: tuple[tuple[str, str | None], ...]
     """What it had asked for last of each key, before it was undone."""
-    sent_by: str
+    last_sent_at: str
     """Until when it may have sent changes: UTC, ISO 8601."""
-    unanswered_by: str
+    last_unanswered_at: str
     """Until when it may have sent some whose fate no answer tells; empty where there are none such."""
-    unsure: bool
+    write_outcome_unknown: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -127,18 +125,18 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
     return TrafficUndo(
         captured=captured,
         targets=way_back(events, captured, stable),
-        known=(captured.targets, *(event.wanted for event in asked)),
+        own_states=(captured.targets, *(event.wanted for event in asked)),
         intended=_intended(asked)[-1].wanted,
-        sent_by=last,
-        unanswered_by=unanswered,
-        unsure=_traffic_unsure(since),
+        last_sent_at=last,
+        last_unanswered_at=unanswered,
+        write_outcome_unknown=_traffic_outcome_unknown(since),
     )
 
 
 def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) -> tuple[TrafficTarget, ...]:
     """Return where the traffic goes: as captured, and after a failed drill to stable alone."""
     failed = any(
-        isinstance(event, CheckRecorded) and event.step_id == DRILL and event.check.status.failed
+        isinstance(event, CheckRecorded) and event.step_id == step_ids.DRILL and event.check.status.failed
         for event in events
     )
     return split(captured, {stable: 100}) if failed else captured.targets
@@ -172,17 +170,17 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
     return RoutesUndo(
         captured=captured,
         values=values,
-        known=tuple(dict.fromkeys((*values, *((event.key, event.wanted) for event in intents)))),
+        own_states=tuple(dict.fromkeys((*values, *((event.key, event.wanted) for event in intents)))),
         intended=tuple((key, wanted[key]) for key in keys if key in wanted),
-        sent_by=last,
-        unanswered_by=unanswered,
-        unsure=_routes_unsure(events),
+        last_sent_at=last,
+        last_unanswered_at=unanswered,
+        write_outcome_unknown=_routes_outcome_unknown(events),
     )
 
 
 def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:
     """Return the intents of the train itself; all, where there is nothing else."""
-    return [event for event in intents if event.step_id != STEP_ID] or intents
+    return [event for event in intents if event.step_id != step_ids.UNDO] or intents
 
 
 def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> tuple[str, str]:
@@ -196,7 +194,7 @@ def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[Traffic
         if isinstance(event, kind):
             often = isinstance(event, RouteIntended) and event.times > 1
             key = event.key if isinstance(event, RouteIntended) else TRAFFIC
-            open_until[key] = later(event.at, ROUTES_DEADLINE) if often else event.at
+            open_until[key] = _later(event.at, ROUTES_DEADLINE) if often else event.at
         elif isinstance(event, Answered) and open_until.pop(event.key, None) is not None:
             last = max(last, event.at)
             if event.outcome in _SAYS_NOTHING:
@@ -205,7 +203,7 @@ def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[Traffic
     return max(last, left), max(unanswered, left)
 
 
-def _routes_unsure(events: Iterable[TrainEvent]) -> bool:
+def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
     """Whether an override may still take effect: only a refused one is sure not to.
 
     There is no etag here: one of many writes may land late, after a sample has agreed and the undo has read.
@@ -222,7 +220,7 @@ def _routes_unsure(events: Iterable[TrainEvent]) -> bool:
     return bool(pending)
 
 
-def _traffic_unsure(events: Iterable[TrainEvent]) -> bool:
+def _traffic_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
     """Whether an update may still take effect: only a refusal, or reading it back proven, makes sure.
 
     Accepted is not enough: an update that was accepted and not yet read back may land after the undo has read.
@@ -239,3 +237,11 @@ def _traffic_unsure(events: Iterable[TrainEvent]) -> bool:
             case _:
                 pass
     return pending
+
+
+def _later(at: str, seconds: float) -> str:
+    """Return the time so many seconds after ``at``; ``at`` itself where it is no time."""
+    try:
+        return timestamp(datetime.fromisoformat(at) + timedelta(seconds=seconds))
+    except ValueError:
+        return at

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from cutover.model.traffic_state import RouteState, TrafficState, TrafficTarget
-from cutover.production.traffic.mover import unproven, without_untested
+from cutover.model.route_state import RouteState
+from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, pin_latest_if_changed
 
 
 class Action(enum.Enum):
@@ -46,8 +46,8 @@ def decide_traffic(
     *,
     targets: tuple[TrafficTarget, ...],
     captured: TrafficState,
-    known: Sequence[tuple[TrafficTarget, ...]],
-    unsure: bool,
+    own_states: Sequence[tuple[TrafficTarget, ...]],
+    write_outcome_unknown: bool,
     wait: float,
 ) -> Decision:
     """Decide about the split.
@@ -56,22 +56,22 @@ def decide_traffic(
         found: As it was read just now.
         targets: What the undo means to put back.
         captured: What was there before the train touched it.
-        known: Every split that the train knew: captured, or asked for.
-        unsure: Whether a change that was asked for may still take effect.
+        own_states: Every split that the train knew: captured, or asked for.
+        write_outcome_unknown: Whether a change that was asked for may still take effect.
         wait: Seconds until the deadline of the last such change is over.
     """
-    if not any(found.splits_as(rows) for rows in known):
+    if not any(found.splits_as(rows) for rows in own_states):
         return Decision(action=Action.REFUSE, why="production has moved on, and nothing of it was touched")
     why = "it is what the train had asked for"
-    if not any(found.asks_for(rows) for rows in known):
+    if not any(found.asks_for(rows) for rows in own_states):
         targets, why = (
             _with_tags_of(found, targets),
             "the percentages are the train's, and the tags are not: they stay",
         )
-    goal, pinned = without_untested(targets, captured=captured, found=found)
-    if unproven(found, goal):
+    goal, pinned = pin_latest_if_changed(targets, captured=captured, found=found)
+    if mismatch_reason(found, goal):
         return Decision(action=Action.WRITE, why=why, targets=targets)
-    if unsure:
+    if write_outcome_unknown:
         return _in_doubt(wait, targets=targets)
     if pinned:
         return Decision(action=Action.REFUSE, why=pinned)
@@ -82,8 +82,8 @@ def decide_routes(
     found: Sequence[RouteState],
     *,
     values: Sequence[tuple[str, str | None]],
-    known: Sequence[tuple[str, str | None]],
-    unsure: bool,
+    own_states: Sequence[tuple[str, str | None]],
+    write_outcome_unknown: bool,
     wait: float,
 ) -> Decision:
     """Decide about the overrides.
@@ -91,15 +91,15 @@ def decide_routes(
     Args:
         found: Each state that a sample of the instances saw.
         values: What the undo means to put back.
-        known: Every (key, override) that the train knew; that a key is clear it always knows: an instance born since.
-        unsure: Whether a change that was asked for may still take effect.
+        own_states: Every (key, override) that the train knew; that a key is clear it always knows: an instance born since.
+        write_outcome_unknown: Whether a change that was asked for may still take effect.
         wait: Seconds until the deadline of the last such change is over.
     """
-    if any((key, state.get(key)) not in {(key, None), *known} for state in found for key, _ in values):
+    if any((key, state.get(key)) not in {(key, None), *own_states} for state in found for key, _ in values):
         return Decision(action=Action.REFUSE, why="production has moved on, and nothing of it was touched")
     if not all(state.holds(values) for state in found):
         return Decision(action=Action.WRITE, why="it is what the train had asked for")
-    if unsure:
+    if write_outcome_unknown:
         return _in_doubt(wait)
     return Decision(action=Action.CLOSE, why="it is as it should be")
 

@@ -11,8 +11,8 @@ import msgspec
 from cutover.checking.checked_stream import Hold, StreamRequest
 from cutover.checking.probe import Probe, probe_stream
 from cutover.contract import StreamContext, StreamContract
+from cutover.http.secrets import Secrets
 from cutover.production.lane import Alias, Lane
-from cutover.record.evidence import Secrets
 from cutover.text import printable
 
 

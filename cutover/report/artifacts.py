@@ -9,24 +9,25 @@ import attrs
 import jinja2
 import msgspec
 
+from cutover.model import step_ids
 from cutover.model.gates import Gate
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
+from cutover.model.train_events import StepFinished, TrainEvent, TrainFinished
 from cutover.record.evidence import EvidenceFolder
-from cutover.record.journal import Journal, StepFinished, TrainEvent, TrainFinished
+from cutover.record.journal import Journal
 from cutover.text import printable
 
 SCHEMA = "openagents.webparity.production_stream_cutover.v1"
 _STEP_SCHEMAS = {
-    "stream-smoke-pre": "openagents.webparity.production_stream_smoke.v1",
-    "stream-smoke-post": "openagents.webparity.production_stream_smoke.v1",
-    "stream-smoke-undone": "openagents.webparity.production_stream_smoke.v1",
-    "route-flip": "openagents.webparity.route_flip.v1",
-    "canary-rollback-drill": "openagents.webparity.canary_drill.v1",
-    "dual-run-diff": "openagents.webparity.staging_dual_run_diff.v1",
+    step_ids.SMOKE_PRE: "openagents.webparity.production_stream_smoke.v1",
+    step_ids.SMOKE_POST: "openagents.webparity.production_stream_smoke.v1",
+    step_ids.SMOKE_UNDONE: "openagents.webparity.production_stream_smoke.v1",
+    step_ids.FLIP: "openagents.webparity.route_flip.v1",
+    step_ids.DRILL: "openagents.webparity.canary_drill.v1",
+    step_ids.DUAL_RUN: "openagents.webparity.staging_dual_run_diff.v1",
 }
 _OTHER_SCHEMA = "openagents.webparity.cutover_step.v1"
-_DRILL = "canary-rollback-drill"
 
 
 @attrs.define(eq=False)
@@ -116,7 +117,7 @@ def step_document(step: StepResult) -> dict[str, object]:
         "schema": _STEP_SCHEMAS.get(step.step_id, _OTHER_SCHEMA),
         **step_row(step),
         "checks": rows,
-        **({"steps": rows} if step.step_id == _DRILL else {}),
+        **({"steps": rows} if step.step_id == step_ids.DRILL else {}),
         "sentinels": [_sentinel_document(tally) for tally in step.sentinels],
         **step.facts,
         "totals": {"check_count": len(rows), "passed": passed, "failed": failed} | _own_totals(step),
@@ -131,7 +132,7 @@ def _own_totals(step: StepResult) -> dict[str, Any]:
 
 def _gates_document(summary: CutoverSummary) -> dict[str, object]:
     gates: dict[str, object] = {gate.name: _gate_document(gate) for gate in summary.gates}
-    dual = summary.step("dual-run-diff")
+    dual = summary.step(step_ids.DUAL_RUN)
     latency = dual.facts.get("latency_ms") if dual else None
     delta = latency.get("p95_delta") if isinstance(latency, Mapping) else None
     gates["dual_run"] = _gate_document(summary.gate("dual_run")) | {"observed_p95_delta_ms": delta}

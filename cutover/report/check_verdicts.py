@@ -9,7 +9,7 @@ import msgspec
 
 from cutover.contract import RULES, ContractReport
 from cutover.contract.findings import Finding
-from cutover.record.evidence import Secrets
+from cutover.http.secrets import Secrets
 from cutover.text import printable
 
 if TYPE_CHECKING:

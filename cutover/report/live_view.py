@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cutover.model.traffic_state import describe_shares
-from cutover.record.journal import StepFinished, StepStarted, TrafficIntended, TrafficRead, TrainEvent
+from cutover.model.train_events import StepFinished, StepStarted, TrafficIntended, TrafficRead, TrainEvent
 from cutover.report.terminal import line_of
 from cutover.text import printable
 

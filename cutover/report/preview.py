@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import attrs
 
 from cutover.config.config import CutoverConfig
-from cutover.config.manifest import ResponseKind
+from cutover.model.manifest import ResponseKind
 from cutover.production.lane import COMPAT
 from cutover.train.sentinels import ticks
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS

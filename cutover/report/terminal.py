@@ -12,7 +12,7 @@ import attrs
 from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
 from cutover.model.traffic_state import describe_shares, shares
-from cutover.record.journal import (
+from cutover.model.train_events import (
     CheckRecorded,
     Decided,
     Interrupted,

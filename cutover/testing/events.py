@@ -8,15 +8,8 @@ import msgspec
 
 from cutover.contract import StreamContract
 from cutover.protocols import COMPAT_LANE
-from cutover.sse.parser import (
-    Comment,
-    EventStreamParser,
-    MessageEvent,
-    Oversized,
-    Retry,
-    StreamEvent,
-    Truncated,
-)
+from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
+from cutover.sse.parser import EventStreamParser
 
 MAX_UNREAD = 10_000
 """Events that may wait for a test to look at them; past it the stream is not read on."""

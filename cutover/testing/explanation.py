@@ -8,7 +8,7 @@ import attrs
 
 from cutover.contract import RULES, ContractReport
 from cutover.contract.findings import Finding
-from cutover.record.evidence import Secrets
+from cutover.http.secrets import Secrets
 from cutover.testing.events import SeenEvent
 from cutover.testing.peers import APP_BASE_URL
 from cutover.text import printable

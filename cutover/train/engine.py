@@ -10,12 +10,10 @@ from cutover.clock import utc_now
 from cutover.errors import UndoUnprovenError, root_cause
 from cutover.model.gates import Ceilings, exit_code, judge, may_go_on, reasons
 from cutover.model.results import StepResult, StepStatus
-from cutover.model.traffic_state import RouteState, TrafficState
-from cutover.model.undo_plan import UndoPlan, plan_undo
-from cutover.record.evidence import EvidenceFolder
-from cutover.record.journal import (
+from cutover.model.route_state import RouteState
+from cutover.model.traffic_state import TrafficState
+from cutover.model.train_events import (
     Interrupted,
-    Journal,
     StepFinished,
     StepStarted,
     TrainFinished,
@@ -23,9 +21,13 @@ from cutover.record.journal import (
     UndoStarted,
     changes,
 )
+from cutover.model.undo_plan import UndoPlan, plan_undo
+from cutover.production.services import Services
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import Journal
 from cutover.text import recover_command
 from cutover.train.sentinels import Sentinels
-from cutover.train.step_recorder import Peers, StepLog
+from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.train.steps import stream_smoke as smoke
 from cutover.train.undo import Undone, carry_out, look_again, to_do, together
@@ -52,7 +54,7 @@ class TrainPlan:
 
 NOTHING_TO_UNDO = together(())
 
-Step = Callable[["Train", StepLog], Awaitable[StepResult]]
+Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 
 @attrs.frozen(kw_only=True)
@@ -64,12 +66,12 @@ class Stage:
 
 @attrs.define(eq=False)
 class Train:
-    """One train: its plans, its peers, and what has happened so far."""
+    """One train: its plans, its services, and what has happened so far."""
 
     plan: TrainPlan
-    peers: Peers
-    undo_peers: Callable[[], AbstractAsyncContextManager[Peers]]
-    """Opens peers of the undo's own: the train's clients may be closing when they are needed."""
+    services: Services
+    undo_services: Callable[[], AbstractAsyncContextManager[Services]]
+    """Opens services of the undo's own: the train's clients may be closing when they are needed."""
     interrupted_code: Callable[[], int]
     """Asked when the train is interrupted: the exit code that says by what."""
     journal: Journal
@@ -81,7 +83,7 @@ class Train:
 
     def __attrs_post_init__(self) -> None:
         """Make the sentinels, which every mover shares."""
-        self.sentinels = Sentinels(prober=self.peers.prober, held=self.plan.held_streams)
+        self.sentinels = Sentinels(prober=self.services.prober, held=self.plan.held_streams)
 
     async def run(self) -> None:
         """Run every stage, or stop at the first gate that says no; undo then, and say so in the journal.
@@ -156,8 +158,8 @@ class Train:
 
     async def _run_step(self, step_id: str, step: Step) -> None:
         self.journal.record(StepStarted(step_id=step_id))
-        log = StepLog(step_id=step_id, journal=self.journal, evidence=self.evidence)
-        self._finish(await step(self, log))
+        recorder = StepRecorder(step_id=step_id, journal=self.journal, evidence=self.evidence)
+        self._finish(await step(self, recorder))
 
     def _finish(self, result: StepResult) -> None:
         if self.evidence.root is not None:
@@ -177,8 +179,8 @@ class Train:
                     anyio.move_on_after(UNDO_DEADLINE),
                     suppress(Exception),
                 ):  # the proof that there was stands
-                    async with self.undo_peers() as peers:
-                        await look_again(peers, self.journal, stable=stable)
+                    async with self.undo_services() as services:
+                        await look_again(services, self.journal, stable=stable)
                 if plan := plan_undo(self.journal.events, stable=stable):
                     await self._carry_out(plan, reason)
 
@@ -192,12 +194,12 @@ class Train:
         self.undone = Undone(
             proven=False,
             detail=f"what was applied could not be proven undone within {UNDO_DEADLINE:g} s",
-            to_do=to_do(plan, self.peers.control, service=service),
+            to_do=to_do(plan, self.services.control, service=service),
         )
         try:
             with anyio.move_on_after(UNDO_DEADLINE):
-                async with self.undo_peers() as peers:
-                    self.undone = await carry_out(plan, peers, self.journal, service=service)
+                async with self.undo_services() as services:
+                    self.undone = await carry_out(plan, services, self.journal, service=service)
         except Exception as error:  # noqa: BLE001  a fault of this library's own: what is open must be told all the same
             detail = f"the undo itself failed: {root_cause(error)!r}"
             self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
@@ -218,9 +220,9 @@ class Train:
         """See that the streams are well after the routes went back."""
         step_id = smoke.Phase.UNDONE.step_id
         self.journal.record(StepStarted(step_id=step_id))
-        log = StepLog(step_id=step_id, journal=self.journal, evidence=self.evidence)
-        async with self.undo_peers() as peers:
-            self._finish(await smoke.run(smoke.Plan(phase=smoke.Phase.UNDONE), peers.prober, log))
+        recorder = StepRecorder(step_id=step_id, journal=self.journal, evidence=self.evidence)
+        async with self.undo_services() as services:
+            self._finish(await smoke.run(smoke.Plan(phase=smoke.Phase.UNDONE), services.prober, recorder))
 
 
 def _skipped(step_id: str, why: str, *, by_configuration: bool) -> StepResult:
@@ -233,50 +235,52 @@ def _skipped(step_id: str, why: str, *, by_configuration: bool) -> StepResult:
     )
 
 
-async def _preflight(train: Train, log: StepLog) -> StepResult:
-    result, train.captured = await preflight.run(train.plan.preflight, train.peers, log)
+async def _preflight(train: Train, recorder: StepRecorder) -> StepResult:
+    result, train.captured = await preflight.run(train.plan.preflight, train.services, recorder)
     return result
 
 
-async def _error_budget(train: Train, log: StepLog) -> StepResult:
-    return await error_budget.run(train.plan.error_budget, log)
+async def _error_budget(train: Train, recorder: StepRecorder) -> StepResult:
+    return await error_budget.run(train.plan.error_budget, recorder)
 
 
-async def _smoke_pre(train: Train, log: StepLog) -> StepResult:
-    return await smoke.run(smoke.Plan(phase=smoke.Phase.PRE), train.peers.prober, log)
+async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
+    return await smoke.run(smoke.Plan(phase=smoke.Phase.PRE), train.services.prober, recorder)
 
 
-async def _drill(train: Train, log: StepLog) -> StepResult:
+async def _drill(train: Train, recorder: StepRecorder) -> StepResult:
     return await rollback_drill.run(
-        train.plan.drill, train.captured_traffic, train.peers, train.sentinels, log
+        train.plan.drill, train.captured_traffic, train.services, train.sentinels, recorder
     )
 
 
-async def _flip(train: Train, log: StepLog) -> StepResult:
-    return await route_flip.run(train.plan.flip, train.captured_routes, train.peers, train.sentinels, log)
+async def _flip(train: Train, recorder: StepRecorder) -> StepResult:
+    return await route_flip.run(
+        train.plan.flip, train.captured_routes, train.services, train.sentinels, recorder
+    )
 
 
-async def _smoke_post(train: Train, log: StepLog) -> StepResult:
-    return await smoke.run(smoke.Plan(phase=smoke.Phase.POST), train.peers.prober, log)
+async def _smoke_post(train: Train, recorder: StepRecorder) -> StepResult:
+    return await smoke.run(smoke.Plan(phase=smoke.Phase.POST), train.services.prober, recorder)
 
 
-async def _dual_run(train: Train, log: StepLog) -> StepResult:
+async def _dual_run(train: Train, recorder: StepRecorder) -> StepResult:
     assert train.plan.dual_run is not None  # noqa: S101  the stage asks first
-    return await dual_run.run(train.plan.dual_run, train.peers, log)
+    return await dual_run.run(train.plan.dual_run, train.services, recorder)
 
 
-async def _final_state(train: Train, log: StepLog) -> StepResult:
+async def _final_state(train: Train, recorder: StepRecorder) -> StepResult:
     routes = train.captured_routes
     goal: Sequence[tuple[str, str | None]] = routes.overrides
     if train.plan.flip.apply:
-        goal = tuple(dict(route_flip.wanted_routes(routes, train.peers.control.lane.new_target)).items())
+        goal = tuple(dict(route_flip.wanted_routes(routes, train.services.control.lane.new_target)).items())
     plan = final_state.Plan(
         routes=tuple(goal),
         traffic=train.captured_traffic,
         canary=train.plan.drill.canary,
         budget=train.plan.error_budget.budget,
     )
-    return await final_state.run(plan, train.peers, log)
+    return await final_state.run(plan, train.services, recorder)
 
 
 STAGES: tuple[Stage, ...] = (

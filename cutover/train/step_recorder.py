@@ -6,32 +6,15 @@ from typing import TypedDict, Unpack
 import attrs
 
 from cutover.checking.probe import Probe
-from cutover.clock import Clock, utc_now
+from cutover.clock import utc_now
 from cutover.contract.findings import Finding
 from cutover.errors import PeerError, RefusedError
-from cutover.http.outbound import Outbound
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus, combined_status
-from cutover.production.lane_prober import LaneProber
-from cutover.production.routes.control_plane import ControlPlane
-from cutover.production.traffic.mover import TrafficBackend
+from cutover.model.train_events import CheckRecorded
 from cutover.record.evidence import EvidenceFolder
-from cutover.record.journal import CheckRecorded, Journal
+from cutover.record.journal import Journal
 from cutover.text import printable
-
-
-@attrs.frozen(kw_only=True)
-class Peers:
-    """Everything that a train talks to."""
-
-    prober: LaneProber
-    """The streams, through the front door."""
-    control: ControlPlane
-    traffic: TrafficBackend
-    service: Outbound
-    """The new service; no token unless a request brings one."""
-    legacy: Outbound
-    clock: Clock
 
 
 class CheckFields(TypedDict, total=False):
@@ -47,7 +30,7 @@ class CheckFields(TypedDict, total=False):
 
 
 @attrs.define(eq=False)
-class StepLog:
+class StepRecorder:
     """What a step leaves behind while it runs: checks in the journal, replies in its folder."""
 
     step_id: str

@@ -9,21 +9,17 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
-from cutover.model.traffic_state import (
-    GLOBAL,
-    OnRefusal,
-    TrafficState,
-    TrafficTarget,
-    describe_overrides,
-    describe_shares,
-    shares,
-)
-from cutover.model.undo_plan import STEP_ID, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
+from cutover.model import step_ids
+from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE, describe_overrides
+from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, shares
+from cutover.model.train_events import TrafficIntended, TrafficRead, TrafficSettled
+from cutover.model.undo_plan import RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
+from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.control_plane import ControlPlane
-from cutover.production.routes.writer import ROUTES_DEADLINE, set_routes
-from cutover.production.traffic.mover import HELD_SECONDS, TrafficMover, unproven
-from cutover.record.journal import Journal, TrafficIntended, TrafficRead, TrafficSettled
-from cutover.train.step_recorder import Peers
+from cutover.production.routes.writer import set_routes
+from cutover.production.services import Services
+from cutover.production.traffic.mover import HELD_SECONDS, TrafficMover
+from cutover.record.journal import Journal
 
 TRAFFIC_DEADLINE = 150.0
 """Seconds for putting the traffic back: two attempts, of which each is read until it has settled."""
@@ -40,7 +36,7 @@ class Undone:
     """Whether somebody else came in between: what is found now is to be decided upon again."""
 
 
-async def look_again(peers: Peers, journal: Journal, *, stable: str) -> None:
+async def look_again(services: Services, journal: Journal, *, stable: str) -> None:
     """Read traffic that had settled once more, into the journal: a way back that was proven may have been lost since.
 
     Where it cannot be read, the proof that there was stands.
@@ -49,18 +45,18 @@ async def look_again(peers: Peers, journal: Journal, *, stable: str) -> None:
     captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
     if captured is None or plan_undo(events, stable=stable).traffic is not None:
         return
-    found, _ = await _traffic(peers, label="undo.traffic.settled")
+    found, _ = await _traffic(services, label="undo.traffic.settled")
     if found is not None:
-        problem = unproven(found, way_back(events, captured, stable))
+        problem = mismatch_reason(found, way_back(events, captured, stable))
         journal.record(TrafficRead(found=found, proven=not problem))
 
 
-async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: str) -> Undone:
+async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> Undone:
     """Put everything back and prove it: traffic first, for the overrides are in the memory of the revision that is to serve.
 
     Args:
         plan: What to put back.
-        peers: Peers of the undo's own, whose clients nobody else closes.
+        services: Services of the undo's own, whose clients nobody else closes.
         journal: Where the undo's own intents go.
         service: How a gcloud command names the service: ``SERVICE --project P --region R``.
 
@@ -75,10 +71,10 @@ async def carry_out(plan: UndoPlan, peers: Peers, journal: Journal, *, service: 
             to_do=_traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service),
         )
         with anyio.move_on_after(TRAFFIC_DEADLINE):  # the routes are to have their time as well
-            undone = await _undo_traffic(plan.traffic, peers, journal, service)
+            undone = await _undo_traffic(plan.traffic, services, journal, service)
         parts.append(undone)
     if plan.routes is not None:
-        parts.append(await _undo_routes(plan.routes, peers, journal))
+        parts.append(await _undo_routes(plan.routes, services, journal))
     return together(parts)
 
 
@@ -94,41 +90,43 @@ def together(parts: Sequence[Undone]) -> Undone:
 
 def _hold(undo: RoutesUndo | TrafficUndo) -> float:
     """Return how long after its proof what was written is read once more."""
-    return max(HELD_SECONDS, may_land_for(undo.unanswered_by) if undo.unanswered_by else 0.0)
+    return max(
+        HELD_SECONDS, seconds_until_write_expires(undo.last_unanswered_at) if undo.last_unanswered_at else 0.0
+    )
 
 
-def may_land_for(sent_by: str) -> float:
+def seconds_until_write_expires(last_sent_at: str) -> float:
     """Return for how many seconds a change that was sent by then may still land, by the deadline of one."""
     try:
-        left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(sent_by)).total_seconds()
+        left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(last_sent_at)).total_seconds()
     except (ValueError, TypeError):  # no time, or one without a zone
         return MUTATION_DEADLINE
     return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)  # whatever the clocks say
 
 
-async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undone:
+async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -> Undone:
     wanted = describe_overrides(undo.values)
     detail = ""
     for attempt in ("check", "write", "write again"):
         if attempt != "check":
             change = await set_routes(
-                peers.control,
+                services.control,
                 undo.values,
                 captured=undo.captured,
-                step_id=STEP_ID,
+                step_id=step_ids.UNDO,
                 label="undo.routes",
                 on_refusal=OnRefusal.TRY_AGAIN,
                 journal=journal,
-                clock=peers.clock,
+                clock=services.clock,
             )
             detail = change.detail
             if not change.proven:
                 continue
-            await peers.clock.sleep(_hold(undo))
-        elif undo.unsure:
+            await services.clock.sleep(_hold(undo))
+        elif undo.write_outcome_unknown:
             continue
         try:
-            sample = await peers.control.sample(label="undo.routes.read-back")
+            sample = await services.control.sample(label="undo.routes.read-back")
         except PeerError as error:
             detail = f"the routes could not be read: {error}"
             continue
@@ -138,7 +136,7 @@ async def _undo_routes(undo: RoutesUndo, peers: Peers, journal: Journal) -> Undo
     return Undone(
         proven=False,
         detail=f"the routes could not be proven undone: {detail}",
-        to_do=_routes_to_do(undo, peers.control),
+        to_do=_routes_to_do(undo, services.control),
     )
 
 
@@ -167,12 +165,17 @@ def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
     return tuple(lines)
 
 
-async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, service: str) -> Undone:
+async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal, service: str) -> Undone:
     found, detail = (
-        (undo.found, "") if undo.found is not None else await _traffic(peers, label="undo.traffic")
+        (undo.found, "") if undo.found is not None else await _traffic(services, label="undo.traffic")
     )
     targets, pinned = undo.aim(found)
-    if found is not None and not undo.unsure and not pinned and not unproven(found, targets):
+    if (
+        found is not None
+        and not undo.write_outcome_unknown
+        and not pinned
+        and not mismatch_reason(found, targets)
+    ):
         journal.record(TrafficSettled())
         served = describe_shares(shares(targets, latest=found.latest_ready))
         return Undone(proven=True, detail=f"traffic is as it should be ({served})")
@@ -180,11 +183,11 @@ async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, servi
     for anew in (False, True):
         targets, pinned = undo.aim(found)
         mover = TrafficMover(
-            backend=peers.traffic,
+            backend=services.traffic,
             journal=journal,
-            clock=peers.clock,
+            clock=services.clock,
             captured=undo.captured,
-            step_id=STEP_ID,
+            step_id=step_ids.UNDO,
             objection=partial(undo.objection, targets) if found is not None else lambda _: "",
         )
         # without a read there is no etag to go by: the write is made all the same, for nothing is worse than not
@@ -192,9 +195,9 @@ async def _undo_traffic(undo: TrafficUndo, peers: Peers, journal: Journal, servi
         shift = await mover.shift(
             targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN, anew=anew
         )
-        await peers.clock.sleep(_hold(undo))
-        found, unread = await _traffic(peers, label="undo.traffic.held")
-        detail = unread or unproven(found or undo.captured, targets)
+        await services.clock.sleep(_hold(undo))
+        found, unread = await _traffic(services, label="undo.traffic.held")
+        detail = unread or mismatch_reason(found or undo.captured, targets)
         if proven := not detail and undo.aim(found)[0] == targets:
             break
         detail = detail if shift.proven else shift.detail
@@ -239,8 +242,8 @@ def _traffic_to_do(targets: Sequence[TrafficTarget], latest: str | None, service
     )
 
 
-async def _traffic(peers: Peers, *, label: str) -> tuple[TrafficState | None, str]:
+async def _traffic(services: Services, *, label: str) -> tuple[TrafficState | None, str]:
     try:
-        return await peers.traffic.read(label=label), ""
+        return await services.traffic.read(label=label), ""
     except PeerError as error:
         return None, f"the traffic could not be read: {error}"

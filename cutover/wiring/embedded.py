@@ -52,7 +52,7 @@ def rehearsal(config: CutoverConfig) -> Production:
 
 
 def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: Clock) -> Production:
-    """Make the peers of a configuration whose production is embedded."""
+    """Make the services of a configuration whose production is embedded."""
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=_InProcess(simulation.app), limits=limits, cookies=no_cookies())

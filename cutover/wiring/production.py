@@ -13,17 +13,17 @@ from cutover.clock import Clock, EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.config.variables import GOOGLE_API
 from cutover.http.outbound import Outbound
+from cutover.http.secrets import Secrets
 from cutover.production.lane import COMPAT
 from cutover.production.lane_prober import LaneProber
 from cutover.production.routes.control_plane import ControlPlane
+from cutover.production.services import Services
+from cutover.production.traffic.backend import TrafficBackend
 from cutover.production.traffic.cloud_run_api import CloudRunApi, TokenSource
 from cutover.production.traffic.gcloud import Gcloud
-from cutover.production.traffic.mover import TrafficBackend
-from cutover.record.evidence import Secrets
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
-from cutover.train.step_recorder import Peers
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
 
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
@@ -50,8 +50,8 @@ class Production:
     """What must be masked in whatever comes back; one for the run, for tokens join it on the way."""
 
     @asynccontextmanager
-    async def peers(self, purpose: str = "") -> AsyncIterator[Peers]:
-        """Open clients and give the peers that use them.
+    async def services(self, purpose: str = "") -> AsyncIterator[Services]:
+        """Open clients and give the services that use them.
 
         Args:
             purpose: Told apart in thread ids: the train's own, or the undo's.
@@ -59,12 +59,12 @@ class Production:
         async with AsyncExitStack() as stack:
             kept = await stack.enter_async_context(self.new_client(_KEPT))
             fresh = await stack.enter_async_context(self.new_client(_FRESH))
-            yield self._peers(kept, fresh, purpose)
+            yield self._services(kept, fresh, purpose)
 
-    def _peers(self, kept: httpx.AsyncClient, fresh: httpx.AsyncClient, purpose: str) -> Peers:
+    def _services(self, kept: httpx.AsyncClient, fresh: httpx.AsyncClient, purpose: str) -> Services:
         config, masks = self.config, self.secrets
         outbound = Outbound(client=kept, clock=self.clock, secrets=masks)
-        return Peers(
+        return Services(
             prober=LaneProber(
                 client=kept,
                 base_url=config.base_url,
@@ -131,7 +131,7 @@ def new_run_id() -> str:
 
 
 def live(config: CutoverConfig) -> Production:
-    """Make a live production's peers; nothing is connected yet."""
+    """Make a live production's services; nothing is connected yet."""
     uses_tls = any(
         url.startswith("https:")
         for url in (config.base_url, config.cloud_run_api_url, config.legacy_base_url)

@@ -10,22 +10,15 @@ import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.errors import NotStartedError
+from cutover.model.train_events import Observer, TrainFinished, TrainStarted, UndoFinished, UndoStarted
 from cutover.model.undo_plan import plan_undo
 from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
-from cutover.record.journal import (
-    Journal,
-    Observer,
-    TrainFinished,
-    TrainStarted,
-    UndoFinished,
-    UndoStarted,
-    read_journal,
-)
+from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
 from cutover.report.artifacts import Reporter
 from cutover.text import recover_command
-from cutover.train.recovery import REASONS, Recoverer, Way
+from cutover.train.recovery import REASONS, Recoverer, RecoveryMode
 from cutover.wiring.production import Production, live
 
 _CONFIG_FACTS = (
@@ -60,7 +53,7 @@ class Recovery:
 async def recover_cutover(
     run_directory: Path | str,
     *,
-    way: Way = "finish",
+    way: RecoveryMode = "finish",
     env: Mapping[str, str] | None = None,
     observer: Observer | None = None,
 ) -> Recovery:
@@ -90,14 +83,14 @@ async def recover_cutover(
     if started.facts.get("dry_run"):
         return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
     return await recover_production(
-        live(_config(started.facts, folder, env)), folder, way=way, observer=observer
+        live(_config(started.facts, folder, env)), folder, mode=way, observer=observer
     )
 
 
 async def recover_production(
-    production: Production, folder: Path, *, way: Way = "finish", observer: Observer | None = None
+    production: Production, folder: Path, *, mode: RecoveryMode = "finish", observer: Observer | None = None
 ) -> Recovery:
-    """Recover a run against these peers."""
+    """Recover a run against these services."""
     # the lock comes first: the journal's train may be live
     with production.lock().held(recovering=folder) as lock:
         try:
@@ -112,7 +105,7 @@ async def recover_production(
             *([observer] if observer else []),
         ]
         try:
-            return await _recover(production, journal, folder, way)
+            return await _recover(production, journal, folder, mode)
         finally:
             journal.close()
             if journal.broken is None and not plan_undo(
@@ -124,12 +117,12 @@ async def recover_production(
                     warnings.warn(problem, RuntimeWarning, stacklevel=2)
 
 
-def _without_beginning(folder: Path, way: Way) -> Recovery:
+def _without_beginning(folder: Path, mode: RecoveryMode) -> Recovery:
     """Deal with a journal that does not even say what its train was for."""
     lock = ServiceLock.left_by(folder)
     if lock is None:
         return Recovery(closed=True, detail="nothing was open: its train never began")
-    if way != "accept-found":
+    if mode != "accept-found":
         return Recovery(
             closed=False,
             detail="the journal has lost its beginning, and the lock says that its train was live: what it did is not known",
@@ -160,38 +153,42 @@ def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | 
     )
 
 
-async def _recover(production: Production, journal: Journal, folder: Path, way: Way) -> Recovery:
+async def _recover(production: Production, journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
     stable = production.config.stable_revision
     unfinished = bool(plan_undo(journal.events, stable=stable))
     events = journal.events
-    if not unfinished and way in {"revert", "restore-captured"}:
+    if not unfinished and mode in {"revert", "restore-captured"}:
         # as if its undo had begun; that is written down once something is to be changed
-        events = [*events, UndoStarted(reason=REASONS[way])]
+        events = [*events, UndoStarted(reason=REASONS[mode])]
     plan = plan_undo(events, stable=stable)
     if not plan:
-        return _nothing_open(journal, folder, way)
+        return _nothing_open(journal, folder, mode)
     if left := await end_orphans(journal.events):
         return Recovery(closed=False, detail=left)
-    async with production.peers(purpose="r") as peers:
+    async with production.services(purpose="r") as services:
         recoverer = Recoverer(
-            journal=journal, peers=peers, service=production.plan().gcloud_service, folder=folder, way=way
+            journal=journal,
+            services=services,
+            service=production.plan().gcloud_service,
+            folder=folder,
+            mode=mode,
         )
         undone = await recoverer.recover(plan)
     recovery = Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
     if unfinished or recoverer.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
-        _conclude(journal, way, closed=recovery.closed)
-    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, way)
+        _conclude(journal, mode, closed=recovery.closed)
+    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, mode)
 
 
-def _unwritten(recovery: Recovery, why: str, folder: Path, way: Way) -> Recovery:
+def _unwritten(recovery: Recovery, why: str, folder: Path, mode: RecoveryMode) -> Recovery:
     """Return what a recovery is that production has and the disk has not: it is open until it is written down."""
-    options = () if way == "finish" else (f"--{way}",)
+    options = () if mode == "finish" else (f"--{mode}",)
     again = f"make room on the disk, then run it again: {recover_command(folder, *options)}"
     return Recovery(closed=False, detail=f"{recovery.detail}; but {why}", to_do=(*recovery.to_do, again))
 
 
-def _nothing_open(journal: Journal, folder: Path, way: Way) -> Recovery:
+def _nothing_open(journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
     """Close what needs no undo: a train that was cut off before it touched anything still wants its summary."""
     closings = [
         event for event in journal.events if isinstance(event, UndoStarted | UndoFinished | TrainFinished)
@@ -200,11 +197,11 @@ def _nothing_open(journal: Journal, folder: Path, way: Way) -> Recovery:
         _conclude(journal, "finish", closed=True)
     detail = "nothing was open"
     passed = any(isinstance(event, TrainFinished) and event.passed for event in closings[-1:])
-    if passed and way == "finish":
+    if passed and mode == "finish":
         detail += f": the cutover is complete; to take it back: {recover_command(folder, '--revert')}"
     recovery = Recovery(closed=True, detail=detail)
-    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, way)
+    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, mode)
 
 
-def _conclude(journal: Journal, way: Way, *, closed: bool) -> None:
-    journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[way],)))
+def _conclude(journal: Journal, mode: RecoveryMode, *, closed: bool) -> None:
+    journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[mode],)))

@@ -8,10 +8,7 @@ from pathlib import Path
 from cutover.config.config import CutoverConfig
 from cutover.errors import NotStartedError, root_cause
 from cutover.model.summary import CutoverSummary, fold
-from cutover.model.undo_plan import plan_undo
-from cutover.record.evidence import EvidenceFolder
-from cutover.record.journal import (
-    Journal,
+from cutover.model.train_events import (
     Observer,
     RouteIntended,
     TrafficIntended,
@@ -19,6 +16,9 @@ from cutover.record.journal import (
     TrainStarted,
     changes,
 )
+from cutover.model.undo_plan import plan_undo
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import Journal
 from cutover.report.artifacts import Reporter
 from cutover.train.engine import Train
 from cutover.wiring.embedded import rehearsal
@@ -64,7 +64,7 @@ async def run_production(
     observer: Observer | None = None,
     interrupted_code: Callable[[], int] = lambda: INTERRUPTED,
 ) -> CutoverSummary:
-    """Run one release train against these peers."""
+    """Run one release train against these services."""
     config = production.config
     with ExitStack() as stack:
         lock = None
@@ -104,11 +104,11 @@ async def _ride(
     production: Production, journal: Journal, evidence: EvidenceFolder, interrupted_code: Callable[[], int]
 ) -> None:
     try:
-        async with production.peers() as peers:
+        async with production.services() as services:
             train = Train(
                 plan=production.plan(),
-                peers=peers,
-                undo_peers=lambda: production.peers(purpose="u"),
+                services=services,
+                undo_services=lambda: production.services(purpose="u"),
                 interrupted_code=interrupted_code,
                 journal=journal,
                 evidence=evidence,

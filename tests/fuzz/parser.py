@@ -6,7 +6,8 @@ import attrs
 import msgspec
 from naive_event_stream import interpret
 
-from cutover.sse.parser import EventStreamParser, StreamEvent
+from cutover.sse.events import StreamEvent
+from cutover.sse.parser import EventStreamParser
 from fuzz.feeding import across_tiles, settings_and_pieces
 
 _ATTRIBUTES = [field.name for field in attrs.fields(EventStreamParser)]

@@ -16,9 +16,9 @@ from trains import CANARY, STABLE
 
 from cutover.errors import NoAnswerError
 from cutover.model.traffic_state import TrafficTarget
+from cutover.model.train_events import CommandStarted, TrainEvent
 from cutover.production.traffic.gcloud import Patience
 from cutover.production.traffic.processes import members
-from cutover.record.journal import CommandStarted, TrainEvent
 from cutover.simulation import Fault, Operation, SimulatedProduction
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import SILENCE

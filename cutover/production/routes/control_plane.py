@@ -13,7 +13,7 @@ import attrs
 
 from cutover.errors import PeerError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
-from cutover.model.traffic_state import GLOBAL, RouteState
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
 from cutover.text import printable
 

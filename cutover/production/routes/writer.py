@@ -14,14 +14,14 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError
 from cutover.http.outbound import pause_after
-from cutover.model.traffic_state import OnRefusal, RouteState
+from cutover.model.route_state import ROUTES_DEADLINE, RouteState
+from cutover.model.train_events import NOT_SENT, Answered, RouteIntended, RoutesRead
+from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, ControlPlane, RouteSample
-from cutover.record.journal import NOT_SENT, Answered, Journal, RouteIntended, RoutesRead
+from cutover.record.journal import Journal
 
 ROUNDS = (1, 20, 40, 60)
 """How often each key is written in each round, until a sample agrees; the last round is repeated until the deadline."""
-ROUTES_DEADLINE = 60.0
-"""Seconds for all the rounds of one change; after them nothing is sent any more, and the routes are read once more."""
 
 
 @attrs.frozen(kw_only=True)

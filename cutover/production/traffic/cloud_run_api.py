@@ -7,8 +7,8 @@ import attrs
 from cutover.errors import RefusedError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
 from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.production.traffic.backend import CommandObserver, Revision
 from cutover.production.traffic.documents import percent, rows, text
-from cutover.production.traffic.mover import CommandObserver, Revision
 from cutover.text import printable
 
 _LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"

@@ -21,12 +21,12 @@ import msgspec
 from cutover.clock import Clock
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import ATTEMPTS, READ_DEADLINE, pause_after
+from cutover.http.secrets import Secrets
 from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import CommandStarted
+from cutover.production.traffic.backend import CONFLICT, CommandObserver, Revision
 from cutover.production.traffic.documents import is_name, percent, rows, text
-from cutover.production.traffic.mover import CONFLICT, CommandObserver, Revision
 from cutover.production.traffic.processes import GRACE_SECONDS, Output, identity, run_program
-from cutover.record.evidence import Secrets
-from cutover.record.journal import CommandStarted
 from cutover.text import printable
 
 PROGRAM = "gcloud"

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import anyio
 import attrs
@@ -10,16 +9,18 @@ import attrs
 from cutover.clock import Clock
 from cutover.errors import PeerError, RefusedError
 from cutover.http.outbound import pause_after
-from cutover.model.traffic_state import OnRefusal, TrafficState, TrafficTarget, describe_shares, shares
-from cutover.record.journal import (
+from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason
+from cutover.model.train_events import (
     NOT_SENT,
     TRAFFIC,
     Answered,
     CommandStarted,
-    Journal,
     TrafficIntended,
     TrafficRead,
 )
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.traffic.backend import CONFLICT, TrafficBackend
+from cutover.record.journal import Journal
 
 SETTLE_DEADLINE = 60.0
 """Seconds within which a change must have settled and be served."""
@@ -31,63 +32,7 @@ HALVINGS = 4
 """Writes, while going back, that are waited for half of the time that is left; later ones, all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
 """Seconds between reads while settling; doubled from the first to the last."""
-CONFLICT = 409
 _CONFLICTS = frozenset({CONFLICT, 412})
-
-CommandObserver = Callable[[CommandStarted], None]
-"""Told of a command before it runs; where it raises, the command never does."""
-
-
-@attrs.frozen(kw_only=True)
-class Revision:
-    """One revision of the service."""
-
-    name: str
-    exists: bool
-    ready: bool
-    message: str = ""
-
-
-class TrafficBackend(Protocol):
-    """How the split is read and written; the Cloud Run Admin API, or gcloud."""
-
-    async def read(self, *, label: str) -> TrafficState:
-        """Read the split.
-
-        Raises:
-            PeerError: No usable answer.
-        """
-        ...
-
-    async def revision(self, name: str, *, label: str) -> Revision:
-        """Read whether a revision exists and is ready.
-
-        Raises:
-            PeerError: No usable answer.
-        """
-        ...
-
-    async def write(
-        self,
-        targets: Sequence[TrafficTarget],
-        *,
-        etag: str | None,
-        label: str,
-        begun: CommandObserver | None = None,
-    ) -> None:
-        """Ask for a split; that it was accepted says nothing about its effect.
-
-        Args:
-            targets: All there is to be.
-            etag: Of the state that the split is meant to follow; None writes whatever is there.
-            label: Names the request.
-            begun: Told of the command that carries it out, where it is one.
-
-        Raises:
-            NoAnswerError: No reply came; it may have taken effect.
-            RefusedError: It was refused; a status of 409 or 412 means that the etag is stale.
-        """
-        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -225,7 +170,7 @@ class TrafficMover:
                 shift = attrs.evolve(shift, detail=f"the traffic could not be read back: {error}")
                 over = False
             else:
-                detail = unproven(found, targets)
+                detail = mismatch_reason(found, targets)
                 shift = attrs.evolve(shift, state=found, detail=detail, proven=not detail)
                 failed = found.settled and not found.succeeded and found.generation != before.generation
                 idle_since = _first(idle_since, self.clock.now()) if found.settled else None
@@ -255,37 +200,3 @@ def _first(since: float | None, now: float) -> float:
 def _idle(since: float | None, now: float) -> bool:
     """Whether the service has long been settled on something else: the change has no effect."""
     return since is not None and now - since >= IDLE_GRACE
-
-
-def without_untested(
-    targets: tuple[TrafficTarget, ...], *, captured: TrafficState, found: TrafficState | None
-) -> tuple[tuple[TrafficTarget, ...], str]:
-    """Pin LATEST where putting it back would release a revision that nobody tested; return the targets, and why.
-
-    So it is pinned, too, where nobody can say what it stands for (``found`` is None). Where LATEST is asked for already,
-    somebody else released it, and putting it back changes nothing.
-    """
-    was = captured.latest_ready
-    if was is None or not captured.asks_for_latest:
-        return targets, ""
-    if found is None and not any(row.revision is None and row.percent for row in targets):
-        return targets, ""
-    if found is not None and (found.latest_ready == was or found.asks_for_latest):
-        return targets, ""
-    now = f"now is {found.latest_ready}, which nobody tested" if found else "what it now is could not be read"
-    pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
-    return pinned, f"LATEST was {was} and {now}: pinned on {describe_shares(shares(pinned, latest=None))}"
-
-
-def unproven(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:
-    """Return why a state does not prove that these targets are served; empty where it does."""
-    wanted = describe_shares(shares(targets, latest=found.latest_ready))
-    if not found.settled:
-        return f"the service is still reconciling towards {wanted}"
-    if not found.succeeded:
-        return f"the service says that the change failed: {found.message or 'no reason given'}"
-    if not found.serves(targets):
-        return f"{wanted} was asked for, and {describe_shares(found.served())} is served"
-    if not found.asks_for(targets):
-        return f"{wanted} is served, but the specification differs (a tag is missing, or somebody else changed it)"
-    return ""

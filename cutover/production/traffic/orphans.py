@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from cutover.model.train_events import CommandStarted, TrainEvent
 from cutover.production.traffic.processes import GRACE_SECONDS, arguments, end_group, identity, members
-from cutover.record.journal import CommandStarted, TrainEvent
 
 
 async def end_orphans(events: Iterable[TrainEvent], *, grace: float = GRACE_SECONDS) -> str:

@@ -8,15 +8,18 @@ import msgspec
 
 from cutover.checking.checked_stream import StreamRequest
 from cutover.checking.probe import probe_stream
-from cutover.config.manifest import ManifestEntry, ResponseKind
 from cutover.contract import StreamContract
 from cutover.errors import PeerError
-from cutover.http.outbound import TOKEN_REFUSED, Outbound
+from cutover.http.outbound import Outbound
+from cutover.http.statuses import TOKEN_REFUSED
+from cutover.model import step_ids
 from cutover.model.comparison import Answer, difference, meaning_of, order_of, p95
+from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import StepResult, StepStatus
-from cutover.train.step_recorder import Peers, StepLog
+from cutover.production.services import Services
+from cutover.train.step_recorder import StepRecorder
 
-STEP_ID = "dual-run-diff"
+STEP_ID = step_ids.DUAL_RUN
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +49,7 @@ class Plan:
     """0: not gated."""
 
 
-async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
+async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepResult:
     """Send every entry to both sides at once, and compare."""
     latencies: dict[str, list[float]] = {plan.new.name: [], plan.old.name: []}
     mismatched: list[ManifestEntry] = []
@@ -54,10 +57,10 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
     rows: list[dict[str, object]] = []
     for entry in plan.entries:
         if entry.mutates and not plan.run_mutating:
-            log.check(entry.id, StepStatus.SKIP, "it changes something: RUN_MUTATING_REQUESTS=1 runs it")
+            recorder.check(entry.id, StepStatus.SKIP, "it changes something: RUN_MUTATING_REQUESTS=1 runs it")
             skipped += 1
             continue
-        new, old = await _both(entry, plan, peers)
+        new, old = await _both(entry, plan, services)
         for side, answer in ((plan.new, new), (plan.old, old)):
             if answer.seconds is not None:
                 latencies[side.name].append(answer.seconds)
@@ -66,9 +69,9 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
         if why:
             mismatched.append(entry)
             paths, _ = [
-                _keep(entry, side, answer, log) for side, answer in ((plan.new, new), (plan.old, old))
+                _keep(entry, side, answer, recorder) for side, answer in ((plan.new, new), (plan.old, old))
             ]
-        log.check(
+        recorder.check(
             entry.id,
             _status(entry, why, new, old),
             why or new.said,
@@ -80,18 +83,20 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> StepResult:
         )
         rows.append(_row(entry, new, old, why))
     facts = _facts(plan, mismatched, latencies, rows, skipped)
-    _hold_thresholds(plan, facts, log)
+    _hold_thresholds(plan, facts, recorder)
     compared = len(rows)
-    return log.finish(
+    return recorder.finish(
         f"{compared} of {compared} requests have the same answer from both services", facts=facts
     )
 
 
-def _keep(entry: ManifestEntry, side: Side, answer: Answer, log: StepLog) -> tuple[str | None, str | None]:
+def _keep(
+    entry: ManifestEntry, side: Side, answer: Answer, recorder: StepRecorder
+) -> tuple[str | None, str | None]:
     """Keep what one side answered to an entry on which the two do not agree."""
     if answer.status is None:
         return None, None
-    return log.evidence.keep_reply(
+    return recorder.evidence.keep_reply(
         STEP_ID,
         f"{entry.id}.{side.name}",
         status_line=f"HTTP {answer.status}",
@@ -108,7 +113,7 @@ def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepSta
     return StepStatus.ERROR if refused or None in {new.status, old.status} else StepStatus.FAIL
 
 
-async def _both(entry: ManifestEntry, plan: Plan, peers: Peers) -> tuple[Answer, Answer]:
+async def _both(entry: ManifestEntry, plan: Plan, services: Services) -> tuple[Answer, Answer]:
     answers: dict[str, Answer] = {}
 
     async def ask(side: Side, outbound: Outbound) -> None:
@@ -116,8 +121,8 @@ async def _both(entry: ManifestEntry, plan: Plan, peers: Peers) -> tuple[Answer,
         answers[side.name] = await send(entry, side, plan, outbound)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(ask, plan.new, peers.service)
-        group.start_soon(ask, plan.old, peers.legacy)
+        group.start_soon(ask, plan.new, services.service)
+        group.start_soon(ask, plan.old, services.legacy)
     return answers[plan.new.name], answers[plan.old.name]
 
 
@@ -238,17 +243,19 @@ def _facts(
     }
 
 
-def _hold_thresholds(plan: Plan, facts: Mapping[str, object], log: StepLog) -> None:
+def _hold_thresholds(plan: Plan, facts: Mapping[str, object], recorder: StepRecorder) -> None:
     """Record the one threshold that no single request can break: the latency."""
     latency = facts["latency_ms"]
     delta = latency["p95_delta"] if isinstance(latency, dict) else None
     if plan.max_p95_delta_ms <= 0:
         return
     if delta is None:
-        log.check("p95-latency", StepStatus.ERROR, "no latency was measured on both sides", kind="latency")
+        recorder.check(
+            "p95-latency", StepStatus.ERROR, "no latency was measured on both sides", kind="latency"
+        )
         return
     said = f"the new service's p95 is {delta:+g} ms against the legacy service's, {plan.max_p95_delta_ms:g} ms is allowed"
-    log.check(
+    recorder.check(
         "p95-latency",
         StepStatus.PASS if delta <= plan.max_p95_delta_ms else StepStatus.FAIL,
         said,

@@ -2,11 +2,12 @@
 
 import attrs
 
+from cutover.model import step_ids
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import StepResult
-from cutover.train.step_recorder import StepLog
+from cutover.train.step_recorder import StepRecorder
 
-STEP_ID = "slo-error-budget-gate"
+STEP_ID = step_ids.ERROR_BUDGET
 
 
 @attrs.frozen(kw_only=True)
@@ -16,13 +17,13 @@ class Plan:
     budget: ErrorBudget
 
 
-async def run(plan: Plan, log: StepLog) -> StepResult:
+async def run(plan: Plan, recorder: StepRecorder) -> StepResult:
     """Hold the consumed budget against its ceiling."""
     budget = plan.budget
-    log.budget_check(budget)
+    recorder.budget_check(budget)
     facts = {
         "observed_consumed_percent": budget.consumed_percent,
         "max_consumed_percent": budget.max_consumed_percent,
         "source": budget.source.value,
     }
-    return log.finish(budget.describe(), facts=facts)
+    return recorder.finish(budget.describe(), facts=facts)

@@ -8,11 +8,14 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError
+from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
-from cutover.model.traffic_state import RouteState, TrafficState, describe_shares
-from cutover.train.step_recorder import Peers, StepLog
+from cutover.model.route_state import RouteState
+from cutover.model.traffic_state import TrafficState, describe_shares
+from cutover.production.services import Services
+from cutover.train.step_recorder import StepRecorder
 
-STEP_ID = "preflight"
+STEP_ID = step_ids.PREFLIGHT
 
 
 @attrs.frozen(kw_only=True)
@@ -31,14 +34,14 @@ class Captured:
     traffic: TrafficState | None = None
 
 
-async def run(plan: Plan, peers: Peers, log: StepLog) -> tuple[StepResult, Captured]:
+async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[StepResult, Captured]:
     """Read everything at once, and judge each part for itself."""
     found: dict[str, RouteState | TrafficState] = {}
     async with anyio.create_task_group() as reads:
-        reads.start_soon(_routes, peers, log, found)
-        reads.start_soon(_traffic, plan, peers, log, found)
+        reads.start_soon(_routes, services, recorder, found)
+        reads.start_soon(_traffic, plan, services, recorder, found)
         for role, name in (("stable", plan.stable), ("canary", plan.canary)):
-            reads.start_soon(_revision, role, name, peers, log)
+            reads.start_soon(_revision, role, name, services, recorder)
     routes, traffic = found.get("routes"), found.get("traffic")
     captured = Captured(
         routes=routes if isinstance(routes, RouteState) else None,
@@ -48,44 +51,46 @@ async def run(plan: Plan, peers: Peers, log: StepLog) -> tuple[StepResult, Captu
         "traffic": captured.traffic.served() if captured.traffic else None,
         "routes": dict(captured.routes.overrides) if captured.routes else None,
     }
-    return log.finish("production is one, and may be changed", facts=facts), captured
+    return recorder.finish("production is one, and may be changed", facts=facts), captured
 
 
-async def _routes(peers: Peers, log: StepLog, found: dict[str, RouteState | TrafficState]) -> None:
+async def _routes(
+    services: Services, recorder: StepRecorder, found: dict[str, RouteState | TrafficState]
+) -> None:
     try:
-        sample = await peers.control.sample(label="preflight.routes")
+        sample = await services.control.sample(label="preflight.routes")
     except PeerError as error:
-        log.check("routes", StepStatus.ERROR, str(error), tolerable=False)
+        recorder.check("routes", StepStatus.ERROR, str(error), tolerable=False)
         return
     if sample.agreed is None:
         said = f"instances disagree, so there is no one state to come back to: {sample.describe()}"
-        log.check("routes", StepStatus.ERROR, said, tolerable=False)
+        recorder.check("routes", StepStatus.ERROR, said, tolerable=False)
         return
     found["routes"] = sample.agreed
-    log.check("routes", StepStatus.PASS, f"{sample.describe()} ({sample.agreed.mode})", tolerable=False)
+    recorder.check("routes", StepStatus.PASS, f"{sample.describe()} ({sample.agreed.mode})", tolerable=False)
 
 
 async def _traffic(
-    plan: Plan, peers: Peers, log: StepLog, found: dict[str, RouteState | TrafficState]
+    plan: Plan, services: Services, recorder: StepRecorder, found: dict[str, RouteState | TrafficState]
 ) -> None:
     try:
-        state = await peers.traffic.read(label="preflight.traffic")
+        state = await services.traffic.read(label="preflight.traffic")
     except PeerError as error:
-        log.check("traffic", StepStatus.ERROR, str(error), tolerable=False)
+        recorder.check("traffic", StepStatus.ERROR, str(error), tolerable=False)
         return
     found["traffic"] = state
     problem = _traffic_problem(plan, state)
     said = problem or describe_shares(state.served())
     if not problem and state.asks_for_latest:
         said += "; LATEST is pinned during the drill, and put back after it"
-    log.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
+    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
 
 
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     """Return why this traffic is no place to start from; empty where it is one."""
     served = state.served()
-    if unrest := state.unrest():
-        return unrest
+    if unready := state.unready_reason():
+        return unready
     if state.asks_for_latest and state.latest_ready == plan.canary:
         return f"LATEST already is {plan.canary}: what was there before cannot be put back"
     if not served.get(plan.stable):
@@ -93,18 +98,18 @@ def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     return ""
 
 
-async def _revision(role: str, name: str, peers: Peers, log: StepLog) -> None:
+async def _revision(role: str, name: str, services: Services, recorder: StepRecorder) -> None:
     check_id = f"revision-{role}"
     try:
-        revision = await peers.traffic.revision(name, label=f"preflight.{check_id}")
+        revision = await services.traffic.revision(name, label=f"preflight.{check_id}")
     except PeerError as error:
-        log.check(check_id, StepStatus.ERROR, str(error), tolerable=False)
+        recorder.check(check_id, StepStatus.ERROR, str(error), tolerable=False)
         return
     if not revision.exists:
-        log.check(
+        recorder.check(
             check_id, StepStatus.FAIL, f"there is no revision {name}: {revision.message}", tolerable=False
         )
     elif not revision.ready:
-        log.check(check_id, StepStatus.FAIL, f"{name} is not ready: {revision.message}", tolerable=False)
+        recorder.check(check_id, StepStatus.FAIL, f"{name} is not ready: {revision.message}", tolerable=False)
     else:
-        log.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)
+        recorder.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)

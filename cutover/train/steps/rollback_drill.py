@@ -11,24 +11,27 @@ import attrs
 
 from cutover.checking.probe import Probe
 from cutover.errors import PeerError
+from cutover.model import step_ids
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
-from cutover.model.traffic_state import OnRefusal, TrafficState, TrafficTarget, describe_shares, split
-from cutover.production.traffic.mover import (
-    HELD_SECONDS,
-    SETTLE_DEADLINE,
-    Shift,
-    TrafficMover,
-    unproven,
-    without_untested,
+from cutover.model.traffic_state import (
+    TrafficState,
+    TrafficTarget,
+    describe_shares,
+    mismatch_reason,
+    pin_latest_if_changed,
+    split,
 )
-from cutover.record.journal import TrafficIntended, TrafficSettled, changes
+from cutover.model.train_events import TrafficIntended, TrafficSettled, changes
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.services import Services
+from cutover.production.traffic.mover import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover
 from cutover.train.sentinels import Sentinels, Watch, ticks
-from cutover.train.step_recorder import Peers, StepLog
+from cutover.train.step_recorder import StepRecorder
 
 if TYPE_CHECKING:
     from cutover.production.lane_prober import LaneProber
 
-STEP_ID = "canary-rollback-drill"
+STEP_ID = step_ids.DRILL
 LAG_SECONDS = 15.0
 """How long the front door may lag behind the split that is served, where a header tells who answers."""
 LAG_PAUSE = 1.0
@@ -56,34 +59,36 @@ class Plan:
 
 
 async def run(
-    plan: Plan, captured: TrafficState, peers: Peers, sentinels: Sentinels, log: StepLog
+    plan: Plan, captured: TrafficState, services: Services, sentinels: Sentinels, recorder: StepRecorder
 ) -> StepResult:
     """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured.
 
     What was captured is the preflight's: where the split is another by now nothing is moved, for it is somebody else's.
     """
     try:
-        found = await peers.traffic.read(label="drill.status-pre")
+        found = await services.traffic.read(label="drill.status-pre")
     except (
         PeerError
     ) as error:  # nothing was moved, and nothing is known: no evidence, also where it was refused
-        log.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
-        return log.finish()
-    if moved := captured.moved_on(found) or found.unrest():
+        recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
+        return recorder.finish()
+    if moved := captured.differences_from(found) or found.unready_reason():
         said = f"the service is not as the preflight found it, and was not touched: {moved}"
-        log.check("status-pre", StepStatus.FAIL, said, tolerable=False)
-        return log.finish()
-    log.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
-    drill = _Drill(plan=plan, peers=peers, sentinels=sentinels, log=log, captured=captured, state=found)
+        recorder.check("status-pre", StepStatus.FAIL, said, tolerable=False)
+        return recorder.finish()
+    recorder.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
+    drill = _Drill(
+        plan=plan, services=services, sentinels=sentinels, recorder=recorder, captured=captured, state=found
+    )
     return await drill.run()
 
 
 @attrs.define(eq=False)
 class _Drill:
     plan: Plan
-    peers: Peers
+    services: Services
     sentinels: Sentinels
-    log: StepLog
+    recorder: StepRecorder
     captured: TrafficState
     """By the preflight."""
     state: TrafficState
@@ -96,9 +101,9 @@ class _Drill:
 
     def __attrs_post_init__(self) -> None:
         self.mover = TrafficMover(
-            backend=self.peers.traffic,
-            journal=self.log.journal,
-            clock=self.peers.clock,
+            backend=self.services.traffic,
+            journal=self.recorder.journal,
+            clock=self.services.clock,
             captured=self.captured,
             step_id=STEP_ID,
         )
@@ -106,7 +111,7 @@ class _Drill:
     @property
     def moved(self) -> bool:
         """Whether a write may have been sent."""
-        return any(isinstance(event, TrafficIntended) for event in changes(self.log.journal.events))
+        return any(isinstance(event, TrafficIntended) for event in changes(self.recorder.journal.events))
 
     async def run(self) -> StepResult:
         await self._canary_first()
@@ -117,7 +122,7 @@ class _Drill:
                     break
         await self._rollback()
         await self._restore()
-        return self.log.finish(
+        return self.recorder.finish(
             f"{'the rollback took' if self.rollback_seconds is not None else 'no rollback was needed:'} "
             f"{self.rollback_seconds or 0:.1f} s; {describe_shares(self.state.served())}",
             facts={
@@ -130,7 +135,7 @@ class _Drill:
         )
 
     def _may_go_on(self) -> bool:
-        failed = [check for check in self.log.checks if check.status.failed]
+        failed = [check for check in self.recorder.checks if check.status.failed]
         broken = sum(tally.broken for tally in self.tallies)
         return (
             len(failed) <= self.plan.max_failures
@@ -140,16 +145,18 @@ class _Drill:
 
     def _names(self, probes: Iterable[Probe]) -> set[str]:
         """Return who answered these, where a header tells."""
-        names = {name for probe in probes if (name := self.peers.prober.revision(probe))}
+        names = {name for probe in probes if (name := self.services.prober.revision(probe))}
         self.named |= names
         return names
 
     async def _until_canary(self, seen: set[str], name: str) -> set[str]:
         """Return who answers, given who answered so far: a shift is not instantaneous, so ask on for the canary."""
-        deadline = self.peers.clock.now() + LAG_SECONDS
-        while seen and self.plan.canary not in seen and self.peers.clock.now() < deadline:
-            await self.peers.clock.sleep(LAG_PAUSE)
-            probe = await self.peers.prober.probe(self.peers.prober.aliases[0], label=f"drill.{name}.lag")
+        deadline = self.services.clock.now() + LAG_SECONDS
+        while seen and self.plan.canary not in seen and self.services.clock.now() < deadline:
+            await self.services.clock.sleep(LAG_PAUSE)
+            probe = await self.services.prober.probe(
+                self.services.prober.aliases[0], label=f"drill.{name}.lag"
+            )
             seen = self._names([probe])
         return seen
 
@@ -159,25 +166,25 @@ class _Drill:
         Each answer of the canary starts the run anew after a pause, and fails it once the seconds are over. Where no header
         has ever told who answers one look is all; a broken stream ends it as well.
         """
-        deadline, clean, probes = self.peers.clock.now() + seconds, 0, list[Probe]()
+        deadline, clean, probes = self.services.clock.now() + seconds, 0, list[Probe]()
         while True:
-            look = await self.peers.prober.probe_all(label="drill.rollback.front")
+            look = await self.services.prober.probe_all(label="drill.rollback.front")
             probes += look
             still = self.plan.canary in self._names(look)
             clean = 0 if still else clean + 1
-            over = still and self.peers.clock.now() >= deadline
+            over = still and self.services.clock.now() >= deadline
             broken = any(not probe.ok for probe in look)
             if over or broken or clean == ROLLBACK_LOOKS or not self.named:
                 return probes, still
             if still:
-                await self.peers.clock.sleep(LAG_PAUSE)
+                await self.services.clock.sleep(LAG_PAUSE)
 
     async def _canary_first(self) -> None:
         """Probe the canary by its tag's URL, where it has one, before it serves anyone."""
         url = self.state.tag_url(self.plan.canary)
         if url is not None:
-            probes = await self.peers.prober.at(url).probe_all(label="drill.canary-direct")
-            self.log.stream_check("canary-direct", probes)
+            probes = await self.services.prober.at(url).probe_all(label="drill.canary-direct")
+            self.recorder.stream_check("canary-direct", probes)
 
     async def _step(self, percent: int) -> None:
         name = f"traffic-{percent}"
@@ -185,7 +192,7 @@ class _Drill:
         watch = self.sentinels.around(name)
         shift = await self._shift(targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE)
         if not shift.proven:
-            self.log.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
+            self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
         else:
             await self._soak(percent, targets, name, watch)
         self._count(watch)
@@ -197,7 +204,7 @@ class _Drill:
         broken = sum(seen.broken for seen in self.tallies)
         if tally.broken and broken > self.plan.max_broken_streams:
             said = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
-            self.log.check(f"{tally.change}-sentinels", StepStatus.FAIL, said, kind="sentinels")
+            self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, said, kind="sentinels")
 
     async def _shift(
         self,
@@ -222,7 +229,7 @@ class _Drill:
         seen: dict[str, list[Probe]] = {}
         for tick in ticks(self.plan.soak_seconds):
             if tick.pause:
-                await self.peers.clock.sleep(tick.pause)
+                await self.services.clock.sleep(tick.pause)
                 await watch.pace()
             if tick.probe:
                 for who, probes in (await self._look(name)).items():
@@ -238,21 +245,21 @@ class _Drill:
     async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
         """Read the split once more: what was watched is evidence only if it was there to the end."""
         try:
-            self.state = await self.peers.traffic.read(label=f"drill.{name}.held")
+            self.state = await self.services.traffic.read(label=f"drill.{name}.held")
         except PeerError as error:
-            self.log.failure(name, error, kind="traffic", tolerable=False)
+            self.recorder.failure(name, error, kind="traffic", tolerable=False)
             return False
-        if problem := unproven(self.state, targets):
+        if problem := mismatch_reason(self.state, targets):
             said = f"it did not hold through the soak: {problem}"
-            self.log.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
+            self.recorder.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
         return not problem
 
     async def _look(self, name: str) -> Mapping[str, list[Probe]]:
         """Probe the front door, and each revision by its tag's URL where it has one, side by side."""
-        probers: dict[str, LaneProber] = {"the front door": self.peers.prober}
+        probers: dict[str, LaneProber] = {"the front door": self.services.prober}
         for revision in (self.plan.canary, self.plan.stable):
             if url := self.state.tag_url(revision):
-                probers[revision] = self.peers.prober.at(url)
+                probers[revision] = self.services.prober.at(url)
         seen: dict[str, list[Probe]] = {}
 
         async def look(who: str) -> None:
@@ -267,18 +274,18 @@ class _Drill:
         probes = [probe for who in seen for probe in seen[who]]
         failing = [who for who in seen if any(not probe.ok for probe in seen[who])]
         if failing:
-            return self.log.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
+            return self.recorder.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
         answered = self._names(seen["the front door"])
         if percent == _ALL:
             answered = await self._until_canary(answered, name)
         told = ", ".join(sorted(answered))
         if percent == _ALL and answered and self.plan.canary not in answered:
             said = f"all traffic is the canary's, and {told} answered"
-            return self.log.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
+            return self.recorder.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
         who = f", answered by {told}" if answered else ""
         who += "" if not answered or self.plan.canary in answered else f" ({self.plan.canary} answered none)"
         said = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
-        return self.log.stream_check(name, probes, detail=said, kind="traffic")
+        return self.recorder.stream_check(name, probes, detail=said, kind="traffic")
 
     async def _rollback(self) -> None:
         """Give everything to stable, by way of proof also where the drill has failed; and see who answers then."""
@@ -294,20 +301,20 @@ class _Drill:
         )
         self.rollback_seconds = round(shift.seconds, 3)
         if not shift.proven:
-            self.log.check("rollback", StepStatus.FAIL, shift.detail, kind="rollback", tolerable=False)
+            self.recorder.check("rollback", StepStatus.FAIL, shift.detail, kind="rollback", tolerable=False)
         elif shift.seconds > self.plan.max_rollback_seconds:
             said = (
                 f"the rollback took {shift.seconds:.1f} s, and may take {self.plan.max_rollback_seconds:g} s"
             )
-            self.log.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
+            self.recorder.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
         else:
             probes, still = await self._without_canary(self.plan.max_rollback_seconds - shift.seconds)
             if still:
                 said = f"after the rollback {self.plan.canary} still answered a stream"
-                self.log.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
+                self.recorder.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
             else:
                 said = f"stable serves everything, proven within {shift.seconds:.1f} s"
-                self.log.stream_check("rollback", probes, detail=said, kind="rollback")
+                self.recorder.stream_check("rollback", probes, detail=said, kind="rollback")
         self._count(watch)
 
     async def _restore(self) -> None:
@@ -317,10 +324,10 @@ class _Drill:
             await self._status_post(self.captured.targets, "as captured, nothing was moved")
             return
         if not self._may_go_on():
-            await self.peers.clock.sleep(HELD_SECONDS)  # no later step looks again
+            await self.services.clock.sleep(HELD_SECONDS)  # no later step looks again
             await self._status_post(stable, "left on stable, for the drill failed")
             return
-        if not self._untested(self.state) and unproven(self.state, self.captured.targets):
+        if not self._untested(self.state) and mismatch_reason(self.state, self.captured.targets):
             mover = attrs.evolve(self.mover, objection=self._untested)
             shift = await mover.shift(
                 self.captured.targets,
@@ -330,25 +337,25 @@ class _Drill:
             )
             self.state = shift.state or self.state
         if pinned := self._untested(self.state):
-            self.log.check("status-post", StepStatus.FAIL, pinned, tolerable=False)
+            self.recorder.check("status-post", StepStatus.FAIL, pinned, tolerable=False)
             return
         await self._status_post(self.captured.targets, "as captured")
 
     def _untested(self, found: TrafficState) -> str:
         """Return why what was captured is not to be put back over this state, empty where it may be."""
-        return without_untested(self.captured.targets, captured=self.captured, found=found)[1]
+        return pin_latest_if_changed(self.captured.targets, captured=self.captured, found=found)[1]
 
     async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:
         try:
-            self.state = await self.peers.traffic.read(label="drill.status-post")
+            self.state = await self.services.traffic.read(label="drill.status-post")
         except PeerError as error:
-            self.log.failure("status-post", error, tolerable=False)
+            self.recorder.failure("status-post", error, tolerable=False)
             return
-        if problem := unproven(self.state, targets):
-            self.log.check("status-post", StepStatus.FAIL, problem, tolerable=False)
+        if problem := mismatch_reason(self.state, targets):
+            self.recorder.check("status-post", StepStatus.FAIL, problem, tolerable=False)
             return
-        self.log.journal.record(TrafficSettled())
-        self.log.check("status-post", StepStatus.PASS, f"{describe_shares(self.state.served())}: {what}")
+        self.recorder.journal.record(TrafficSettled())
+        self.recorder.check("status-post", StepStatus.PASS, f"{describe_shares(self.state.served())}: {what}")
 
 
 def _blame(failing: list[str], plan: Plan) -> str:

@@ -6,14 +6,17 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError
+from cutover.model import step_ids
 from cutover.model.results import SentinelTally, StepResult, StepStatus
-from cutover.model.traffic_state import GLOBAL, OnRefusal, RouteState
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import WriteProbe
+from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.writer import set_routes
+from cutover.production.services import Services
 from cutover.train.sentinels import Sentinels, Watch, ticks
-from cutover.train.step_recorder import Peers, StepLog
+from cutover.train.step_recorder import StepRecorder
 
-STEP_ID = "route-flip"
+STEP_ID = step_ids.FLIP
 _SERVER_ERROR = 500
 
 
@@ -39,42 +42,42 @@ def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str
 
 
 async def run(
-    plan: Plan, captured: RouteState, peers: Peers, sentinels: Sentinels, log: StepLog
+    plan: Plan, captured: RouteState, services: Services, sentinels: Sentinels, recorder: StepRecorder
 ) -> StepResult:
     """Verify, or apply and verify; on apply, streams are kept going across the change.
 
     What was captured is the preflight's: where the overrides are others by now nothing is set, for they are somebody else's.
     """
     try:
-        before = await peers.control.sample(label="flip.control-status")
+        before = await services.control.sample(label="flip.control-status")
     except PeerError as error:
-        log.failure("control-status", error, kind="control_status", tolerable=False)
-        return log.finish()
+        recorder.failure("control-status", error, kind="control_status", tolerable=False)
+        return recorder.finish()
     if before.agreed is None:
         said = f"instances disagree: {before.describe()}"
-        log.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
-        return log.finish()
-    if moved := captured.moved_on(before.agreed):
+        recorder.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        return recorder.finish()
+    if moved := captured.differences_from(before.agreed):
         said = f"the overrides are not as the preflight found them, and were not touched: {moved}"
-        log.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
-        return log.finish()
-    log.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
+        recorder.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        return recorder.finish()
+    recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
     watch = sentinels.around(STEP_ID)
     goal: tuple[tuple[str, str | None], ...] = captured.overrides
     if plan.apply:
-        wanted = wanted_routes(captured, peers.control.lane.new_target)
+        wanted = wanted_routes(captured, services.control.lane.new_target)
         goal = tuple(dict(wanted).items())
-        if not await _apply(wanted, captured, peers, watch, log):
-            return log.finish(sentinels=_tallies(plan, watch))
-    for path, (status, said) in (await _evaluate_all(plan, peers, label="flip.evaluate")).items():
+        if not await _apply(wanted, captured, services, watch, recorder):
+            return recorder.finish(sentinels=_tallies(plan, watch))
+    for path, (status, said) in (await _evaluate_all(plan, services, label="flip.evaluate")).items():
         name = _slug(path.replace(plan.thread_id, "id"))
-        log.check(f"evaluate-{name}", status, said, kind="route_evaluate", endpoint=path)
-    await _write_probes(peers, log)
-    await _confirm(plan, goal, peers, watch, log)
+        recorder.check(f"evaluate-{name}", status, said, kind="route_evaluate", endpoint=path)
+    await _write_probes(services, recorder)
+    await _confirm(plan, goal, services, watch, recorder)
     verb = "applied and verified" if plan.apply else "verified"
-    rows = len(peers.control.lane.paths_to_evaluate(plan.thread_id))
-    return log.finish(
-        f"{verb}: {rows} paths lead to {peers.control.lane.new_target}",
+    rows = len(services.control.lane.paths_to_evaluate(plan.thread_id))
+    return recorder.finish(
+        f"{verb}: {rows} paths lead to {services.control.lane.new_target}",
         facts={"applied": plan.apply, "routes": dict(goal)},
         sentinels=_tallies(plan, watch),
     )
@@ -85,32 +88,36 @@ def _tallies(plan: Plan, watch: Watch) -> tuple[SentinelTally, ...]:
 
 
 async def _apply(
-    wanted: tuple[tuple[str, str | None], ...], captured: RouteState, peers: Peers, watch: Watch, log: StepLog
+    wanted: tuple[tuple[str, str | None], ...],
+    captured: RouteState,
+    services: Services,
+    watch: Watch,
+    recorder: StepRecorder,
 ) -> bool:
     change = await watch.across(
         lambda: set_routes(
-            peers.control,
+            services.control,
             wanted,
             captured=captured,
             step_id=STEP_ID,
             label="flip.apply",
             on_refusal=OnRefusal.STOP,
-            journal=log.journal,
-            clock=peers.clock,
+            journal=recorder.journal,
+            clock=services.clock,
         )
     )
     status = StepStatus.PASS if change.proven else StepStatus.FAIL
-    log.check("apply-overrides", status, change.detail, kind="apply", tolerable=False)
+    recorder.check("apply-overrides", status, change.detail, kind="apply", tolerable=False)
     return change.proven
 
 
-async def _evaluate_all(plan: Plan, peers: Peers, *, label: str) -> dict[str, tuple[StepStatus, str]]:
+async def _evaluate_all(plan: Plan, services: Services, *, label: str) -> dict[str, tuple[StepStatus, str]]:
     """Evaluate every path, side by side, in the lane's order."""
-    paths = peers.control.lane.paths_to_evaluate(plan.thread_id)
+    paths = services.control.lane.paths_to_evaluate(plan.thread_id)
     outcomes = dict.fromkeys(paths, (StepStatus.ERROR, ""))
 
     async def evaluate(path: str) -> None:
-        outcomes[path] = await _evaluate(path, plan, peers, label=label)
+        outcomes[path] = await _evaluate(path, plan, services, label=label)
 
     async with anyio.create_task_group() as group:
         for path in paths:
@@ -118,61 +125,69 @@ async def _evaluate_all(plan: Plan, peers: Peers, *, label: str) -> dict[str, tu
     return outcomes
 
 
-async def _evaluate(path: str, plan: Plan, peers: Peers, *, label: str) -> tuple[StepStatus, str]:
+async def _evaluate(path: str, plan: Plan, services: Services, *, label: str) -> tuple[StepStatus, str]:
     try:
-        found = await peers.control.evaluate(path, cohort_key=plan.cohort_key, label=f"{label}.{_slug(path)}")
+        found = await services.control.evaluate(
+            path, cohort_key=plan.cohort_key, label=f"{label}.{_slug(path)}"
+        )
     except PeerError as error:
         return StepStatus.ERROR, str(error)
-    wanted = peers.control.lane.new_target
+    wanted = services.control.lane.new_target
     said = f"{path} leads to {found.target} ({found.reason or 'no reason given'}), {wanted} was wanted"
     return (StepStatus.PASS if found.target == wanted else StepStatus.FAIL), said
 
 
-async def _write_probes(peers: Peers, log: StepLog) -> None:
+async def _write_probes(services: Services, recorder: StepRecorder) -> None:
     """Send each write path an empty object without a token: any answer of the new service will do, a redirect will not."""
 
     async def write(probe: WriteProbe) -> None:
         check_id = f"write-{probe.method.lower()}-{_slug(probe.path)}"
-        url = peers.prober.base_url + probe.path
+        url = services.prober.base_url + probe.path
         try:
-            reply = await peers.service.read(probe.method, url, label=f"flip.{check_id}", json={}, attempts=1)
+            reply = await services.service.read(
+                probe.method, url, label=f"flip.{check_id}", json={}, attempts=1
+            )
         except PeerError as error:
-            log.check(check_id, StepStatus.ERROR, str(error), kind="write_probe", endpoint=url)
+            recorder.check(check_id, StepStatus.ERROR, str(error), kind="write_probe", endpoint=url)
             return
         redirected = 300 <= reply.status < 400 or reply.header("location") is not None  # noqa: PLR2004  3xx
         bad = redirected or reply.status >= _SERVER_ERROR
         status = StepStatus.FAIL if bad else StepStatus.PASS
-        log.check(
+        recorder.check(
             check_id, status, reply.describe(), kind="write_probe", endpoint=url, http_status=reply.status
         )
 
     async with anyio.create_task_group() as group:
-        for probe in peers.control.lane.write_probes:
+        for probe in services.control.lane.write_probes:
             group.start_soon(write, probe)
 
 
 async def _confirm(
-    plan: Plan, goal: tuple[tuple[str, str | None], ...], peers: Peers, watch: Watch, log: StepLog
+    plan: Plan,
+    goal: tuple[tuple[str, str | None], ...],
+    services: Services,
+    watch: Watch,
+    recorder: StepRecorder,
 ) -> None:
     """Wait, with a stream now and then, and read everything again: an override may be lost with its instance."""
     for tick in ticks(plan.confirm_seconds):
         if tick.pause:
-            await peers.clock.sleep(tick.pause)
+            await services.clock.sleep(tick.pause)
             if plan.apply:
                 await watch.pace()
     try:
-        sample = await peers.control.sample(label="flip.confirm")
+        sample = await services.control.sample(label="flip.confirm")
     except PeerError as error:
-        log.failure("confirm-routes", error, kind="control_status", tolerable=False)
+        recorder.failure("confirm-routes", error, kind="control_status", tolerable=False)
         return
     held = sample.holds(goal)
     said = f"after {plan.confirm_seconds:g} s {'still' if held else 'no longer'} as it should be: {sample.describe()}"
     status = StepStatus.PASS if held else StepStatus.FAIL
-    log.check("confirm-routes", status, said, kind="control_status", tolerable=False)
-    outcomes = (await _evaluate_all(plan, peers, label="flip.confirm")).values()
+    recorder.check("confirm-routes", status, said, kind="control_status", tolerable=False)
+    outcomes = (await _evaluate_all(plan, services, label="flip.confirm")).values()
     astray = [said for status, said in outcomes if status is not StepStatus.PASS]
     status = StepStatus.FAIL if astray else StepStatus.PASS
-    log.check(
+    recorder.check(
         "confirm-evaluations",
         status,
         "; ".join(astray) or "every path still leads there",

@@ -4,9 +4,10 @@ import enum
 
 import attrs
 
+from cutover.model import step_ids
 from cutover.model.results import StepResult
 from cutover.production.lane_prober import LaneProber
-from cutover.train.step_recorder import StepLog
+from cutover.train.step_recorder import StepRecorder
 
 
 class Phase(enum.Enum):
@@ -19,9 +20,13 @@ class Phase(enum.Enum):
     @property
     def step_id(self) -> str:
         """The id of the step of this phase."""
-        return {"pre-cutover": "stream-smoke-pre", "post-cutover": "stream-smoke-post"}.get(
-            self.value, "stream-smoke-undone"
-        )
+        match self:
+            case Phase.PRE:
+                return step_ids.SMOKE_PRE
+            case Phase.POST:
+                return step_ids.SMOKE_POST
+            case Phase.UNDONE:
+                return step_ids.SMOKE_UNDONE
 
 
 @attrs.frozen(kw_only=True)
@@ -31,19 +36,19 @@ class Plan:
     phase: Phase
 
 
-async def run(plan: Plan, prober: LaneProber, log: StepLog) -> StepResult:
+async def run(plan: Plan, prober: LaneProber, recorder: StepRecorder) -> StepResult:
     """Probe every alias of the lane at once; one row each."""
     label = plan.phase.step_id
     probes = await prober.probe_all(label=label)
     for alias, probe in zip(prober.aliases, probes, strict=True):
-        log.stream_check(f"{plan.phase.value}-{alias.name}", [probe])
+        recorder.stream_check(f"{plan.phase.value}-{alias.name}", [probe])
     named = {name for probe in probes if (name := prober.revision(probe))}
     blind = (
         f"; no reply has the header {prober.revision_header}: is it mistyped?"
         if prober.revision_header and not named
         else ""
     )
-    return log.finish(
+    return recorder.finish(
         f"every alias keeps the contract ({len(probes)} of {len(probes)}){blind}",
         facts={
             "phase": plan.phase.value,

@@ -1,0 +1,23 @@
+"""Everything that a train talks to."""
+
+import attrs
+
+from cutover.clock import Clock
+from cutover.http.outbound import Outbound
+from cutover.production.lane_prober import LaneProber
+from cutover.production.routes.control_plane import ControlPlane
+from cutover.production.traffic.backend import TrafficBackend
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """Everything that a train talks to."""
+
+    prober: LaneProber
+    """The streams, through the front door."""
+    control: ControlPlane
+    traffic: TrafficBackend
+    service: Outbound
+    """The new service; no token unless a request brings one."""
+    legacy: Outbound
+    clock: Clock

@@ -4,10 +4,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from virtual_time import virtual_backend
 
 from cutover.production.routes import control_plane
 from cutover.production.routes import writer as overrides
+from tests.support.virtual_time import virtual_backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -16,7 +16,7 @@ from cutover.contract import (
 )
 from cutover.errors import ContractViolation
 from cutover.protocols import SHIPPED
-from fuzz.feeding import settings_and_pieces
+from tests.fuzz.feeding import settings_and_pieces
 
 CONTRACTS = tuple(
     attrs.evolve(each, limits=attrs.evolve(each.limits, max_event_bytes=2000, max_open_bytes=10_000))

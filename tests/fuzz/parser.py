@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import attrs
 import msgspec
-from naive_event_stream import interpret
 
 from cutover.sse.events import StreamEvent
 from cutover.sse.parser import EventStreamParser
-from fuzz.feeding import across_tiles, settings_and_pieces
+from tests.fuzz.feeding import across_tiles, settings_and_pieces
+from tests.support.reference_parser import interpret
 
 _ATTRIBUTES = [field.name for field in attrs.fields(EventStreamParser)]
 BOUNDS = (1 << 20, 5, 8, 9, 12, 100, 1510, 3000)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from fuzz.checker import check_checker
-from fuzz.parser import check_parser
+from tests.fuzz.checker import check_checker
+from tests.fuzz.parser import check_parser
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {"parser": check_parser, "checker": check_checker}
 """Name of the target, and of its corpus -> what is run for each input."""

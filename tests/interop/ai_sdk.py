@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 import attrs
 import httpx
-import requirements
 
 from cutover import AI_SDK_5, AI_SDK_6, AI_SDK_7, ContractReport, StreamContract, check_stream
 from cutover.contract import Limits
+from tests.interop import requirements
 
 _PATIENT = Limits(first_event=60.0, event_gap=60.0, held_back_after=60.0)
 CONTRACTS: Mapping[int, StreamContract] = {

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import requirements
 import uvicorn
+
+from tests.interop import requirements
 
 HOST = "127.0.0.1"
 _STOP_SECONDS = 10

@@ -3,20 +3,20 @@
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import ai_sdk
 import httpx
 import pytest
-from mutations import mutations
-from serving import served
-from simulated_peer import CHAT, CHATS, COMPATIBLE, CREDENTIALS
 
 from cutover import COMPAT_LANE, check_recording, check_stream
 from cutover.simulation import FAULTS, VARIANTS, Layout, SimulatedProduction
+from tests.interop import ai_sdk
+from tests.interop.mutations import mutations
+from tests.interop.serving import served
+from tests.support.asgi_caller import CHAT, CHATS, COMPATIBLE, CREDENTIALS
+from tests.support.paths import FIXTURES
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "ui-message-stream"
+STREAMS = FIXTURES / "ui-message-stream"
 VERSIONS = {5: "5.0.277", 6: "6.0.326", 7: "7.0.173"}
 """Major -> the version that package.json names, and that the verdicts among the fixtures are of."""
 SEED, MUTATIONS = 20260221, 300
@@ -55,9 +55,9 @@ def assert_agreement(major: int, bodies: Sequence[bytes]) -> list[ai_sdk.Reading
 
 @majors
 def test_they_agree_on_every_labelled_body(major: int) -> None:
-    cases = json.loads((FIXTURES / "cases.json").read_text())
+    cases = json.loads((STREAMS / "cases.json").read_text())
     readings = assert_agreement(
-        major, [(FIXTURES / "cases" / f"{case['name']}.body").read_bytes() for case in cases]
+        major, [(STREAMS / "cases" / f"{case['name']}.body").read_bytes() for case in cases]
     )
     verdicts = ["accept" if each.stage is None else f"reject:{each.stage}" for each in readings]
     assert verdicts == [case["verdicts"][VERSIONS[major]] for case in cases]
@@ -65,7 +65,7 @@ def test_they_agree_on_every_labelled_body(major: int) -> None:
 
 @majors
 def test_they_agree_on_what_real_servers_sent(major: int) -> None:
-    captures = sorted((FIXTURES / "captures").rglob("*.body"))
+    captures = sorted((STREAMS / "captures").rglob("*.body"))
     readings = assert_agreement(major, [capture.read_bytes() for capture in captures])
     labels = [
         json.loads(each.with_suffix(".json").read_text())["verdicts"][VERSIONS[major]] for each in captures
@@ -104,7 +104,7 @@ def test_what_a_client_shows_as_an_empty_answer_fails_the_strict_contract(major:
 @functools.cache
 def _bodies() -> tuple[bytes, ...]:
     return tuple(
-        path.read_bytes() for path in sorted(FIXTURES.rglob("*.body")) if path.stat().st_size < 10_000
+        path.read_bytes() for path in sorted(STREAMS.rglob("*.body")) if path.stat().st_size < 10_000
     )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-import ai_sdk
 import pytest
+
+from tests.interop import ai_sdk
 
 pytestmark = pytest.mark.anyio
 

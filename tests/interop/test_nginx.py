@@ -8,13 +8,13 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from serving import nginx, served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from cutover import AI_SDK_7, COMPAT_LANE, ContractReport, ContractViolation, check_stream, stream_contract
+from tests.interop.serving import nginx, served
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-import ai_sdk
 import anyio
 import pytest
 from fastapi import Depends, FastAPI
@@ -13,7 +12,6 @@ from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.ui.vercel_ai import VercelAIAdapter
-from serving import served
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +19,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from cutover import ContractReport
+from tests.interop import ai_sdk
+from tests.interop.serving import served
 
 pytestmark = pytest.mark.anyio
 

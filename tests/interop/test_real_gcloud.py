@@ -10,9 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-import requirements
-from served_production import fake_gcloud, served
-from trains import CANARY, STABLE
 
 from cutover.errors import NoAnswerError
 from cutover.model.traffic_state import TrafficTarget
@@ -24,6 +21,9 @@ from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import SILENCE
 from cutover.simulation.faults import Outcome, Refuse, Scope, Strike
 from cutover.wiring.run import run_production
+from tests.interop import requirements
+from tests.support.embedded_trains import CANARY, STABLE
+from tests.support.served_production import fake_gcloud, served
 
 pytestmark = pytest.mark.anyio
 

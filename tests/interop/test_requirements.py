@@ -3,7 +3,8 @@
 import os
 
 import pytest
-import requirements
+
+from tests.interop import requirements
 
 
 @pytest.mark.parametrize("required", ["", "node", "node, chromium"])

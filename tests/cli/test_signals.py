@@ -1,0 +1,213 @@
+"""What each signal does to a live train: the first undoes, the second says how long, the third leaves at once."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cutover.cli.signals import Interruption, run_command, until_signalled
+from cutover.model.train_events import TrainFinished, UndoStarted
+from cutover.record.journal import read_journal
+from cutover.report.terminal import Terminal
+from tests.support.commands import COMMAND, Served, recover, run_env, served, started, until
+
+APART = 0.7
+"""Seconds: signals closer together are one."""
+
+
+@contextmanager
+def riding(simulation: Served, directory: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+    with started("run", *simulation.revisions, env=run_env(simulation, directory, **more)) as process:
+        yield process
+
+
+@contextmanager
+def recovering(simulation: Served, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    with started("recover", str(directory / "run"), env=run_env(simulation, directory)) as process:
+        yield process
+
+
+def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> None:
+    with served("--settle-seconds", "2") as simulation:
+        stable, _ = simulation.revisions
+        with riding(simulation, tmp_path) as process:
+            until(process, "asking for")
+            process.send_signal(signal.SIGTERM)
+            until(process, "undo ...")
+            time.sleep(APART)
+            process.send_signal(signal.SIGTERM)
+            until(process, "the undo goes on; it may take 5 minutes")
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 143, err
+            assert "that was proven" in err
+        assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["exit_code"], summary["undo"]["proven"]) == (143, True)
+    last = read_journal(tmp_path / "run" / "journal.jsonl")[-1]
+    assert isinstance(last, TrainFinished)
+    assert last.exit_code == 143
+
+
+def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path) -> None:
+    with served("--settle-seconds", "3") as simulation:
+        stable, _ = simulation.revisions
+        with riding(simulation, tmp_path) as process:
+            until(process, "asking for")
+            process.send_signal(signal.SIGINT)
+            until(process, "undo ...")
+            time.sleep(APART)
+            process.send_signal(signal.SIGINT)
+            until(process, "the undo goes on")
+            time.sleep(APART)
+            process.send_signal(signal.SIGTERM)
+            until(
+                process,
+                f"left at once: the journal says what is open; run cutover recover {tmp_path / 'run'}",
+            )
+            assert process.wait(timeout=60) == 4
+        assert any(
+            isinstance(event, UndoStarted) for event in read_journal(tmp_path / "run" / "journal.jsonl")
+        )
+        with recovering(simulation, tmp_path) as process:
+            until(process, "undo ...")
+            process.send_signal(signal.SIGINT)
+            until(process, f"UNRESOLVED: interrupted; to go on: cutover recover {tmp_path / 'run'}")
+            assert process.wait(timeout=60) == 4
+        recovered = recover(simulation, tmp_path)
+        assert recovered.returncode == 0, recovered.stderr
+        assert "closed: " in recovered.stderr
+        assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
+
+
+def test_several_at_once_are_one(tmp_path: Path) -> None:
+    """A terminal sends its own to the whole group, and a supervisor sends one more."""
+    with served("--settle-seconds", "2") as simulation, riding(simulation, tmp_path) as process:
+        until(process, "asking for")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in {130, 143}
+    assert "the undo goes on" not in err
+    assert "that was proven" in err
+
+
+def test_one_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """What nohup means: the train outlives the terminal."""
+    with served() as simulation:
+        process = subprocess.Popen(
+            ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *COMMAND, "run", *simulation.revisions],
+            env=run_env(simulation, tmp_path, CANARY_SOAK_SECONDS="1", CANARY_STEPS="100"),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        until(process, "asking for")
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+def test_on_a_terminal_the_train_is_a_live_table(tmp_path: Path) -> None:
+    with served() as simulation:
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [*COMMAND, "run", *simulation.revisions],
+            env=run_env(simulation, tmp_path, CANARY_STEPS="100", TERM="xterm-256color", COLUMNS="150"),
+            stderr=slave,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        os.close(slave)
+        shown = _everything(master)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out + shown
+    assert "\x1b[?25l" in shown  # the cursor is hidden while it draws ...
+    assert "\x1b[?25h" in shown  # ... and is there again after it
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"preflight +pass +production is one", plain)
+    assert "traffic: " in plain
+    assert "verdict   passed (live run), exit 0" in out
+
+
+def _everything(master: int) -> str:
+    """Read what is shown until the other side is closed."""
+    parts = []
+    while select.select([master], [], [], 60)[0]:
+        try:
+            part = os.read(master, 1 << 16)
+        except OSError:  # what Linux says where the other side is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(master)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [*COMMAND, "check", f"http://127.0.0.1:{silent.getsockname()[1]}/"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines() == ["SIGINT: stopping ...", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("changes_production", "verdict", "code", "said"),
+    [
+        (True, 0, 0, "; the journal has how the train ended: exit code 0"),
+        (True, 1, 1, "; the journal has how the train ended: exit code 1"),
+        (True, 4, 4, "; to go on: cutover recover run"),
+        (True, None, 4, "; to go on: cutover recover run"),
+        (False, None, 3, "a fault in cutover itself: KeyError('a bug')"),
+    ],
+)
+def test_a_fault_of_the_commands_own_ends_with_how_production_was_left(
+    changes_production: bool, verdict: int | None, code: int, said: str
+) -> None:
+    async def work(interruption: Interruption) -> int:
+        interruption.verdict, interruption.recover = verdict, "cutover recover run"
+        raise ExceptionGroup("of a task group", [KeyError("a bug")])
+
+    shown = io.StringIO()
+
+    async def command() -> int:
+        return await until_signalled(work, Terminal(shown), changes_production=changes_production)
+
+    assert run_command(command) == code
+    first, *_, last = shown.getvalue().splitlines()
+    assert "Traceback" in first
+    assert "a fault in cutover itself: KeyError('a bug')" in last
+    assert last.endswith(said)
+
+
+def test_a_fault_before_anything_was_touched_is_no_evidence(tmp_path: Path) -> None:
+    """A proxy that the HTTP client cannot be made for: nothing has begun."""
+    with served() as simulation:
+        env = run_env(simulation, tmp_path, ALL_PROXY="socks5://127.0.0.1:9")
+        with started("run", *simulation.revisions, env=env) as process:
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err.splitlines()[-1].endswith("; the journal has how the train ended: exit code 3")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["exit_code"] == 3

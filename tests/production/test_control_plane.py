@@ -1,0 +1,188 @@
+"""The route-split API over the wire: what its replies say."""
+
+import httpx
+import msgspec
+import pytest
+
+from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
+from cutover.model.route_state import GLOBAL
+from cutover.production.lane import COMPAT
+from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, RouteSample
+from tests.support.route_instances import BASE, CLEAR, Instances, control, saying, status_body
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+
+class TestStatus:
+    async def test_overrides_are_sorted_with_the_global_one_last(self) -> None:
+        body = {
+            "data": {
+                "enabled": True,
+                "mode": "coh\u202eort",
+                "cohort_percentage": 5,
+                "force_legacy": False,
+                "override_target": "rust",
+                "route_groups": [
+                    {"domain": "z", "override_target": ""},
+                    {"domain": "a", "override_target": "rust_shell"},
+                    {"domain": "m", "override_target": "leg\x07acy"},
+                ],
+            }
+        }
+        found = await saying(msgspec.json.encode(body)).status(label="status")
+        assert found.overrides == (
+            ("a", "rust_shell"),
+            ("m", "leg\\x07acy"),
+            ("z", None),
+            (GLOBAL, "rust_shell"),
+        )
+        assert found.mode == "enabled=True, mode=coh\\u202eort, cohort_percentage=5, force_legacy=False"
+        assert found.domains == ("a", "m", "z")
+
+    async def test_what_is_overridden_outranks_what_the_groups_say(self) -> None:
+        body = (
+            b'{"data":{"override_target":null,"route_groups":[{"domain":"a"}],'
+            b'"domain_overrides":{"a":"rust","unlisted":"legacy"}}}'
+        )
+        found = await saying(body).status(label="status")
+        assert found.overrides == (("a", "rust_shell"), ("unlisted", "legacy"), (GLOBAL, None))
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (b"<!doctype html><title>Sign in</title>", "a JSON reply was expected"),
+            (b"[]", "no object in `data`"),
+            (b'{"data":[]}', "no object in `data`"),
+            (b'{"data":{}}', "no `route_groups` or no `override_target`"),
+            (b'{"data":{"route_groups":[]}}', "no `route_groups` or no `override_target`"),
+            (b'{"data":{"override_target":null,"route_groups":{}}}', "no `route_groups`"),
+            (b'{"data":{"override_target":null,"route_groups":["a"]}}', "a route group is no object"),
+            (
+                b'{"data":{"override_target":null,"route_groups":[{"domain":1}]}}',
+                "'1' is not the name of a domain",
+            ),
+            (
+                b'{"data":{"override_target":null,"route_groups":[{"domain":"a b"}]}}',
+                "'a b' is not the name of a domain",
+            ),
+            (
+                b'{"data":{"override_target":null,"route_groups":[{"domain":"global"}]}}',
+                "'global' is not the name of a domain",
+            ),
+            (
+                b'{"data":{"override_target":null,"route_groups":[],"domain_overrides":{"\\u001b":""}}}',
+                r"x1b' is not the name of a domain",
+            ),
+        ],
+    )
+    async def test_a_reply_that_does_not_say_is_one_clear_error(self, body: bytes, said: str) -> None:
+        with pytest.raises(UnusableReplyError, match=said) as caught:
+            await saying(body).status(label="status")
+        assert str(caught.value).startswith(f"GET {BASE}{COMPAT.status_path}: ")
+
+    async def test_a_refusal_is_one_too(self) -> None:
+        with pytest.raises(RefusedError, match=r"HTTP 403 \(forbidden\)"):
+            await saying(b'{"error":{"code":"forbidden"}}', 403).status(label="status")
+
+
+class TestEvaluate:
+    async def test_it_asks_for_a_path_and_a_cohort(self) -> None:
+        requests: list[httpx.Request] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            requests.append(request)
+            data = {"target": "legacy", "reason": "mode_legacy", "route_domain": "auth_entry"}
+            return httpx.Response(200, json={"data": data})
+
+        found = await control(answer).evaluate("/login", cohort_key="prod", label="flip.evaluate.login")
+        assert (found.path, found.target, found.reason) == ("/login", "legacy", "mode_legacy")
+        assert found.domain == "auth_entry"
+        assert requests[0].url == f"{BASE}{COMPAT.evaluate_path}"
+        assert msgspec.json.decode(requests[0].content) == {"path": "/login", "cohort_key": "prod"}
+
+    async def test_what_a_terminal_would_obey_is_escaped(self) -> None:
+        body = b'{"data":{"target":"le\\u001bgacy","reason":"a\\nforged","route_domain":"\\u202e"}}'
+        found = await saying(body).evaluate("/", cohort_key="", label="flip.evaluate")
+        assert (found.target, found.reason, found.domain) == ("le\\x1bgacy", "a\\nforged", "\\u202e")
+
+    async def test_reason_and_domain_may_be_missing(self) -> None:
+        found = await saying(b'{"data":{"target":"rust_shell","route_domain":null}}').evaluate(
+            "/", cohort_key="", label="flip.evaluate"
+        )
+        assert (found.target, found.reason, found.domain) == ("rust_shell", "", None)
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (b'{"data":{}}', "the reply names no target"),
+            (b'{"data":{"target":7}}', "the reply names no target"),
+            (b"null", "no object in `data`"),
+            (b"", "a JSON reply was expected"),
+        ],
+    )
+    async def test_a_reply_that_does_not_say_is_one_clear_error(self, body: bytes, said: str) -> None:
+        with pytest.raises(UnusableReplyError, match=said):
+            await saying(body).evaluate("/", cohort_key="", label="flip.evaluate")
+
+
+class TestSample:
+    async def test_instances_that_agree_have_one_state(self) -> None:
+        instances = Instances(count=3, seconds=0.1)
+        sample = await control(instances.answer).sample(label="preflight.routes")
+        assert sample.agreed == CLEAR
+        assert sample.shares == ((CLEAR, SAMPLE_READS),)
+        assert (instances.reads, instances.most_busy) == (SAMPLE_READS, SAMPLE_CONCURRENCY)
+        assert set(instances.labels) == {"preflight.routes"}
+
+    async def test_instances_that_disagree_are_told_by_their_share(self) -> None:
+        instances = Instances(count=4)
+        instances.memories[3][GLOBAL] = "legacy"
+        sample = await control(instances.answer).sample(label="preflight.routes")
+        assert sample.agreed is None
+        assert [state.get(GLOBAL) for state, _ in sample.shares] == [None, "legacy"]
+        assert sum(count for _, count in sample.shares) == SAMPLE_READS
+        few = sample.shares[1][1]
+        assert sample.describe().endswith(
+            f"{few} of 59 reads: auth_entry=clear, billing_l402=clear, global=legacy"
+        )
+        assert sample.holds([("auth_entry", None)])
+        assert not sample.holds([(GLOBAL, None)])
+
+    async def test_one_read_without_an_answer_ends_it(self) -> None:
+        instances = Instances(on_read=lambda number: httpx.Response(401) if number >= 10 else None)
+        with pytest.raises(RefusedError, match="HTTP 401"):
+            await control(instances.answer).sample(label="preflight.routes")
+        assert instances.reads < SAMPLE_READS
+
+    def test_no_state_is_no_agreement(self) -> None:
+        assert RouteSample(shares=()).agreed is None
+
+
+class TestOverride:
+    async def test_a_domain_is_named_and_the_global_one_is_not(self) -> None:
+        bodies: list[object] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            bodies.append(msgspec.json.decode(request.content))
+            return httpx.Response(200, content=status_body({"auth_entry": "rust_shell"}))
+
+        peer = control(answer)
+        state = await peer.override("auth_entry", "rust", label="flip")
+        await peer.override(GLOBAL, "clear", label="flip")
+        assert state.get("auth_entry") == "rust_shell"
+        assert bodies == [{"target": "rust", "domain": "auth_entry"}, {"target": "clear"}]
+
+    async def test_silence_may_have_taken_effect(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            raise httpx.ReadError("reset")
+
+        with pytest.raises(NoAnswerError):
+            await control(answer).override(GLOBAL, "rust", label="flip")
+
+    async def test_a_login_page_does_not_say_that_it_was_accepted(self) -> None:
+        with pytest.raises(UnusableReplyError):
+            await saying(b"<html>").override(GLOBAL, "rust", label="flip")
+
+
+def test_the_token_is_in_no_repr() -> None:
+    assert "marked" not in repr(saying(b""))

@@ -1,0 +1,341 @@
+"""gcloud as a backend: what is read and asked for, and how little is believed of what a command says and leaves."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
+from cutover.model.traffic_state import TrafficTarget, split
+from cutover.model.train_events import CommandStarted
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.traffic.gcloud import Gcloud, Patience
+from cutover.production.traffic.mover import Shift, TrafficMover
+from cutover.production.traffic.processes import identity, members
+from cutover.record.journal import Journal
+from tests.support.embedded_trains import CANARY, STABLE
+from tests.support.served_production import Served, fake_gcloud, served
+
+pytestmark = pytest.mark.anyio
+
+PATIENT = Patience(request=5, grace=0.3)
+HASTY = attrs.evolve(PATIENT, read=2.0, write=2.0)
+"""For commands that hang; a quick one must be over by then on a busy machine, too."""
+TOKENS = ("marked-auth-token", "marked-control-token", "marked-cloud-run-token", "marked-legacy-token")
+
+
+@attrs.frozen
+class Scene:
+    """A production, a gcloud that is as bad as it was told to be, and the calls that it wrote down."""
+
+    served: Served
+    calls_file: Path
+
+    def gcloud(self, patience: Patience = PATIENT) -> Gcloud:
+        return self.served.gcloud(patience)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        if not self.calls_file.exists():
+            return []
+        return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
+
+    @property
+    def commands(self) -> list[str]:
+        return [row["command"] for row in self.calls if "command" in row]
+
+    async def until(self, key: str) -> int:
+        """Wait until a call says so."""
+        while not (found := [row[key] for row in self.calls if key in row]):  # noqa: ASYNC110  it is another process
+            await anyio.sleep(0.02)
+        return int(found[0])
+
+
+@contextmanager
+def scene(directory: Path, mode: str = "", **layout: object) -> Iterator[Scene]:
+    with fake_gcloud(directory, mode) as calls, served(directory, layout=layout) as found:
+        yield Scene(found, calls)
+
+
+class TestReading:
+    @pytest.mark.parametrize("layout", [{}, {"latest": True}, {"canary_ready": False}])
+    async def test_it_reads_what_the_admin_api_reads(self, layout: dict[str, Any], tmp_path: Path) -> None:
+        with scene(tmp_path, **layout) as found:
+            config = attrs.evolve(
+                found.served.config, traffic_backend="cloud-run-api", output_dir=tmp_path / "o"
+            )
+            async with attrs.evolve(found.served, config=config).live().services() as services:
+                by_api = await services.traffic.read(label="read")
+                by_gcloud = await found.gcloud().read(label="read")
+                assert attrs.evolve(by_gcloud, etag=None) == attrs.evolve(by_api, etag=None)
+                assert by_gcloud.etag == by_gcloud.generation == "7"
+                for name in (STABLE, CANARY, "chat-00099-none"):
+                    one = await found.gcloud().revision(name, label="revision")
+                    other = await services.traffic.revision(name, label="revision")
+                    assert (one.name, one.exists, one.ready) == (other.name, other.exists, other.ready)
+
+    @pytest.mark.parametrize(
+        ("mode", "error", "said"),
+        [
+            ("garbage", UnusableReplyError, "JSON was expected, not"),
+            ("html", UnusableReplyError, "Sign in"),
+            ("huge", UnusableReplyError, "its output is larger than 16777216 bytes"),
+            ("null", UnusableReplyError, "is not a service"),
+            ("fails", NoAnswerError, r"exit code 1, ERROR: .* no\\x1b\[2J such \\u202ething"),
+            ("hang", NoAnswerError, "not over within 2 s, and ended"),
+            ("killed", NoAnswerError, "exit code -9, and no word"),
+        ],
+    )
+    async def test_what_does_not_tell_is_no_evidence(
+        self, mode: str, error: type[PeerError], said: str, tmp_path: Path
+    ) -> None:
+        with scene(tmp_path, f"describe:{mode}") as found:
+            with pytest.raises(error, match=said) as caught:
+                await found.gcloud(HASTY if mode == "hang" else PATIENT).read(label="drill.status-pre")
+            assert str(caught.value).startswith("gcloud run services describe ")
+            assert str(caught.value).isprintable()
+            assert not any(list(members(row["pid"])) for row in found.calls if "pid" in row)
+
+    @pytest.mark.parametrize("mode", ["fails", "garbage", "hang"])
+    async def test_what_passes_is_tried_again(self, mode: str, tmp_path: Path) -> None:
+        with scene(tmp_path, f"describe:{mode}:1") as found:
+            gcloud = found.gcloud(HASTY if mode == "hang" else PATIENT)
+            assert (await gcloud.read(label="read")).served() == {STABLE: 100}
+            assert found.commands == ["describe"] * 2
+
+    async def test_a_service_without_what_decides_is_no_evidence(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+            gcloud = found.gcloud()
+            for output in ('{"kind":"Service"}', '{"kind":"Service","metadata":{"generation":7}}', "[]"):
+                program = tmp_path / "bin" / "gcloud"
+                program.write_text(f"#!/bin/sh\necho '{output}'\n")
+                with pytest.raises(UnusableReplyError):
+                    await gcloud.read(label="read")
+
+    async def test_without_a_program_it_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with served(tmp_path) as found:
+            monkeypatch.setenv("PATH", str(tmp_path))
+            with pytest.raises(NoAnswerError, match=r"exit code 127, .*gcloud"):
+                await found.gcloud().read(label="read")
+
+
+class TestWriting:
+    @pytest.mark.parametrize(
+        "targets",
+        [
+            (TrafficTarget(revision=STABLE, percent=100),),
+            (TrafficTarget(revision=None, percent=100), TrafficTarget(revision=None, tag="next")),
+            (
+                TrafficTarget(revision=STABLE, percent=60, tag="blue"),
+                TrafficTarget(revision=STABLE, percent=20),
+                TrafficTarget(revision=None, percent=15),
+                TrafficTarget(revision=CANARY, percent=5, tag="canary"),
+                TrafficTarget(revision=CANARY, tag="preview"),
+            ),
+        ],
+    )
+    async def test_shares_tags_and_latest_are_exactly_what_was_asked_for(
+        self, targets: tuple[TrafficTarget, ...], tmp_path: Path
+    ) -> None:
+        """From a split that has other shares, LATEST and tags of its own, as a captured one is restored."""
+        with scene(tmp_path, latest=True) as found:
+            gcloud = found.gcloud()
+            captured = await gcloud.read(label="pre")
+            for rows in (targets, captured.targets, targets):
+                state = await gcloud.read(label="pre")
+                await gcloud.write(rows, etag=state.etag, label="write")
+                after = await gcloud.read(label="post")
+                assert after.asks_for(rows)
+                assert after.serves(rows)
+
+    async def test_a_generation_that_is_not_the_one_that_was_read_stops_it(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+            with pytest.raises(RefusedError, match="was of generation 6, and is of 7") as caught:
+                await found.gcloud().write(
+                    (TrafficTarget(revision=CANARY, percent=100),), etag="6", label="w"
+                )
+            assert caught.value.status == 409
+            assert found.commands == ["describe"]
+
+    async def test_a_generation_that_cannot_be_read_stops_it(self, tmp_path: Path) -> None:
+        with scene(tmp_path, "describe:fails") as found:
+            with pytest.raises(RefusedError, match="nothing was written: "):
+                await found.gcloud().write(
+                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w"
+                )
+            assert set(found.commands) == {"describe"}
+
+    async def test_without_one_it_is_not_compared(self, tmp_path: Path) -> None:
+        with scene(tmp_path, "describe:fails") as found:
+            await found.gcloud().write((TrafficTarget(revision=CANARY, percent=100),), etag=None, label="w")
+            assert found.commands == ["update-traffic"]
+            assert found.served.production.traffic == {CANARY: 100}
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            TrafficTarget(revision="a=1,b", percent=100),
+            TrafficTarget(revision="--async", percent=100),
+            TrafficTarget(revision=STABLE, percent=100, tag="^;^x"),
+        ],
+    )
+    async def test_a_name_that_is_none_is_not_handed_over(
+        self, target: TrafficTarget, tmp_path: Path
+    ) -> None:
+        with scene(tmp_path) as found:
+            with pytest.raises(RefusedError, match="no name that gcloud could be told"):
+                await found.gcloud().write((target,), etag="7", label="w")
+            assert found.commands == []
+
+    @pytest.mark.parametrize("mode", ["fails", "fails-after", "hang", "hang-after", "killed"])
+    async def test_a_command_that_fails_says_nothing_about_its_effect(
+        self, mode: str, tmp_path: Path
+    ) -> None:
+        with scene(tmp_path, f"update-traffic:{mode}") as found:
+            with pytest.raises(NoAnswerError, match="gcloud run services update-traffic"):
+                await found.gcloud(HASTY if "hang" in mode else PATIENT).write(
+                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w"
+                )
+            after = CANARY if mode.endswith("-after") else STABLE
+            assert found.served.production.traffic == {after: 100}
+            assert not any(list(members(row["pid"])) for row in found.calls if "pid" in row)
+
+    async def test_it_is_not_cut_by_a_cancellation(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+            gcloud = found.gcloud()
+            seen: list[object] = []
+            with anyio.CancelScope() as scope:
+
+                def begun(command: CommandStarted) -> None:
+                    seen.append(command)
+                    scope.cancel()
+
+                targets = (TrafficTarget(revision=CANARY, percent=100),)
+                await gcloud.write(targets, etag="7", label="w", begun=begun)
+                seen.append("answered")
+                await anyio.sleep(1)
+            assert len(seen) == 2
+            assert found.served.production.traffic == {CANARY: 100}
+
+    async def test_whoever_writes_it_down_may_still_stop_it(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+
+            def begun(command: CommandStarted) -> None:
+                assert identity(command.pid) == command.identity
+                raise RefusedError("the disk is full", status=0)
+
+            with pytest.raises(RefusedError, match="the disk is full"):
+                await found.gcloud().write(
+                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w", begun=begun
+                )
+            assert found.commands == ["describe"]
+
+
+class TestMoving:
+    """One change of the split by gcloud, from the intent to the proof."""
+
+    async def shift(self, found: Scene, patience: Patience = PATIENT) -> Shift:
+        gcloud, journal = found.gcloud(patience), Journal()
+        captured = await gcloud.read(label="pre")
+        mover = TrafficMover(
+            backend=gcloud, journal=journal, clock=found.served.clock, captured=captured, step_id="drill"
+        )
+        targets = split(captured, {STABLE: 95, CANARY: 5})
+        return await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
+
+    @pytest.mark.parametrize("mode", ["fails-after", "hang-after", "grandchild"])
+    async def test_what_took_effect_is_found_whatever_the_command_says(
+        self, mode: str, tmp_path: Path
+    ) -> None:
+        with scene(tmp_path, f"update-traffic:{mode}") as found:
+            shift = await self.shift(found, HASTY if mode == "hang-after" else PATIENT)
+            assert shift.proven, shift.detail
+
+    @pytest.mark.parametrize("mode", ["fails", "ignored"])
+    async def test_what_took_none_is_found_and_why_is_told(self, mode: str, tmp_path: Path) -> None:
+        with scene(tmp_path, f"update-traffic:{mode}") as found:
+            shift = await self.shift(found)
+            assert not shift.proven
+            assert f"was asked for, and {STABLE} 100 % is served" in shift.detail
+            assert ("exit code 1, ERROR" in shift.detail) is (mode == "fails")
+
+    async def test_a_disk_that_fills_up_before_the_command_runs_stops_it(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+            journal = Journal()
+
+            def break_it(event: object) -> None:
+                if isinstance(event, CommandStarted):
+                    journal.broken = "the disk is full"
+
+            journal.observers.append(break_it)
+            gcloud = found.gcloud()
+            captured = await gcloud.read(label="pre")
+            mover = TrafficMover(
+                backend=gcloud, journal=journal, clock=found.served.clock, captured=captured, step_id="drill"
+            )
+            shift = await mover.shift(
+                split(captured, {CANARY: 100}), current=captured, label="drill", on_refusal=OnRefusal.STOP
+            )
+            assert (shift.proven, shift.detail) == (False, "the disk is full")
+            assert "update-traffic" not in found.commands
+
+
+class TestSecrets:
+    async def test_tokens_are_in_no_argument_and_only_its_own_is_in_its_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for token in TOKENS:
+            monkeypatch.setenv(token.upper().replace("-", "_"), f"Bearer {token}")
+        with scene(tmp_path) as found:
+            gcloud = found.gcloud()
+            state = await gcloud.read(label="read")
+            await gcloud.revision(STABLE, label="revision")
+            await gcloud.write((TrafficTarget(revision=CANARY, percent=100),), etag=state.etag, label="write")
+            for call in found.calls:
+                assert not any(token in " ".join(call["argv"]) for token in TOKENS)
+                with_tokens = [row for row in call["environment"] if any(token in row for token in TOKENS)]
+                assert with_tokens == ["CLOUDSDK_AUTH_ACCESS_TOKEN=marked-cloud-run-token"]
+            assert not any(token in repr(gcloud) for token in TOKENS)
+
+    async def test_what_a_command_echoes_is_masked(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+            program = tmp_path / "bin" / "gcloud"
+            program.write_text('#!/bin/sh\necho "ERROR: $CLOUDSDK_AUTH_ACCESS_TOKEN" >&2\nexit 1\n')
+            with pytest.raises(NoAnswerError, match=r"ERROR: \*{22}") as caught:
+                await found.gcloud().read(label="read")
+            assert not any(token in str(caught.value) for token in TOKENS)
+            program.write_text('#!/bin/sh\necho "$CLOUDSDK_AUTH_ACCESS_TOKEN"\n')
+            with pytest.raises(UnusableReplyError, match=r"not '\*{22}"):
+                await found.gcloud().read(label="read")
+
+    async def test_without_a_token_gcloud_goes_by_its_own_account(self, tmp_path: Path) -> None:
+        with scene(tmp_path) as found:
+            gcloud = attrs.evolve(found.gcloud(), token="")
+            with pytest.raises(NoAnswerError, match="401"):
+                await gcloud.read(label="read")
+            assert not any("CLOUDSDK_AUTH" in row for call in found.calls for row in call["environment"])
+
+
+async def test_a_read_that_is_cancelled_leaves_nothing_running(tmp_path: Path) -> None:
+    with scene(tmp_path, "describe:hang") as found:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_quietly, found.gcloud())
+            pid = await found.until("hangs")
+            assert list(members(os.getpgid(pid))) == [pid]
+            group.cancel_scope.cancel()
+        assert not list(members(pid))
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def _quietly(gcloud: Gcloud) -> None:
+    await gcloud.read(label="read")

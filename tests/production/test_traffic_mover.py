@@ -1,0 +1,733 @@
+"""Who serves what share: what the Admin API's replies mean, and a change of the split with its proof."""
+
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import attrs
+import httpx
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutover.clock import EventLoopClock
+from cutover.errors import RefusedError, UnusableReplyError
+from cutover.http.outbound import LONGEST_PAUSE, MAX_RETRY_AFTER, Outbound
+from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, split
+from cutover.model.train_events import Answered, TrafficIntended, TrafficRead
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.traffic.cloud_run_api import CloudRunApi
+from cutover.production.traffic.mover import IDLE_GRACE, SETTLE_DEADLINE, Shift, TrafficMover
+from cutover.record.journal import Journal
+from tests.support.full_disk import disk_with_room_for
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+RESOURCE = "/v2/projects/p/locations/r/services/svc"
+URL = f"https://run.example{RESOURCE}"
+REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
+LATEST = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}
+TAGGED = {"type": REVISION, "revision": "canary", "tag": "canary"}
+Row = dict[str, object]
+
+
+def row(revision: str, percent: int) -> Row:
+    """Return a row of a split, without what proto3 leaves out."""
+    return {"type": REVISION, "revision": revision} | ({"percent": percent} if percent else {})
+
+
+def service(**changes: object) -> dict[str, object]:
+    """Return a service as the API shows it; None takes a key away."""
+    document = {
+        "generation": "7",
+        "observedGeneration": "7",
+        "etag": '"1707"',
+        "traffic": [row("stable", 100), TAGGED],
+        "trafficStatuses": [row("stable", 100), {**TAGGED, "uri": "https://canary---svc.example"}],
+        "latestReadyRevision": "projects/p/locations/r/services/svc/revisions/canary",
+        "latestCreatedRevision": "projects/p/locations/r/services/svc/revisions/newer",
+        "terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"},
+        **changes,
+    }
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def api(answer: Callable[[httpx.Request], httpx.Response], token: str | None = "marked-token") -> CloudRunApi:
+    async def give() -> str | None:
+        return token
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return CloudRunApi(
+        outbound=Outbound(client=client, clock=EventLoopClock()),
+        base_url="https://run.example",
+        project="p",
+        region="r",
+        service="svc",
+        token=give,
+    )
+
+
+def saying(document: object, status: int = 200) -> CloudRunApi:
+    return api(lambda _: httpx.Response(status, json=document))
+
+
+async def read(document: object) -> TrafficState:
+    return await saying(document).read(label="read")
+
+
+class TestReadingTheService:
+    async def test_targets_statuses_and_revisions_by_short_name(self) -> None:
+        state = await read(service())
+        assert state == TrafficState(
+            targets=(
+                TrafficTarget(revision="stable", percent=100),
+                TrafficTarget(revision="canary", tag="canary"),
+            ),
+            statuses=(
+                TrafficTarget(revision="stable", percent=100),
+                TrafficTarget(revision="canary", tag="canary", uri="https://canary---svc.example"),
+            ),
+            generation="7",
+            etag='"1707"',
+            settled=True,
+            succeeded=True,
+            message="",
+            latest_ready="canary",
+            latest_created="newer",
+        )
+        assert state.tag_url("canary") == "https://canary---svc.example"
+        assert state.tag_url("stable") is None
+
+    async def test_what_it_asks_with(self) -> None:
+        requests: list[httpx.Request] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            requests.append(request)
+            return httpx.Response(200, json=service())
+
+        await api(answer).read(label="drill.status-pre")
+        await api(answer, token=None).read(label="drill.status-pre")
+        assert [str(request.url) for request in requests] == [URL, URL]
+        assert [request.headers.get("authorization") for request in requests] == ["Bearer marked-token", None]
+        assert requests[0].extensions["label"] == "drill.status-pre"
+
+    async def test_latest_carries_traffic_under_the_name_it_stands_for(self) -> None:
+        state = await read(service(traffic=[LATEST], trafficStatuses=[LATEST, row("canary", 0)]))
+        assert state.targets == (TrafficTarget(revision=None, percent=100),)
+        assert state.served() == {"canary": 100}
+        state = await read(
+            service(trafficStatuses=[{**LATEST, "revision": "canary"}], latestReadyRevision=None)
+        )
+        assert state.served() == {"LATEST": 100}
+
+    async def test_a_tag_on_latest_leads_to_what_latest_is(self) -> None:
+        tagged = {**LATEST, "percent": 0, "tag": "next", "uri": "https://next---svc.example"}
+        state = await read(service(trafficStatuses=[row("stable", 100), tagged]))
+        assert state.tag_url("canary") == "https://next---svc.example"
+
+    async def test_rows_of_one_revision_add_up(self) -> None:
+        rows = [row("stable", 60), {**row("stable", 35), "tag": "blue"}, row("canary", 5)]
+        assert (await read(service(trafficStatuses=rows))).served() == {"canary": 5, "stable": 95}
+
+    @pytest.mark.parametrize("percent", ["95", 95])
+    async def test_a_number_may_come_as_a_string(self, percent: object) -> None:
+        rows = [{**row("stable", 0), "percent": percent}, row("canary", 5)]
+        assert (await read(service(trafficStatuses=rows))).served() == {"canary": 5, "stable": 95}
+
+    @pytest.mark.parametrize("percent", [101, -1, "x\x1b", "1000", 5.5, {"a": 1}])
+    async def test_a_percentage_that_is_none_is_told(self, percent: object) -> None:
+        rows = [{**row("stable", 100), "percent": percent}]
+        with pytest.raises(UnusableReplyError, match="a traffic target has the percentage") as caught:
+            await read(service(traffic=rows))
+        assert str(caught.value).isprintable()
+
+    @pytest.mark.parametrize(
+        ("changes", "settled", "succeeded"),
+        [
+            ({"reconciling": True}, False, True),
+            ({"generation": "8"}, False, True),
+            ({"observedGeneration": None}, False, True),
+            ({"terminalCondition": {"type": "Ready", "state": "CONDITION_FAILED"}}, True, False),
+            ({"terminalCondition": {"type": "Ready", "state": "CONDITION_PENDING"}}, True, False),
+            ({"terminalCondition": {"type": "Ready"}}, True, False),
+            ({"terminalCondition": {}}, True, False),
+            ({"terminalCondition": "CONDITION_SUCCEEDED"}, True, False),
+            ({"terminalCondition": None}, True, False),
+        ],
+    )
+    async def test_settled_and_succeeded_are_two_things(
+        self, changes: dict[str, object], settled: bool, succeeded: bool
+    ) -> None:
+        state = await read(service(**changes))
+        assert (state.settled, state.succeeded) == (settled, succeeded)
+
+    async def test_what_is_missing_or_odd_is_left_out(self) -> None:
+        state = await read(
+            service(
+                etag=7,
+                generation=None,
+                observedGeneration=None,
+                latestReadyRevision=7,
+                latestCreatedRevision="",
+                traffic=None,
+                trafficStatuses=["odd", {**row("stable", 100), "tag": "", "uri": 7}],
+            )
+        )
+        assert (state.etag, state.generation, state.latest_ready, state.latest_created) == (
+            None,
+            "",
+            None,
+            None,
+        )
+        assert (state.targets, state.statuses) == ((), (TrafficTarget(revision="stable", percent=100),))
+
+    async def test_its_message_is_escaped(self) -> None:
+        condition = {"state": "CONDITION_FAILED", "message": "no\x1b[2J \u202esuch"}
+        assert (await read(service(terminalCondition=condition))).message == "no\\x1b[2J \\u202esuch"
+
+    @pytest.mark.parametrize(
+        ("document", "said"),
+        [
+            ({}, "neither `traffic` nor `trafficStatuses`"),
+            ([], "a JSON object was expected"),
+            ("<html>", "a JSON object was expected"),
+        ],
+    )
+    async def test_a_reply_that_does_not_say_is_one_clear_error(self, document: object, said: str) -> None:
+        with pytest.raises(UnusableReplyError, match=said) as caught:
+            await read(document)
+        assert str(caught.value).startswith(f"GET {URL}: ")
+
+    async def test_a_refusal_is_quoted(self) -> None:
+        error = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "run.services.get"}}
+        with pytest.raises(RefusedError, match=r"HTTP 403 \(403: PERMISSION_DENIED: run\.services\.get\)"):
+            await saying(error, 403).read(label="read")
+
+
+class TestReadingARevision:
+    @pytest.mark.parametrize(
+        ("document", "ready", "message"),
+        [
+            (
+                {"conditions": [{"type": "Ready", "state": "CONDITION_SUCCEEDED"}]},
+                True,
+                "CONDITION_SUCCEEDED",
+            ),
+            (
+                {
+                    "conditions": [
+                        {"type": "Active"},
+                        {"type": "Ready", "state": "CONDITION_FAILED", "message": "no\n"},
+                    ]
+                },
+                False,
+                "no\\n",
+            ),
+            (
+                {"conditions": [{"type": "Active", "state": "CONDITION_SUCCEEDED"}]},
+                False,
+                "no Ready condition",
+            ),
+            ({"conditions": {}}, False, "no Ready condition"),
+            ({}, False, "no Ready condition"),
+        ],
+    )
+    async def test_it_is_ready_by_its_condition(self, document: object, ready: bool, message: str) -> None:
+        revision = await saying(document).revision("canary", label="preflight")
+        assert (revision.name, revision.exists, revision.ready) == ("canary", True, ready)
+        assert revision.message == message
+
+    async def test_404_means_that_there_is_none(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            assert request.url.path == f"{RESOURCE}/revisions/canary"
+            return httpx.Response(404, json={"error": {"code": 404, "message": "not found"}})
+
+        revision = await api(answer).revision("canary", label="preflight")
+        assert (revision.exists, revision.ready) == (False, False)
+        assert revision.message == "HTTP 404 (404: not found)"
+
+    async def test_any_other_refusal_says_nothing_about_it(self) -> None:
+        with pytest.raises(RefusedError, match="HTTP 403"):
+            await saying({}, 403).revision("canary", label="preflight")
+
+
+class TestWriting:
+    async def test_the_whole_split_is_sent_with_mask_and_etag(self) -> None:
+        requests: list[httpx.Request] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            requests.append(request)
+            return httpx.Response(200, json={"name": "operations/1", "done": False})
+
+        targets = (
+            TrafficTarget(revision="stable", percent=95),
+            TrafficTarget(revision=None, percent=5, uri="https://ignored.example"),
+            TrafficTarget(revision="canary", tag="canary"),
+        )
+        await api(answer).write(targets, etag='"1707"', label="drill.5.write")
+        await api(answer).write(targets, etag=None, label="drill.5.write")
+        assert [(request.method, str(request.url)) for request in requests] == [
+            ("PATCH", f"{URL}?updateMask=traffic")
+        ] * 2
+        first, second = (msgspec.json.decode(request.content) for request in requests)
+        assert first == {"etag": '"1707"', "traffic": [row("stable", 95), {**LATEST, "percent": 5}, TAGGED]}
+        assert "etag" not in second
+
+    @pytest.mark.parametrize(
+        ("error", "status", "said"),
+        [
+            ({"code": 13, "message": "boom\x1b"}, 500, r"code 13: boom\\x1b"),
+            ({"code": 10, "message": "ABORTED"}, 409, "code 10: ABORTED"),
+            ({"code": 7}, 403, "code 7: no message"),
+            ({"code": "odd"}, 500, "code odd: no message"),
+        ],
+    )
+    async def test_an_operation_that_failed_is_a_refusal(self, error: Row, status: int, said: str) -> None:
+        with pytest.raises(RefusedError, match=said) as caught:
+            await saying({"name": "operations/1", "done": True, "error": error}).write(
+                (), etag=None, label="w"
+            )
+        assert caught.value.status == status
+
+    async def test_a_login_page_does_not_say_that_it_was_accepted(self) -> None:
+        with pytest.raises(UnusableReplyError):
+            await api(lambda _: httpx.Response(200, text="<html>")).write((), etag=None, label="w")
+
+
+@attrs.define(eq=False)
+class Service:
+    """A Cloud Run service: a write that is accepted is the specification at once, and served when it has settled."""
+
+    settle_seconds: float = 0.0
+    on_write: Callable[[int], httpx.Response | None] | None = None
+    """Number of the write -> its reply, nothing done; None: the usual."""
+    on_read: Callable[[int], httpx.Response | None] | None = None
+    """Number of the read, 0 for the one that captures -> its reply; None: the usual."""
+    lose_replies: bool = False
+    fails: str = ""
+    """Why an update fails, once it has settled."""
+    drops_tags: bool = False
+    others_deploy: bool = False
+    """Whether somebody else changes the service before the first write."""
+    generation: int = 7
+    observed: int = 7
+    spec: list[Row] = attrs.field(factory=lambda: [row("stable", 100), TAGGED])
+    statuses: list[Row] = attrs.field(factory=lambda: [row("stable", 100), TAGGED])
+    settles_at: float = 0.0
+    failure: str = ""
+    writes: int = 0
+    reads: int = 0
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            said = self.on_read(self.reads) if self.on_read else None
+            self.reads += 1
+            return said or httpx.Response(200, json=self._shown())
+        self.writes += 1
+        if self.others_deploy:
+            self.others_deploy, self.generation, self.observed = False, self.generation + 1, self.observed + 1
+        said = self.on_write(self.writes) if self.on_write else None
+        if said is not None:
+            return said
+        body = msgspec.json.decode(request.content)
+        if body.get("etag") != self._etag():
+            return httpx.Response(409, json={"error": {"code": 409, "status": "ABORTED", "message": "stale"}})
+        self.spec = [row for row in body["traffic"] if not (self.drops_tags and "tag" in row)]
+        self.generation += 1
+        self.settles_at = anyio.current_time() + self.settle_seconds
+        if self.lose_replies:
+            raise httpx.ReadError("reset")
+        return httpx.Response(200, json={"name": "operations/1"})
+
+    def _etag(self) -> str:
+        return f'"{self.generation}"'
+
+    def _shown(self) -> dict[str, object]:
+        if self.generation != self.observed and anyio.current_time() >= self.settles_at:
+            self.observed = self.generation
+            self.failure = self.fails
+            if not self.fails:
+                self.statuses = self.spec
+        state = "CONDITION_FAILED" if self.failure else "CONDITION_SUCCEEDED"
+        return service(
+            generation=str(self.generation),
+            observedGeneration=str(self.observed),
+            reconciling=True if self.generation != self.observed else None,
+            etag=self._etag(),
+            traffic=self.spec,
+            trafficStatuses=self.statuses,
+            terminalCondition={"type": "Ready", "state": state, "message": self.failure},
+        )
+
+
+@attrs.define(eq=False)
+class Move:
+    """One change of a service's split to 5 % for the canary, and what the journal holds of it."""
+
+    service: Service
+    journal: Journal = attrs.field(factory=Journal)
+    shift: Shift = attrs.field(init=False)
+
+    async def run(self, on_refusal: OnRefusal = OnRefusal.STOP, deadline: float = SETTLE_DEADLINE) -> Shift:
+        backend = api(self.service.answer)
+        captured = await backend.read(label="pre")
+        mover = TrafficMover(
+            backend=backend, journal=self.journal, clock=EventLoopClock(), captured=captured, step_id="drill"
+        )
+        self.shift = await mover.shift(
+            split(captured, {"stable": 95, "canary": 5}),
+            current=captured,
+            label="drill.5",
+            on_refusal=on_refusal,
+            deadline=deadline,
+        )
+        return self.shift
+
+    @property
+    def told(self) -> list[object]:
+        """The journal: intents by etag, answers by outcome, read-backs by whether they prove it."""
+        rows: list[object] = []
+        for event in self.journal.events:
+            match event:
+                case TrafficIntended():
+                    rows.append(event.etag)
+                case Answered():
+                    rows.append(event.outcome)
+                case TrafficRead():
+                    rows.append(event.proven)
+        return rows
+
+
+class TestShift:
+    async def test_a_change_that_takes_effect_at_once(self) -> None:
+        move = Move(Service())
+        shift = await move.run()
+        assert (shift.proven, shift.detail, shift.seconds) == (True, "", 0.0)
+        assert shift.state is not None
+        assert shift.state.served() == {"canary": 5, "stable": 95}
+        assert move.told == ['"7"', "accepted", True]
+        intent = move.journal.events[0]
+        assert isinstance(intent, TrafficIntended)
+        assert intent.captured.served() == {"stable": 100}
+        assert intent.wanted == (
+            TrafficTarget(revision="stable", percent=95),
+            TrafficTarget(revision="canary", percent=5),
+            TrafficTarget(revision="canary", tag="canary"),
+        )
+
+    async def test_a_change_that_takes_a_while_is_waited_for(self) -> None:
+        move = Move(Service(settle_seconds=30.0))
+        shift = await move.run()
+        assert shift.proven
+        assert 30.0 <= shift.seconds < 35.0
+        assert move.told == ['"7"', "accepted", True]
+
+    async def test_a_change_that_never_settles_is_given_up_at_the_deadline(self) -> None:
+        move = Move(Service(settle_seconds=1e9))
+        shift = await move.run()
+        assert not shift.proven
+        assert shift.detail == "the service is still reconciling towards canary 5 %, stable 95 %"
+        assert SETTLE_DEADLINE - 5.0 < shift.seconds <= SETTLE_DEADLINE
+        assert move.told == ['"7"', "accepted", False]
+
+    async def test_its_deadline_is_the_callers(self) -> None:
+        shift = await Move(Service(settle_seconds=1e9)).run(deadline=7.0)
+        assert shift.seconds <= 7.0
+
+    async def test_a_change_that_fails_is_known_as_soon_as_it_has(self) -> None:
+        move = Move(Service(settle_seconds=3.0, fails="Revision 'canary' is not ready"))
+        shift = await move.run()
+        assert not shift.proven
+        assert shift.detail == "the service says that the change failed: Revision 'canary' is not ready"
+        assert shift.seconds < 8.0
+        assert move.told == ['"7"', "accepted", False]
+
+    async def test_a_change_without_effect_is_known_before_the_deadline(self) -> None:
+        move = Move(Service(on_write=lambda _: httpx.Response(200, json={"name": "operations/1"})))
+        shift = await move.run()
+        assert not shift.proven
+        assert shift.detail == "canary 5 %, stable 95 % was asked for, and stable 100 % is served"
+        assert IDLE_GRACE <= shift.seconds < 2 * IDLE_GRACE
+        assert move.told == ['"7"', "accepted", False]
+
+    async def test_an_old_failure_is_not_the_changes(self) -> None:
+        move = Move(
+            Service(
+                failure="the last one", on_write=lambda _: httpx.Response(200, json={"name": "operations/1"})
+            )
+        )
+        shift = await move.run()
+        assert not shift.proven
+        assert shift.seconds >= IDLE_GRACE
+
+    async def test_a_tag_that_is_lost_is_no_proof(self) -> None:
+        shift = await Move(Service(drops_tags=True)).run()
+        assert not shift.proven
+        assert shift.detail.startswith("canary 5 %, stable 95 % is served, but the specification differs")
+
+    async def test_a_lost_reply_is_resolved_by_reading(self) -> None:
+        move = Move(Service(lose_replies=True))
+        assert (await move.run()).proven
+        assert move.told == ['"7"', "unknown", True]
+
+    async def test_a_read_that_fails_is_read_again(self) -> None:
+        move = Move(Service(on_read=lambda number: httpx.Response(403) if number in {1, 2} else None))
+        assert (await move.run()).proven
+
+    async def test_what_cannot_be_read_back_is_not_proven(self) -> None:
+        move = Move(Service(on_read=lambda number: httpx.Response(403) if number else None))
+        shift = await move.run()
+        assert not shift.proven
+        assert shift.detail.startswith("the traffic could not be read back: GET ")
+        assert move.told == ['"7"', "accepted"]
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("status", [400, 403, 409, 412, 503])
+    async def test_on_the_way_forward_it_ends_the_change(self, status: int) -> None:
+        move = Move(Service(on_write=lambda _: httpx.Response(status, json={"message": "no"})))
+        shift = await move.run()
+        assert not shift.proven
+        assert f"HTTP {status} (no)" in shift.detail
+        conflict = shift.detail.startswith("somebody else changed the service in the meantime: ")
+        assert conflict == (status in {409, 412})
+        assert (move.service.writes, move.service.reads) == (1, 1)
+        assert move.told == ['"7"', "refused" if status < 500 else "failed"]  # a gateway's word is none
+        answer = move.journal.events[1]
+        assert isinstance(answer, Answered)
+        assert (answer.key, answer.detail) == ("traffic", shift.detail)
+
+    async def test_on_the_way_forward_a_stale_etag_is_a_stop(self) -> None:
+        move = Move(Service(others_deploy=True))
+        assert (await move.run()).detail.startswith("somebody else changed the service")
+        assert move.service.spec == [row("stable", 100), TAGGED]
+
+    async def test_on_the_way_back_a_stale_etag_is_read_again(self) -> None:
+        move = Move(Service(others_deploy=True))
+        assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+        assert move.told == ['"7"', "refused", False, '"8"', "accepted", True]
+
+    @pytest.mark.parametrize("deadline", [7.0, SETTLE_DEADLINE, 600.0])
+    async def test_on_the_way_back_it_is_tried_again_until_the_deadline(self, deadline: float) -> None:
+        times: list[float] = []
+
+        def refuse(_: int) -> httpx.Response:
+            times.append(anyio.current_time())
+            return httpx.Response(503)
+
+        move = Move(Service(on_write=refuse))
+        shift = await move.run(OnRefusal.TRY_AGAIN, deadline)
+        assert not shift.proven
+        assert shift.detail.endswith("HTTP 503")
+        assert shift.seconds == times[-1] - times[0] == pytest.approx(deadline)
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert pauses[0] <= 0.2
+        assert max(pauses) <= LONGEST_PAUSE
+        assert move.service.writes <= 8 + deadline / (LONGEST_PAUSE / 2)
+        assert move.told == ['"7"', "failed", False] * move.service.writes
+
+    @pytest.mark.parametrize("seconds", [15.0, 40.0, 55.0])
+    @pytest.mark.parametrize("status", [403, 409, 429, 503])
+    async def test_on_the_way_back_a_passing_refusal_is_outlasted(self, status: int, seconds: float) -> None:
+        begun = anyio.current_time()
+        move = Move(
+            Service(
+                on_write=lambda _: httpx.Response(status) if anyio.current_time() - begun < seconds else None
+            )
+        )
+        assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+
+    async def test_on_the_way_back_pauses_differ_from_one_train_to_the_next(self) -> None:
+        seconds = set()
+        for seed in (1, 2):
+            random.seed(seed)
+            begun = anyio.current_time()
+            move = Move(Service(on_write=lambda number: httpx.Response(503) if number < 4 else None))
+            seconds.add((await move.run(OnRefusal.TRY_AGAIN)).seconds)
+            assert 0.7 <= anyio.current_time() - begun <= 1.4
+        assert len(seconds) == 2
+
+    @pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
+    @pytest.mark.parametrize("status", [429, 503])
+    async def test_on_the_way_back_a_peers_wish_to_wait_is_heeded(
+        self, status: int, said: str, seconds: float
+    ) -> None:
+        def refuse(number: int) -> httpx.Response | None:
+            return httpx.Response(status, headers={"retry-after": said}) if number < 4 else None
+
+        move = Move(Service(on_write=refuse))
+        shift = await move.run(OnRefusal.TRY_AGAIN)
+        assert shift.proven
+        assert shift.seconds == pytest.approx(3 * seconds)
+
+    async def test_on_the_way_forward_a_wish_to_wait_is_a_refusal(self) -> None:
+        move = Move(Service(on_write=lambda _: httpx.Response(429, headers={"retry-after": "7"})))
+        assert (await move.run()).seconds == 0.0
+        assert move.service.writes == 1
+
+    async def test_on_the_way_back_updates_that_fail_are_outlasted(self) -> None:
+        move = Move(Service(fails="not ready"))
+        move.service.on_write = lambda number: setattr(
+            move.service, "fails", "" if number > 9 else "not ready"
+        )
+        assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+        assert move.service.writes == 10
+
+    async def test_on_the_way_back_what_was_never_done_is_written_to_the_deadline_and_not_for_ever(
+        self,
+    ) -> None:
+        move = Move(Service(on_write=lambda _: httpx.Response(200, json={})))
+        shift = await move.run(OnRefusal.TRY_AGAIN)
+        assert not shift.proven
+        assert SETTLE_DEADLINE - LONGEST_PAUSE <= shift.seconds <= SETTLE_DEADLINE
+        assert 5 <= move.service.writes <= 10
+
+    async def test_on_the_way_back_what_is_refused_may_be_there_already(self) -> None:
+        move = Move(Service(lose_replies=True))
+        await move.run()
+        again = Move(move.service)
+        move.service.on_write = lambda _: httpx.Response(409)
+        assert (await again.run(OnRefusal.TRY_AGAIN)).proven
+        assert again.told == ['"8"', "refused", True]
+
+    async def test_on_the_way_back_a_change_without_effect_is_written_again(self) -> None:
+        move = Move(Service(on_write=lambda number: httpx.Response(200, json={}) if number == 1 else None))
+        assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+        assert move.told == ['"7"', "accepted", False, '"7"', "accepted", True]
+
+    async def test_on_the_way_back_an_unreadable_service_is_written_to_all_the_same(self) -> None:
+        move = Move(
+            Service(
+                on_read=lambda number: httpx.Response(403) if number else None,
+                on_write=lambda _: httpx.Response(403),
+            )
+        )
+        shift = await move.run(OnRefusal.TRY_AGAIN)
+        assert not shift.proven
+        assert move.told == ['"7"', "refused"] * move.service.writes
+
+    async def test_on_the_way_back_it_gives_up_at_its_deadline(self) -> None:
+        move = Move(Service(settle_seconds=1e9))
+        shift = await move.run(OnRefusal.TRY_AGAIN)
+        assert not shift.proven
+        assert shift.seconds <= SETTLE_DEADLINE + 1.0
+
+
+async def test_a_change_that_is_cancelled_while_its_token_is_fetched_is_sent_and_answered() -> None:
+    """What is between the two lines of the journal is never cut."""
+    move = Move(Service())
+    backend = api(move.service.answer)
+    captured = await backend.read(label="pre")
+    with anyio.CancelScope() as scope:
+
+        async def token() -> str:
+            scope.cancel()
+            await anyio.sleep(1.0)
+            return "token"
+
+        backend.token = token
+        mover = TrafficMover(
+            backend=backend, journal=move.journal, clock=EventLoopClock(), captured=captured, step_id="drill"
+        )
+        await mover.shift(captured.targets, current=captured, label="drill.5", on_refusal=OnRefusal.STOP)
+    assert scope.cancelled_caught
+    assert (move.service.writes, move.told) == (1, ['"7"', "accepted"])
+
+
+async def test_what_never_settles_is_waited_for_and_anew_written_again() -> None:
+    move = Move(Service(settle_seconds=1e9))
+    await move.run(OnRefusal.TRY_AGAIN)
+    writes = move.service.writes
+    assert move.shift.state is not None
+    move.service.settle_seconds = 0.0
+    backend = api(move.service.answer)
+    for anew in (False, True):
+        mover = TrafficMover(
+            backend=backend,
+            journal=Journal(),
+            clock=EventLoopClock(),
+            captured=move.shift.state,
+            step_id="undo",
+        )
+        shift = await mover.shift(
+            move.shift.state.targets,
+            current=await backend.read(label="now"),
+            label="undo",
+            on_refusal=OnRefusal.TRY_AGAIN,
+            anew=anew,
+        )
+        assert (shift.proven, move.service.writes > writes) == (anew, anew)
+
+
+class TestBrokenJournal:
+    """Where intents no longer reach the disk, nothing is moved any more, and undo goes on."""
+
+    async def test_on_the_way_forward_nothing_is_written(self) -> None:
+        move = Move(Service(), Journal(broken="the disk is full"))
+        shift = await move.run()
+        assert (shift.proven, shift.detail) == (False, "the disk is full")
+        assert (move.service.writes, move.told) == (0, ['"7"', "not sent"])
+
+    async def test_an_intent_that_meets_a_full_disk_is_not_carried_out(self, tmp_path: Path) -> None:
+        journal = Journal.create(tmp_path / "journal.jsonl")
+        move = Move(Service(), journal)
+        with disk_with_room_for(0):
+            shift = await move.run()
+        journal.close()
+        assert not shift.proven
+        assert shift.detail.startswith("the journal cannot be written")
+        assert move.service.writes == 0
+
+    async def test_on_the_way_back_it_goes_on(self) -> None:
+        move = Move(Service(), Journal(broken="the disk is full"))
+        assert (await move.run(OnRefusal.TRY_AGAIN)).proven
+
+
+NAMES = st.sampled_from(["stable", "canary", "other"])
+ROWS = st.lists(
+    st.builds(
+        TrafficTarget,
+        revision=st.none() | NAMES,
+        percent=st.integers(0, 100),
+        tag=st.none() | st.sampled_from("abc"),
+    ),
+    max_size=5,
+).map(tuple)
+
+
+class TestState:
+    @given(rows=ROWS, percents=st.dictionaries(NAMES, st.integers(0, 100), max_size=3))
+    def test_a_split_gives_the_shares_and_keeps_every_tag(
+        self, rows: tuple[TrafficTarget, ...], percents: dict[str, int]
+    ) -> None:
+        state = TrafficState(targets=rows, statuses=())
+        targets = split(state, percents)
+        asked = attrs.evolve(state, targets=targets, statuses=targets)
+        assert asked.served() == {name: share for name, share in sorted(percents.items()) if share}
+        assert {(row.revision, row.tag) for row in targets if row.tag} == {
+            (row.revision, row.tag) for row in rows if row.tag
+        }
+        assert mismatch_reason(asked, targets) == ""
+
+    def test_a_missing_tag_or_another_share_is_not_what_was_asked_for(self) -> None:
+        rows = (TrafficTarget(revision="stable", percent=100), TrafficTarget(revision="canary", tag="canary"))
+        state = TrafficState(targets=rows, statuses=rows)
+        assert state.asks_for(rows)
+        assert not state.asks_for(rows[:1])
+        assert not state.asks_for((TrafficTarget(revision=None, percent=100), rows[1]))
+        assert attrs.evolve(state, latest_ready="stable").serves((TrafficTarget(revision=None, percent=100),))
+
+    def test_a_failure_without_a_reason_says_so(self) -> None:
+        state = TrafficState(targets=(), statuses=(), succeeded=False)
+        assert mismatch_reason(state, ()) == "the service says that the change failed: no reason given"
+
+    def test_shares_are_written_for_a_reader(self) -> None:
+        assert describe_shares({"stable": 95, "canary": 5}) == "stable 95 %, canary 5 %"
+        assert describe_shares({}) == "nobody"
+
+    def test_a_row_as_asked_for_has_no_address(self) -> None:
+        told = TrafficTarget(revision="canary", tag="canary", uri="https://canary---svc.example")
+        assert told.wanted() == TrafficTarget(revision="canary", tag="canary")

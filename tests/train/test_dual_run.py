@@ -1,0 +1,466 @@
+"""The dual run: what counts as the same answer from two services, and who gets which token."""
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import attrs
+import httpx
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutover.clock import EventLoopClock
+from cutover.config.manifest import shipped_manifest
+from cutover.http.outbound import Outbound
+from cutover.model.comparison import Answer, difference, order_of, p95
+from cutover.model.manifest import ManifestEntry, ResponseKind
+from cutover.model.results import Check, StepResult, StepStatus
+from cutover.production.services import Services
+from cutover.protocols import COMPAT_LANE
+from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal import Journal
+from cutover.simulation import FAULTS
+from cutover.train.step_recorder import StepRecorder
+from cutover.train.steps import dual_run
+from cutover.train.steps.dual_run import Plan, Side
+from cutover.wiring.embedded import simulated
+from tests.support.embedded_trains import Trial, live_config
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+NEW, OLD = "https://chat.example", "https://legacy.chat.example"
+Reply = Callable[[httpx.Request], httpx.Response]
+
+
+def entry(kind: ResponseKind = ResponseKind.JSON, **changes: object) -> ManifestEntry:
+    values: dict[str, object] = {
+        "id": "e", "method": "GET", "path": "/api/e", "critical": True, "requires_auth": False,
+    }  # fmt: skip
+    return ManifestEntry(response_kind=kind, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def answer(status: int | None = 200, meaning: object = None) -> Answer:
+    said = "silence" if status is None else f"HTTP {status}"
+    return Answer(status=status, meaning=meaning, said=said, seconds=None if status is None else 0.1)
+
+
+def stream(*chunks: object) -> bytes:
+    """Return a stream of these chunks; a text is sent as it is."""
+    lines = [chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode() for chunk in chunks]
+    return "".join(f"data: {line}\n\n" for line in lines).encode()
+
+
+TURN = (
+    {"type": "start", "threadId": "t1"},
+    {"type": "start-step", "turnId": "turn_1"},
+    {"type": "text-start", "id": "1"},
+    {"type": "text-delta", "id": "1", "delta": "Hello"},
+    {"type": "text-delta", "id": "1", "delta": " there"},
+    {"type": "tool-input", "toolCallId": "c1", "toolName": "search", "input": {}},
+    {"type": "tool-output", "toolCallId": "c1", "status": "done"},
+    {"type": "finish-step", "status": "accepted"},
+    {"type": "finish", "status": "accepted"},
+)
+
+
+class TestDifference:
+    @pytest.mark.parametrize("kind", ResponseKind)
+    @pytest.mark.parametrize(
+        ("new", "old", "why"),
+        [
+            (None, None, "the new service: silence"),
+            (200, None, "the legacy service: silence"),
+            (500, 500, "the new service fails: HTTP 500"),
+            (200, 503, "the legacy service fails: HTTP 503"),
+            (200, 404, "the new service says HTTP 200, the legacy service HTTP 404"),
+            (404, 404, "both services refuse it: HTTP 404"),
+            (302, 302, "both services refuse it: HTTP 302"),
+            (200, 200, ""),
+        ],
+    )
+    def test_that_both_fail_alike_is_no_agreement(
+        self, kind: ResponseKind, new: int | None, old: int | None, why: str
+    ) -> None:
+        assert difference(entry(kind), answer(new), answer(old)) == why
+
+    @pytest.mark.parametrize("critical", [True, False])
+    @pytest.mark.parametrize("status", [401, 403])
+    @pytest.mark.parametrize("side", ["new", "legacy", "both"])
+    def test_a_refused_token_is_no_agreement(self, side: str, status: int, critical: bool) -> None:
+        new, old = (answer(status if side in {name, "both"} else 200) for name in ("new", "legacy"))
+        why = difference(entry(requires_auth=True, critical=critical), new, old)
+        assert (
+            why == f"the {'legacy' if side == 'legacy' else 'new'} service refuses the token: HTTP {status}"
+        )
+
+    def test_two_equal_refusals_of_what_is_not_critical_agree(self) -> None:
+        refused = answer(422, {"error": {"code": "invalid_request"}})
+        assert difference(entry(critical=False, requires_auth=True), refused, refused) == ""
+
+    def test_a_stream_must_succeed_even_where_it_is_not_critical(self) -> None:
+        assert "both services refuse it" in difference(
+            entry(ResponseKind.SSE, critical=False), answer(422), answer(422)
+        )
+
+    @pytest.mark.parametrize(
+        ("new", "old", "why"),
+        [
+            ({"a": 1}, {"a": 2}, ".a is 1 there and 2 in the legacy service"),
+            ({"a": {"b": [1, {"c": 2}]}}, {"a": {"b": [1, {}]}}, ".a.b[1].c is 2 there and nothing in"),
+            ({"a": [1]}, {"a": [1, 2]}, ".a has 1 items there and 2 in the legacy service"),
+            ([], {}, "the answer is [] there and {} in"),
+            ([1], [], "the answer has 1 items there and 0 in"),
+            ({"k\x1b": 1}, {}, ".k\\x1b is 1 there and nothing in"),
+            ("x\u202e", None, "the answer is x\\u202e there and None in"),
+        ],
+    )
+    def test_the_first_place_where_they_part_is_named(self, new: object, old: object, why: str) -> None:
+        said = difference(entry(), answer(200, new), answer(200, old))
+        assert said.startswith(f"the answers differ in meaning: {why}")
+
+
+class TestOrderOfAStream:
+    def test_ids_and_how_a_text_is_cut_mean_nothing(self) -> None:
+        other = [
+            {**chunk, **{key: "else" for key in ("id", "threadId", "turnId", "toolCallId") if key in chunk}}
+            for chunk in TURN
+            if chunk.get("delta") != " there"
+        ]
+        assert order_of(stream(*TURN, "[DONE]")) == order_of(stream(*other, "[DONE]").replace(b"\n", b"\r\n"))
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            (*TURN[:5], {**TURN[5], "toolName": "buy"}, *TURN[6:], "[DONE]"),
+            (*TURN[:6], {**TURN[6], "status": "failed"}, *TURN[7:], "[DONE]"),
+            (*TURN[:-1], {"type": "finish", "status": "error"}, "[DONE]"),
+            (*TURN[:-2], TURN[-1], TURN[-2], "[DONE]"),
+            TURN,
+            (*TURN, "[DONE]", "[DONE]"),
+            (*TURN[:6], *TURN[5:], "[DONE]"),
+            (*TURN[:-1], "[DONE]"),
+            ("[DONE]", *TURN),
+            (*TURN[:4], "not JSON", *TURN[4:], "[DONE]"),
+            (*TURN[:4], "[1]", *TURN[4:], "[DONE]"),
+        ],
+    )
+    def test_tools_ends_and_order_mean_something(self, other: Sequence[object]) -> None:
+        assert order_of(stream(*TURN, "[DONE]")) != order_of(stream(*other))
+
+    def test_errors_are_told_apart_by_their_code(self) -> None:
+        assert order_of(stream({"type": "error", "code": "turn_failed", "message": "a"})) == [
+            ("error", "turn_failed")
+        ]
+
+    def test_what_is_no_event_is_not_in_it(self) -> None:
+        assert order_of(b": comment\n\nretry: 3\n\ndata: [DONE]\n\ndata: cut off") == [("[DONE]",)]
+
+
+class TestP95:
+    @pytest.mark.parametrize(
+        ("seconds", "milliseconds"),
+        [
+            ((), None),
+            ((0.5,), 500.0),
+            ((3.0, 1.0), 3000.0),
+            ([1.0] * 19 + [9.0], 1000.0),
+            ([1.0] * 18 + [9.0] * 2, 9000.0),
+        ],
+    )
+    def test_by_nearest_rank(self, seconds: Sequence[float], milliseconds: float | None) -> None:
+        assert p95(seconds) == milliseconds
+
+    @given(st.lists(st.floats(min_value=0, max_value=100), min_size=1))
+    def test_95_percent_are_no_slower(self, seconds: list[float]) -> None:
+        found = p95(seconds)
+        assert found is not None
+        no_slower = sum(round(each * 1000, 3) <= found for each in seconds)
+        assert no_slower >= math.ceil(0.95 * len(seconds))
+
+
+@attrs.define(eq=False)
+class Comparison:
+    """Two services that answer as they are told, and one dual run of them."""
+
+    new: Reply
+    old: Reply
+    entries: Sequence[ManifestEntry]
+    changes: dict[str, object] = attrs.field(factory=dict)
+    slow: dict[str, float] = attrs.field(factory=dict)
+    """Host -> seconds that each of its answers takes."""
+    requests: dict[str, list[httpx.Request]] = attrs.field(factory=lambda: {NEW: [], OLD: []})
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        base = f"https://{request.url.host}"
+        await request.aread()
+        self.requests[base].append(request)
+        await anyio.sleep(self.slow.get(base, 0.0))
+        return (self.new if base == NEW else self.old)(request)
+
+    async def run(self, directory: Path) -> StepResult:
+        async with services(directory, self._answer) as found:
+            log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+            return await dual_run.run(self.plan(), found, log)
+
+    def plan(self) -> Plan:
+        headers = {"x-oa-protocol-version": "1"}
+        values: dict[str, object] = {
+            "entries": tuple(self.entries),
+            "new": Side(name="new", base_url=NEW, token="marked-new", headers=headers),
+            "old": Side(name="legacy", base_url=OLD, token="marked-old", headers=headers),
+            "contract": COMPAT_LANE,
+            "thread_prefix": "thread_",
+            "run_mutating": False,
+            "max_mismatches": 0,
+            "max_p95_delta_ms": 0.0,
+        }
+        return Plan(**{**values, **self.changes})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def services(directory: Path, answer: Callable[[httpx.Request], object]) -> AsyncIterator[Services]:
+    """Give a train's services, but that both services are this handler."""
+    trial = Trial(live_config(directory))
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))  # type: ignore[arg-type]
+    outbound = Outbound(client=client, clock=EventLoopClock())
+    async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as found:
+        yield attrs.evolve(found, service=outbound, legacy=outbound)
+
+
+def json_reply(document: object, status: int = 200) -> Reply:
+    return lambda _: httpx.Response(status, json=document)
+
+
+def sse_reply(*chunks: object) -> Reply:
+    headers = {"content-type": "text/event-stream; charset=utf-8", "x-vercel-ai-ui-message-stream": "v1"}
+    return lambda _: httpx.Response(200, headers=headers, content=stream(*chunks))
+
+
+def rows(result: StepResult) -> dict[str, Check]:
+    return {check.check_id: check for check in result.checks}
+
+
+def section(result: StepResult, name: str) -> dict[str, object]:
+    found = result.facts[name]
+    assert isinstance(found, dict)
+    return found
+
+
+class TestRun:
+    async def test_json_is_compared_without_what_is_volatile(self, tmp_path: Path) -> None:
+        new = {"items": [{"id": 1, "request_id": "a"}], "generated_at": "now", "meta": {"requestId": 1}}
+        old = {"meta": {}, "items": [{"request_id": "b", "id": 1}], "generatedAt": "then"}
+        result = await Comparison(json_reply(new), json_reply(old), [entry()]).run(tmp_path)
+        assert result.status is StepStatus.PASS
+        assert result.detail == "1 of 1 requests have the same answer from both services"
+        assert section(result, "totals") == {
+            "request_count": 1, "skipped": 0, "mismatches": 0, "critical_mismatches": 0, "stream_mismatches": 0,
+        }  # fmt: skip
+        assert rows(result)["e"].kind == "json"
+
+    async def test_each_mismatch_is_a_row_and_counted_by_kind(self, tmp_path: Path) -> None:
+        entries = [
+            entry(id="json"),
+            entry(id="lesser", critical=False),
+            entry(ResponseKind.SSE, id="sse", method="POST", body={"a": 1}),
+            entry(ResponseKind.TEXT, id="text"),
+        ]
+        result = await Comparison(json_reply({"a": 1}), json_reply({"a": 2}, 201), entries).run(tmp_path)
+        assert (result.status, result.failure_count) == (StepStatus.FAIL, 4)
+        assert section(result, "totals") == {
+            "request_count": 4, "skipped": 0, "mismatches": 4, "critical_mismatches": 3, "stream_mismatches": 1,
+        }  # fmt: skip
+        table = result.facts["requests"]
+        assert isinstance(table, list)
+        assert [(row["id"], row["match"], row["rust_status"], row["legacy_status"]) for row in table] == [
+            ("json", False, 200, 201), ("lesser", False, 200, 201), ("sse", False, 200, 201), ("text", False, 200, 201),
+        ]  # fmt: skip
+
+    async def test_texts_are_compared_by_their_status(self, tmp_path: Path) -> None:
+        comparison = Comparison(
+            lambda _: httpx.Response(200, text="<html>new"),
+            lambda _: httpx.Response(200, text="<html>old"),
+            [entry(ResponseKind.TEXT)],
+        )
+        assert (await comparison.run(tmp_path)).status is StepStatus.PASS
+
+    async def test_streams_are_compared_by_their_order(self, tmp_path: Path) -> None:
+        same = Comparison(sse_reply(*TURN, "[DONE]"), sse_reply(*TURN, "[DONE]"), [entry(ResponseKind.SSE)])
+        assert (await same.run(tmp_path)).status is StepStatus.PASS
+        other = Comparison(sse_reply(*TURN, "[DONE]"), sse_reply(*TURN), [entry(ResponseKind.SSE)])
+        result = await other.run(tmp_path)
+        assert result.status is StepStatus.FAIL
+        assert "the answers differ in meaning: the answer has" in result.detail
+
+    async def test_two_services_that_are_down_do_not_agree(self, tmp_path: Path) -> None:
+        def refuse(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused")
+
+        entries = [entry(id="json"), entry(ResponseKind.SSE, id="sse")]
+        result = await Comparison(refuse, refuse, entries, {"max_p95_delta_ms": 10.0}).run(tmp_path)
+        assert "could not connect" in rows(result)["json"].detail
+        assert "could not connect" in rows(result)["sse"].detail
+        assert section(result, "latency_ms") == {"rust_p95": None, "legacy_p95": None, "p95_delta": None}
+        assert rows(result)["p95-latency"].status is StepStatus.ERROR
+
+    async def test_a_stream_that_breaks_has_no_answer(self, tmp_path: Path) -> None:
+        class Cut(httpx.AsyncByteStream):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield stream(*TURN)
+                raise httpx.ReadError("reset")
+
+        comparison = Comparison(
+            lambda _: httpx.Response(200, stream=Cut()), sse_reply(*TURN, "[DONE]"), [entry(ResponseKind.SSE)]
+        )
+        result = await comparison.run(tmp_path)
+        assert result.detail.startswith("e: the new service: ")
+        assert section(result, "latency_ms")["rust_p95"] is None
+
+    @pytest.mark.parametrize(
+        ("new", "old"),
+        [(True, 1), (False, 0), (True, "True"), ([{"b": False}], [{"b": 0}]), (None, False), (0, "")],
+    )
+    async def test_true_is_not_1_as_it_is_in_python(self, new: object, old: object, tmp_path: Path) -> None:
+        other = await Comparison(json_reply({"a": new}), json_reply({"a": old}), [entry()]).run(tmp_path)
+        assert other.detail.startswith("e: the answers differ in meaning: .a")
+        same = await Comparison(json_reply({"a": new}), json_reply({"a": new}), [entry()]).run(tmp_path)
+        assert same.status is StepStatus.PASS
+
+    async def test_html_for_json_is_no_answer(self, tmp_path: Path) -> None:
+        html: Reply = lambda _: httpx.Response(200, text="<html>")  # noqa: E731  one line says it
+        result = await Comparison(html, html, [entry()]).run(tmp_path)
+        assert "a JSON reply was expected" in result.detail
+
+
+class TestLatency:
+    @pytest.mark.parametrize(
+        ("new", "old", "status"),
+        [
+            (0.060, 0.050, StepStatus.PASS),
+            (0.070, 0.050, StepStatus.FAIL),
+            (0.010, 0.900, StepStatus.PASS),
+        ],
+    )
+    async def test_the_new_service_may_be_slower_by_so_much(
+        self, new: float, old: float, status: StepStatus, tmp_path: Path
+    ) -> None:
+        same = json_reply({})
+        comparison = Comparison(same, same, [entry()], {"max_p95_delta_ms": 15.0}, slow={NEW: new, OLD: old})
+        result = await comparison.run(tmp_path)
+        latency = section(result, "latency_ms")
+        assert latency["p95_delta"] == pytest.approx((new - old) * 1000, abs=1.0)
+        row = rows(result)["p95-latency"]
+        assert row.status is status
+        assert "15 ms is allowed" in row.detail
+
+    async def test_it_is_recorded_where_it_is_not_gated(self, tmp_path: Path) -> None:
+        same = json_reply({})
+        result = await Comparison(same, same, [entry()], slow={NEW: 5.0}).run(tmp_path)
+        assert result.status is StepStatus.PASS
+        assert section(result, "latency_ms")["rust_p95"] == pytest.approx(5000.0)
+        assert "p95-latency" not in rows(result)
+
+
+class TestRequests:
+    async def test_each_side_gets_its_own_token_and_only_where_one_is_wanted(self, tmp_path: Path) -> None:
+        same = json_reply({})
+        entries = [
+            entry(id="open"),
+            entry(id="me", requires_auth=True, headers={"accept": "application/json"}),
+        ]
+        comparison = Comparison(same, same, entries)
+        await comparison.run(tmp_path)
+        tokens = {
+            base: [request.headers.get("authorization") for request in requests]
+            for base, requests in comparison.requests.items()
+        }
+        assert tokens == {NEW: [None, "Bearer marked-new"], OLD: [None, "Bearer marked-old"]}
+        for request in (*comparison.requests[NEW], *comparison.requests[OLD]):
+            assert request.headers["x-oa-protocol-version"] == "1"
+        assert comparison.requests[NEW][1].headers["accept"] == "application/json"
+        assert comparison.requests[NEW][1].extensions["label"] == "dual.new.me"
+
+    @pytest.mark.parametrize("kind", [ResponseKind.SSE, ResponseKind.JSON])
+    async def test_a_thread_id_is_filled_in_wherever_it_is_asked_for(
+        self, kind: ResponseKind, tmp_path: Path
+    ) -> None:
+        asked = entry(
+            kind,
+            id="chat",
+            method="POST",
+            path="/api/chats/{thread_id}/stream",
+            body={"id": "{thread_id}", "messages": [{"content": "{thread_id}", "n": 1}]},
+        )
+        reply = sse_reply(*TURN, "[DONE]") if kind is ResponseKind.SSE else json_reply({})
+        comparison = Comparison(reply, reply, [asked])
+        await comparison.run(tmp_path)
+        for side, base in (("new", NEW), ("legacy", OLD)):  # a thread of its own for each
+            requests, thread_id = comparison.requests[base], f"thread_{side}_chat"
+            assert requests[0].url.path == f"/api/chats/{thread_id}/stream"
+            assert requests[0].headers["content-type"] == "application/json"
+            assert msgspec.json.decode(requests[0].content) == {
+                "id": thread_id,
+                "messages": [{"content": thread_id, "n": 1}],
+            }
+
+    async def test_what_changes_something_is_left_out_unless_it_is_asked_for(self, tmp_path: Path) -> None:
+        same = json_reply({})
+        entries = [entry(), entry(id="post", method="POST", mutates=True)]
+        comparison = Comparison(same, same, entries)
+        result = await comparison.run(tmp_path)
+        assert result.status is StepStatus.PASS
+        assert rows(result)["post"].status is StepStatus.SKIP
+        assert section(result, "totals")["skipped"] == 1
+        assert [request.method for request in comparison.requests[NEW]] == ["GET"]
+
+    async def test_where_everything_was_left_out_there_is_no_evidence(self, tmp_path: Path) -> None:
+        same = json_reply({})
+        result = await Comparison(same, same, [entry(mutates=True)]).run(tmp_path)
+        assert result.status is StepStatus.ERROR
+
+    async def test_what_changes_something_is_sent_once(self, tmp_path: Path) -> None:
+        down = json_reply({}, 503)
+        comparison = Comparison(
+            down, down, [entry(method="POST", mutates=True, body={})], {"run_mutating": True}
+        )
+        result = await comparison.run(tmp_path)
+        assert "the new service fails: HTTP 503" in result.detail
+        assert [len(requests) for requests in comparison.requests.values()] == [1, 1]
+
+    async def test_what_changes_nothing_is_tried_twice(self, tmp_path: Path) -> None:
+        down = json_reply({}, 503)
+        comparison = Comparison(down, down, [entry()])
+        await comparison.run(tmp_path)
+        assert [len(requests) for requests in comparison.requests.values()] == [2, 2]
+
+
+async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
+    """The embedded production and its legacy service answer every shipped request alike."""
+    trial = Trial(live_config(tmp_path, run_dual_run=True))
+    production = simulated(trial.config, trial.production, clock=EventLoopClock())
+    plan = production.plan().dual_run
+    assert plan is not None
+    assert plan.entries == shipped_manifest()
+    async with production.services() as found:
+        log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+        result = await dual_run.run(plan, found, log)
+    assert result.status is StepStatus.PASS, result.detail
+    assert {entry.response_kind for entry in plan.entries} == set(ResponseKind)
+
+
+async def test_what_does_not_match_is_kept_on_both_sides(tmp_path: Path) -> None:
+    config = live_config(tmp_path, run_dual_run=True)
+    trial = Trial(config, faults=(FAULTS["legacy-differs"],))
+    summary = await trial.run()
+    step = summary.step(dual_run.STEP_ID)
+    assert step is not None
+    row = next(check for check in step.checks if check.status is StepStatus.FAIL)
+    folder = tmp_path / "run" / dual_run.STEP_ID
+    assert row.body_path == f"{dual_run.STEP_ID}/{row.check_id}.new.body"
+    new, old = (folder / f"{row.check_id}.{side}.body" for side in ("new", "legacy"))
+    assert new.read_bytes() != old.read_bytes()
+    assert (folder / f"{row.check_id}.legacy.headers").read_text().startswith("HTTP 200")

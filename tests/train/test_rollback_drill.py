@@ -1,0 +1,203 @@
+"""The rollback drill: who is blamed, what ends it, and where the traffic is afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from cutover.model.results import Check, StepStatus
+from cutover.model.summary import CutoverSummary
+from cutover.simulation import Fault, Operation
+from cutover.simulation.addresses import Site
+from cutover.simulation.cloud_run import google_error
+from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
+from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
+from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
+from tests.support.embedded_trains import CANARY, STABLE, Trial, live_config
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+BROKEN = Refuse(problem(500, "internal", "Something went wrong."))
+FORBIDDEN = Refuse(google_error(403, "PERMISSION_DENIED", "Denied."))
+FRONT, TAG = frozenset({Site.FRONT}), frozenset({Site.TAG})
+API = frozenset({Site.CLOUD_RUN})
+TAGS = {"canary": "https://canary---chat.example", "stable": "https://stable---chat.example"}
+
+
+async def drilled(
+    directory: Path,
+    *strikes: tuple[Scope, Effect],
+    layout: dict[str, object] | None = None,
+    **changes: object,
+) -> tuple[dict[str, Check], CutoverSummary, Trial]:
+    """Run a train on a production with these faults; return the rows of its drill by name."""
+    fault = Fault(
+        name="custom",
+        sentence="Custom.",
+        strikes=tuple(Strike(scope, effect) for scope, effect in strikes),
+        outcome=Outcome(exit_code=1),
+    )
+    trial = Trial(live_config(directory, **changes), faults=(fault,), layout_changes=layout or {})
+    summary = await trial.run()
+    drill = summary.step("canary-rollback-drill")
+    assert drill is not None
+    return {check.check_id: check for check in drill.checks}, summary, trial
+
+
+def named(revision: str) -> Rewrite:
+    """Have a reply say that this revision answered."""
+
+    def change(reply: Reply) -> Reply:
+        return reply.with_header("x-cutover-revision", revision)
+
+    return Rewrite(change)
+
+
+class TestBlame:
+    async def test_the_canary_alone(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=FRONT | TAG, role=Role.CANARY, first=3)
+        rows, summary, trial = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": TAGS})
+        assert rows["canary-direct"].status is StepStatus.PASS
+        assert f"{CANARY} breaks the contract by its own URL" in rows["traffic-5"].detail
+        assert rows["rollback"].status is StepStatus.PASS
+        assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
+
+    async def test_stable_too(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=TAG, first=3)
+        rows, _, trial = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": TAGS})
+        assert "stable breaks the contract too: not the canary alone" in rows["traffic-5"].detail
+        assert trial.production.traffic == {STABLE: 100}
+
+    async def test_somebody_behind_the_front_door(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=FRONT, first=3, last=4)
+        rows, _, _ = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": {}})
+        assert "a stream through the front door breaks the contract" in rows["traffic-5"].detail
+        assert "canary-direct" not in rows  # it has no URL of its own
+
+    async def test_a_canary_that_is_broken_by_its_own_url_is_never_given_traffic(
+        self, tmp_path: Path
+    ) -> None:
+        rows, summary, trial = await drilled(tmp_path, (Scope(operations=STREAMS, sites=TAG), BROKEN))
+        assert list(rows) == ["status-pre", "canary-direct", "status-post"]
+        assert not any(row.operation is Operation.TRAFFIC_UPDATE for row in trial.production.requests)
+        assert summary.undo is None
+        drill = summary.step("canary-rollback-drill")
+        assert drill is not None
+        assert drill.facts["rollback_seconds"] is None
+
+
+class TestWhoAnswers:
+    async def test_all_traffic_and_not_one_answer_is_the_canarys(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=FRONT, role=Role.CANARY)
+        rows, _, _ = await drilled(tmp_path, (scope, named(STABLE)), canary_steps=(100,))
+        assert rows["traffic-100"].status is StepStatus.FAIL
+        assert rows["traffic-100"].detail == f"all traffic is the canary's, and {STABLE} answered"
+        assert not rows["traffic-100"].tolerable
+
+    async def test_after_the_rollback_the_canary_still_answers(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=3)
+        rows, summary, trial = await drilled(tmp_path, (scope, named(CANARY)), canary_steps=(100,))
+        assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
+        assert summary.exit_code == 1
+        assert trial.production.traffic == {STABLE: 100}
+
+    async def test_without_a_header_nobody_says_who(self, tmp_path: Path) -> None:
+        rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
+        assert summary.passed
+        assert "answered by" not in rows["traffic-100"].detail
+        assert streams_by_stable(trial) == SMOKES + 2
+
+
+SMOKES = 4
+"""Streams that stable answers before the drill and after it."""
+
+
+def streams_by_stable(trial: Trial) -> int:
+    """Count the streams through the front door that stable answered."""
+    return sum(
+        request.operation in STREAMS and request.site is Site.FRONT and request.revision == STABLE
+        for request in trial.production.requests
+    )
+
+
+def renamed(*numbers: int, operations: frozenset[Operation] = STREAMS) -> list[tuple[Scope, Effect]]:
+    """Have the canary named in these of the streams that stable answers; the first two are the smoke's."""
+    return [
+        (
+            Scope(operations=operations, sites=FRONT, role=Role.STABLE, first=number, last=number),
+            named(CANARY),
+        )
+        for number in numbers
+    ]
+
+
+class TestNobodyIsAnsweredByTheCanaryAfterTheRollback:
+    async def test_ten_streams_in_a_row_over_every_alias_must_say_so(self, tmp_path: Path) -> None:
+        rows, summary, trial = await drilled(tmp_path, canary_steps=(100,))
+        assert summary.passed
+        assert rows["rollback"].status is StepStatus.PASS
+        assert streams_by_stable(trial) == SMOKES + 10
+
+    async def test_an_answer_in_between_starts_the_run_anew(self, tmp_path: Path) -> None:
+        _, summary, trial = await drilled(tmp_path, *renamed(3, 10), canary_steps=(100,))
+        assert summary.passed
+        assert streams_by_stable(trial) == SMOKES + 2 * 4 + 10
+
+    async def test_a_door_that_gives_it_every_fourth_stream_fails(self, tmp_path: Path) -> None:
+        rows, summary, trial = await drilled(
+            tmp_path, *renamed(*range(6, 400, 4)), canary_steps=(100,), max_canary_drill_failures=9
+        )
+        assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
+        assert not rows["rollback"].tolerable
+        assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
+        assert streams_by_stable(trial) <= 2 + 2 * (2 * 60 + ROLLBACK_LOOKS)  # by MAX_ROLLBACK_SECONDS
+
+    async def test_the_other_alias_is_looked_at_too(self, tmp_path: Path) -> None:
+        strikes = renamed(*range(2, 400), operations=frozenset({Operation.CHATS_STREAM}))
+        rows, _, _ = await drilled(tmp_path, *strikes, canary_steps=(100,))
+        assert rows["rollback"].status is StepStatus.FAIL
+
+    async def test_a_broken_stream_ends_the_looks_and_fails(self, tmp_path: Path) -> None:
+        scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=5, last=5)
+        rows, _, trial = await drilled(tmp_path, (scope, BROKEN), canary_steps=(100,))
+        assert rows["rollback"].detail.startswith("1 of 4 probes failed: ")
+        assert trial.production.traffic == {STABLE: 100}
+
+
+class TestReading:
+    async def test_traffic_that_cannot_be_read_is_not_moved(self, tmp_path: Path) -> None:
+        scope = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=API, first=2)
+        rows, summary, trial = await drilled(tmp_path, (scope, FORBIDDEN))
+        assert list(rows) == ["status-pre"]
+        assert rows["status-pre"].status is StepStatus.ERROR
+        assert summary.exit_code == 3
+        assert not any(row.operation is Operation.TRAFFIC_UPDATE for row in trial.production.requests)
+
+    async def test_traffic_that_cannot_be_read_at_the_end_is_not_proven(self, tmp_path: Path) -> None:
+        reads = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=API, first=6, last=6)
+        rows, summary, trial = await drilled(tmp_path, (reads, FORBIDDEN), canary_steps=(5,))
+        assert rows["status-post"].status is StepStatus.FAIL
+        assert "HTTP 403" in rows["status-post"].detail
+        assert summary.undo is not None
+        assert summary.undo.proven
+        assert trial.production.traffic == {STABLE: 100}
+
+
+class TestRollback:
+    async def test_one_that_takes_longer_than_it_may_fails(self, tmp_path: Path) -> None:
+        scope = Scope(operations=frozenset({Operation.TRAFFIC_UPDATE}), sites=API, asks="stable")
+        rows, summary, trial = await drilled(
+            tmp_path, (scope, Fate(settles_after=12.0)), max_rollback_seconds=10.0
+        )
+        assert rows["rollback"].status is StepStatus.FAIL
+        assert not rows["rollback"].tolerable
+        assert summary.exit_code == 1
+        assert trial.production.traffic == {STABLE: 100}
+
+    async def test_a_captured_split_is_put_back_with_its_tags(self, tmp_path: Path) -> None:
+        rows, summary, trial = await drilled(
+            tmp_path, layout={"latest": True, "tag_urls": {**TAGS, "preview": "https://p.example"}}
+        )
+        assert summary.passed
+        assert rows["status-post"].detail.endswith(": as captured")
+        assert [row.revision for row in trial.production.traffic_spec if row.percent] == [None]
+        assert set(trial.production.tags) == {"canary", "stable", "preview"}

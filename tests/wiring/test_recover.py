@@ -1,0 +1,457 @@
+"""Recovery: what a killed train left open is put back, and where production has moved on nothing is touched."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cutover import CutoverConfig, recover_cutover
+from cutover.errors import ConfigurationError, NotStartedError
+from cutover.model.results import Check, StepStatus
+from cutover.model.route_state import GLOBAL
+from cutover.model.traffic_state import TrafficTarget
+from cutover.model.train_events import (
+    CheckRecorded,
+    Decided,
+    TrainEvent,
+    TrainFinished,
+    TrainStarted,
+    UndoFinished,
+    UndoStarted,
+)
+from cutover.record.journal import Journal
+from cutover.simulation import Operation
+from cutover.wiring.production import live
+from cutover.wiring.run import run_cutover
+from tests.support.embedded_trains import CANARY, CHANGES, STABLE, TOKENS, live_config
+from tests.support.full_disk import disk_with_room_for
+from tests.support.unfinished_runs import scene
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+
+class TestClosing:
+    async def test_traffic_that_was_moved_goes_back_to_what_was_captured(self, tmp_path: Path) -> None:
+        seen: list[TrainEvent] = []
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            assert found.simulation.traffic == {STABLE: 95, CANARY: 5}
+            recovery = await found.recover(observer=seen.append)
+            assert (recovery.closed, recovery.exit_code, recovery.to_do) == (True, 0, ())
+            assert recovery.detail == f"traffic is back: {STABLE} 100 %"
+            assert found.simulation.traffic == {STABLE: 100}
+            assert found.simulation.tags == {"canary": CANARY}
+            decided, begun = seen[:2]
+            assert isinstance(decided, Decided)
+            assert (decided.part, decided.action) == ("traffic", "write")
+            assert decided.captured == f"{STABLE} 100 %"
+            assert decided.intended == decided.found == f"{STABLE} 95 %, {CANARY} 5 %"
+            assert isinstance(begun, UndoStarted)
+            assert begun.reason == "recovered"
+            done, last = found.told()[-2:]
+            assert isinstance(done, UndoFinished)
+            assert done.proven
+            assert isinstance(last, TrainFinished)
+            assert (last.passed, last.exit_code, last.reasons) == (False, 1, ("recovered",))
+
+    async def test_routes_that_were_half_set_go_back_on_every_instance(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            found.kill()
+            assert (await found.recover()).closed
+            assert found.routes == {(None,)}
+
+    async def test_an_intent_without_an_answer_is_undone_too(self, tmp_path: Path) -> None:
+        """Killed between the two journal lines: nobody knows whether the write took effect."""
+        async with scene(tmp_path) as found:
+            await found.intend()
+            found.kill()
+            assert (await found.recover()).closed
+            updates = [e for e in found.simulation.requests if e.operation is Operation.TRAFFIC_UPDATE]
+            assert len(updates) == 1  # a late write then meets another etag
+            assert found.simulation.traffic == {STABLE: 100}
+
+    async def test_after_a_failed_drill_traffic_is_all_stables(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            check = Check(check_id="traffic-5", status=StepStatus.FAIL)
+            found.journal.record(CheckRecorded(step_id="canary-rollback-drill", check=check))
+            found.kill()
+            assert (await found.recover()).closed
+            assert found.simulation.traffic == {STABLE: 100}
+
+    async def test_a_second_recovery_finds_nothing_open_and_the_next_train_may_start(
+        self, tmp_path: Path
+    ) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            lock = live(found.config).lock()
+            with pytest.raises(NotStartedError, match="not recovered"), lock.held():
+                pass
+            await found.recover()
+            changes = found.changes
+            again = await found.recover()
+            assert (again.closed, again.detail) == (True, "nothing was open")
+            assert found.changes == changes
+            with lock.held():
+                pass
+
+    async def test_a_look_that_is_refused_once_is_no_obstacle(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            found.refusals = 1
+            assert (await found.recover()).closed
+            assert found.simulation.traffic == {STABLE: 100}
+
+    async def test_a_torn_last_line_is_no_obstacle(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            with (found.folder / "journal.jsonl").open("ab") as file:
+                file.write(b'{"event":"TrafficIn')
+            assert (await found.recover()).closed
+            assert isinstance(found.told()[-1], TrainFinished)
+
+
+class TestMovedOn:
+    async def test_traffic_that_somebody_else_moved_is_shown_and_not_touched(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            await found.ask_for(
+                TrafficTarget(revision=STABLE, percent=70), TrafficTarget(revision=CANARY, percent=30)
+            )
+            events, changes = found.told(), found.changes
+            recovery = await found.recover()
+            assert (recovery.closed, recovery.exit_code) == (False, 4)
+            assert recovery.detail == (
+                "traffic: production has moved on, and nothing of it was touched. "
+                f"captured: {STABLE} 100 %; intended: {STABLE} 95 %, {CANARY} 5 %; "
+                f"found: {STABLE} 70 %, {CANARY} 30 %"
+            )
+            assert recovery.to_do == (
+                f"or, to leave what is found: cutover recover --accept-found {found.folder}",
+                f"or, to write what was captured whatever is found: cutover recover --restore-captured {found.folder}",
+            )
+            assert found.changes == changes
+            said = [type(event) for event in found.told()[len(events) :]]
+            assert said == [Decided, UndoFinished, TrainFinished]
+            assert json.loads((found.folder / "summary.json").read_text())["undo"]["to_do"] == list(
+                recovery.to_do
+            )
+            with (
+                pytest.raises(NotStartedError, match="not recovered"),
+                live(found.config).lock().held(),
+            ):
+                pass
+
+    async def test_routes_that_somebody_else_set_are_shown_and_not_touched(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            found.kill()
+            await found.override("auth_entry", "legacy")
+            changes = found.changes
+            recovery = await found.recover()
+            assert not recovery.closed
+            assert recovery.detail.startswith(
+                "routes: production has moved on, and nothing of it was touched. "
+            )
+            assert "captured: account_settings_admin=clear, auth_entry=clear, " in recovery.detail
+            assert "intended: auth_entry=rust_shell, global=" in recovery.detail
+            assert "auth_entry=legacy, " in recovery.detail.rpartition("found: ")[2]
+            assert found.changes == changes
+
+    async def test_an_instance_born_since_is_not_somebody_else(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            found.kill()
+            await found.override(GLOBAL, "clear")  # one that has forgotten everything is as good as new
+            assert (await found.recover()).closed
+            assert found.routes == {(None,)}
+
+
+class TestNothingOpen:
+    async def test_a_train_that_passed(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            found.journal.record(TrainFinished(passed=True, exit_code=0))
+            found.kill()
+            recovery = await found.recover()
+            assert (recovery.closed, recovery.detail) == (
+                True,
+                f"nothing was open: the cutover is complete; to take it back: cutover recover --revert {found.folder}",
+            )
+            assert found.routes == {("rust_shell", ("auth_entry", "rust_shell"))}
+
+    async def test_a_rehearsal(self, tmp_path: Path) -> None:
+        config = CutoverConfig(stable_revision=STABLE, canary_revision=CANARY, output_dir=tmp_path / "run")
+        assert (await run_cutover(config)).passed
+        before = (tmp_path / "run" / "journal.jsonl").read_bytes()
+        recovery = await recover_cutover(tmp_path / "run", env={})
+        assert recovery.closed
+        assert "a rehearsal" in recovery.detail
+        assert (tmp_path / "run" / "journal.jsonl").read_bytes() == before
+
+    async def test_a_train_that_never_began(self, tmp_path: Path) -> None:
+        Journal.create(tmp_path / "journal.jsonl").close()
+        assert (await recover_cutover(tmp_path, env={})).closed
+
+
+class TestNotStarted:
+    async def test_a_folder_without_a_journal(self, tmp_path: Path) -> None:
+        with pytest.raises(NotStartedError, match=f"{tmp_path} holds no journal"):
+            await recover_cutover(tmp_path, env=TOKENS)
+        assert list(tmp_path.iterdir()) == []
+
+    async def test_what_is_no_journal(self, tmp_path: Path) -> None:
+        path = tmp_path / "journal.jsonl"
+        path.write_text("a diary\n")
+        with pytest.raises(NotStartedError, match="line 1 is not a train event"):
+            await recover_cutover(tmp_path, env=TOKENS)
+        assert path.read_text() == "a diary\n"
+
+    async def test_what_does_not_say_which_revisions_it_was_for(self, tmp_path: Path) -> None:
+        config = live_config(tmp_path)
+        (tmp_path / "run").mkdir()
+        for name in ("stable_revision", "canary_revision"):
+            facts = {key: value for key, value in config.facts().items() if key != name}
+            path = tmp_path / "run" / "journal.jsonl"
+            path.unlink(missing_ok=True)
+            journal = Journal.create(path)
+            journal.record(TrainStarted(run_id="r1", facts=facts))
+            journal.close()
+            with pytest.raises(NotStartedError, match="does not say which revisions"):
+                await recover_cutover(tmp_path / "run", env=TOKENS)
+
+    async def test_without_tokens(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            with pytest.raises(ConfigurationError) as caught:
+                await recover_cutover(found.folder, env={})
+            assert [problem.split()[0] for problem in caught.value.problems] == [
+                "CONTROL_ACCESS_TOKEN",
+                "AUTH_TOKEN",
+            ]
+            assert found.simulation.traffic == {STABLE: 95, CANARY: 5}
+
+    async def test_tokens_come_from_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in TOKENS.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("DRY_RUN", "maybe")  # it governs `run` alone
+        async with scene(tmp_path) as found:
+            found.kill()
+            assert (await recover_cutover(str(found.folder))).closed
+            assert not found.is_marked()
+
+    async def test_while_a_train_is_live(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            changes = found.changes
+            with (
+                live(found.config).lock().held(),
+                pytest.raises(NotStartedError, match="another train is live"),
+            ):
+                await found.recover()
+            assert found.changes == changes
+            found.journal.close()
+
+    async def test_the_journal_of_a_live_train_is_not_cut_where_it_is_just_being_written(
+        self, tmp_path: Path
+    ) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            path = found.folder / "journal.jsonl"
+            with path.open("ab") as file:
+                file.write(b'{"event":"Traf')
+            before = path.read_bytes()
+            with (
+                live(found.config).lock().held(),
+                pytest.raises(NotStartedError, match="another train is live"),
+            ):
+                await found.recover()
+            assert path.read_bytes() == before
+            found.journal.close()
+
+
+async def test_the_traffic_goes_back_before_the_routes(tmp_path: Path) -> None:
+    """Routes live in the memory of the instances that serve: they are set, and proven, on those that will."""
+    async with scene(tmp_path) as found:
+        await found.move_routes()
+        await found.move_traffic()
+        found.kill()
+        before = len(found.simulation.requests)
+        recovery = await found.recover()
+        assert recovery.detail == (
+            f"traffic is back: {STABLE} 100 %; routes are as captured (auth_entry=clear, global=clear)"
+        )
+        changed = [entry for entry in found.simulation.requests[before:] if entry.operation in CHANGES]
+        assert changed[0].operation is Operation.TRAFFIC_UPDATE
+        assert {entry.operation for entry in changed[1:]} == {Operation.ROUTE_OVERRIDE}
+        assert found.routes == {(None,)}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_the_open_one(
+    tmp_path: Path, finished: bool
+) -> None:
+    """Least of all where that other run has nothing open, which would end in the lock being closed."""
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        other = tmp_path / "other"
+        other.mkdir()
+        shutil.copy(found.folder / "journal.jsonl", other)
+        if finished:
+            journal = Journal.reopen(other / "journal.jsonl")
+            journal.record(TrainFinished(passed=True, exit_code=0))
+            journal.close()
+        lock = live(found.config).lock().path
+        mark, told, changes = lock.read_bytes(), (other / "journal.jsonl").read_bytes(), found.changes
+        with pytest.raises(NotStartedError, match=f"cutover recover {found.folder}"):
+            await recover_cutover(other, env=TOKENS)
+        assert lock.read_bytes() == mark
+        assert (other / "journal.jsonl").read_bytes() == told
+        assert list(other.iterdir()) == [other / "journal.jsonl"]
+        assert found.changes == changes
+        assert (await found.recover()).closed
+        assert found.simulation.traffic == {STABLE: 100}
+
+
+async def test_a_damaged_lock_is_for_an_operator_to_judge(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        lock = live(found.config).lock().path
+        lock.write_bytes(lock.read_bytes()[:20])
+        events, changes = found.told(), found.changes
+        with pytest.raises(NotStartedError, match=f"check production, then remove {lock}"):
+            await found.recover()
+        assert (found.told(), found.changes) == (events, changes)
+        lock.unlink()
+        assert (await found.recover()).closed
+
+
+async def test_a_recovery_leaves_the_summary_that_the_killed_train_did_not_write(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        assert [path.name for path in found.folder.iterdir()] == ["journal.jsonl"]
+        recovery = await found.recover()
+        summary = json.loads((found.folder / "summary.json").read_text())
+        assert summary["undo"] == {"proven": True, "detail": recovery.detail, "to_do": []}
+        assert (summary["overall_status"], summary["exit_code"]) == ("failed", 1)
+        assert summary["reasons"] == ["recovered"]
+        assert summary["stable_revision"] == STABLE
+        assert "recovered" in (found.folder / "SUMMARY.md").read_text()
+
+
+async def test_a_recovery_that_is_not_proven_says_in_its_summary_what_is_to_be_done(tmp_path: Path) -> None:
+    async with scene(tmp_path) as found:
+        await found.move_traffic()
+        found.kill()
+        found.refusals = 10_000
+        recovery = await found.recover()
+        assert (recovery.closed, recovery.exit_code) == (False, 4)
+        summary = json.loads((found.folder / "summary.json").read_text())
+        assert summary["undo"] == {"proven": False, "detail": recovery.detail, "to_do": list(recovery.to_do)}
+        assert recovery.to_do
+        assert summary["exit_code"] == 4
+        with pytest.raises(NotStartedError, match="not recovered"), live(found.config).lock().held():
+            pass
+
+
+class TestDisk:
+    async def test_a_journal_that_cannot_be_opened_again_is_one_clear_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            changes = found.changes
+
+            def refuse(file: int, size: int) -> None:
+                raise OSError(errno.EROFS, "Read-only file system")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "ftruncate", refuse)
+                with pytest.raises(
+                    NotStartedError, match=f"the journal in {found.folder} cannot be written: "
+                ):
+                    await found.recover()
+            assert found.changes == changes
+            assert found.is_marked()
+            assert (await found.recover()).closed
+
+    async def test_a_full_disk_is_said_and_the_undo_goes_on(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            with (
+                disk_with_room_for(0),
+                pytest.warns(RuntimeWarning, match="SUMMARY.md cannot be written"),
+                pytest.warns(RuntimeWarning, match="the journal cannot be written"),
+            ):
+                recovery = await found.recover()
+            assert found.simulation.traffic == {STABLE: 100}
+            assert not recovery.closed  # not before it is written down
+            assert recovery.detail.startswith("traffic is back: ")
+            assert "; but the journal cannot be written: " in recovery.detail
+            assert recovery.to_do[-1].startswith("make room on the disk, then run it again: cutover recover ")
+            assert found.is_marked()
+            assert (await found.recover()).closed
+            assert not found.is_marked()
+
+
+class TestLostBeginning:
+    """A journal that does not say what its train was for: the lock alone knows that there was one."""
+
+    async def test_it_is_for_an_operator_to_judge(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            (found.folder / "journal.jsonl").write_bytes(b"")
+            recovery = await recover_cutover(found.folder, env={})
+            assert (recovery.closed, recovery.exit_code) == (False, 4)
+            assert "has lost its beginning" in recovery.detail
+            assert recovery.to_do[-1].endswith(f": cutover recover --accept-found {found.folder}")
+            assert found.is_marked()
+            accepted = await recover_cutover(found.folder, way="accept-found", env={})
+            assert (accepted.closed, found.is_marked()) == (True, False)
+            assert "never began" in (await recover_cutover(found.folder, env={})).detail
+
+    async def test_locks_of_others_are_left_alone(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            found.kill()
+            (tmp_path / "other").mkdir()
+            Journal.create(tmp_path / "other" / "journal.jsonl").close()
+            assert (await recover_cutover(tmp_path / "other", env={})).closed
+            assert found.is_marked()
+
+    async def test_locks_that_cannot_be_read_are_one_clear_error(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            found.kill()
+            (live(found.config).lock().path.parent / "0.lock").mkdir()
+            (found.folder / "journal.jsonl").write_bytes(b"")
+            with pytest.raises(NotStartedError, match=r"the locks in .* cannot be read"):
+                await recover_cutover(found.folder, env={})
+
+
+async def test_a_train_that_was_cut_off_before_it_touched_anything_gets_its_summary_too(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as found:
+        found.kill()
+        recovery = await found.recover()
+        assert (recovery.closed, recovery.detail) == (True, "nothing was open")
+        assert not found.is_marked()
+        summary = json.loads((found.folder / "summary.json").read_text())
+        assert (summary["exit_code"], summary["reasons"], summary["undo"]) == (1, ["recovered"], None)

@@ -1,0 +1,149 @@
+"""DRY_RUN=1: the very same train, on an embedded production, and nothing else is touched."""
+
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import attrs
+import pytest
+
+from cutover import CutoverConfig, run_cutover
+from cutover.clock import SkippingClock
+from cutover.errors import ConfigurationError
+from cutover.report.preview import describe, turns
+from cutover.simulation import Site
+from cutover.wiring.embedded import rehearsal
+from cutover.wiring.run import run_production
+from tests.support.embedded_trains import Trial, live_config
+
+if TYPE_CHECKING:
+    from cutover.wiring.production import Production
+
+pytestmark = pytest.mark.anyio
+
+
+def _config(**changes: object) -> CutoverConfig:
+    return CutoverConfig(stable_revision="chat-1", canary_revision="chat-2", **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connect, bind or look-up of a name fails the test."""
+
+    def refuse(*args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError(f"the network was touched: {args}")
+
+    for name in ("connect", "connect_ex", "bind", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+
+
+@pytest.mark.usefixtures("_no_network")
+@pytest.mark.parametrize("apply", [True, False])
+@pytest.mark.parametrize("dual", [True, False])
+async def test_a_rehearsal_passes_and_touches_nothing(
+    apply: bool, dual: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    summary = await run_cutover(
+        _config(
+            apply_route_flip=apply,
+            run_dual_run=dual,
+            legacy_base_url="https://legacy.chat.example",
+            base_url="https://chat.example",
+        )
+    )
+    assert summary.passed, summary.reasons
+    assert summary.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
+    production = rehearsal(_config(canary_soak_seconds=600.0, flip_confirm_seconds=60.0))
+    await run_production(production)
+    assert isinstance(production.clock, SkippingClock)
+    assert production.clock.skipped >= 4 * 600.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"held_streams": 0},
+        {"held_streams": 3, "apply_route_flip": True},
+        {"canary_soak_seconds": 0.0, "flip_confirm_seconds": 0.0},
+        {"canary_soak_seconds": 3.5, "apply_route_flip": True, "canary_steps": (100,)},
+        {
+            "canary_soak_seconds": 120.0,
+            "run_dual_run": True,
+            "legacy_base_url": "https://legacy.openagents.com",
+        },
+    ],
+)
+async def test_the_plan_counts_every_turn_that_is_started(changes: dict[str, object]) -> None:
+    config = _config(revision_header="x-cutover-revision", **changes)
+    production = rehearsal(config)
+    assert production.simulation is not None
+    summary = await run_production(production)
+    assert summary.passed, summary.reasons
+    count = turns(config)
+    started = Counter(entry.site for entry in production.simulation.requests if entry.started_turn)
+    assert started[Site.FRONT] == count.front
+    assert started[Site.TAG] == count.canary_tag
+    assert started[Site.LEGACY] == count.legacy
+    assert production.simulation.turns == count.total - count.stable_tag  # the rehearsal's stable has no tag
+
+
+@pytest.mark.parametrize("held", [0, 3])
+async def test_where_no_header_tells_who_answers_the_rollback_costs_one_look(
+    held: int, tmp_path: Path
+) -> None:
+    trial = Trial(live_config(tmp_path, revision_header="", held_streams=held))
+    assert (await trial.run()).passed
+    started = Counter(entry.site for entry in trial.production.requests if entry.started_turn)
+    assert started[Site.FRONT] == turns(trial.config).front
+
+
+def test_the_plan_names_host_project_service_and_turns() -> None:
+    config = _config(
+        base_url="https://chat.example", project="p1", region="r1", service="s1", apply_route_flip=True
+    )
+    told = "\n".join(describe(config))
+    for word in (
+        "https://chat.example",
+        "p1",
+        "r1",
+        "s1",
+        "chat-1",
+        "chat-2",
+        "25 %",
+        str(turns(config).front),
+    ):
+        assert word in told
+    assert "only verified" in "\n".join(describe(attrs.evolve(config, apply_route_flip=False)))
+
+
+async def test_a_rehearsal_can_say_what_if() -> None:
+    summary = await run_cutover(_config(what_if=("stream-500-on-canary",)))
+    assert summary.exit_code == 1
+    drill = summary.step("canary-rollback-drill")
+    assert drill is not None
+    assert drill.status.failed
+
+
+async def test_a_fault_that_there_is_not_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="no fault is named 'nonsense'"):
+        await run_cutover(_config(what_if=("nonsense",)))
+
+
+async def test_a_rehearsal_with_a_directory_leaves_evidence(tmp_path: Path) -> None:
+    summary = await run_cutover(_config(output_dir=tmp_path / "run"))
+    assert summary.passed
+    assert "Rehearsal on an embedded production" in (tmp_path / "run" / "SUMMARY.md").read_text()
+
+
+def test_a_rehearsals_tokens_are_made_up() -> None:
+    production: Production = rehearsal(_config(auth_token="marked-auth-token"))
+    assert production.config.auth_token != "marked-auth-token"

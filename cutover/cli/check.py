@@ -17,7 +17,7 @@ import msgspec
 
 from cutover.checking.recording import check_recording
 from cutover.cli.signals import run_command, until_signalled
-from cutover.config.variables import VARIABLES
+from cutover.config.config import INPUTS
 from cutover.contract import RULES, StreamContext, StreamContract
 from cutover.http.secrets import Secrets
 from cutover.production.lane import COMPAT
@@ -276,7 +276,7 @@ def _lane_turn(url: str) -> tuple[bytes, dict[str, str], str | None]:
             thread_id = (
                 found[1] if alias.names_thread else f"thread_check_{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
             )
-            defaults = {variable.name: variable.default for variable in VARIABLES}
+            defaults = {declared.variable: str(declared.default) for declared in INPUTS}
             names = ("COMPAT_CLIENT_BUILD_ID", "COMPAT_PROTOCOL_VERSION", "COMPAT_SCHEMA_VERSION")
             values = [os.environ.get(name) or defaults[name] for name in names]
             body = msgspec.json.encode(alias.body(thread_id, COMPAT.prompt))

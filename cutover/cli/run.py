@@ -1,17 +1,18 @@
 """``cutover run``: one release train."""
 
-import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from cutover.cli.signals import Interruption, run_command, until_signalled
-from cutover.config.config import CutoverConfig
-from cutover.config.variables import VARIABLES
+from cutover.config.config import INPUTS, CutoverConfig
+from cutover.config.inputs import written
+from cutover.config.sources import FILE
 from cutover.errors import UndoUnprovenError
 from cutover.model.train_events import Observer, TrainEvent, TrainFinished
 from cutover.report.terminal import Terminal, conclusion
@@ -21,21 +22,25 @@ if TYPE_CHECKING:
     from cutover.model.summary import CutoverSummary
 
 Command = Callable[..., Any]
+Configure = Callable[[], CutoverConfig]
+"""Reads the configuration, or raises ConfigurationError: called where its problems are printed."""
 
 
 def _options(command: Command) -> Command:
-    """Give a command an option for each variable that is no secret."""
-    for variable in reversed(VARIABLES):
-        if not variable.secret:
-            said = variable.help + (f"  [default: {variable.default}]" if variable.default else "")
-            command = click.option(variable.option, variable.field, metavar="VALUE", help=said)(command)
+    """Give a command an option for each input that is no secret."""
+    for declared in reversed(INPUTS):
+        if not declared.secret:
+            default = written(declared.default)
+            help_text = declared.help + (f"  [default: {default}]" if default else "")
+            command = click.option(declared.option, declared.field, metavar="VALUE", help=help_text)(command)
     return command
 
 
 def _epilog() -> str:
-    secrets = "\n".join(f"  {variable.name:24}{variable.help}" for variable in VARIABLES if variable.secret)
+    secrets = "\n".join(f"  {declared.variable:24}{declared.help}" for declared in INPUTS if declared.secret)
     return (
-        "\b\nEvery option can be set by the environment variable of the same name (--base-url: BASE_URL).\n"
+        "\b\nEvery option can be set by the environment variable of the same name (--base-url: BASE_URL), or by a key of\n"
+        f'{FILE} (base_url = "..."). An option wins over a variable, a variable over the file, the file over the default.\n'
         f"Tokens come from the environment alone:\n{secrets}\n\n"
         "\b\nExit codes: 0 all gates hold; 1 the evidence says no, undone; 2 usage; 3 no evidence, nothing touched;\n"
         "4 an undo could not be proven: act; 130, 143 interrupted, undone."
@@ -46,13 +51,30 @@ def _epilog() -> str:
 @click.argument("stable")
 @click.argument("canary")
 @click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"A TOML file with inputs; without this option {FILE} is read, where that file exists.",
+)
+@click.option(
+    "--show-config", is_flag=True, help="Print every input, its value and where that came from; run nothing."
+)
+@click.option(
     "--what-if",
     multiple=True,
     metavar="FAULT",
-    help="A rehearsal's production has this fault; `list` names them.",
+    help="Give the rehearsal's production this fault; `list` names all faults.",
 )
 @_options
-def run(stable: str, canary: str, what_if: tuple[str, ...], **options: str | None) -> None:
+def run(
+    stable: str,
+    canary: str,
+    file: Path | None,
+    show_config: bool,
+    what_if: tuple[str, ...],
+    **options: str | None,
+) -> None:
     """Run a release train from revision STABLE to revision CANARY; a rehearsal unless DRY_RUN=0."""
     if "list" in what_if:
         from cutover.simulation import FAULTS, VARIANTS  # noqa: PLC0415  only where it is asked for
@@ -60,21 +82,47 @@ def run(stable: str, canary: str, what_if: tuple[str, ...], **options: str | Non
         for name, fault in {**FAULTS, **VARIANTS}.items():
             click.echo(f"{name:40} {fault.sentence}")
         return
-    given = {name.upper(): value for name, value in options.items() if value is not None}
-    sys.exit(run_command(_run_train, stable, canary, {**os.environ, **given}, what_if))
+
+    def configure() -> CutoverConfig:
+        return CutoverConfig.from_env(
+            stable_revision=stable,
+            canary_revision=canary,
+            options={field: text for field, text in options.items() if text is not None},
+            file=_file(file),
+            what_if=what_if,
+        )
+
+    sys.exit(run_command(_show if show_config else _run_train, configure))
 
 
-async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: tuple[str, ...]) -> int:
+def _file(named: Path | None) -> Path | None:
+    """Return the file to read: the named one, else ``cutover.toml`` where it exists, else None."""
+    return named or (FILE if FILE.exists() else None)
+
+
+async def _show(configure: Configure) -> int:
+    """Print every input, and run nothing."""
+    from cutover.report.configuration import describe_inputs  # noqa: PLC0415  only where it is asked for
+
+    async def show(_: Interruption) -> int:
+        for line in describe_inputs(configure()):
+            Terminal(sys.stdout).line(line)
+        return 0
+
+    return await until_signalled(show, Terminal(), changes_production=False)
+
+
+async def _run_train(configure: Configure) -> int:
     from cutover.report.preview import describe  # noqa: PLC0415  `cutover --help` should not load the train
 
     terminal, out = Terminal(), Terminal(sys.stdout)
 
     async def train(interruption: Interruption) -> int:
-        config = CutoverConfig.from_env(
-            stable_revision=stable, canary_revision=canary, env=env, what_if=what_if
-        )
+        config = configure()
         if config.dry_run:
             terminal.line("rehearsal on an embedded production; the live run (DRY_RUN=0) would do this:")
+        if from_file := [field for field, source in config.sources.items() if source.in_file]:
+            terminal.line(f"  file      gives {', '.join(from_file)}")
         for line in describe(config):
             terminal.line(f"  {line}")
         evidence = None
@@ -98,7 +146,7 @@ async def _run_train(stable: str, canary: str, env: Mapping[str, str], what_if: 
 async def _observed(
     config: CutoverConfig, terminal: Terminal, interruption: Interruption
 ) -> "CutoverSummary":
-    """Run the train with a live view on a terminal, with plain lines elsewhere; a rehearsal is over too soon to watch."""
+    """Run the train, with a live view on a terminal and plain lines elsewhere. A rehearsal ends too soon for a live view."""
     from cutover.wiring.run import run_cutover  # noqa: PLC0415
 
     def interrupted_code() -> int:

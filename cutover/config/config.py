@@ -1,106 +1,162 @@
-"""The configuration: one frozen value, read from the environment by one table of variables.
+"""The configuration of a run: one frozen value. Each field but the two revisions is an input.
 
-All that is wrong is told at once, each with the variable or argument that it is about.
+To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name.
 """
 
-import difflib
 import os
 import secrets
-import shutil
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 
-from cutover.config import values
-from cutover.config.manifest import parse_manifest, shipped_manifest
-from cutover.config.values import is_loopback, same_site
-from cutover.config.variables import GOOGLE_API, RUNS, VARIABLES, Variable
+from cutover.config import problems, values
+from cutover.config.inputs import (
+    Input,
+    count_field,
+    flag_field,
+    inputs_of,
+    number_field,
+    path_field,
+    secret_field,
+    steps_field,
+    text_field,
+    url_field,
+)
+from cutover.config.manifest import read_manifest
+from cutover.config.sources import Reading, Source, misplaced_keys, mistyped_variables, read_toml
 from cutover.errors import ConfigurationError
 from cutover.model.error_budget import BudgetSource, ErrorBudget
 from cutover.model.gates import Ceilings
 from cutover.model.manifest import ManifestEntry
 
-__all__ = ["GOOGLE_API", "RUNS", "VARIABLES", "CutoverConfig", "Variable", "is_loopback", "same_site"]
-
-_LIKE = 0.9
-"""How like one of ours a name is that was meant to be it: a letter that is missing, doubled, swapped, or of the other case."""
-_COMMON = {"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN"}
-"""Of ours those that others have names like."""
-_RUN_FILES = ("journal.jsonl", "summary.json", "steps.jsonl", "SUMMARY.md")
+RUNS = Path("storage/app/production-stream-cutover")
+"""The folder of run directories, unless OUTPUT_DIR names one."""
+GOOGLE_API = "https://run.googleapis.com"
+DAY = 86_400.0
+"""Seconds."""
+TOLERATED = "failed checks that are tolerated"
 
 
 @attrs.frozen(kw_only=True)
 class CutoverConfig:
-    """What to cut over, how carefully, and where the evidence goes; see ``VARIABLES`` for the meaning of each field.
+    """The inputs of a run: what to cut over, how carefully, and where the evidence goes.
+
+    `cutover run --help` explains each input.
 
     Raises:
-        ConfigurationError: Something is wrong; every problem is listed.
+        ConfigurationError: At least one input is wrong; every problem is listed.
     """
 
     stable_revision: str
     """The Cloud Run revision that serves now."""
     canary_revision: str
     """The revision that is drilled."""
-    dry_run: bool = True
-    base_url: str = attrs.field(default="https://openagents.com", converter=values.parse_url)
-    control_access_token: str = attrs.field(default="", repr=False)
-    auth_token: str = attrs.field(default="", repr=False)
-    apply_route_flip: bool = False
-    project: str = "openagentsgemini"
-    region: str = "us-central1"
-    service: str = "openagents-control-service"
-    traffic_backend: str = "cloud-run-api"
-    cloud_run_api_url: str = attrs.field(default=GOOGLE_API, converter=values.parse_url)
-    cloud_run_access_token: str = attrs.field(default="", repr=False)
-    canary_steps: tuple[int, ...] = attrs.field(default=(5, 25, 50, 100), converter=tuple)
-    canary_soak_seconds: float = 30.0
-    flip_confirm_seconds: float = 5.0
-    held_streams: int = 2
-    run_dual_run: bool = False
-    legacy_base_url: str = attrs.field(default="", converter=values.parse_url)
-    legacy_auth_token: str = attrs.field(default="", repr=False)
-    requests_file: str = ""
-    run_mutating_requests: bool = False
-    max_route_flip_failures: int = 0
-    max_stream_smoke_failures: int = 0
-    max_canary_drill_failures: int = 0
-    max_dual_run_failures: int = 0
-    max_broken_streams: int = 0
-    max_rollback_seconds: float = 60.0
-    max_error_budget_consumed_percent: float = 5.0
-    slo_error_budget_consumed_percent: float | None = None
-    """None: nobody gave a figure; 0 is assumed, and the summary says so."""
-    max_p95_latency_delta_ms: float = 0.0
-    probe_timeout_seconds: float = 120.0
-    max_first_event_seconds: float = 5.0
-    max_event_gap_seconds: float = 15.0
-    revision_header: str = ""
-    cohort_key: str = "prod-rust-route-flip"
-    thread_id_prefix: str = "thread_prod_stream_smoke"
-    compat_client_build_id: str = "20260221T130000Z"
-    compat_protocol_version: str = "openagents.control.v1"
-    compat_schema_version: str = "1"
-    allow_insecure_http: bool = False
-    output_dir: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
-    """The run directory. None: a rehearsal writes nothing; a live run is refused."""
+    dry_run: bool = flag_field(default=True, help="1: a rehearsal that touches nothing; 0: live")
+    base_url: str = url_field(default="https://openagents.com", help="the service whose streams move")
+    control_access_token: str = secret_field(help="for the route-split API; required when DRY_RUN=0")
+    auth_token: str = secret_field(help="for the streams; required when DRY_RUN=0")
+    apply_route_flip: bool = flag_field(default=False, help="1: set the overrides; 0: only verify them")
+    project: str = text_field(default="openagentsgemini", rule=values.project, help="Cloud Run project")
+    region: str = text_field(default="us-central1", rule=values.name, help="Cloud Run region")
+    service: str = text_field(
+        default="openagents-control-service", rule=values.name, help="Cloud Run service"
+    )
+    traffic_backend: str = text_field(
+        default="cloud-run-api",
+        rule=values.backend,
+        help="how traffic is moved: by the Admin API, or by the gcloud on the PATH",
+    )
+    cloud_run_api_url: str = url_field(
+        default=GOOGLE_API, help="where the Admin API v2 is; gcloud goes by its own settings"
+    )
+    cloud_run_access_token: str = secret_field(
+        help="for Cloud Run; without it, application default credentials, or gcloud's account"
+    )
+    canary_steps: tuple[int, ...] = steps_field(
+        default=(5, 25, 50, 100), help="the canary's shares, whole percents, rising"
+    )
+    canary_soak_seconds: float = number_field(
+        default=30.0, most=DAY, help="how long each share is held and watched"
+    )
+    flip_confirm_seconds: float = number_field(
+        default=5.0, most=DAY, help="after the flip, until it is read again"
+    )
+    held_streams: int = count_field(
+        default=2, most=50, help="streams in flight across each change; 0: no sentinels"
+    )
+    run_dual_run: bool = flag_field(default=False, help="1: compare with the legacy service")
+    legacy_base_url: str = url_field(
+        rule=values.anything, help="the legacy service; required when RUN_DUAL_RUN=1"
+    )
+    legacy_auth_token: str = secret_field(
+        help="for a legacy host on another site; AUTH_TOKEN is not sent there"
+    )
+    requests_file: str = text_field(
+        rule=values.anything, help="a manifest for the dual run instead of the one that ships"
+    )
+    run_mutating_requests: bool = flag_field(
+        default=False, help='1: run manifest entries with "mutates": true'
+    )
+    max_route_flip_failures: int = count_field(help=TOLERATED)
+    max_stream_smoke_failures: int = count_field(help=TOLERATED)
+    max_canary_drill_failures: int = count_field(help=TOLERATED)
+    max_dual_run_failures: int = count_field(help=TOLERATED)
+    max_broken_streams: int = count_field(help="sentinel streams that may break")
+    max_rollback_seconds: float = number_field(
+        default=60.0, most=DAY, above=True, help="from the rollback to its proof"
+    )
+    max_error_budget_consumed_percent: float = number_field(
+        default=5.0, most=100, help="of the error budget, at most"
+    )
+    slo_error_budget_consumed_percent: float | None = number_field(
+        default=None,
+        most=100,
+        help="what you observe as consumed; without it, 0 is assumed, and the summary says so",
+    )
+    max_p95_latency_delta_ms: float = number_field(default=0.0, most=1e9, help="dual run; 0: not gated")
+    probe_timeout_seconds: float = number_field(
+        default=120.0, most=DAY, above=True, help="one stream, connect to end"
+    )
+    max_first_event_seconds: float = number_field(
+        default=5.0, most=DAY, above=True, help="until a stream's first event"
+    )
+    max_event_gap_seconds: float = number_field(
+        default=15.0, most=DAY, above=True, help="between two events of a stream"
+    )
+    revision_header: str = text_field(
+        rule=values.header_name, help="the response header that names the revision, where there is one"
+    )
+    cohort_key: str = text_field(default="prod-rust-route-flip", help="cohort key of the route evaluations")
+    thread_id_prefix: str = text_field(
+        default="thread_prod_stream_smoke", rule=values.thread_prefix, help="how the probes' thread ids begin"
+    )
+    compat_client_build_id: str = text_field(default="20260221T130000Z", help="x-oa-client-build-id")
+    compat_protocol_version: str = text_field(default="openagents.control.v1", help="x-oa-protocol-version")
+    compat_schema_version: str = text_field(default="1", help="x-oa-schema-version")
+    allow_insecure_http: bool = flag_field(default=False, help="1: plain http to a host that is not loopback")
+    output_dir: Path | None = path_field(  # noqa: RUF009  attrs, and a field
+        default=None, help=f"the run directory; default {RUNS}/<UTC second>-<random>/"
+    )
     what_if: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    """Faults that a rehearsal's simulated production shows; names of ``cutover.simulation.FAULTS``."""
+    """Faults that a rehearsal's simulated production has: names of ``cutover.simulation.FAULTS``."""
+    sources: Mapping[str, Source] = attrs.field(factory=dict, repr=False, eq=False)
+    """Field -> the place that gave its value. Problems are told by these names; an input without one by its variable."""
     manifest: tuple[ManifestEntry, ...] = attrs.field(init=False, default=(), repr=False)
-    """The dual run's requests, where it is asked for."""
+    """The requests of the dual run; empty without one."""
 
     def __attrs_post_init__(self) -> None:
-        """Check everything at once."""
-        problems = list(_problems(self))
+        """Check every input, and read the manifest of a dual run."""
+        found = list(problems.problems_of(self, INPUTS))
         if self.run_dual_run:
             try:
-                object.__setattr__(self, "manifest", _manifest(self.requests_file))
+                manifest = read_manifest(self.requests_file, name=self.name_of("requests_file"))
+                object.__setattr__(self, "manifest", manifest)
             except ConfigurationError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigurationError(problems)
+                found += error.problems
+        if found:
+            raise ConfigurationError(found)
 
     @classmethod
     def from_env(
@@ -109,41 +165,71 @@ class CutoverConfig:
         stable_revision: str,
         canary_revision: str,
         env: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        file: Path | None = None,
         **more: object,
     ) -> "CutoverConfig":
-        """Read the configuration as the command does; ``output_dir`` then has its default under ``storage/``.
+        """Read the configuration as the command does. Without OUTPUT_DIR, ``output_dir`` is a new folder name under ``RUNS``.
+
+        An option wins over a variable, a variable over the file, the file over the default.
 
         Args:
             stable_revision: The revision that serves now.
             canary_revision: The revision that is drilled.
-            env: The variables; the process's environment where it is None.
-            more: Fields that no variable sets, such as ``what_if``.
+            env: The variables; None means the process's environment.
+            options: Texts of options, by field.
+            file: A TOML file whose keys are the fields; None means no file.
+            more: Values of fields that win over every source, such as ``what_if``.
 
         Raises:
-            ConfigurationError: Something is wrong; every problem is listed, and nothing was read or written.
+            ConfigurationError: At least one input is wrong; every problem is listed, and nothing was written.
         """
-        given = os.environ if env is None else env
-        problems = list(_mistyped(given))
-        values: dict[str, object] = dict(more)
-        rehearsed = given.get("DRY_RUN", "1") != "0"
-        for variable in VARIABLES:
-            if variable.secret and rehearsed:
-                continue  # a rehearsal needs no token, and reads none
-            text = given.get(variable.name)
-            if text is None or (text == "" and variable.is_text):
-                continue
+        variables = os.environ if env is None else env
+        found = list(mistyped_variables(variables, INPUTS))
+        keys: Mapping[str, object] = {}
+        if file is not None:
             try:
-                values[variable.field] = variable.parse(text)
+                keys = read_toml(file)
             except ValueError as error:
-                problems.append(f"{variable.name} {error}, not {text!r}")
-        values.setdefault("output_dir", _new_run_directory())
+                found.append(str(error))
+        found += misplaced_keys(keys, str(file), INPUTS)
+        reading = Reading(
+            options=options or {},
+            variables=variables,
+            keys=keys,
+            file_name=str(file),
+            values=dict(more),
+            problems=found,
+        )
+        for declared in INPUTS:
+            if not declared.secret and declared.field not in more:
+                reading.read(declared)
+        # A rehearsal needs no token and reads none.
+        if not reading.values.get("dry_run", True):
+            for declared in INPUTS:
+                if declared.secret:
+                    reading.read(declared)
+        reading.values.setdefault("output_dir", _new_run_directory())
         try:
-            config = cls(stable_revision=stable_revision, canary_revision=canary_revision, **values)  # type: ignore[arg-type]
+            config = cls(
+                stable_revision=stable_revision,
+                canary_revision=canary_revision,
+                sources=reading.sources,
+                **reading.values,  # type: ignore[arg-type]
+            )
         except ConfigurationError as error:
-            raise ConfigurationError([*problems, *error.problems]) from None
-        if problems:
-            raise ConfigurationError(problems)
+            raise ConfigurationError([*reading.problems, *error.problems]) from None
+        if reading.problems:
+            raise ConfigurationError(reading.problems)
         return config
+
+    def source_of(self, field: str) -> Source:
+        """Return the place that set an input; its variable where nothing did."""
+        return self.sources.get(field) or Source.variable(_BY_FIELD[field])
+
+    def name_of(self, field: str) -> str:
+        """Return the name of an input as the user typed it."""
+        return self.source_of(field).name
 
     @property
     def budget(self) -> ErrorBudget:
@@ -169,12 +255,7 @@ class CutoverConfig:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every token that was given."""
-        tokens = (
-            self.control_access_token,
-            self.auth_token,
-            self.cloud_run_access_token,
-            self.legacy_auth_token,
-        )
+        tokens = (getattr(self, declared.field) for declared in INPUTS if declared.secret)
         return tuple(token for token in tokens if token)
 
     @property
@@ -204,94 +285,9 @@ class CutoverConfig:
         }
 
 
-def _mistyped(given: Iterable[str]) -> Iterable[str]:
-    """Tell of each variable that is none of ours and all but looks like one: left out in silence, it would be a default."""
-    ours = {variable.name for variable in VARIABLES}
-    missing = ours - set(given) - _COMMON
-    for name in sorted(set(given) - ours):
-        for meant in difflib.get_close_matches(name.upper(), missing, n=1, cutoff=_LIKE):
-            yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
-
-
-def _problems(config: CutoverConfig) -> Iterable[str]:
-    for name, revision in (("STABLE", config.stable_revision), ("CANARY", config.canary_revision)):
-        if problem := values.revision(revision):
-            yield f"{name} {problem}"
-    if config.stable_revision == config.canary_revision:
-        yield f"STABLE and CANARY must differ; both are {config.stable_revision!r}"
-    for variable in VARIABLES:
-        if problem := variable.rule(getattr(config, variable.field)):
-            yield f"{variable.name} {problem}"
-    yield from _plain_http_problems(config)
-    if config.run_dual_run:
-        yield from _dual_run_problems(config)
-    if not config.dry_run:
-        yield from _live_problems(config)
-    if config.output_dir is not None:
-        yield from _directory_problems(config.output_dir)
-
-
-def _plain_http_problems(config: CutoverConfig) -> Iterable[str]:
-    if config.allow_insecure_http:
-        return
-    for name in ("BASE_URL", "CLOUD_RUN_API_URL", *(["LEGACY_BASE_URL"] if config.run_dual_run else [])):
-        url = getattr(config, name.lower())
-        if not values.url(url) and (problem := values.plain_http(url)):
-            yield f"{name} {problem}"
-
-
-def _dual_run_problems(config: CutoverConfig) -> Iterable[str]:
-    legacy = config.legacy_base_url
-    if not legacy:
-        yield "LEGACY_BASE_URL is missing: RUN_DUAL_RUN=1 needs it"
-    elif problem := values.url(legacy):
-        yield f"LEGACY_BASE_URL {problem}"
-    elif not config.dry_run and not config.legacy_auth_token and not same_site(config.base_url, legacy):
-        yield (
-            "LEGACY_AUTH_TOKEN is missing: LEGACY_BASE_URL is on another site than BASE_URL, "
-            "and AUTH_TOKEN is not sent there"
-        )
-
-
-def _live_problems(config: CutoverConfig) -> Iterable[str]:
-    if sys.platform == "win32":
-        yield "DRY_RUN=0 is refused on Windows, which has no flock and no process groups; use Linux or macOS"
-    for name in ("CONTROL_ACCESS_TOKEN", "AUTH_TOKEN"):
-        if not getattr(config, name.lower()):
-            yield f"{name} is missing: DRY_RUN=0 needs it"
-    if config.traffic_backend == "gcloud" and shutil.which("gcloud") is None:
-        yield (
-            "TRAFFIC_BACKEND=gcloud needs the program gcloud, and there is none on the PATH: install the Google Cloud CLI, "
-            "or use TRAFFIC_BACKEND=cloud-run-api"
-        )
-    if config.output_dir is None:
-        yield "OUTPUT_DIR is missing: a live run needs a durable run directory"
-    if config.what_if:
-        yield "what_if is for rehearsals: it needs DRY_RUN=1"
-
-
-def _directory_problems(path: Path) -> Iterable[str]:
-    try:
-        if path.exists() and not path.is_dir():
-            yield f"OUTPUT_DIR is not a folder: {path}"
-        elif any((path / name).exists() for name in _RUN_FILES):
-            yield f"OUTPUT_DIR already holds a run: {path}; a run never overwrites another one"
-        else:
-            parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-                yield f"OUTPUT_DIR cannot be written: {path} ({parent} is not writable)"
-    except OSError as error:
-        yield f"OUTPUT_DIR cannot be used: {error}"
-
-
-def _manifest(path: str) -> tuple[ManifestEntry, ...]:
-    if not path:
-        return shipped_manifest()
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError([f"REQUESTS_FILE cannot be read: {error}"]) from error
-    return parse_manifest(data, name="REQUESTS_FILE")
+INPUTS: tuple[Input, ...] = inputs_of(CutoverConfig)
+"""Every input, in the order of the fields."""
+_BY_FIELD = {declared.field: declared for declared in INPUTS}
 
 
 def _new_run_directory() -> Path:

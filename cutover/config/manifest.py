@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -30,6 +31,25 @@ def shipped_manifest() -> tuple[ManifestEntry, ...]:
     return parse_manifest(
         files("cutover.config").joinpath("dual_run_manifest.json").read_bytes(), name="the shipped manifest"
     )
+
+
+def read_manifest(path: str, *, name: str) -> tuple[ManifestEntry, ...]:
+    """Read a manifest from a file; an empty path means the manifest that ships.
+
+    Args:
+        path: The file.
+        name: The name of the input that gave it, for messages.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is no manifest.
+    """
+    if not path:
+        return shipped_manifest()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError([f"{name} cannot be read: {error}"]) from error
+    return parse_manifest(data, name=name)
 
 
 def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:

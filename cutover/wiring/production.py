@@ -10,8 +10,7 @@ import attrs
 import httpx
 
 from cutover.clock import Clock, EventLoopClock
-from cutover.config.config import CutoverConfig
-from cutover.config.variables import GOOGLE_API
+from cutover.config.config import GOOGLE_API, CutoverConfig
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
 from cutover.production.lane import COMPAT

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -140,7 +141,7 @@ def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | 
     given = os.environ if env is None else env
     names = ("CONTROL_ACCESS_TOKEN", "AUTH_TOKEN", "CLOUD_RUN_ACCESS_TOKEN", "ALLOW_INSECURE_HTTP")
     tokens = {name: given[name] for name in names if name in given}
-    values = {name: facts[name] for name in _CONFIG_FACTS if name in facts}
+    values: dict[str, Any] = {name: facts[name] for name in _CONFIG_FACTS if name in facts}
     if not {"stable_revision", "canary_revision"} <= values.keys():
         raise NotStartedError(f"{folder}: the journal does not say which revisions its train was for")
     stable, canary = str(values.pop("stable_revision")), str(values.pop("canary_revision"))

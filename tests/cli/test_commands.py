@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cutover.cli.commands import main
-from cutover.config.variables import VARIABLES
+from cutover.config.config import INPUTS
 
 GOOD = (
     b'data: {"threadId":"t1","type":"start"}\n\n'
@@ -21,10 +21,10 @@ def _run(*arguments: str, env: dict[str, str] | None = None, stdin: bytes = b"")
     return CliRunner().invoke(main, arguments, env=env, input=stdin)
 
 
-def test_help_shows_every_variable_and_exit_code() -> None:
+def test_help_shows_every_input_and_exit_code() -> None:
     shown = _run("run", "--help").output
-    for variable in VARIABLES:
-        assert (variable.name if variable.secret else variable.option) in shown
+    for declared in INPUTS:
+        assert (declared.variable if declared.secret else declared.option) in shown
     assert "--auth-token" not in shown
     assert "130, 143 interrupted" in shown
     for command in ("check", "simulate", "recover"):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover.config.config import CutoverConfig
+from cutover.config.config import INPUTS, CutoverConfig
+from cutover.config.inputs import FLAG, written
 from cutover.config.manifest import parse_manifest, shipped_manifest
 from cutover.config.values import is_loopback, same_site
-from cutover.config.variables import VARIABLES
 from cutover.errors import ConfigurationError
 from cutover.model.error_budget import BudgetSource
 
@@ -35,17 +35,15 @@ def test_defaults_are_a_rehearsal() -> None:
     assert config.output_dir.parent == Path("storage/app/production-stream-cutover")
 
 
-def test_each_default_is_what_the_table_says() -> None:
-    explicit = _config(**{variable.name: variable.default for variable in VARIABLES if variable.default})
+def test_a_default_written_in_a_variable_is_the_default() -> None:
+    explicit = _config(**{each.variable: written(each.default) for each in INPUTS if written(each.default)})
     plain = _config()
-    for variable in VARIABLES:
-        if variable.field not in {"output_dir", "slo_error_budget_consumed_percent"}:
-            assert getattr(explicit, variable.field) == getattr(plain, variable.field), variable.name
+    for declared in INPUTS:
+        if declared.field != "output_dir":
+            assert getattr(explicit, declared.field) == getattr(plain, declared.field), declared.variable
 
 
-@pytest.mark.parametrize(
-    "name", [v.name for v in VARIABLES if v.default in {"0", "1"} and v.parse is VARIABLES[0].parse]
-)
+@pytest.mark.parametrize("name", [declared.variable for declared in INPUTS if declared.kind is FLAG])
 @pytest.mark.parametrize("value", ["maybe", "true", "", "2", " 1", "01"])
 def test_a_flag_is_0_or_1(name: str, value: str) -> None:
     assert f"{name} must be 0 or 1" in _problems(**{name: value})

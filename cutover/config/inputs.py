@@ -1,0 +1,178 @@
+"""The declaration of one input: its default, its help, how a text is read, and the rule that its value must keep.
+
+An input is one field of ``CutoverConfig``, made by one of the functions here::
+
+    canary_soak_seconds: float = number_field(default=30.0, most=86_400, help="how long each share is held and watched")
+
+The variable, the option, the key of the file, ``--help`` and ``--show-config`` all follow from it.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+
+from cutover.config import values
+from cutover.config.values import Rule
+
+_T = TypeVar("_T")
+_KEY = "cutover"
+"""The key of an attrs field's metadata that holds its ``Input``."""
+
+
+def _no_toml_value(_: object) -> object:
+    raise ValueError
+
+
+def _flag_from_toml(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError  # noqa: TRY004  readers raise ValueError alone
+    return value
+
+
+def _number_from_toml(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError  # noqa: TRY004
+    return float(value)
+
+
+def _count_from_toml(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError  # noqa: TRY004
+    return value
+
+
+def _steps_from_toml(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise ValueError  # noqa: TRY004
+    return tuple(_count_from_toml(percent) for percent in value)
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """How the inputs of one kind are read: from the text of a variable or an option, and from a value of a TOML file."""
+
+    parse: Callable[[str], object]
+    """Reads a text; raises ValueError, whose message says what the text must be."""
+    from_toml: Callable[[object], object] = _no_toml_value
+    """Reads a TOML value that is not a text; raises ValueError."""
+    in_file: str = "text in quotes"
+    """The form that a TOML file must use, in words."""
+    empty_is_unset: bool = False
+    """True where an empty text counts as not set. An empty flag or number is an error."""
+
+
+FLAG = Kind(parse=values.parse_flag, from_toml=_flag_from_toml, in_file="true or false")
+NUMBER = Kind(parse=values.parse_number, from_toml=_number_from_toml, in_file="a number")
+COUNT = Kind(parse=values.parse_count, from_toml=_count_from_toml, in_file="a whole number, 0 or more")
+STEPS = Kind(
+    parse=values.parse_steps, from_toml=_steps_from_toml, in_file="whole percents like [5, 25, 50, 100]"
+)
+URL = Kind(parse=values.parse_url, empty_is_unset=True)
+TEXT = Kind(parse=str, empty_is_unset=True)
+PATH = Kind(parse=Path, empty_is_unset=True)
+
+
+@attrs.frozen(kw_only=True)
+class Input:
+    """One input: a variable, a key of ``cutover.toml`` and an option. A secret is a variable alone."""
+
+    field: str = ""
+    """The field of ``CutoverConfig``, and the key of the file."""
+    help: str
+    kind: Kind
+    rule: Rule
+    """Returns the reason why a value is wrong; an empty text where it is right."""
+    default: object = None
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return self.field.upper()
+
+    @property
+    def option(self) -> str:
+        """The option of ``cutover run``."""
+        return "--" + self.field.replace("_", "-")
+
+
+def written(value: object) -> str:
+    """Return a value as a user would write it in a variable."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(int(value))
+        case float():
+            return f"{value:.15g}"
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def _field(
+    default: _T,
+    kind: Kind,
+    rule: Rule,
+    description: str,
+    *,
+    converter: Callable[[Any], _T] | None = None,
+    secret: bool = False,
+) -> _T:
+    declared = Input(help=description, kind=kind, rule=rule, default=default, secret=secret)
+    field: _T = attrs.field(default=default, converter=converter, repr=not secret, metadata={_KEY: declared})
+    return field
+
+
+def flag_field(*, default: bool, help: str) -> bool:  # noqa: A002  the word that click uses
+    """Declare an input that is 0 or 1."""
+    return _field(default, FLAG, values.anything, help)
+
+
+def number_field(*, default: _T, most: float, above: bool = False, help: str) -> _T:  # noqa: A002
+    """Declare an input that is a number from 0 to ``most``; ``above=True`` refuses 0."""
+    return _field(default, NUMBER, values.number(most=most, above=above), help)
+
+
+def count_field(*, default: int = 0, most: float = 1e9, help: str) -> int:  # noqa: A002
+    """Declare an input that is a whole number from 0 to ``most``."""
+    return _field(default, COUNT, values.number(most=most), help)
+
+
+def url_field(*, default: str = "", rule: Rule = values.url, help: str) -> str:  # noqa: A002
+    """Declare an input that is the address of a service."""
+    return _field(default, URL, rule, help, converter=values.parse_url)
+
+
+def text_field(*, default: str = "", rule: Rule = values.text, help: str) -> str:  # noqa: A002
+    """Declare an input that is a text."""
+    return _field(default, TEXT, rule, help)
+
+
+def secret_field(*, help: str) -> str:  # noqa: A002
+    """Declare a token: no option and no file may hold it, and no output shows it."""
+    return _field("", TEXT, values.token, help, secret=True)
+
+
+def steps_field(*, default: tuple[int, ...], help: str) -> tuple[int, ...]:  # noqa: A002
+    """Declare an input that is a list of rising percents."""
+    return _field(default, STEPS, values.steps, help, converter=tuple)
+
+
+def path_field(*, default: Path | None = None, help: str) -> Path | None:  # noqa: A002
+    """Declare an input that is the path of a file or folder."""
+    return _field(default, PATH, values.anything, help, converter=attrs.converters.optional(Path))
+
+
+@functools.cache
+def inputs_of(settings: type[attrs.AttrsInstance]) -> tuple[Input, ...]:
+    """Return the inputs that a class declares, in the order of its fields."""
+    return tuple(
+        attrs.evolve(field.metadata[_KEY], field=field.name)
+        for field in attrs.fields(settings)
+        if _KEY in field.metadata
+    )

@@ -1,0 +1,94 @@
+"""The rules that a configuration must keep: each input by itself, and inputs that depend on each other."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cutover.config import values
+from cutover.config.inputs import Input
+
+if TYPE_CHECKING:
+    from cutover.config.config import CutoverConfig
+
+_RUN_FILES = ("journal.jsonl", "summary.json", "steps.jsonl", "SUMMARY.md")
+"""Files that show that a folder holds a run already."""
+
+
+def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[str]:
+    """Give every problem of a configuration, each by the name of its input as the user typed it."""
+    for name, revision in (("STABLE", config.stable_revision), ("CANARY", config.canary_revision)):
+        if problem := values.revision(revision):
+            yield f"{name} {problem}"
+    if config.stable_revision == config.canary_revision:
+        yield f"STABLE and CANARY must differ; both are {config.stable_revision!r}"
+    for declared in inputs:
+        if problem := declared.rule(getattr(config, declared.field)):
+            yield f"{config.name_of(declared.field)} {problem}"
+    yield from _plain_http_problems(config)
+    if config.run_dual_run:
+        yield from _dual_run_problems(config)
+    if not config.dry_run:
+        yield from _live_problems(config)
+    if config.output_dir is not None:
+        yield from _directory_problems(config.output_dir, config.name_of("output_dir"))
+
+
+def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
+    if config.allow_insecure_http:
+        return
+    for field in ("base_url", "cloud_run_api_url", *(["legacy_base_url"] if config.run_dual_run else [])):
+        url = getattr(config, field)
+        if not values.url(url) and (problem := values.plain_http(url)):
+            yield f"{config.name_of(field)} {problem}"
+
+
+def _dual_run_problems(config: "CutoverConfig") -> Iterator[str]:
+    legacy = config.legacy_base_url
+    if not legacy:
+        asked = config.source_of("run_dual_run").set_to(value=True)
+        yield f"{config.name_of('legacy_base_url')} is missing: {asked} needs it"
+    elif problem := values.url(legacy):
+        yield f"{config.name_of('legacy_base_url')} {problem}"
+    elif (
+        not config.dry_run and not config.legacy_auth_token and not values.same_site(config.base_url, legacy)
+    ):
+        yield (
+            f"LEGACY_AUTH_TOKEN is missing: {config.name_of('legacy_base_url')} is on another site than {config.name_of('base_url')}, "
+            "and AUTH_TOKEN is not sent there"
+        )
+
+
+def _live_problems(config: "CutoverConfig") -> Iterator[str]:
+    live = config.source_of("dry_run").set_to(value=False)
+    if sys.platform == "win32":
+        yield f"{live} is refused on Windows, which has no flock and no process groups; use Linux or macOS"
+    for field in ("control_access_token", "auth_token"):
+        if not getattr(config, field):
+            yield f"{config.name_of(field)} is missing: {live} needs it"
+    if config.traffic_backend == "gcloud" and shutil.which("gcloud") is None:
+        backend = config.source_of("traffic_backend")
+        yield (
+            f"{backend.set_to(value='gcloud')} needs the program gcloud, and there is none on the PATH: "
+            f"install the Google Cloud CLI, or use {backend.set_to(value='cloud-run-api')}"
+        )
+    if config.output_dir is None:
+        yield f"{config.name_of('output_dir')} is missing: a live run needs a durable run directory"
+    if config.what_if:
+        yield f"what_if is for rehearsals: it needs {config.source_of('dry_run').set_to(value=True)}"
+
+
+def _directory_problems(path: Path, name: str) -> Iterator[str]:
+    try:
+        if path.exists() and not path.is_dir():
+            yield f"{name} is not a folder: {path}"
+        elif any((path / file).exists() for file in _RUN_FILES):
+            yield f"{name} already holds a run: {path}; a run never overwrites another one"
+        else:
+            parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                yield f"{name} cannot be written: {path} ({parent} is not writable)"
+    except OSError as error:
+        yield f"{name} cannot be used: {error}"

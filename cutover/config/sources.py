@@ -1,0 +1,142 @@
+"""Where the values of the inputs come from: an option, else a variable, else ``cutover.toml``, else the default.
+
+The problems of all sources are collected, so that a user sees all of them at once, each by the name that the user typed.
+
+The library ``typed-settings`` was tried for this (version 26.0) and is not used. It converts a value without knowing its source, shows
+the value of a secret in its errors, checks rules across fields only once every value is right, stops at an unknown key before it reads any
+value, takes secrets from files, and adds 40 % to the time that the command takes to start. Only its merge of the sources would be
+left, and that is ``Reading._candidates``.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from cutover.config.inputs import Input, written
+
+FILE = Path("cutover.toml")
+"""The file that ``cutover run`` reads where it exists and ``--config`` names no other."""
+_SIMILARITY = 0.9
+"""The similarity from which a variable counts as a mistyped input: one letter missing, doubled, swapped, or in the other case."""
+_COMMON_NAMES = frozenset({"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN"})
+"""Variables that other programs have names like: a similar name is no mistake."""
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """The place that gave the value of one input, in the words of the user."""
+
+    name: str
+    """The name that the user typed: ``BASE_URL``, ``--base-url`` or ``base_url in cutover.toml``."""
+    assignment: str
+    """A format that sets the input there: ``BASE_URL={}``."""
+    in_file: bool = False
+
+    @classmethod
+    def variable(cls, declared: Input) -> "Source":
+        """Return the environment variable of an input."""
+        return cls(name=declared.variable, assignment=f"{declared.variable}={{}}")
+
+    @classmethod
+    def option(cls, declared: Input) -> "Source":
+        """Return the option of an input."""
+        return cls(name=declared.option, assignment=f"{declared.option} {{}}")
+
+    @classmethod
+    def key(cls, declared: Input, file_name: str) -> "Source":
+        """Return the key of an input in a file."""
+        place = f" in {file_name}".replace("{", "{{").replace("}", "}}")
+        name = f"{declared.field} in {file_name}"
+        return cls(name=name, assignment=f"{declared.field} = {{}}{place}", in_file=True)
+
+    def set_to(self, *, value: object) -> str:
+        """Return the text that sets the input to a value there, such as ``DRY_RUN=0`` or ``dry_run = false in cutover.toml``."""
+        return self.assignment.format(json.dumps(value) if self.in_file else written(value))
+
+
+@attrs.define(eq=False, kw_only=True)
+class Reading:
+    """A reading of inputs from all sources: the values, their sources, and the problems."""
+
+    options: Mapping[str, str]
+    """Texts by field."""
+    variables: Mapping[str, str]
+    """The environment."""
+    keys: Mapping[str, object]
+    """The content of the file."""
+    file_name: str
+    values: dict[str, object] = attrs.field(factory=dict)
+    sources: dict[str, Source] = attrs.field(factory=dict)
+    """Field -> source; an input with its default has none."""
+    problems: list[str] = attrs.field(factory=list)
+
+    def read(self, declared: Input) -> None:
+        """Read one input from the first source that sets it."""
+        for source, given in self._candidates(declared):
+            if given is None or (given == "" and declared.kind.empty_is_unset):
+                continue
+            self.sources[declared.field] = source
+            try:
+                self.values[declared.field] = _value(declared, given, in_file=source.in_file)
+            except ValueError as error:
+                shown = "" if declared.secret else f", not {given!r}"
+                self.problems.append(f"{source.name} {error}{shown}")
+            return
+
+    def _candidates(self, declared: Input) -> Iterator[tuple[Source, object]]:
+        """Give each source with its value, None where it sets nothing; the first one that sets something wins."""
+        if not declared.secret:
+            yield Source.option(declared), self.options.get(declared.field)
+        yield Source.variable(declared), self.variables.get(declared.variable)
+        if not declared.secret:
+            yield Source.key(declared, self.file_name), self.keys.get(declared.field)
+
+
+def _value(declared: Input, given: object, *, in_file: bool) -> object:
+    kind = declared.kind
+    try:
+        return kind.parse(given) if isinstance(given, str) else kind.from_toml(given)
+    except ValueError:
+        if in_file:
+            raise ValueError(f"must be {kind.in_file}") from None
+        raise
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """Read the keys of a TOML file.
+
+    Raises:
+        ValueError: The file cannot be read, or is not TOML; the message names it.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+
+
+def misplaced_keys(keys: Iterable[str], file_name: str, inputs: Sequence[Input]) -> Iterator[str]:
+    """Give a problem for each key of a file that is not an input, with the nearest name, and for each secret, unseen."""
+    known = {declared.field: declared for declared in inputs}
+    for key in keys:
+        nearest = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
+        if nearest and known[nearest[0]].secret:
+            variable = known[nearest[0]].variable
+            yield f"{key} in {file_name} is a secret, and a file must not hold one: set {variable} in the environment"
+        elif key not in known:
+            hint = f"; did you mean {nearest[0]}?" if nearest else "; `cutover run --help` lists all"
+            yield f"{key} in {file_name} is not an input of cutover{hint}"
+
+
+def mistyped_variables(given: Iterable[str], inputs: Sequence[Input]) -> Iterator[str]:
+    """Give a problem for each variable that is almost the name of an input: ignored, it would mean the default."""
+    known, names = {declared.variable for declared in inputs}, set(given)
+    unset = known - names - _COMMON_NAMES
+    for name in sorted(names - known):
+        for meant in difflib.get_close_matches(name.upper(), unset, n=1, cutoff=_SIMILARITY):
+            yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"

@@ -50,10 +50,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, on asyncio and on trio, with the coverage that they must have; `nox -s tests -- ...` runs pytest on some."""
+    """Run all tests, on asyncio and on trio, and hold the coverage to its figures.
+
+    `nox -s tests -- -m fast` gives an answer within 90 seconds; `nox -s tests -- PATH -k NAME` runs some tests, `-n 0` in one process.
+    """
     session.install("-e", EVERYTHING, *_group("test"), *_group("lint"), *_group("interop"))
     if session.posargs:
-        session.run("python", "-m", "pytest", *session.posargs)
+        session.run("python", "-m", "pytest", "-q", "-n", "3", "--dist=worksteal", *session.posargs)
         return
     session.run("coverage", "erase")
     apart = [f"--ignore={path}" for path in LONG]
@@ -73,7 +76,7 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(room / "dist"), ".")
     (wheel,) = (room / "dist").glob("*.whl")
     session.install(f"{wheel}[serve,gcp,trio,junit]")
-    for name in ("tests", "fixtures"):
+    for name in ("tests", "fixtures", "docs"):
         shutil.copytree(name, room / name, ignore=shutil.ignore_patterns("node_modules", "interop"))
     for name in ("pyproject.toml", "README.md", "noxfile.py"):
         shutil.copy(name, room / name)

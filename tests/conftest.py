@@ -36,3 +36,15 @@ def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one instance a sample of 59 reads says nothing that five do not, nor do many writes of one override."""
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
     monkeypatch.setattr(overrides, "ROUNDS", (1, 4))
+
+
+SLOW_FOLDERS = {"whole_trains", "interop"}
+"""Folders whose tests run whole trains, or talk to other programs."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark a test ``fast`` unless its folder or its own mark says ``slow``, for an answer while one works."""
+    for item in items:
+        if SLOW_FOLDERS.isdisjoint(item.path.parts) and item.get_closest_marker("slow") is None:
+            item.add_marker("fast")

@@ -22,6 +22,7 @@ from cutover.record.journal import read_journal
 from cutover.report.terminal import Terminal
 from tests.support.commands import COMMAND, Served, recover, run_env, served, started, until
 
+pytestmark = pytest.mark.slow
 APART = 0.7
 """Seconds: signals closer together are one."""
 

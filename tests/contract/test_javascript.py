@@ -128,6 +128,7 @@ CHUNKS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(CHUNKS | st.just({"type": "text-delta", "id": "1", "delta": "é"}), max_size=8), st.booleans())
 def test_what_is_read_fast_is_read_as_exactly(chunks: list[dict[str, object]], ascii_only: bool) -> None:
     texts = [json.dumps(chunk, ensure_ascii=ascii_only) for chunk in chunks]

@@ -33,8 +33,8 @@ def test_the_pieces_of_an_input_are_its_body(sizes: bytes) -> None:
 def test_a_target_says_when_a_promise_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fuzzer is no use if nothing can fail."""
     given = b"\0" * SETTINGS + b"data: a\n\n"
-    monkeypatch.setattr("fuzz.parser.interpret", lambda body, **_: ([], "", None))
-    monkeypatch.setattr("fuzz.checker.check_recording", lambda body, **_: None)
+    monkeypatch.setattr("tests.fuzz.parser.interpret", lambda body, **_: ([], "", None))
+    monkeypatch.setattr("tests.fuzz.checker.check_recording", lambda body, **_: None)
     for target in TARGETS.values():
         with pytest.raises(AssertionError):
             target(given)

@@ -23,7 +23,7 @@ from cutover.record.journal import Journal
 from tests.support.embedded_trains import CANARY, STABLE
 from tests.support.served_production import Served, fake_gcloud, served
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PATIENT = Patience(request=5, grace=0.3)
 HASTY = attrs.evolve(PATIENT, read=2.0, write=2.0)

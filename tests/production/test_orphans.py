@@ -21,7 +21,7 @@ from cutover.record.journal import read_journal
 from tests.support.embedded_trains import STABLE, TOKENS
 from tests.support.served_production import Served, fake_gcloud, served
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SLEEPER = ("/bin/sh", "-c", "sleep 60 & echo $!; wait")
 GRACE = 0.3

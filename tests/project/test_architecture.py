@@ -1,5 +1,8 @@
 """The house keeps its shape: layers, public names, what loads when."""
 
+import ast
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +10,12 @@ from pathlib import Path
 import pytest
 
 import cutover
+from cutover import contract, protocols, pytest_plugin
+from cutover.testing import pytest_plugin as testing_plugin
 from tests.support.paths import ROOT
 
+LONG_MODULE = 300
+"""Lines; a longer module has a reason at its top."""
 PUBLIC = {
     "EventStreamParser", "MessageEvent", "Comment", "Retry", "Truncated", "Oversized",
     "StreamContract", "ContractChecker", "ContractReport", "Finding", "Severity", "ContractViolation",
@@ -34,7 +41,7 @@ def test_importing_it_loads_no_io() -> None:
 
 def test_the_pytest_plugin_loads_nothing_of_it() -> None:
     code = (
-        "import sys, cutover.pytest_plugin as plugin; "
+        "import sys, cutover.testing.pytest_plugin as plugin; "
         "print([m for m in ('httpx', 'anyio', 'jinja2', 'msgspec', 'cutover.contract', 'cutover.testing.session') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -46,3 +53,54 @@ def test_imports_go_only_downward() -> None:
     command = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("door", ["cutover", "cutover.contract", "cutover.protocols", "cutover.testing"])
+def test_a_public_door_names_what_it_offers_and_shows_a_first_use(door: str) -> None:
+    package = importlib.import_module(door)
+    assert [name for name in package.__all__ if getattr(package, name, None) is None] == []
+    assert re.search(r"^    (from|import) cutover", package.__doc__ or "", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name", ["AI_SDK_5", "AI_SDK_6", "AI_SDK_7", "COMPAT_LANE", "SHIPPED", "check_recording"]
+)
+def test_a_name_that_has_moved_is_still_found_where_it_was(name: str) -> None:
+    assert getattr(contract, name) is getattr(protocols if name != "check_recording" else cutover, name)
+
+
+def test_the_plugin_is_still_found_under_its_old_name() -> None:
+    assert pytest_plugin.stream_contract is testing_plugin.stream_contract
+
+
+@pytest.mark.source
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "cutover").rglob("__init__.py")), ids=lambda path: path.parent.name
+)
+def test_no_package_holds_logic(path: Path) -> None:
+    """A package has a docstring, imports, and names: no function, no class, no branch but for the type checker."""
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()) | ast.Assign():
+                continue
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                continue
+            case _:
+                pytest.fail(f"{path}:{node.lineno} is logic")
+
+
+@pytest.mark.source
+@pytest.mark.parametrize("path", sorted((ROOT / "cutover").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_long_module_says_why_it_is_one(path: Path) -> None:
+    text = path.read_text()
+    if text.count("\n") > LONG_MODULE:
+        assert re.search(r"\blong\b", ast.get_docstring(ast.parse(text)) or ""), (
+            f"{path} has no reason at its top"
+        )
+
+
+@pytest.mark.source
+def test_each_room_is_in_the_table_for_contributors() -> None:
+    table = (ROOT / "docs" / "contributing.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "cutover").glob("*/__init__.py")}
+    assert {room for room in rooms if f"| `{room}/` |" not in table} == set()

@@ -1,21 +1,29 @@
-"""Every block of the README runs; the two set-up commands are run by CI."""
+"""Every block of the README and of the page for operators runs; the two set-up commands are run by CI."""
 
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from cutover import CutoverConfig
 from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-SETUP, PYTHON, SHELL = (
+PAGES = (README, ROOT / "docs" / "operating.md")
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+]
+SETUP, PYTHON, SHELL, FILES = (
     [text for kind, text in BLOCKS if kind == "sh"][:2],
     [text for kind, text in BLOCKS if kind == "python"],
     [text for kind, text in BLOCKS if kind == "sh"][2:],
+    [text for kind, text in BLOCKS if kind == "toml"],
 )
 
 
@@ -25,7 +33,7 @@ def _environment() -> dict[str, str]:
 
 
 def test_every_block_is_known() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "toml"}
     assert len(SETUP) == 2
     assert len(README.read_text().splitlines()) <= 120
 
@@ -45,6 +53,15 @@ def test_a_python_block_runs(text: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("text", FILES)
+def test_a_file_of_inputs_is_one(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "cutover.toml"
+    file.write_text(text)
+    config = CutoverConfig.from_env(stable_revision="a-1", canary_revision="a-2", env={}, file=file)
+    assert set(config.sources) == set(tomllib.loads(text))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SHELL)
 def test_a_shell_block_runs(text: str, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -32,6 +32,7 @@ from tests.support.asgi_caller import (
     update,
 )
 
+pytestmark = pytest.mark.slow
 CONTRACT = ["start", "start-step", "finish-step", "finish", "[DONE]"]
 STEPS = (
     "preflight", "slo-error-budget-gate", "stream-smoke-pre", "canary-rollback-drill", "route-flip",

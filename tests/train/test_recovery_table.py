@@ -18,7 +18,7 @@ from cutover.train.recovery import RecoveryMode
 from tests.support.embedded_trains import CANARY, STABLE
 from tests.support.unfinished_runs import Scene, scene
 
-pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time, pytest.mark.slow]
 
 ALL = TrafficTarget(revision=STABLE, percent=100)
 TAG = TrafficTarget(revision=CANARY, tag="canary")

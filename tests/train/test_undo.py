@@ -85,6 +85,7 @@ def route_commands(to_do: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 class TestUnproven:
     async def test_routes_that_stick(self, tmp_path: Path) -> None:
         trial = Trial(live_config(tmp_path), faults=(FAULTS["override-sticks"],))

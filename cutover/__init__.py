@@ -1,6 +1,15 @@
-"""cutover: move production chat streams (Server-Sent Events) to a new service, safely.
+r"""Move a production chat stream (Server-Sent Events) to a new service, and check that the stream keeps its contract.
 
-A name loads when it is first asked for, so that a suite with the pytest plugin installed pays nothing for what it does not use.
+A first use::
+
+    from cutover import check_recording
+
+    report = check_recording(b'data: {"type": "start"}\n\n')
+    print(report.ok)  # False: the stream ends too early
+    print(report.violations[0].message)  # what was expected, and what came
+
+In a service's tests use `stream_contract`; `run_cutover` runs the release train. Each name loads on its first use, so
+``import cutover`` is cheap.
 """
 
 from typing import TYPE_CHECKING

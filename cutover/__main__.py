@@ -1,15 +1,15 @@
-"""The command's entry point, and ``python -m cutover``: it takes a while to load, and Ctrl-C may come by then."""
+"""The entry point of the command ``cutover`` and of ``python -m cutover``."""
 
 import sys
 
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as in a shell."""
 
 
 def main() -> None:
-    """Run the command; a Ctrl-C that nobody listens for yet ends it quietly, for nothing has begun."""
+    """Run the command. A Ctrl-C while it loads ends it without a traceback: nothing has started yet."""
     try:
-        from cutover.cli.commands import main as command  # noqa: PLC0415  what takes a while
+        from cutover.cli.commands import main as command  # noqa: PLC0415  a slow import; Ctrl-C may come while it runs
 
         command()
     except KeyboardInterrupt:

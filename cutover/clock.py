@@ -1,4 +1,4 @@
-"""Time as a peer: the event loop's clock, or a rehearsal's, on which a soak of thirty seconds is over at once."""
+"""Time as an argument: the event loop's clock, or a rehearsal's clock that skips every wait."""
 
 from datetime import UTC, datetime
 from typing import Protocol
@@ -11,47 +11,47 @@ from cutover.text import timestamp
 
 
 class Clock(Protocol):
-    """What may be waited on; all times in seconds."""
+    """A clock that code can read and wait on. All times are in seconds."""
 
     def now(self) -> float:
-        """Return a monotonic time."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return when so much time has passed."""
+        """Wait for this many seconds."""
         ...
 
 
 @attrs.frozen
 class EventLoopClock:
-    """The clock of the running event loop: real time in production, virtual time where a test's loop is virtual."""
+    """The clock of the running event loop: real time in production, virtual time in a test with a virtual loop."""
 
     def now(self) -> float:
-        """Return the event loop's time."""
+        """Return the event loop's time, in seconds."""
         return anyio.current_time()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on the event loop."""
+        """Sleep for this many seconds on the event loop."""
         await anyio.sleep(seconds)
 
 
 @attrs.define(eq=False)
 class SkippingClock:
-    """A rehearsal's clock: each sleep is skipped, and counted, so that time still passes by what was slept."""
+    """The clock of a rehearsal. It skips each sleep and adds its seconds to the time, so a soak of 30 s ends at once."""
 
     skipped: float = 0.0
-    """Seconds that were not waited for."""
+    """Seconds of sleep that were skipped so far."""
 
     def now(self) -> float:
-        """Return the event loop's time, and what was skipped on top of it."""
+        """Return the event loop's time plus the skipped seconds."""
         return anyio.current_time() + self.skipped
 
     async def sleep(self, seconds: float) -> None:
-        """Skip so much time, and let other tasks run once."""
+        """Skip this many seconds, and let other tasks run once."""
         self.skipped += max(0.0, seconds)
         await anyio.lowlevel.checkpoint()
 
 
 def utc_now() -> str:
-    """Return the wall clock's time: UTC, ISO 8601, to the millisecond."""
+    """Return the wall clock's time in UTC as ISO 8601 with milliseconds."""
     return timestamp(datetime.now(UTC))

@@ -1,16 +1,16 @@
 """The errors that this library raises.
 
     CutoverError
-    ├── ContractViolation        (also an AssertionError) a stream broke its contract
-    ├── ConfigurationError       the input is wrong; lists every problem at once       exit 2
-    ├── NotStartedError          nothing was touched, and nothing could be: a live lock, an open journal   exit 3
-    ├── UndoUnprovenError        what was applied could not be proven undone           exit 4
-    └── PeerError                one request had no usable answer; caught by the steps, never raised to a caller
-        ├── NoAnswerError
-        ├── RefusedError
-        └── UnusableReplyError
+    ├── ContractViolation        a stream broke its contract; also an AssertionError
+    ├── ConfigurationError       the input is wrong; the error lists every problem                  exit 2
+    ├── NotStartedError          the train could not start (a live lock, an open journal)           exit 3
+    ├── UndoUnprovenError        the train could not prove that its changes are undone              exit 4
+    └── PeerError                one request got no usable answer; the steps catch it, a caller never sees it
+        ├── NoAnswerError            no reply came
+        ├── RefusedError             the service answered with a refusal
+        └── UnusableReplyError       the reply lacks the requested data
 
-Failures of the network and of the services under test are not errors but evidence: they are values in a report.
+A failure of the network or of a service under test is not an error of this library. It is evidence: a value in a report.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _SERVER_ERROR = 500
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the error that a group of a task group's is about: the first that is none itself."""
+    """Return the error itself, or the first error inside the exception group that a task group raised."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -33,13 +33,15 @@ class CutoverError(Exception):
     """Base of all errors that this library raises on purpose."""
 
 
-class ContractViolation(CutoverError, AssertionError):  # noqa: N818  named for what happened; pytest shows it as a failed assertion
+class ContractViolation(CutoverError, AssertionError):  # noqa: N818  a failed assertion; its name says what failed
     """A stream broke its contract.
 
-    Raised by ``ContractReport.raise_for_violations()`` and by ``stream_contract``.
+    ``ContractReport.raise_for_violations()`` and ``stream_contract`` raise it. ``findings`` holds the violations, and
+    the first line of the message names the first broken rule.
     """
 
-    __module__ = "cutover"  # where it is imported from: in a short summary the rule then comes sooner
+    # The public name is shorter than the module path, so pytest's short summary has room for the rule.
+    __module__ = "cutover"
 
     def __init__(self, message: str, *, findings: Sequence["Finding"]) -> None:
         super().__init__(message)
@@ -47,7 +49,7 @@ class ContractViolation(CutoverError, AssertionError):  # noqa: N818  named for 
 
 
 class ConfigurationError(CutoverError):
-    """The configuration is wrong; every problem is listed, each with the variable or argument it is about."""
+    """The configuration is wrong. ``problems`` lists every problem and names its variable or argument."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -55,35 +57,38 @@ class ConfigurationError(CutoverError):
 
 
 class NotStartedError(CutoverError):
-    """The train could not start, and nothing was touched."""
+    """The train could not start. It changed nothing."""
 
 
 class UndoUnprovenError(CutoverError):
-    """What the train had applied could not be proven undone: an operator must act."""
+    """The train could not prove that its changes are undone. An operator must act."""
 
 
 class PeerError(CutoverError):
-    """A peer gave no usable answer to one request; steps turn it into evidence, it never leaves the library."""
+    """A service gave no usable answer to one request. The steps turn this error into evidence; a caller never sees it."""
 
 
 class NoAnswerError(PeerError):
-    """No reply came: refused, reset, timed out, cut short. What was asked for may have taken effect all the same."""
+    """No reply came: no connection, a reset, a timeout or a reply that broke off. The request may still have taken effect."""
 
 
 class RefusedError(PeerError):
-    """The peer answered, and said no."""
+    """The service answered the request with a refusal."""
 
     def __init__(self, message: str, *, status: int, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
-        """Seconds that the peer wishes to be left alone, by its ``retry-after``, up to a bound."""
+        """Seconds to wait before a new try, from the ``retry-after`` header (RFC 9110 10.2.3), up to a bound; or 0."""
 
     @property
     def for_certain(self) -> bool:
-        """Whether what was asked for was not done: a 5xx may be a gateway's, and the peer behind it has done it."""
+        """Return True if the request certainly had no effect.
+
+        A 5xx is not certain: a gateway may send it although the service behind the gateway has carried out the request.
+        """
         return self.status < _SERVER_ERROR
 
 
 class UnusableReplyError(PeerError):
-    """The peer answered something that does not say what was asked: HTML for JSON, a missing field."""
+    """The reply does not contain the requested data: HTML instead of JSON, or a missing field."""

@@ -1,4 +1,4 @@
-"""Names of a package that load on first use (PEP 562), so that ``import cutover`` costs nothing that is not used."""
+"""Names of a package that load on first use (PEP 562): ``import cutover`` does not load modules that nobody uses."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -6,23 +6,23 @@ from importlib import import_module
 
 
 def load_on_first_use(
-    package: str, homes: Mapping[str, str]
+    package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package.
+    """Return a ``__getattr__`` and a ``__dir__`` for a package; they import each public name on its first use.
 
     Args:
         package: The package's ``__name__``.
-        homes: Public name -> the module that defines it.
+        modules: The module of each public name: name -> full module name.
     """
 
     def load(name: str) -> object:
-        if name not in homes:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(homes[name]), name)
+        value = getattr(import_module(modules[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*vars(sys.modules[package]), *modules})
 
     return load, names

@@ -1,4 +1,4 @@
-"""The old name of ``cutover.testing.pytest_plugin``, for a test suite that loads the plugin by it."""
+"""The old name of ``cutover.testing.pytest_plugin``, kept for a test suite that loads the plugin under this name."""
 
 from cutover.testing.pytest_plugin import stream_contract
 

@@ -1,17 +1,17 @@
-"""Text made safe to print, and texts that several rooms write alike."""
+"""Untrusted text made safe to print, and short texts that several rooms write in the same form."""
 
 import shlex
 from datetime import datetime
 from pathlib import Path
 
 LONGEST = 200
-"""Characters that are shown of a text by default."""
+"""Characters of a text that are shown by default."""
 CUT = "…"
-"""What stands where a text was cut."""
+"""The mark at the place where a text was cut."""
 
 
 def printable(text: str | bytes, limit: int = LONGEST) -> str:
-    """Escape control, format and bidi characters, and cut at ``limit`` characters."""
+    """Return the text with control, format and bidi characters escaped, cut at ``limit`` characters."""
     if isinstance(text, bytes):
         text = text[: 4 * limit + 4].decode("utf-8", "backslashreplace")
     shown = "".join(
@@ -22,10 +22,10 @@ def printable(text: str | bytes, limit: int = LONGEST) -> str:
 
 
 def recover_command(run_directory: Path | str, *options: str) -> str:
-    """Return the command that recovers a run, as it can be typed anywhere on this machine."""
+    """Return the shell command that recovers a run. It works from any folder of this machine."""
     return shlex.join(["cutover", "recover", *options, str(Path(run_directory).absolute())])
 
 
 def timestamp(moment: datetime) -> str:
-    """Return a moment in UTC as ISO 8601, to the millisecond; two of them compare as text."""
+    """Return a UTC time as ISO 8601 with milliseconds. Two such texts sort in order of time."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

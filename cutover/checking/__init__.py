@@ -1,1 +1,1 @@
-"""One HTTP response held to a contract: as it streams, to its end, or from a recording."""
+"""The check of one HTTP response against a contract: piece by piece, to its end, or from a recording."""

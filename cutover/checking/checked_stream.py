@@ -1,4 +1,4 @@
-"""One stream as it comes, under a checker: what a probe and a session are both made of."""
+"""The streamed check of one HTTP response. A probe and a test session both use it."""
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -13,11 +13,11 @@ from cutover.contract import ContractChecker, FailureKind
 from cutover.http.outbound import CONNECT_TIMEOUT, describe_failure
 
 _SET_BY_SSE = frozenset({"accept", "cache-control"})
-"""Headers that httpx-sse sets as the standard wants them (WHATWG HTML 9.2.2)."""
+"""Headers that httpx-sse sets as the standard requires (WHATWG HTML 9.2.2)."""
 CLOSE_SECONDS = 5.0
-"""How long closing a connection may take before it is left to the client."""
+"""Seconds that closing a connection may take. After that the client is left to close it."""
 HOLD_SECONDS = 15.0
-"""How long the last byte of a held request is kept back at most."""
+"""Longest time in seconds that the last byte of a held request is kept back."""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +26,7 @@ class StreamRequest:
 
     method: str
     url: str
+    """Absolute, or relative to the client's base URL."""
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     body: bytes = b""
     label: str = "stream"
@@ -34,18 +35,19 @@ class StreamRequest:
 
 @attrs.define(eq=False)
 class Hold:
-    """Keeps a request in flight: its head and body are sent, but for the last byte, until it is released."""
+    """A hold on one request: everything but the last byte of its body is sent until the hold is released."""
 
     in_flight: anyio.Event = attrs.field(factory=anyio.Event)
-    """Set when everything but the last byte is on its way."""
+    """Set when everything but the last byte was handed over for sending."""
     released: anyio.Event = attrs.field(factory=anyio.Event)
+    """Set by the owner of the hold to send the last byte."""
 
 
 @attrs.define(eq=False)
 class CheckedStream:
-    """One stream as it comes, under a checker: open it, receive it piece by piece, close it.
+    """One stream that a checker checks as it arrives: open it, receive it piece by piece, close it.
 
-    Nothing of the network is raised: what fails becomes a finding of the checker, and the stream is over.
+    A failure of the network is not raised. It becomes a finding of the checker, and the stream ends.
     """
 
     client: httpx.AsyncClient
@@ -53,31 +55,33 @@ class CheckedStream:
     checker: ContractChecker
     hold: Hold | None = None
     status: int | None = None
+    """Status of the response; None before it came."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     unreachable: str | None = None
-    """Why there was no connection."""
+    """Reason why no connection was made; None if one was made."""
     failure: str | None = None
-    """How the connection broke, in the words of the client."""
+    """Reason why the connection broke; None if it did not break."""
     response: httpx.Response | None = None
-    _opened: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
+    _resources: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
     _pieces: AsyncIterator[bytes] | None = None
     _started: float = 0.0
-    _waiting: anyio.CancelScope | None = None
+    _wait_scope: anyio.CancelScope | None = None
 
     def elapsed(self) -> float:
-        """Return the seconds since the request was sent, its last byte included."""
+        """Return the seconds since the last byte of the request was sent."""
         return anyio.current_time() - self._started
 
     async def open(self) -> bool:
-        """Send the request and check the head; return whether there is a body to receive."""
+        """Send the request, check the head, and return True if there is a body to receive."""
         self._started = anyio.current_time()
         headers = {
             key: value for key, value in self.request.headers.items() if key.lower() not in _SET_BY_SSE
         }
         content: bytes | AsyncGenerator[bytes] = self.request.body
         if self.hold is not None:
-            content = self._held_back(self.hold)
-            self._opened.push_async_callback(content.aclose)  # it may not be read to its end
+            content = self._held_body(self.hold)
+            # The client may stop reading the body before its end.
+            self._resources.push_async_callback(content.aclose)
         connection = aconnect_sse(
             self.client,
             self.request.method,
@@ -89,8 +93,8 @@ class CheckedStream:
             follow_redirects=False,
         )
         try:
-            with anyio.CancelScope(deadline=self._deadline()) as self._waiting:
-                self.response = (await self._opened.enter_async_context(connection)).response
+            with anyio.CancelScope(deadline=self._deadline()) as self._wait_scope:
+                self.response = (await self._resources.enter_async_context(connection)).response
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -103,10 +107,10 @@ class CheckedStream:
             self.checker.receive_failure(FailureKind.UNREACHABLE, elapsed=self.elapsed())
             return False
         except (httpx.HTTPError, OSError) as error:
-            self._broke(error)
+            self._record_break(error)
             return False
         if self.response is None:
-            self._late()
+            self._record_timeout()
             return False
         self.status, self.headers = self.response.status_code, tuple(self.response.headers.raw)
         self.checker.receive_head(self.status, self.headers, elapsed=self.elapsed())
@@ -114,7 +118,7 @@ class CheckedStream:
         return True
 
     async def receive(self) -> bytes | None:
-        """Wait for the next piece of the body and check it; None when the stream is over, however it ended."""
+        """Wait for the next piece of the body, check it and return it; return None once the stream has ended in any way."""
         if self._pieces is None:
             return None
         piece: bytes | None = None
@@ -127,49 +131,49 @@ class CheckedStream:
                     ended = True
         except (httpx.HTTPError, OSError) as error:
             self._pieces = None
-            self._broke(error)
+            self._record_break(error)
             return None
         if ended:
             self._pieces = None
             self.checker.receive_eof(elapsed=self.elapsed())
         elif piece is None:
             self._pieces = None
-            self._late()
+            self._record_timeout()
         else:
             self.checker.receive_data(piece, elapsed=self.elapsed())
         return piece
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Stop receiving and close the connection."""
         self._pieces = None
-        await self._opened.aclose()
+        await self._resources.aclose()
 
     def _deadline(self) -> float:
-        """Return when to give up waiting, on the event loop's clock; a held request is given its hold on top."""
+        """Return the event loop's time at which to stop waiting. A held request gets its hold time on top."""
         if self.hold is not None and not self.hold.released.is_set():
             return self._started + HOLD_SECONDS + (self.checker.next_deadline or math.inf)
         return self._started + (self.checker.next_deadline or math.inf)
 
-    def _broke(self, error: Exception) -> None:
+    def _record_break(self, error: Exception) -> None:
         self.failure = describe_failure(error)
         self.checker.receive_failure(FailureKind.RESET, elapsed=self.elapsed())
 
-    def _late(self) -> None:
-        # Not the time now: to cancel the wait may have taken an app in process its grace period.
+    def _record_timeout(self) -> None:
+        # The time now may be too late: an app in this process may have used its grace period before the wait ended.
         elapsed = min(self.elapsed(), self.checker.next_deadline or math.inf)
         whole = self.checker.contract.limits.whole
         self.checker.receive_failure(
             FailureKind.DEADLINE if elapsed >= whole else FailureKind.STALL, elapsed=elapsed
         )
 
-    async def _held_back(self, hold: Hold) -> AsyncGenerator[bytes]:
-        """Give the body, its last byte when it is let go."""
+    async def _held_body(self, hold: Hold) -> AsyncGenerator[bytes]:
+        """Give the body of the request, and its last byte once the hold is released."""
         yield self.request.body[:-1]
         hold.in_flight.set()
         with anyio.move_on_after(HOLD_SECONDS):
             await hold.released.wait()
         hold.released.set()
         self._started = anyio.current_time()
-        if self._waiting is not None:
-            self._waiting.deadline = self._deadline()
+        if self._wait_scope is not None:
+            self._wait_scope.deadline = self._deadline()
         yield self.request.body[-1:]

@@ -1,4 +1,4 @@
-"""One HTTP request under a contract, to its end: what it brought."""
+"""Probes: one HTTP request whose stream is checked against a contract to its end."""
 
 from collections.abc import Mapping
 
@@ -15,52 +15,52 @@ from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
 
 MAX_CAPTURE_BYTES = 4 << 20
-"""Bytes of a body that are kept as evidence; the contract is checked on all of it."""
+"""Bytes of a body that are kept as evidence. The contract is checked on the whole body."""
 
 
 @attrs.frozen(kw_only=True)
 class Probe:
-    """What one stream request brought."""
+    """The result of one request whose stream was checked."""
 
     request: StreamRequest
     status: int | None
-    """None where no head came."""
+    """Status of the response; None if no head came."""
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
-    """As received, decoded of its content-encoding, up to ``MAX_CAPTURE_BYTES``."""
+    """The received body without its content-encoding, up to ``MAX_CAPTURE_BYTES``, with secrets masked."""
     report: ContractReport
     unreachable: str | None
-    """Why there was no connection, so that nothing is known of the stream; None where there was one."""
+    """Reason why no connection was made, so nothing is known about the stream; None if one was made."""
     failure: str | None
-    """How the connection broke, where it did."""
+    """Reason why the connection broke; None if it did not break."""
     elapsed: float
-    """Seconds from sending the request to the end."""
+    """Seconds from sending the last byte of the request to the end of the stream."""
 
     def header(self, name: str) -> str | None:
-        """Return a header of the head that came."""
+        """Return the first header with this name, in any case; None if there is none."""
         wanted = name.lower().encode()
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == wanted), None)
 
     @property
     def without_evidence(self) -> bool:
-        """Whether it says nothing of the stream: there was no connection, or the token was refused."""
+        """True if this probe is no evidence about the stream: no connection was made, or the token was refused."""
         return self.unreachable is not None or self.status in TOKEN_REFUSED
 
     @property
     def ok(self) -> bool:
-        """Whether the contract held."""
+        """True if a connection was made and the contract holds."""
         return self.unreachable is None and self.report.ok
 
     def describe(self) -> str:
-        """Say in one line what came of it."""
+        """Return the result as one line: the first violation, or that the contract holds."""
         if self.unreachable is not None:
             return self.unreachable
         violations = self.report.violations
-        broke = f"; {self.failure}" if self.failure else ""
+        failure = f"; {self.failure}" if self.failure else ""
         if not violations:
             return f"HTTP {self.status}, {self.report.event_count} events, the contract holds"
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-        return f"{violations[0].rule}: {printable(violations[0].message, 400)}{more}{broke}"
+        return f"{violations[0].rule}: {printable(violations[0].message, 400)}{more}{failure}"
 
 
 async def probe_stream(
@@ -70,11 +70,20 @@ async def probe_stream(
     contract: StreamContract,
     context: StreamContext | None = None,
     hold: Hold | None = None,
-    secrets: Secrets = Secrets(),  # noqa: B008  nobody adds to it
+    secrets: Secrets = Secrets(),  # noqa: B008  this default stays empty: nothing here adds to it
 ) -> Probe:
-    """Send one request and check its stream to the end, or to the first deadline of the contract.
+    """Send one request, check its stream against a contract, and return the result.
 
-    Remote failures are findings; nothing of the network is raised.
+    The check ends with the stream or at the first missed deadline of the contract. A failure of the network is not
+    raised; it becomes a finding.
+
+    Args:
+        client: Sends the request. Redirects are not followed.
+        request: The request that starts the stream.
+        contract: The contract that the stream must keep.
+        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
+        hold: Keeps the last byte of the request back until it is released. None: the request is sent at once.
+        secrets: Secrets to mask in the headers and the body of the result.
     """
     stream = CheckedStream(
         client=client, request=request, checker=ContractChecker(contract, context=context), hold=hold
@@ -89,7 +98,8 @@ async def probe_stream(
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
             await stream.aclose()
         if hold is not None:
-            hold.in_flight.set()  # nobody waits for a request that is over
+            # The request has ended: release a task that still waits for it to be in flight.
+            hold.in_flight.set()
     return Probe(
         request=request,
         status=stream.status,
@@ -112,19 +122,24 @@ async def check_stream(
     headers: Mapping[str, str] | None = None,
     deadline: float = 120.0,
 ) -> ContractReport:
-    """Send one request and check its stream against a contract.
+    """Send one request, check its stream against a contract, and return the report.
 
     Args:
-        client: Any ``httpx.AsyncClient``; its base URL, headers and transport are used, redirects are not followed.
+        client: Any ``httpx.AsyncClient``. Its base URL, headers and transport are used. Redirects are not followed.
         url: Absolute, or relative to the client's base URL.
-        contract: What the stream must be.
-        method: The request's method.
-        json: The request's body, encoded as JSON; none where it is None.
-        headers: More request headers.
-        deadline: Seconds for all of it, from sending the request to the end of the stream.
+        contract: The contract that the stream must keep. Default: ``COMPAT_LANE``.
+        method: The request's method. Default: POST.
+        json: The request's body, sent as JSON. Default: no body. If it is an object with a text ``id``, the stream
+            must belong to that thread.
+        headers: Headers to send besides the client's own. Default: none.
+        deadline: Seconds from sending the request to the end of the stream. Default: 120.
 
     Returns:
-        What was found; a network failure is a finding, too. Only what an app in process raises itself is raised.
+        The report of the check. A violation or a failure of the network is a finding in it and does not raise; call
+        ``raise_for_violations()`` for that.
+
+    Raises:
+        BaseException: An app in this process (`StreamingASGITransport`) raised it; it is raised unchanged.
     """
     limits = attrs.evolve(contract.limits, whole=deadline)
     body = b"" if json is None else msgspec.json.encode(json)

@@ -1,4 +1,4 @@
-"""A recorded response held against a contract."""
+"""The check of a recorded response against a contract."""
 
 from collections.abc import Mapping
 
@@ -19,14 +19,18 @@ def check_recording(
     headers: Mapping[str, str] | None = None,
     context: StreamContext | None = None,
 ) -> ContractReport:
-    """Hold a whole body, and its head as far as it was kept, against a contract.
+    """Check the recorded body of a response against a contract, and return the report.
 
     Args:
-        body: The response's body, decoded of its content-encoding.
-        contract: What it must be.
-        status: The response's status; left out, no rule about it is judged.
-        headers: The response's headers; left out, no rule about them is judged.
-        context: The request that it answers.
+        body: All bytes of the body, without its content-encoding.
+        contract: The contract that the stream must keep. Default: ``COMPAT_LANE``.
+        status: The response's status. Default None: the rules about the status are not checked.
+        headers: The response's headers. Default None: the rules about headers are not checked.
+        context: The thread id of the request and the ids of earlier tool calls. Default None: both are unknown.
+
+    Returns:
+        The report of the check. It has no timings, because a recording holds no times. A violation is a finding in it
+        and does not raise; call ``raise_for_violations()`` for that.
     """
     checker = ContractChecker(contract, context=context)
     if headers is not None or (status is not None and status not in contract.head.statuses):
@@ -36,4 +40,5 @@ def check_recording(
         checker.receive_head(contract.head.statuses[0] if status is None else status, fields, elapsed=0.0)
     checker.receive_data(body, elapsed=0.0)
     checker.receive_eof(elapsed=0.0)
-    return attrs.evolve(checker.report(), timings=Timings())  # when it came is not recorded
+    # A recording does not say when its bytes came.
+    return attrs.evolve(checker.report(), timings=Timings())

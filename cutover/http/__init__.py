@@ -1,1 +1,1 @@
-"""The one way out: the client's rules, deadlines, retries, bounds and secrets, and apps run in this process."""
+"""HTTP: requests with deadlines, retries, size limits and masked secrets, and a transport for an app in this process."""

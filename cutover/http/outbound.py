@@ -1,4 +1,4 @@
-"""The one way out: every request of the train has a label, a deadline and a bound, and what comes back is masked."""
+"""The only way out for the train's requests: each has a label, a deadline and a size limit, and each reply is masked."""
 
 import math
 import random
@@ -16,59 +16,61 @@ from cutover.http.secrets import Secrets
 from cutover.text import printable
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds to reach a host."""
+"""Seconds to connect to a host."""
 READ_DEADLINE = 10.0
-"""Seconds for one request that changes nothing, connect to last byte."""
+"""Seconds for one request that changes nothing, from connecting to the last byte of the reply."""
 MUTATION_DEADLINE = 20.0
-"""Seconds for one request that changes something, its token included; it is never cut before."""
+"""Seconds for one request that changes something, including the request for its token. Nothing ends it earlier."""
 MAX_REPLY_BYTES = 16 << 20
-"""Bytes of one reply's body that are read."""
+"""Bytes of the largest reply body that is read."""
 ATTEMPTS = 3
-"""How often a request that changes nothing is sent before its failure counts."""
+"""Tries of a request that changes nothing, before it counts as failed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
-"""Seconds at most between two tries of the same; doubled from the first to the longest."""
+"""Longest pause in seconds after the first try, and after any try. The pause doubles from one to the other."""
 MAX_RETRY_AFTER = 10.0
-"""Seconds of ``retry-after`` that are heeded; a longer one is cut to this."""
+"""Longest pause in seconds that a ``retry-after`` header can ask for. A longer one is cut to this."""
 
 
 HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
-"""Gives the headers of one attempt that may take a request of their own, such as a token; raises a ``PeerError``."""
+"""Gives headers that may need a request of their own, such as a token. Called for each try; raises a ``PeerError``."""
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
-_MAX_CODE = 200
+_MAX_ERROR_TEXT = 200
 
 
 def pause_after(tries: int, *, wish: float = 0.0) -> float:
-    """Return how many seconds to wait after so many tries: a random half to whole of a pause that grows up to a bound.
+    """Return the seconds to wait after this many tries: at least ``wish``, the seconds of ``retry-after``.
 
-    Random, so that those who were turned away together do not come back together; and no less than the peer wishes.
+    The pause grows up to a bound. A random factor of 0.5 to 1 spreads clients that failed at the same time.
     """
     longest = min(FIRST_PAUSE * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE)
-    return max(longest * random.uniform(0.5, 1.0), wish)  # noqa: S311  jitter, not a secret
+    return max(longest * random.uniform(0.5, 1.0), wish)  # noqa: S311  it spreads retries and guards no secret
 
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """One reply, read to its end."""
+    """One reply whose body was read to its end. Secrets in its headers and body are masked."""
 
     label: str
+    """Name of the request, for fault injection and logs."""
     request_line: str
+    """Method and URL of the request."""
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     elapsed: float
-    """Seconds from sending to the last byte."""
+    """Seconds from sending the request to the last byte of the reply."""
 
     def header(self, name: str) -> str | None:
-        """Return the first header of this name, whatever its case."""
+        """Return the first header with this name, in any case; None if there is none."""
         wanted = name.lower().encode()
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == wanted), None)
 
     def json(self) -> object:
-        """Decode the body.
+        """Return the body decoded from JSON.
 
         Raises:
-            UnusableReplyError: It is not JSON.
+            UnusableReplyError: The body is not JSON.
         """
         try:
             return msgspec.json.decode(self.body)
@@ -79,10 +81,10 @@ class Reply:
             ) from error
 
     def expect_success(self) -> "Reply":
-        """Return the reply itself.
+        """Return this reply if its status is 2xx.
 
         Raises:
-            RefusedError: Its status is not 2xx; the message quotes the status and what the body says.
+            RefusedError: The status is not 2xx. The message quotes the status and the error in the body.
         """
         if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
             raise RefusedError(
@@ -92,15 +94,16 @@ class Reply:
 
     @property
     def retry_after(self) -> float:
-        """Seconds that the peer wishes to be left alone (RFC 9110 10.2.3), up to a bound; 0 where it says nothing usable."""
+        """Seconds to wait, from the ``retry-after`` header (RFC 9110 10.2.3), up to a bound; 0 if it holds no number."""
         try:
             seconds = float(self.header("retry-after") or 0)
-        except ValueError:  # a date: heeding it would trust the peer's clock
+        except ValueError:
+            # The header may be a date. It is ignored, because it depends on the clock of the service.
             return 0.0
         return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else 0.0
 
     def describe(self) -> str:
-        """Say the status, where a redirect led, and the error that the body names."""
+        """Return the status, the target of a redirect and the error in the body, as one line."""
         text = f"HTTP {self.status}"
         if location := self.header("location"):
             text += f", a redirect to {printable(location)} (not followed)"
@@ -114,15 +117,15 @@ def _quoted_error(body: bytes) -> str:
         return ""
     error = decoded.get("error") if isinstance(decoded, dict) else None
     if isinstance(error, dict):
-        said = [str(error[key]) for key in ("code", "status", "message") if error.get(key) is not None]
-        return f" ({printable(': '.join(said), _MAX_CODE)})" if said else ""
+        details = [str(error[key]) for key in ("code", "status", "message") if error.get(key) is not None]
+        return f" ({printable(': '.join(details), _MAX_ERROR_TEXT)})" if details else ""
     message = decoded.get("message") if isinstance(decoded, dict) else None
-    return f" ({printable(message, _MAX_CODE)})" if isinstance(message, str) else ""
+    return f" ({printable(message, _MAX_ERROR_TEXT)})" if isinstance(message, str) else ""
 
 
 @attrs.define(eq=False)
 class Outbound:
-    """A client under the train's rules: labels, deadlines, bounds, retries where they are safe, no redirects, no cookies."""
+    """An HTTP client with the train's rules: labels, deadlines, size limits, safe retries, no redirects."""
 
     client: httpx.AsyncClient
     clock: Clock
@@ -139,17 +142,21 @@ class Outbound:
         json: object = None,
         attempts: int = ATTEMPTS,
     ) -> Reply:
-        """Send a request that changes nothing; a passing fault is tried again, a persistent one is told.
+        """Send a request that changes nothing, and return its reply.
+
+        No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries and not
+        after 10 s. The last reply is returned with any status.
 
         Raises:
-            NoAnswerError: No attempt had a reply, or headers to be sent with.
-            RefusedError: Its headers were refused.
+            NoAnswerError: The last try got no reply, or its headers could not be fetched.
+            RefusedError: ``authorize`` was refused.
+            UnusableReplyError: The reply is too large.
         """
         started, attempt = self.clock.now(), 0
         while True:
             attempt += 1
             last = attempt >= attempts or self.clock.now() - started > READ_DEADLINE
-            wish = 0.0
+            retry_after = 0.0
             try:
                 reply = await self._send(
                     method,
@@ -166,10 +173,10 @@ class Outbound:
             else:
                 if last or reply.status not in _TRANSIENT:
                     return reply
-                wish = reply.retry_after
-            await self.clock.sleep(pause_after(attempt, wish=wish))
+                retry_after = reply.retry_after
+            await self.clock.sleep(pause_after(attempt, wish=retry_after))
 
-    async def change(  # type: ignore[return]  # the scope only shields: it is never cancelled
+    async def change(  # type: ignore[return]  # this scope is a shield and never cancelled
         self,
         method: str,
         url: str,
@@ -179,16 +186,19 @@ class Outbound:
         authorize: HeaderSource | None = None,
         json: object = None,
     ) -> Reply:
-        """Send a request that changes something: once, and shielded, for one that is cut may take effect later, unseen.
+        """Send a request that changes something, and return its reply.
+
+        It is sent once and not interrupted by cancellation: an interrupted change may take effect unnoticed.
 
         Raises:
-            NoAnswerError: No reply came; it may have taken effect.
-            RefusedError: Its headers were not to be had; nothing was sent.
+            NoAnswerError: No reply came. The change may have taken effect.
+            RefusedError: The headers could not be fetched. Nothing was sent.
+            UnusableReplyError: The reply is too large. The change may have taken effect.
         """
         started = self.clock.now()
         with anyio.CancelScope(shield=True):
             if authorize is not None:
-                headers = {**(headers or {}), **await self._authorized(authorize, f"{method} {url}")}
+                headers = {**(headers or {}), **await self._change_headers(authorize, f"{method} {url}")}
             return await self._send(
                 method,
                 url,
@@ -199,22 +209,22 @@ class Outbound:
                 deadline=MUTATION_DEADLINE - (self.clock.now() - started),
             )
 
-    async def _authorized(self, authorize: HeaderSource, line: str) -> Mapping[str, str]:
-        """Have the headers of a change, which is not sent meanwhile: so a passing fault is tried again.
+    async def _change_headers(self, authorize: HeaderSource, line: str) -> Mapping[str, str]:
+        """Fetch the headers of a change. The change is not sent yet, so a fetch without an answer is tried again.
 
         Raises:
-            RefusedError: They were not to be had.
+            RefusedError: The headers could not be fetched.
         """
-        why = f"no token within {READ_DEADLINE:g} s"
+        reason = f"no token within {READ_DEADLINE:g} s"
         with anyio.move_on_after(READ_DEADLINE):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return await authorize()
                 except NoAnswerError as error:
-                    why = str(error)
+                    reason = str(error)
                 if attempt < ATTEMPTS:
                     await self.clock.sleep(pause_after(attempt))
-        raise RefusedError(f"{line}: nothing was sent: {why}", status=0)
+        raise RefusedError(f"{line}: nothing was sent: {reason}", status=0)
 
     async def _send(
         self,
@@ -271,7 +281,7 @@ async def _bounded(response: httpx.Response, line: str) -> bytes:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Say in a reader's words why there was no reply."""
+    """Return the reason for a missing reply, in plain words."""
     match error:
         case httpx.ConnectTimeout():
             reason = f"no connection within {CONNECT_TIMEOUT:g} s"
@@ -287,5 +297,5 @@ def describe_failure(error: BaseException) -> str:
             reason = "the reply's content-encoding is broken"
         case _:
             reason = "failed"
-    said = printable(str(error))
-    return f"{reason} ({said})" if said else f"{reason} ({type(error).__name__})"
+    detail = printable(str(error))
+    return f"{reason} ({detail})" if detail else f"{reason} ({type(error).__name__})"

@@ -1,40 +1,40 @@
-"""The tokens of a run, masked in everything that comes back."""
+"""The secrets of a run, and how they are masked in every response."""
 
 import attrs
 
 from cutover.text import CUT
 
 SHORTEST_SECRET = 4
-"""A shorter text is not masked: it would black out half of the evidence and hide nothing."""
+"""Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
 
 
 @attrs.define(eq=False)
 class Secrets:
-    """The tokens of a run, known here so that they can be masked in whatever comes back."""
+    """The secrets of a run. Each response is masked with them before anything is stored or shown."""
 
     values: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     def add(self, value: str) -> None:
-        """Mask one more from now on: a token that a run was handed on its way."""
+        """Mask one more secret from now on, such as a token that the run received later."""
         if value not in self.values:
             self.values = (*self.values, value)
 
     def mask(self, data: bytes) -> bytes:
-        """Blank out every secret at equal length, so that offsets hold."""
-        for value in self._worth_masking():
+        """Return the data with each secret replaced by asterisks. The length stays the same, so byte offsets stay valid."""
+        for value in self._long_enough():
             secret = value.encode()
             data = data.replace(secret, b"*" * len(secret))
         return data
 
     def mask_text(self, text: str) -> str:
-        """Blank out every secret at equal length, and what `printable` left of one where it cut the text."""
-        for value in self._worth_masking():
+        """Return the text with each secret replaced by asterisks, also a secret that `printable` has cut short."""
+        for value in self._long_enough():
             text = text.replace(value, "*" * len(value))
             for size in range(len(value) - 1, SHORTEST_SECRET - 1, -1):
                 text = text.replace(f"{value[:size]}{CUT}", "*" * size + CUT)
         return text
 
-    def _worth_masking(self) -> list[str]:
+    def _long_enough(self) -> list[str]:
         return sorted(
             (value for value in self.values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
         )

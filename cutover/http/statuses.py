@@ -1,4 +1,4 @@
-"""HTTP statuses that mean something to a train."""
+"""HTTP statuses that have a meaning of their own for a train."""
 
 TOKEN_REFUSED = frozenset({401, 403})
-"""Statuses that say that a token is not taken: there is no evidence to be had then."""
+"""Statuses of a service that refused the token. Such a response is no evidence about the stream."""

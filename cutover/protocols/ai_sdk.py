@@ -1,10 +1,10 @@
 """The UI message stream of the AI SDK, as the clients of majors 5, 6 and 7 read it.
 
-Measured on the npm package ``ai`` 5.0.277, 6.0.326 and 7.0.173 with zod 4.6.7. Those clients look at no header, let ``[DONE]``
-pass without meaning, and hold order only where a chunk names a part, a call or an approval: the rest of the order is what
-servers keep and users rely on, and breaking it is a warning.
+The source is measurement of the npm package ``ai`` 5.0.277, 6.0.326 and 7.0.173 with zod 4.6.7. These clients read no
+header and ignore ``[DONE]``. They check order only for a chunk that names a part, a call or an approval. Servers keep
+the rest of the order and users rely on it, so a break of that order is a warning.
 
-It is long because it is a table: every kind of chunk of three majors, field by field, and every move.
+This module is longer than 300 lines because it is data: every field of every kind in three majors, and every transition.
 """
 
 from collections.abc import Mapping
@@ -94,7 +94,7 @@ _KINDS_6: Mapping[str, Fields] = {
 
 
 def _holds(value: Any, fields: Fields) -> bool:  # noqa: ANN401
-    """Whether a nested object has these fields, whatever else it has."""
+    """Return True if the value is an object with these fields. It may have more fields."""
     return isinstance(value, dict) and all(
         field.type.accepts(value[name]) if name in value else not field.required
         for name, field in fields.items()
@@ -221,13 +221,14 @@ _STATES = {
     "closed": "the stream is terminated",
     "failed and closed": "the stream is terminated, and the client had stopped reading before",
 }
-_ONCE, _BEFORE = ("order.duplicate", "it once"), ("order.start-missing", "start")
-_OUTSIDE, _OVER = ("order.outside-step", "start-step"), ("order.after-finish", TERMINATOR)
+# Each pair is a rule and the text that a finding shows as "expected".
+_ONCE, _BEFORE = ("order.duplicate", "this kind only once"), ("order.start-missing", "start")
+_OUTSIDE, _AFTER_FINISH = ("order.outside-step", "start-step"), ("order.after-finish", TERMINATOR)
 _TRAILING = ("terminator.trailing", "nothing more")
 _CUT, _UNFINISHED = ("stream.truncated", "the rest of the message"), ("order.finish-missing", "finish")
 _UNTERMINATED = ("terminator.missing", TERMINATOR)
 
-# "aside" is what has its place anywhere in a message: metadata, data parts, the outcome of a call of the message before.
+# "aside" stands for the kinds that may come anywhere in a message: metadata, data parts, the result of an earlier call.
 TABLE = {
     "begin": {
         "start": Transition("between steps"),
@@ -281,14 +282,14 @@ TABLE = {
         "start": Transition("finished", *_ONCE),
         "finish": Transition("finished", *_ONCE),
         **dict.fromkeys(
-            ("start-step", "content", "aside", "finish-step", "abort"), Transition("finished", *_OVER)
+            ("start-step", "content", "aside", "finish-step", "abort"), Transition("finished", *_AFTER_FINISH)
         ),
         "error": Transition("failed"),
         TERMINATOR: Transition("closed"),
         END: Transition("finished", *_UNTERMINATED),
     },
     "aborted": {
-        **dict.fromkeys(("start", "start-step", "content", "aside"), Transition("aborted", *_OVER)),
+        **dict.fromkeys(("start", "start-step", "content", "aside"), Transition("aborted", *_AFTER_FINISH)),
         **dict.fromkeys(("finish-step", "finish", "abort"), Transition("aborted")),
         "error": Transition("failed"),
         TERMINATOR: Transition("closed"),

@@ -1,4 +1,4 @@
-"""The contracts that ship."""
+"""The contracts that this package ships, built from the data of each protocol."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +19,7 @@ COMPAT_LANE: Final = StreamContract(
     grammar=compat_lane.GRAMMAR,
     head=HeadRules(charset="utf-8", required=_PROTOCOL, refused=("x-oa-legacy-chat-retired",)),
 )
-"""The compatibility lane's stream aliases."""
+"""The contract of the compatibility lane's stream aliases."""
 
 _REFUSED_BY_AI_SDK = frozenset(
     {
@@ -38,7 +38,7 @@ _REFUSED_BY_AI_SDK = frozenset(
         "order.unknown-approval",
     }
 )
-"""What ends a stream in the client with an error; all else it lets pass."""
+"""Rules whose break makes the AI SDK's client stop with an error; the client tolerates a break of any other rule."""
 
 
 def _ai_sdk(major: int, schema: ChunkSchema, grammar: Grammar) -> StreamContract:
@@ -55,13 +55,13 @@ def _ai_sdk(major: int, schema: ChunkSchema, grammar: Grammar) -> StreamContract
 
 
 AI_SDK_5: Final = _ai_sdk(5, ai_sdk.SCHEMA_5, ai_sdk.GRAMMAR_5)
-"""What the AI SDK's client of major 5 (5.0.277) takes."""
+"""The contract of the AI SDK's client, major 5 (measured on 5.0.277)."""
 AI_SDK_6: Final = _ai_sdk(6, ai_sdk.SCHEMA_6, ai_sdk.GRAMMAR_6)
-"""What the AI SDK's client of major 6 (6.0.326) takes."""
+"""The contract of the AI SDK's client, major 6 (measured on 6.0.326)."""
 AI_SDK_7: Final = _ai_sdk(7, ai_sdk.SCHEMA_7, ai_sdk.GRAMMAR_7)
-"""What the AI SDK's client of major 7 (7.0.173) takes."""
+"""The contract of the AI SDK's client, major 7 (measured on 7.0.173)."""
 
 SHIPPED: Final[Mapping[str, StreamContract]] = MappingProxyType(
     {each.name: each for each in (COMPAT_LANE, AI_SDK_5, AI_SDK_6, AI_SDK_7)}
 )
-"""All of them, by the name that the command line knows."""
+"""All contracts of this package, by their name on the command line."""

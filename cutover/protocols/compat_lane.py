@@ -1,7 +1,7 @@
-"""The compatibility lane's stream aliases: what their chunks are and in which order they come.
+"""The chunks of the compatibility lane's stream aliases, and the order in which they come.
 
-Plain and text turns are read by the AI SDK's clients too; the lane's own shapes of `tool-input`, `tool-output` and `error` are refused
-by them, so a stream that such a client reads must be held against `AI_SDK_5`, `AI_SDK_6` or `AI_SDK_7`.
+The AI SDK's clients can read a turn without tools and errors. They refuse this lane's own forms of `tool-input`,
+`tool-output` and `error`. If such a client reads the stream, check it against `AI_SDK_5`, `AI_SDK_6` or `AI_SDK_7`.
 """
 
 from cutover.contract.chunks import ANY, BOOLEAN, STRING, ChunkSchema, Field, one_of, optional
@@ -24,7 +24,7 @@ SCHEMA = ChunkSchema(
         "finish": {"status": optional(STRING)},
     }
 )
-"""Fields that are not listed are of no concern."""
+"""The kinds and their fields. A field that is not listed may have any value."""
 
 _STATES = {
     "begin": "nothing has come",
@@ -36,12 +36,12 @@ _STATES = {
     "closed": "the stream is terminated",
 }
 
-
+# Each pair is a rule and the text that a finding shows as "expected".
 _START, _STEP = ("order.start-missing", "start"), ("order.step-missing", "start-step")
 _FINISH_STEP, _FINISH = ("order.finish-before-step", "finish-step"), ("order.finish-missing", "finish")
 _TWICE, _OUTSIDE = (
-    ("order.duplicate", "it once"),
-    ("order.outside-step", "it between start-step and finish-step"),
+    ("order.duplicate", "this kind only once"),
+    ("order.outside-step", "this kind between start-step and finish-step"),
 )
 _TRAILING, _CUT = ("terminator.trailing", "nothing more"), ("stream.truncated", "the rest of the turn")
 

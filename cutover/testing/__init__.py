@@ -1,15 +1,19 @@
-"""Contract tests of an event stream: a session that reads a stream under its contract, event by event.
+"""Contract tests of an event stream: a session that reads the stream event by event and checks its contract.
 
-A first use::
+A first use, with the ASGI app of your service::
 
+    import pytest
     from cutover.testing import stream_contract
+    from my_service import app
 
+    @pytest.mark.anyio
     async def test_the_stream_keeps_its_contract():
         async with stream_contract(app, "/api/chat/stream", json={"id": "t1", "messages": []}) as stream:
             await stream.expect("start", within=1.0)
             await stream.drain()
 
-The pytest plugin loads with pytest, so the names here load on first use.
+In a test that is not async, call ``assert_stream`` with the same arguments. Names load on first use, because pytest
+loads the plugin of this package in every suite.
 """
 
 from typing import TYPE_CHECKING

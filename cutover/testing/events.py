@@ -1,4 +1,4 @@
-"""What came over the stream, event by event, with the time it came: for the test to wait on, and for a failure to show."""
+"""The log of the events of one stream, with their times. A test waits on it, and the message of a failure shows it."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEv
 from cutover.sse.parser import EventStreamParser
 
 MAX_UNREAD = 10_000
-"""Events that may wait for a test to look at them; past it the stream is not read on."""
+"""Events that may wait until a test reads them. Beyond this number the session reads no more of the stream."""
 _OPENING = 100
 _RECENT = 1_000
 
@@ -23,34 +23,37 @@ class _Typed(msgspec.Struct):
 
 @attrs.frozen(kw_only=True)
 class SeenEvent:
-    """One event as it came."""
+    """One event that the stream sent, with its place and its time."""
 
     kind: str
-    """``type`` of a chunk; the contract's terminator (``[DONE]``); the event's own type where its data names none; else what it is, in brackets."""
+    """The ``type`` of the chunk, or the contract's terminator (``[DONE]``), or the event's own type if its data names none.
+    In brackets for anything else: ``(comment)``, ``(retry)``, ``(cut off)``, ``(too large)``, ``(no type)``."""
     index: int | None
-    """Its number among the message events, from 0; None for what no client dispatches (a comment, a cut-off event)."""
+    """Number of the event among the message events, from 0; None if no client dispatches it (a comment, a cut-off event)."""
     byte_offset: int
-    """Where it begins, in bytes of the body."""
+    """Position of its first byte in the body, from 0."""
     elapsed: float
-    """Seconds from sending the request to its arrival."""
+    """Seconds from sending the request to the arrival of the event."""
     data: str
+    """The data of a message event, the text of a comment, the bytes of a cut-off event as text."""
 
     def json(self) -> object:
-        """Decode the data.
+        """Return the data decoded from JSON.
 
         Raises:
-            msgspec.DecodeError: It is not JSON.
+            msgspec.DecodeError: The data is not JSON.
         """
         return msgspec.json.decode(self.data)
 
 
 @attrs.define(eq=False)
 class EventLog:
-    """The events of one stream: those not looked at yet, the first ones and the latest."""
+    """The events of one stream: all that the test has not read yet, and the first and the latest of the others."""
 
     contract: StreamContract = COMPAT_LANE
-    """Says how large an event may be, and which one ends the stream: what the checker counts as an event is one here, too."""
+    """Contract whose limits and terminator apply, so that this log and the checker count the same events."""
     unread: deque[SeenEvent] = attrs.field(factory=deque, init=False)
+    """Events that the test has not read yet, oldest first."""
     _parser: EventStreamParser = attrs.field(init=False)
     _count: int = attrs.field(default=0, init=False)
     _opening: list[SeenEvent] = attrs.field(factory=list, init=False)
@@ -61,15 +64,15 @@ class EventLog:
         return EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
 
     def receive_data(self, data: bytes, *, elapsed: float) -> None:
-        """Take in a piece of the body."""
+        """Add the events that this piece of the body completes. ``elapsed`` is in seconds since the request."""
         self._take(self._parser.receive_data(data), elapsed=elapsed)
 
     def receive_eof(self, *, elapsed: float) -> None:
-        """Take in the end: an event that it cut off is shown, too."""
+        """Add the event that the end of the body cut off, if there is one."""
         self._take(self._parser.receive_eof(), elapsed=elapsed)
 
     def read(self) -> Iterator[SeenEvent]:
-        """Give the events that were not looked at yet, and take them as looked at."""
+        """Give each unread event, oldest first, and mark it as read."""
         while self.unread:
             event = self.unread.popleft()
             if len(self._opening) < _OPENING:
@@ -79,7 +82,7 @@ class EventLog:
             yield event
 
     def kept(self) -> Sequence[SeenEvent]:
-        """Return what a failure can show: in order, with a gap where a long stream was let go."""
+        """Return the events that a failure can show, in order. In a long stream, events in the middle are missing."""
         return (*self._opening, *self._recent, *self.unread)
 
     def _take(self, events: Sequence[StreamEvent], *, elapsed: float) -> None:

@@ -1,4 +1,4 @@
-"""A failure that explains itself: the rule first, then all that is needed to see it and to see it again."""
+"""The message of a failed contract: the broken rule, the events around the failure, and commands to repeat it."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,75 +13,79 @@ from cutover.testing.events import SeenEvent
 from cutover.testing.peers import APP_BASE_URL
 from cutover.text import printable
 
-_AROUND = 6
-"""Rows of events that are shown before and after the one it is about."""
-_DATA = 120
+_ROWS_AROUND = 6
+"""Rows of events that are shown before and after the event of the finding."""
+_MAX_DATA = 120
 """Characters of an event's data that are shown."""
-_ALIKE = 3
-"""Alike neighbours that are shown one by one; of more, the first and the last."""
-_SHOWN = 6
-"""Findings that are spelled out."""
-_LINE = 400
-"""Characters of a text off the wire that one line shows."""
+_MAX_RUN = 3
+"""Neighbours of one kind that are all shown. Of a longer run only the first and the last are shown."""
+_MAX_FINDINGS = 6
+"""Findings that are shown in full."""
+_MAX_TEXT = 400
+"""Characters of a received text that one line shows."""
 _SECRET_WORDS = ("token", "secret", "key", "cookie", "session", "password")
 
 
 @attrs.frozen(kw_only=True)
-class Told:
-    """All that a failure can tell."""
+class FailureContext:
+    """All facts about a failed stream that its message can show."""
 
     findings: Sequence[Finding]
-    """What did not hold, most telling first; at least one."""
+    """Violations, with the one that explains most first. At least one."""
     report: ContractReport
+    """Report of the whole check, with warnings and counts."""
     method: str
     url: str
     in_process: bool
-    """The app has no address of its own: what is to be asked again stands as ``$BASE_URL``."""
+    """True if the app ran in this process. It has no address, so the curl command uses ``$BASE_URL``."""
     request_headers: Mapping[str, str] = attrs.field(repr=False)
+    """Headers of the request. Their secrets are masked in the message."""
     request_body: bytes
     status: int | None
-    """None where no head came."""
+    """Status of the response; None if no head came."""
     unreachable: str | None
-    """Why there was no connection; None where there was one."""
+    """Reason why no connection was made; None if one was made."""
     response_headers: Sequence[tuple[bytes, bytes]]
     events: Sequence[SeenEvent]
+    """Events to choose the shown rows from, in order."""
     app_error: BaseException | None = None
+    """Error that the app raised in this process; None if it raised none."""
     replay: str | None = None
-    """How to check the recording again; None where nothing was recorded."""
+    """Command or hint to check the recording again; None if nothing was recorded."""
 
 
-def explain(told: Told) -> str:
-    """Write it for a terminal; the first line alone says what is wrong, for a short summary."""
-    return secrets_of(told.request_headers).mask_text("\n".join(_lines(told)))
+def explain(context: FailureContext) -> str:
+    """Return the failure message for a terminal. Its first line names the problem, for pytest's short summary."""
+    return secrets_of(context.request_headers).mask_text("\n".join(_lines(context)))
 
 
-def _lines(told: Told) -> Iterator[str]:
-    first, others = told.findings[0], len(told.findings) - 1 + sum(told.report.suppressed.values())
-    yield f"{first.rule}: {printable(first.message, _LINE)}" + (f" (and {others} more)" if others else "")
+def _lines(context: FailureContext) -> Iterator[str]:
+    first, others = context.findings[0], len(context.findings) - 1 + sum(context.report.suppressed.values())
+    yield f"{first.rule}: {printable(first.message, _MAX_TEXT)}" + (f" (and {others} more)" if others else "")
     yield ""
-    for finding in told.findings[:_SHOWN]:
+    for finding in context.findings[:_MAX_FINDINGS]:
         yield from _finding_lines(finding)
-    if others >= _SHOWN:
-        yield f"  … and {others + 1 - _SHOWN} more"
-    for warning in told.report.warnings[:_SHOWN]:
-        yield f"  warning {warning.rule}: {printable(warning.message, _LINE)}"
-    if told.app_error is not None:
-        yield f"  the app raised {type(told.app_error).__name__}: {printable(str(told.app_error), _LINE)}"
+    if others >= _MAX_FINDINGS:
+        yield f"  … and {others + 1 - _MAX_FINDINGS} more"
+    for warning in context.report.warnings[:_MAX_FINDINGS]:
+        yield f"  warning {warning.rule}: {printable(warning.message, _MAX_TEXT)}"
+    if context.app_error is not None:
+        yield f"  the app raised {type(context.app_error).__name__}: {printable(str(context.app_error), _MAX_TEXT)}"
     yield ""
-    yield f"  {told.method} {printable(told.url, _LINE)}"
-    yield f"  {_response_line(told)}"
-    yield f"  contract {told.report.contract}: {told.report.state}"
-    yield f"  {_timing_line(told)}"
+    yield f"  {context.method} {printable(context.url, _MAX_TEXT)}"
+    yield f"  {_response_line(context)}"
+    yield f"  contract {context.report.contract}: {context.report.state}"
+    yield f"  {_timing_line(context)}"
     yield ""
-    yield from _event_lines(told.events, first.event_index)
+    yield from _event_lines(context.events, first.event_index)
     yield ""
-    yield f"  again:  {curl(told)}"
-    if told.replay is not None:
-        yield f"  replay: {told.replay}"
+    yield f"  again:  {curl(context)}"
+    if context.replay is not None:
+        yield f"  replay: {context.replay}"
 
 
 def secrets_of(headers: Mapping[str, str]) -> Secrets:
-    """Pick what nobody should read out of a request's headers: credentials, and what sounds like some."""
+    """Return the secrets in a request's headers: the credentials, and values of headers whose name suggests a secret."""
     credentials = [
         value.split(" ", 1)[-1] for name, value in headers.items() if name.lower() == "authorization"
     ]
@@ -100,40 +104,40 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
     if finding.rule in RULES:
         yield f"    {RULES[finding.rule].why}"
     if finding.expected is not None:
-        yield f"    expected: {printable(finding.expected, _LINE)}"
+        yield f"    expected: {printable(finding.expected, _MAX_TEXT)}"
     if finding.actual is not None:
-        yield f"    came:     {printable(finding.actual, _LINE)}"
+        yield f"    came:     {printable(finding.actual, _MAX_TEXT)}"
 
 
-def _response_line(told: Told) -> str:
-    if told.status is None:
+def _response_line(context: FailureContext) -> str:
+    if context.status is None:
         return (
             "no response"
-            if told.unreachable is None
-            else f"no connection: {printable(told.unreachable, _LINE)}"
+            if context.unreachable is None
+            else f"no connection: {printable(context.unreachable, _MAX_TEXT)}"
         )
     shown = [
         f"{name.decode('latin-1')}: {value.decode('latin-1')}"
-        for name, value in told.response_headers
+        for name, value in context.response_headers
         if name.lower() != b"set-cookie"
     ]
-    return f"HTTP {told.status}; " + printable("; ".join(shown), 2 * _LINE)
+    return f"HTTP {context.status}; " + printable("; ".join(shown), 2 * _MAX_TEXT)
 
 
-def _timing_line(told: Told) -> str:
-    report = told.report
-    came = f"{report.event_count} events, {report.comment_count} comments, {report.byte_count} bytes; {report.timings}"
-    return f"{came} (in process, where no proxy can hold them back)" if told.in_process else came
+def _timing_line(context: FailureContext) -> str:
+    report = context.report
+    line = f"{report.event_count} events, {report.comment_count} comments, {report.byte_count} bytes; {report.timings}"
+    return f"{line} (in process, where no proxy can hold them back)" if context.in_process else line
 
 
 def _event_lines(events: Sequence[SeenEvent], about: int | None) -> Iterator[str]:
-    """Show the events around the one it is about, or the last ones; alike neighbours are folded into one row."""
+    """Give the rows around the event with index ``about``, or the last rows; a long run of one kind becomes one row."""
     rows = list(_rows(events, about))
     if not rows:
         yield "  no event came"
         return
     centre = next((at for at, row in enumerate(rows) if row.marked), len(rows) - 1)
-    first, last = max(0, centre - _AROUND), centre + _AROUND + 1
+    first, last = max(0, centre - _ROWS_AROUND), centre + _ROWS_AROUND + 1
     yield "    event   byte offset          ms"
     if first:
         yield f"  … {first} rows before"
@@ -150,45 +154,45 @@ class _Row:
 
 
 def _rows(events: Sequence[SeenEvent], about: int | None) -> Iterator[_Row]:
-    def look(event: SeenEvent) -> tuple[str, bool]:
+    def kind_and_mark(event: SeenEvent) -> tuple[str, bool]:
         return event.kind, about is not None and event.index == about
 
-    for (kind, marked), run in groupby(events, key=look):
-        alike = list(run)
-        if len(alike) <= _ALIKE:
-            yield from (_Row(_row(event, marked=marked), marked) for event in alike)
+    for (kind, marked), group in groupby(events, key=kind_and_mark):
+        run = list(group)
+        if len(run) <= _MAX_RUN:
+            yield from (_Row(_row(event, marked=marked), marked) for event in run)
         else:
-            yield _Row(_row(alike[0], marked=marked), marked)
+            yield _Row(_row(run[0], marked=marked), marked)
             yield _Row(
-                f"      … {_between(alike[0], alike[-1]) or len(alike) - 2} more {printable(kind, 40)}",
+                f"      … {_between(run[0], run[-1]) or len(run) - 2} more {printable(kind, 40)}",
                 marked,
             )
-            yield _Row(_row(alike[-1], marked=marked), marked)
+            yield _Row(_row(run[-1], marked=marked), marked)
 
 
 def _between(first: SeenEvent, last: SeenEvent) -> int | None:
-    """How many message events came between two of them, those that a long stream let go included."""
+    """Return the number of message events between two events, including those that are no longer kept."""
     return None if first.index is None or last.index is None else last.index - first.index - 1
 
 
 def _row(event: SeenEvent, *, marked: bool) -> str:
     number = "" if event.index is None else str(event.index)
-    data = "" if event.data == event.kind else printable(event.data, _DATA)
+    data = "" if event.data == event.kind else printable(event.data, _MAX_DATA)
     place = f"{number:>5} {event.byte_offset:>13} {event.elapsed * 1000:>11.1f}"
     return f"  {'>' if marked else ' '} {place}  {printable(event.kind, 40):<14} {data}".rstrip()
 
 
-def curl(told: Told) -> str:
-    """Write the command that asks the same again; a secret stands there as the variable to hold it."""
-    words = ["curl", "-sN", "-X", shlex.quote(told.method)]
-    for name, value in told.request_headers.items():
+def curl(context: FailureContext) -> str:
+    """Return the curl command that sends the same request. It names a shell variable in place of each secret."""
+    words = ["curl", "-sN", "-X", shlex.quote(context.method)]
+    for name, value in context.request_headers.items():
         words += ["-H", _curl_header(name.lower(), value)]
-    if told.request_body:
-        words += ["--data-binary", shlex.quote(told.request_body.decode("utf-8", "replace"))]
-    if told.in_process:
-        words.append('"$BASE_URL"' + shlex.quote(told.url.removeprefix(APP_BASE_URL)))
+    if context.request_body:
+        words += ["--data-binary", shlex.quote(context.request_body.decode("utf-8", "replace"))]
+    if context.in_process:
+        words.append('"$BASE_URL"' + shlex.quote(context.url.removeprefix(APP_BASE_URL)))
     else:
-        words.append(shlex.quote(told.url))
+        words.append(shlex.quote(context.url))
     return " ".join(words)
 
 

@@ -1,4 +1,4 @@
-"""stream_contract: opens a session, and holds the stream to its contract when the test leaves it."""
+"""stream_contract: opens a session on one stream, and checks the contract when the test leaves the block."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -32,27 +32,32 @@ async def stream_contract(
     lifespan: bool = False,
     recordings: Path | None = None,
 ) -> AsyncGenerator[StreamSession]:
-    """Ask for one stream and hold it to a contract, on asyncio or trio; use it inside a test, not across a fixture's yield.
+    """Send one request and give a `StreamSession` that checks its stream against a contract.
 
-    Leaving the block reads the stream to its end, unless `StreamSession.disconnect` was called, and raises if the contract
-    does not hold. In process a chunk is one ASGI message: what a proxy holds back is seen over a real URL alone.
+    It is an async context manager for asyncio and trio. Use it inside a test, not across a fixture's ``yield``. On leaving
+    the block, the session reads the rest of the stream, unless `StreamSession.disconnect` was called, and raises if the
+    contract does not hold. Only a test over a real URL can show that a proxy holds chunks back.
 
     Args:
-        peer: An ASGI app (run in this process, streaming for real), a base URL, or an ``httpx`` or ``httpx2`` async client.
-        path: Where to ask; relative to the peer's base URL, query included.
-        contract: What the stream must be; its strict form is used, so that what a user would see as broken fails.
-        method: The request's method.
-        json: The request's body, encoded as JSON; none where it is None.
-        headers: More request headers.
-        context: What the contract cannot know of itself; by default the thread is the ``id`` in ``json``.
-        deadline: Seconds for the whole stream; an endless one is a failure then.
-        grace: Seconds that an app in process has to clean up after a disconnect, before it is cancelled. A thread that it
-            waits for (a ``def`` endpoint of FastAPI) cannot be cancelled: the test ends when that does.
-        lifespan: Run the lifespan of an app in process.
-        recordings: Folder to leave the body of a failed stream in.
+        peer: An ASGI app (it runs in this process), a base URL, or an async client of ``httpx`` or ``httpx2``. A client is
+            used with its base URL, headers and transport. Redirects are not followed.
+        path: Path and query of the request, relative to the base URL.
+        contract: The contract that the stream must keep, in its strict form: each break that a user can see is a
+            violation. Default: ``COMPAT_LANE``.
+        method: The request's method. Default: POST.
+        json: The request's body, sent as JSON. Default: no body.
+        headers: Headers to send besides the client's own. Default: none.
+        context: The thread id of the request and the ids of earlier tool calls. By default, a text ``id`` in ``json`` is the
+            thread id.
+        deadline: Seconds from sending the request to the end of the stream; a longer stream fails. Default: 30.
+        grace: Seconds that an app in this process has to clean up after a disconnect, before it is cancelled. Default: 5.
+            A thread (FastAPI runs a ``def`` endpoint in one) cannot be cancelled; the test then waits for it to end.
+        lifespan: True to run the lifespan of an app in this process. Default: False.
+        recordings: Folder in which to save the body of a failed stream. Default: it is not saved.
 
     Raises:
-        ContractViolation: The contract does not hold.
+        ContractViolation: The contract does not hold. The message shows the rule, the events and a curl command.
+        Exception: The lifespan of the app failed; its error is raised unchanged.
     """
     strict = contract.strict()
     body = b"" if json is None else msgspec.json.encode(json)
@@ -73,7 +78,7 @@ async def stream_contract(
             await session.finish()
         except anyio.get_cancelled_exc_class():
             raise
-        except BaseException as error:  # noqa: BLE001  raised below: out of a task group it would come as a group
+        except BaseException as error:  # noqa: BLE001  raised below, because a task group would wrap it in a group
             failure = error
         finally:
             session.stop()
@@ -82,7 +87,7 @@ async def stream_contract(
 
 
 class StreamOptions(TypedDict, total=False):
-    """The options of `stream_contract`, for what hands them on."""
+    """The options of `stream_contract`, as keyword arguments of a function that passes them on."""
 
     contract: StreamContract
     method: str
@@ -96,18 +101,24 @@ class StreamOptions(TypedDict, total=False):
 
 
 def assert_stream(peer: Peer, path: str, **options: Unpack[StreamOptions]) -> ContractReport:
-    """Do for a test that is not async what `stream_contract` does: read one stream to its end, in an event loop of its own.
+    """Read one stream to its end in a new event loop, and return the report. For a test that is not async.
+
+    Args:
+        peer: As in `stream_contract`: an ASGI app, a base URL, or an async client.
+        path: Path and query of the request, relative to the base URL.
+        options: The other options of `stream_contract`.
 
     Raises:
         ContractViolation: The contract does not hold.
-        RuntimeError: An event loop is running in this thread; use `stream_contract` there.
+        RuntimeError: An event loop already runs in this thread. Use `stream_contract` there.
     """
 
     async def drain() -> ContractReport:
         async with stream_contract(peer, path, **options) as session:
             return await session.drain()
 
-    __tracebackhide__ = True  # a failing test's report shows the test, not the event loop
+    # pytest then shows the line of the test and not the event loop.
+    __tracebackhide__ = True
     try:
         return anyio.run(drain)
     except ContractViolation as violation:

@@ -1,4 +1,4 @@
-"""What a stream can be asked of, made into an ``httpx.AsyncClient``: an app, a URL, a client of httpx or of httpx2."""
+"""An ``httpx.AsyncClient`` for each peer that a test can name: an app, a URL, or a client of httpx or httpx2."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -11,46 +11,46 @@ from starlette.types import ASGIApp
 from cutover.http.asgi.transport import StreamingASGITransport
 
 APP_BASE_URL = "http://app"
-"""The base URL that an app in process is asked under."""
+"""The base URL of an app that runs in this process."""
 
 
 @runtime_checkable
 class Httpx2Client(Protocol):
-    """As much of an ``httpx2.AsyncClient`` as is used; httpx2 is not imported, so it need not be there."""
+    """The part of an ``httpx2.AsyncClient`` that is used here. httpx2 is not imported, so it need not be installed."""
 
     @property
     def base_url(self) -> object:
-        """What its paths are relative to."""
+        """The URL that its paths are relative to."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What it sends with each request."""
+        """The headers that it sends with each request."""
 
     @property
     def build_request(self) -> Callable[..., Any]:
-        """Makes a request with the client's own headers and cookies."""
+        """The method that builds a request with the client's own headers and cookies."""
 
     @property
     def send(self) -> Callable[..., Awaitable[Any]]:
-        """Sends it with the client's own authentication and transport."""
+        """The method that sends a request with the client's own authentication and transport."""
 
 
 Peer = ASGIApp | str | httpx.AsyncClient | Httpx2Client
-"""An ASGI app, a base URL, or a client whose base URL, headers and transport are used."""
+"""An ASGI app, a base URL, or an async client whose base URL, headers and transport are used."""
 
 
 @attrs.frozen(kw_only=True)
 class OpenPeer:
-    """A peer that can be asked."""
+    """A peer that is ready for requests."""
 
     client: httpx.AsyncClient
     app: StreamingASGITransport | None = None
-    """What runs the app in process; None where there is a real address, or the client is the caller's."""
+    """The transport that runs the app in this process; None for a URL and for a client of the caller."""
 
 
 @asynccontextmanager
 async def open_peer(peer: Peer, *, grace: float, lifespan: bool) -> AsyncGenerator[OpenPeer]:
-    """Make a client for the peer. One that the caller made is the caller's to open and to close."""
+    """Give a client for the peer, and close it afterwards. A client that the caller made is left open."""
     if isinstance(peer, httpx.AsyncClient):
         yield OpenPeer(client=peer)
         return
@@ -71,7 +71,7 @@ async def open_peer(peer: Peer, *, grace: float, lifespan: bool) -> AsyncGenerat
 
 @attrs.define(eq=False, kw_only=True)
 class _Httpx2Transport(httpx.AsyncBaseTransport):
-    """Sends httpx requests by an httpx2 client, and gives back what comes, errors too, in httpx's types."""
+    """An httpx transport that sends requests through an httpx2 client and returns responses and errors as httpx types."""
 
     client: Httpx2Client
 
@@ -79,11 +79,11 @@ class _Httpx2Transport(httpx.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         timeout = tuple(limits.get(kind) for kind in ("connect", "read", "write", "pool"))
         headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw]
-        theirs = self.client.build_request(
+        httpx2_request = self.client.build_request(
             request.method, str(request.url), headers=headers, content=await request.aread(), timeout=timeout
         )
         try:
-            response = await self.client.send(theirs, stream=True, follow_redirects=False)
+            response = await self.client.send(httpx2_request, stream=True, follow_redirects=False)
         except Exception as error:
             raise _translate(error) from error
         body = _Httpx2Body(response=response)
@@ -108,8 +108,8 @@ class _Httpx2Body(httpx.AsyncByteStream):
 
 
 def _translate(error: Exception) -> Exception:
-    """Return httpx's error of the same name; what is not httpx2's (an app's own) stays itself."""
+    """Return the httpx error of the same name. An error that is not from httpx2, such as an app's, stays unchanged."""
     if type(error).__module__.split(".")[0] != "httpx2":
         return error
-    known = getattr(httpx, type(error).__name__, httpx.TransportError)
-    return cast("Exception", known(str(error)))
+    error_type = getattr(httpx, type(error).__name__, httpx.TransportError)
+    return cast("Exception", error_type(str(error)))

@@ -1,4 +1,4 @@
-"""The pytest plugin: a ``stream_contract`` fixture. What it needs is imported when a test asks for it, not before."""
+"""The pytest plugin: the fixture ``stream_contract``. Its modules are imported only when a test uses it."""
 
 import re
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StreamContractFixture:
-    """`cutover.stream_contract` for one test; a failed stream's body is left among pytest's temporary files."""
+    """`cutover.stream_contract` for one test. It saves the body of a failed stream in pytest's temporary folder."""
 
     def __init__(self, recordings: Path) -> None:
         self._recordings = recordings
@@ -23,14 +23,27 @@ class StreamContractFixture:
     def __call__(
         self, peer: "Peer", path: str, **options: "Unpack[StreamOptions]"
     ) -> AbstractAsyncContextManager["StreamSession"]:
-        """Give the context manager; see `cutover.stream_contract` for the options."""
-        from cutover.testing.opening import stream_contract as open_session  # noqa: PLC0415  a suite without it pays nothing
+        """Return an async context manager that sends one request and checks its stream.
+
+        The options are those of `cutover.stream_contract`. ``recordings`` defaults to a folder of this test.
+
+        Raises:
+            ContractViolation: The contract does not hold; raised on leaving the block.
+        """
+        from cutover.testing.opening import stream_contract as open_session  # noqa: PLC0415  loaded only if used
 
         options.setdefault("recordings", self._recordings)
         return open_session(peer, path, **options)
 
     def check(self, peer: "Peer", path: str, **options: "Unpack[StreamOptions]") -> "ContractReport":
-        """Read one stream to its end, from a test that is not async; see `cutover.testing.assert_stream`."""
+        """Read one stream to its end, and return the report. For a test that is not async.
+
+        The options are those of `cutover.stream_contract`. ``recordings`` defaults to a folder of this test.
+
+        Raises:
+            ContractViolation: The contract does not hold.
+            RuntimeError: An event loop already runs in this thread.
+        """
         from cutover.testing.opening import assert_stream  # noqa: PLC0415  as above
 
         __tracebackhide__ = True
@@ -42,11 +55,13 @@ class StreamContractFixture:
 def stream_contract(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> StreamContractFixture:
-    """Hold a chat stream to its contract, inside the test.
+    """Check a chat stream against its contract, inside a test.
 
-    ``async with stream_contract(app, "/api/chat/stream", json=...) as stream:`` takes an ASGI app, a base URL, or an httpx or
-    httpx2 async client; then ``await stream.drain()``, ``await stream.expect("start", within=1.0)`` or
-    ``await stream.disconnect()``. Without async: ``stream_contract.check(app, ...)``.
+    Open it with ``async with stream_contract(app, "/api/chat/stream", json=...) as stream:``. ``app`` is an ASGI app, a
+    base URL, or an async client of httpx or httpx2. In the block, call ``await stream.expect("start", within=1.0)``
+    (seconds), ``await stream.drain()`` or ``await stream.disconnect()``. The test fails with `cutover.ContractViolation`
+    if the contract (default: ``COMPAT_LANE``) does not hold. In a test that is not async, call
+    ``stream_contract.check(app, "/api/chat/stream", json=...)``. See `cutover.stream_contract` for all options.
     """
     name = re.sub(r"\W+", "-", request.node.name)[:60]
     return StreamContractFixture(tmp_path_factory.getbasetemp() / "streams" / name)

@@ -12,7 +12,7 @@ from cutover.contract import RULES, ContractChecker
 from cutover.contract.findings import Finding
 from cutover.protocols import AI_SDK_7, COMPAT_LANE
 from cutover.testing.events import EventLog, SeenEvent
-from cutover.testing.explanation import Told, curl, explain
+from cutover.testing.explanation import FailureContext, curl, explain
 
 REST: dict[str, Any] = {
     "method": "POST",
@@ -28,8 +28,8 @@ REST: dict[str, Any] = {
 }
 
 
-def told(*findings: Finding, **changes: Any) -> Told:
-    return Told(
+def failure(*findings: Finding, **changes: Any) -> FailureContext:
+    return FailureContext(
         findings=findings or (Finding(rule="terminator.count", message="no [DONE] came"),),
         **{**REST, **changes},
     )
@@ -59,12 +59,12 @@ def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> N
         "events": log.kept(),
         "replay": "cutover check stream-0.sse",
     }
-    assert explain(told(*report.violations, **said)).splitlines() == [
-        "order.duplicate: expected it once, came start (and 1 more)",
+    assert explain(failure(*report.violations, **said)).splitlines() == [
+        "order.duplicate: expected this kind only once, came start (and 1 more)",
         "",
         "  order.duplicate at event 1, byte 32",
         f"    {RULES['order.duplicate'].why}",
-        "    expected: it once",
+        "    expected: this kind only once",
         "    came:     start",
         "  stream.truncated at byte 56",
         f"    {RULES['stream.truncated'].why}",
@@ -84,12 +84,12 @@ def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> N
         """  again:  curl -sN -X POST -H 'authorization: Bearer '"$AUTH_TOKEN" "$BASE_URL"/api/chat/stream""",
         "  replay: cutover check stream-0.sse",
     ]
-    assert "(in process" not in explain(told(*report.violations, **{**said, "in_process": False}))
+    assert "(in process" not in explain(failure(*report.violations, **{**said, "in_process": False}))
 
 
 def test_what_was_found_but_not_kept_is_counted_in_the_first_line_too() -> None:
     report = check_recording(b'data: {"type":"start"}\n\n' * 30)
-    assert explain(told(*report.violations, report=report)).splitlines()[0].endswith("(and 29 more)")
+    assert explain(failure(*report.violations, report=report)).splitlines()[0].endswith("(and 29 more)")
 
 
 @given(text=st.text(), data=st.text(), name=st.binary(), value=st.binary())
@@ -101,7 +101,7 @@ def test_nothing_off_the_wire_reaches_the_terminal_raw(
     )
     seen = SeenEvent(kind=text, index=0, byte_offset=0, elapsed=0.0, data=data)
     shown = explain(
-        told(finding, events=(seen,), response_headers=((name, value),), app_error=ValueError(text))
+        failure(finding, events=(seen,), response_headers=((name, value),), app_error=ValueError(text))
     )
     assert all(char.isprintable() for line in shown.split("\n") for char in line)
 
@@ -111,14 +111,14 @@ def test_a_secret_is_hidden_even_where_the_service_echoes_it() -> None:
         rule="head.status", message="the token sk-12345 is not known", actual="cookie c00kie-value"
     )
     headers = {"Authorization": "Bearer sk-12345", "Cookie": "c00kie-value", "X-Session-Key": "abcd1234"}
-    shown = explain(told(echoed, request_headers=headers, response_headers=((b"x-echo", b"abcd1234"),)))
+    shown = explain(failure(echoed, request_headers=headers, response_headers=((b"x-echo", b"abcd1234"),)))
     assert not any(secret in shown for secret in ("sk-12345", "c00kie-value", "abcd1234"))
 
 
 @pytest.mark.parametrize("credentials", ["Bearer sk-12345", "sk-12345"])
 def test_the_command_asks_the_same_again(credentials: str) -> None:
     headers = {"authorization": credentials, "x-it's": 'a "quoted" $value', "x-api-key": "abcd1234"}
-    command = curl(told(request_headers=headers, request_body=b'{"a":"it\'s $HOME"}'))
+    command = curl(failure(request_headers=headers, request_body=b'{"a":"it\'s $HOME"}'))
     words = shlex.split(command.replace('"$AUTH_TOKEN"', "sk-12345").replace('"$X_API_KEY"', "abcd1234"))
     assert words == [
         *("curl", "-sN", "-X", "POST"),
@@ -131,7 +131,7 @@ def test_the_command_asks_the_same_again(credentials: str) -> None:
 def test_alike_neighbours_are_folded_but_for_the_one_it_is_about() -> None:
     finding = Finding(rule="order.duplicate", message="twice", event_index=20, byte_offset=200)
     events = [event(0, "start"), *(event(n) for n in range(1, 40)), event(40, "finish")]
-    rows = explain(told(finding, events=events)).splitlines()
+    rows = explain(failure(finding, events=events)).splitlines()
     table = rows[next(n for n, row in enumerate(rows) if "byte offset" in row) + 1 :]
     numbers = [row.replace(">", " ").split()[0] for row in table[:9]]
     assert numbers == ["0", "1", "…", "19", "20", "21", "…", "39", "40"]
@@ -139,13 +139,13 @@ def test_alike_neighbours_are_folded_but_for_the_one_it_is_about() -> None:
 
 
 def test_what_a_long_stream_let_go_is_counted_too() -> None:
-    assert "… 997 more text-delta" in explain(told(events=[event(1), event(2), event(3), event(999)]))
+    assert "… 997 more text-delta" in explain(failure(events=[event(1), event(2), event(3), event(999)]))
 
 
 def test_far_away_events_are_only_counted() -> None:
     finding = Finding(rule="order.duplicate", message="twice", event_index=50, byte_offset=500)
     events = [event(n, f"kind-{n}") for n in range(100)]
-    shown = explain(told(finding, events=events))
+    shown = explain(failure(finding, events=events))
     assert "… 44 rows before" in shown
     assert "… 43 rows after" in shown
     assert "kind-43" not in shown
@@ -153,7 +153,7 @@ def test_far_away_events_are_only_counted() -> None:
 
 
 def test_where_it_is_about_no_one_event_the_last_ones_are_shown() -> None:
-    shown = explain(told(events=[event(n, f"kind-{n}") for n in range(100)]))
+    shown = explain(failure(events=[event(n, f"kind-{n}") for n in range(100)]))
     assert "kind-99" in shown
     assert "kind-93" in shown
     assert "kind-92" not in shown
@@ -161,14 +161,14 @@ def test_where_it_is_about_no_one_event_the_last_ones_are_shown() -> None:
 
 def test_warnings_stand_beside_the_failure_since_they_may_be_its_cause() -> None:
     head = {"content-type": "text/event-stream", "content-encoding": "gzip"}
-    shown = explain(told(report=check_recording(b"", contract=AI_SDK_7.strict(), headers=head)))
+    shown = explain(failure(report=check_recording(b"", contract=AI_SDK_7.strict(), headers=head)))
     assert shown.startswith("terminator.count: no [DONE] came\n")
     assert "\n  warning head.compressed: expected an identity content-encoding, came the stream" in shown
 
 
 def test_many_findings_are_counted_and_a_few_shown() -> None:
     findings = [Finding(rule=f"rule.{n}", message="m") for n in range(30)]
-    shown = explain(told(*findings))
+    shown = explain(failure(*findings))
     assert shown.splitlines()[0] == "rule.0: m (and 29 more)"
     assert "rule.5" in shown
     assert "rule.6" not in shown

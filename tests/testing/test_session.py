@@ -453,7 +453,7 @@ async def test_an_app_that_is_cancelled_from_within_has_crashed() -> None:
         raise asyncio.CancelledError("the model's task")
 
     failure = await failure_of(cancelled)
-    assert "the app raised RuntimeError: it was cancelled from within" in str(failure)
+    assert "the app raised RuntimeError: the app awaited a task that was cancelled" in str(failure)
     assert "the model's task" in str(failure)
 
 
@@ -622,7 +622,7 @@ async def test_an_owners_own_contract_is_not_replayed_by_a_command_that_does_not
 ) -> None:
     failure = await failure_of(service(good, status_code=500), contract=own, recordings=tmp_path / "streams")
     [kept] = (tmp_path / "streams").iterdir()
-    assert str(failure).endswith(f"replay: check_recording of {kept}, with the contract {own.name}")
+    assert str(failure).endswith(f"replay: run check_recording on {kept} with the contract {own.name}")
 
 
 async def test_the_address_is_shown_as_it_was_asked_without_its_password() -> None:

@@ -1,4 +1,5 @@
-"""Run an ASGI app in this process, so that its chunks arrive as the app sends them.
+"""A transport that runs an ASGI app in this process and delivers each chunk when the app sends it.
 
-``transport.py`` is the httpx side, ``exchange.py`` one request as the app lives it, ``lifespan.py`` startup and shutdown.
+``transport.py`` is the side of httpx, ``exchange.py`` is one request on the side of the app, and ``lifespan.py`` is the
+app's startup and shutdown.
 """

@@ -1,4 +1,4 @@
-"""One request and its response: the app on one side, its reader on the other."""
+"""One request and its response, between an app in this process and its reader."""
 
 import math
 from collections.abc import (
@@ -22,9 +22,9 @@ Head = tuple[int, list[tuple[bytes, bytes]]]
 
 @attrs.define(eq=False)
 class Exchange:
-    """One passage through the app: what it noticed, when, and how it ended.
+    """One request to the app and its response, with the times of a disconnect and the way the app ended.
 
-    Times are those of `anyio.current_time`, in seconds.
+    All times are in seconds on the clock of `anyio.current_time`.
     """
 
     _app: ASGIApp = attrs.field(kw_only=True)
@@ -34,22 +34,22 @@ class Exchange:
     _max_buffered_chunks: int = attrs.field(kw_only=True)
 
     complete: bool = attrs.field(default=False, init=False)
-    """The app sent the whole response; it may be at work in the background still."""
+    """True once the app has sent the whole response. The app may still work in the background."""
     left: bool = attrs.field(default=False, init=False)
-    """The reader has closed the response."""
+    """True once the reader has closed the response."""
     disconnected_at: float | None = attrs.field(default=None, init=False)
-    """When the reader left a response that was not complete; None when it did not."""
+    """Time at which the reader left an incomplete response; None if it did not."""
     noticed_at: float | None = attrs.field(default=None, init=False)
-    """When the app first saw that: ``receive()`` gave ``http.disconnect``, or ``send()`` raised OSError."""
+    """Time at which the app saw the disconnect: ``receive()`` gave ``http.disconnect``, or ``send()`` raised OSError."""
     finished_at: float | None = attrs.field(default=None, init=False)
-    """When the app had returned, raised or been cancelled."""
+    """Time at which the app returned, raised or was cancelled; None while it runs."""
     cancelled: bool = attrs.field(default=False, init=False)
-    """The app did not end within the grace period, and was cancelled."""
+    """True if the app did not end within the grace period and was cancelled."""
     error: BaseException | None = attrs.field(default=None, init=False)
-    """What the app raised, whether or not a reader was there to see it."""
+    """The error that the app raised, also if no reader was left to receive it; None if it raised none."""
 
     _head: Head | None = attrs.field(default=None, init=False)
-    _owed: int | None = attrs.field(default=None, init=False)
+    _body_left: int | None = attrs.field(default=None, init=False)
     _reading: anyio.CancelScope | None = attrs.field(default=None, init=False)
     _request_pending: bool = attrs.field(default=False, init=False)
     _request_error: Exception | None = attrs.field(default=None, init=False)
@@ -71,7 +71,13 @@ class Exchange:
         self._requests_in, self._requests_out = anyio.create_memory_object_stream[Message](0)
 
     async def head(self) -> Head:
-        """Wait for the response's status and headers."""
+        """Wait for the response's status and headers, and return them.
+
+        Raises:
+            httpx.ReadTimeout: No head came within the read timeout.
+            httpx.RemoteProtocolError: The app returned without a response.
+            BaseException: The app or the request's body raised it.
+        """
         with self._read_limit("no head"):
             await self._head_or_end.wait()
         if self._head is None or self._request_error is not None:
@@ -79,7 +85,14 @@ class Exchange:
         return self._head
 
     async def chunk(self) -> bytes | None:
-        """Wait for the next chunk of the response's body; None at its end."""
+        """Wait for the next chunk of the response's body, and return it; return None at the end of the body.
+
+        Raises:
+            httpx.ReadTimeout: No chunk came within the read timeout.
+            httpx.ReadError: The client was closed.
+            httpx.RemoteProtocolError: The app returned before the end of the body.
+            BaseException: The app or the request's body raised it.
+        """
         with self._read_limit("no chunk"), suppress(anyio.EndOfStream, anyio.ClosedResourceError):
             return await self._chunks_out.receive()
         if self.complete:
@@ -87,7 +100,7 @@ class Exchange:
         raise self._failure()
 
     async def noticed(self) -> bool:
-        """Wait until the app has noticed the disconnect (True), or has ended without noticing one (False)."""
+        """Wait until the app ends or notices the disconnect, and return True if it noticed the disconnect."""
         await self._noticed_or_end.wait()
         return self.noticed_at is not None
 
@@ -96,21 +109,24 @@ class Exchange:
         await self._end.wait()
 
     def disconnect(self) -> None:
-        """Read no more; the app is told, unless it has sent the whole response already."""
+        """Stop reading. The app sees a disconnect, unless it has already sent the whole response."""
         if not self.complete and self.disconnected_at is None:
             self.disconnected_at = anyio.current_time()
-            self._pump_scope.cancel()  # wakes an app that waits in receive()
-            self._chunks_in.close()  # wakes a reader
-        self._chunks_out.close()  # wakes an app that waits in send()
+            # This wakes an app that waits in receive().
+            self._pump_scope.cancel()
+            # This wakes a reader.
+            self._chunks_in.close()
+        # This wakes an app that waits in send().
+        self._chunks_out.close()
 
     def cancel(self) -> None:
-        """Cancel the app, if it is at work still."""
+        """Cancel the app if it still runs."""
         if self.finished_at is None:
             self.cancelled = True
             self._app_scope.cancel()
 
     async def run(self) -> None:
-        """Run the app, and beside it the request's body, to the end; raises nothing that the app raised."""
+        """Run the app to its end and feed it the request's body. An error of the app is kept in ``error``, not raised."""
         try:
             with self._app_scope:
                 async with anyio.create_task_group() as tasks:
@@ -132,17 +148,17 @@ class Exchange:
         except anyio.get_cancelled_exc_class() as error:
             if anyio.current_effective_deadline() == -math.inf:
                 raise
-            # Nobody here cancels it: on asyncio it awaited a task of its own that was cancelled.
-            self.error = RuntimeError(f"it was cancelled from within: {error}")
+            # Nothing here has cancelled the app. On asyncio, the app awaited a task that was cancelled.
+            self.error = RuntimeError(f"the app awaited a task that was cancelled: {error}")
             self.error.__cause__ = error
-        except BaseException as error:  # noqa: BLE001  the reader's to see; raised here it would end the client's other requests
+        except BaseException as error:  # noqa: BLE001  the reader gets it; raised here, it would end other requests
             self.error = error
 
     async def _pump_request(self) -> None:
-        """Hand the request's body over piece by piece, from when the app first asks for it.
+        """Pass the request's body to the app piece by piece, once the app first asks for it.
 
-        In a task of its own, because an app that polls cancels its ``receive()``, which must not reach into the caller's
-        generator. Once this has ended, `_receive` says ``http.disconnect``.
+        This runs in its own task: an app that polls cancels its ``receive()``, and that must not cancel the caller's
+        generator. After this task has ended, `_receive` returns ``http.disconnect``.
         """
         with self._requests_in, self._pump_scope:
             await self._request_wanted.wait()
@@ -160,11 +176,11 @@ class Exchange:
             await anyio.sleep_forever()
 
     async def _next_piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
-        """None at the end. An error of the caller's own body is raised to the caller; the app sees a disconnect."""
+        """Return the next piece; None at the end. An error in the caller's body goes to the caller and disconnects the app."""
         self._set_request_pending(pending=True)
         try:
             return await anext(pieces, None)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's
+        except Exception as error:  # noqa: BLE001  the caller's own body raised it, so the caller gets it
             self._request_error = error
             self.disconnect()
             self._head_or_end.set()
@@ -176,7 +192,8 @@ class Exchange:
         with suppress(anyio.EndOfStream, anyio.ClosedResourceError):
             if not self.complete and self.disconnected_at is None:
                 self._request_wanted.set()
-                try:  # without a checkpoint, since Starlette's `is_disconnected()` asks from a cancelled scope
+                # No checkpoint first: Starlette's `is_disconnected()` calls this from a cancelled scope.
+                try:
                     return self._requests_out.receive_nowait()
                 except anyio.WouldBlock:
                     return await self._requests_out.receive()
@@ -202,16 +219,17 @@ class Exchange:
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self._request.method != "HEAD":
-            self._owed = next(
+            self._body_left = next(
                 (int(value) for name, value in headers if name.lower() == b"content-length"), None
             )
         self._head = (status, headers)
         self._head_or_end.set()
 
     async def _send_body(self, body: bytes, *, more_body: bool) -> None:
-        if self._owed is not None:  # a server refuses both: RFC 9112, 6.3
-            self._owed -= len(body)
-            if self._owed < 0 or (self._owed > 0 and not more_body):
+        # A server refuses a body that is longer or shorter than its content-length (RFC 9112 6.3).
+        if self._body_left is not None:
+            self._body_left -= len(body)
+            if self._body_left < 0 or (self._body_left > 0 and not more_body):
                 raise RuntimeError("the app's body is not as long as its content-length says")
         if body and self._request.method != "HEAD":
             try:
@@ -233,7 +251,7 @@ class Exchange:
 
     @contextmanager
     def _read_limit(self, missing: str) -> Generator[None]:
-        """Apply the read timeout. It stands still while the caller's own body makes the app wait."""
+        """Apply the read timeout. It pauses while the app waits for the caller's request body."""
         with anyio.CancelScope() as self._reading:
             self._set_request_pending(pending=self._request_pending)
             yield
@@ -247,7 +265,7 @@ class Exchange:
             self._reading.deadline = math.inf if pending else anyio.current_time() + self._read_timeout
 
     def _failure(self) -> BaseException:
-        """Why the response ended before it was complete."""
+        """Return the error that explains why the response ended early."""
         if self._request_error is not None:
             return self._request_error
         if self.disconnected_at is not None:
@@ -262,7 +280,10 @@ class Exchange:
 
 
 async def end(exchanges: Collection[Exchange], *, grace: float) -> None:
-    """Disconnect, wait ``grace`` seconds for the apps to end, then cancel them; a caller's cancellation does not cut this."""
+    """Disconnect the exchanges, wait up to ``grace`` seconds for the apps to end, and cancel those that still run.
+
+    Cancellation of the caller does not shorten the wait.
+    """
     for exchange in exchanges:
         exchange.disconnect()
     with anyio.CancelScope(shield=True):

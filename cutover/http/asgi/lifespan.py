@@ -1,4 +1,4 @@
-"""An app's lifespan: startup before the first request, shutdown after the last (ASGI specification, lifespan 2.0)."""
+"""The lifespan of an app: startup before the first request, shutdown after the last (ASGI specification, lifespan 2.0)."""
 
 from typing import Any
 
@@ -9,70 +9,72 @@ from starlette.types import ASGIApp, Message
 
 @attrs.define(eq=False, kw_only=True)
 class Lifespan:
-    """Runs beside the requests; wanted by the caller, so an app that knows no lifespan is an error too."""
+    """The lifespan of one app. The caller asked for it, so an app without lifespan support is an error too."""
 
     _app: ASGIApp
     _grace: float
     state: dict[str, Any] = attrs.field(factory=dict, init=False)
-    """What the app keeps between startup and its requests; each request gets a shallow copy."""
+    """State that the app fills at startup. Each request gets a shallow copy."""
     _error: Exception | None = attrs.field(default=None, init=False)
-    _refusal: str | None = attrs.field(default=None, init=False)
+    _failure_message: str | None = attrs.field(default=None, init=False)
     _serving: bool = attrs.field(default=False, init=False)
-    _asked: bool = attrs.field(default=False, init=False)
+    _startup_sent: bool = attrs.field(default=False, init=False)
     _started: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _stopping: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _stopped: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _ended: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     async def run(self) -> None:
-        """Run the app with the lifespan scope to its end; raises nothing that the app raised."""
+        """Run the app with the lifespan scope until it ends. This keeps an error of the app and does not raise it."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:  # noqa: BLE001  raised by startup() or raise_for_error(), in the client's task
+        except Exception as error:  # noqa: BLE001  startup() or raise_for_error() raises it in the client's task
             self._error = error
         finally:
             for event in (self._started, self._stopped, self._ended):
                 event.set()
 
     async def startup(self) -> None:
-        """Wait for the app to have started.
+        """Wait until the app has started.
 
         Raises:
-            RuntimeError: The app said that its startup failed, or returned. What it raised itself is raised as itself.
+            RuntimeError: The app reported that its startup failed, or it returned too early.
+            Exception: The app raised it; it is raised unchanged.
         """
         await self._started.wait()
         if self._serving:
             return
-        if self._refusal is None:
-            self._refusal = "it returned without lifespan.startup.complete"
-        else:  # Starlette says that it failed, and then raises why
+        if self._failure_message is None:
+            self._failure_message = "it returned without lifespan.startup.complete"
+        else:
+            # Starlette first reports the failure and then raises the error that caused it.
             with anyio.move_on_after(self._grace):
                 await self._ended.wait()
         self.raise_for_error()
 
     async def shutdown(self) -> None:
-        """Tell the app to shut down, and give it the grace period; a caller's cancellation does not cut this."""
+        """Ask the app to shut down and wait for the grace period. Cancellation of the caller does not shorten the wait."""
         self._stopping.set()
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace):
             await self._stopped.wait()
-            if self._refusal is not None:
+            if self._failure_message is not None:
                 await self._ended.wait()
         if not self._stopped.is_set():
-            self._refusal = f"it did not shut down within {self._grace} s"
+            self._failure_message = f"it did not shut down within {self._grace} s"
 
     def raise_for_error(self) -> None:
-        """Raise what the app raised, or RuntimeError with what it said."""
+        """Raise the app's own error, or RuntimeError with the failure message that the app sent."""
         if self._error is not None:
             raise self._error
-        if self._refusal is not None:
-            raise RuntimeError(f"the app's lifespan failed: {self._refusal}")
+        if self._failure_message is not None:
+            raise RuntimeError(f"the app's lifespan failed: {self._failure_message}")
 
     async def _receive(self) -> Message:
-        if self._asked:
+        if self._startup_sent:
             await self._stopping.wait()
             return {"type": "lifespan.shutdown"}
-        self._asked = True
+        self._startup_sent = True
         return {"type": "lifespan.startup"}
 
     async def _send(self, message: Message) -> None:
@@ -83,7 +85,7 @@ class Lifespan:
             case "lifespan.shutdown.complete":
                 self._stopped.set()
             case "lifespan.startup.failed" | "lifespan.shutdown.failed" as failure:
-                self._refusal = message.get("message") or failure
+                self._failure_message = message.get("message") or failure
                 (self._stopped if self._serving else self._started).set()
             case other:
                 raise RuntimeError(f"the app may not send {other!r} here")

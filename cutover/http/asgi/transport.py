@@ -1,10 +1,10 @@
-"""StreamingASGITransport: what httpx sees of an app in process.
+"""StreamingASGITransport: an httpx transport that runs an ASGI app in this process and streams its response.
 
-Unlike ``httpx.ASGITransport`` it delivers a chunk when the app sends it, slows an app down whose chunks nobody reads,
-tells it of a disconnect, applies the read and pool timeouts (over a socket that is httpcore's work) and lets what the
-app raised reach the reader.
+Unlike ``httpx.ASGITransport``, it delivers a chunk when the app sends it and makes the app wait while nobody reads. It
+also signals a disconnect to the app, applies the read and pool timeouts, and raises the app's errors to the reader.
 
-A chunk here is one ASGI message, not a TCP segment: what a proxy holds back can be seen over a real URL alone.
+In this folder, a chunk is one piece of the body as the app sends it. To find out if a proxy holds chunks back, test a
+real URL.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,40 +20,41 @@ from starlette.types import ASGIApp
 from cutover.http.asgi.exchange import Exchange, end
 from cutover.http.asgi.lifespan import Lifespan
 
-# uvicorn's value. From 2.4 on, Starlette leaves a generator's `finally` unrun when the reader disconnects.
+# This is uvicorn's value. From version 2.4 on, Starlette does not run a generator's `finally` after a disconnect.
 _SPEC_VERSION = "2.3"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @attrs.define(eq=False)
 class StreamingASGITransport(httpx.AsyncBaseTransport):
-    """Runs an ASGI app in the client's event loop, on asyncio or trio.
+    """An httpx transport that runs an ASGI app in the client's event loop, on asyncio or trio.
 
-    Enter it with its client, ``async with httpx.AsyncClient(transport=StreamingASGITransport(app)) as client``: one task
-    group for the client's life runs the app. It must be left in the task that entered it, so do not hold it across a
-    fixture's ``yield``; and since httpx leaves its mounts in the order it entered them, which task groups do not allow,
-    a client can have one such transport: let one app tell the hosts apart.
+    Use it as ``async with httpx.AsyncClient(transport=StreamingASGITransport(app)) as client``. The app runs in a task
+    group that lives as long as the client. Leave the client in the task that entered it: do not hold it across a
+    fixture's ``yield``. A client can have only one such transport, because httpx closes its mounts in an order that task
+    groups do not allow; if you need several hosts, let one app answer for all of them.
 
-    What the app raises before the head is raised by the request, after the head by the reading of the body, as itself.
-    An app that returns too early gives `httpx.RemoteProtocolError`. Each response has its `Exchange` in
-    ``response.extensions["asgi_exchange"]``.
+    An error of the app is raised unchanged: by the request if no head was sent yet, else by reading the body. If the app
+    returns too early, `httpx.RemoteProtocolError` is raised. ``response.extensions["asgi_exchange"]`` holds the
+    `Exchange` of a response.
     """
 
     app: ASGIApp
+    """The app that answers the requests."""
     max_buffered_chunks: int = attrs.field(default=16, kw_only=True, validator=attrs.validators.ge(0))
-    """How many chunks the app may be ahead of the reader: the socket's buffer, in chunks."""
+    """Chunks that the app may send before the reader has read them, like the buffer of a socket. Default 16."""
     grace: float = attrs.field(default=1.0, kw_only=True, validator=attrs.validators.ge(0))
-    """Seconds an app has to clean up after a disconnect or at the client's end, before it is cancelled."""
+    """Seconds that the app has to clean up after a disconnect or when the client closes. Then it is cancelled. Default 1."""
     max_connections: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))
-    """Requests in flight at once; one more waits for the pool timeout. The default is httpx's own."""
+    """Requests that may be in flight at once; the next one waits up to the pool timeout. Default 100, as in httpx."""
     root_path: str = attrs.field(default="", kw_only=True)
-    """Where the app is mounted; put before the path, as uvicorn's ``--root-path`` is."""
+    """Path under which the app is mounted, put before the request's path as by uvicorn's ``--root-path``. Default none."""
     client: tuple[str, int] = attrs.field(default=("127.0.0.1", 123), kw_only=True)
-    """The address that the app sees the requests come from."""
+    """Client address and port that the app sees. Default ``("127.0.0.1", 123)``."""
     lifespan: bool = attrs.field(default=False, kw_only=True)
-    """Run the app's lifespan; a failed startup is raised at the client's entry, a failed shutdown at its exit."""
+    """True to run the app's lifespan. A failed startup raises on entry, a failed shutdown on exit. Default False."""
     latest: Exchange | None = attrs.field(default=None, init=False)
-    """The newest request's exchange, also where no response came of it."""
+    """The exchange of the newest request, also of one without a response. None before the first request."""
     _tasks: anyio.abc.TaskGroup | None = attrs.field(default=None, init=False)
     _pool: anyio.Semaphore = attrs.field(init=False)
     _lifespan: Lifespan | None = attrs.field(default=None, init=False)
@@ -90,22 +91,22 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             self._lifespan.raise_for_error()
 
     async def _leave(self) -> None:
-        """Leave the task group, without the caller's exception: handed to it, that would come back as a group."""
+        """Leave the task group. The caller's exception is not passed to it, because it would return inside a group."""
         tasks, self._tasks = self._tasks, None
         if tasks is not None:
             tasks.cancel_scope.cancel()
             await tasks.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
-        """Disconnect every request in flight, and wait until the app has let go of each."""
+        """Disconnect every request in flight, and wait until the app has ended each of them."""
         await end(tuple(self._exchanges), grace=self.grace)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request into the app; its response is here as soon as the app has sent the head.
+        """Send a request to the app, and return the response as soon as the app has sent the head.
 
         Raises:
-            RuntimeError: The transport was not entered.
-            httpx.PoolTimeout: ``max_connections`` were in flight for the pool timeout.
+            RuntimeError: The transport is not entered.
+            httpx.PoolTimeout: ``max_connections`` requests stayed in flight for the whole pool timeout.
             httpx.ReadTimeout: The app sent no head within the read timeout.
             httpx.RemoteProtocolError: The app returned without a response.
         """
@@ -119,7 +120,9 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         with anyio.move_on_after(timeout.get("pool")) as waiting:
             await self._pool.acquire()
         if waiting.cancelled_caught:
-            raise httpx.PoolTimeout(f"{self.max_connections} requests are in flight")
+            raise httpx.PoolTimeout(
+                f"{self.max_connections} requests are in flight (max_connections); none ended within the pool timeout"
+            )
         exchange = Exchange(
             app=self.app,
             scope=scope,
@@ -132,7 +135,8 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         self._tasks.start_soon(self._run, exchange)
         try:
             status, headers = await exchange.head()
-        except BaseException:  # a caller cancelled here never closes the response: there is none
+        except BaseException:
+            # Without a response there is nothing that the caller could close.
             await self._close(exchange)
             raise
         extensions = {"http_version": b"HTTP/1.1", "asgi_exchange": exchange}
@@ -147,7 +151,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
                 self._exchanges.discard(exchange)
 
     async def _close(self, exchange: Exchange) -> None:
-        """Leave one exchange. An app that has sent the whole response goes on in the background, as under a server."""
+        """Close one exchange. An app that has sent the whole response may go on in the background, as under a server."""
         if exchange.left:
             return
         exchange.left = True
@@ -185,7 +189,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
 @attrs.define(eq=False, kw_only=True)
 class _Body(httpx.AsyncByteStream):
-    """The response's body: an iterator and no generator, so that a reader who stops early leaves nothing open."""
+    """The response's body. It is an iterator and not a generator, so a reader who stops early leaves nothing open."""
 
     _exchange: Exchange
     _close: Callable[[Exchange], Awaitable[None]]

@@ -24,11 +24,17 @@ def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    """A command blocks signals once its exit code is decided; in process, that would outlive it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+def _signals_as_a_terminal_has_them() -> Iterator[None]:
+    """Each test, and each process that it starts, takes SIGINT as under a terminal, and leaves the signals as they were.
+
+    A parent that ignores SIGINT (nohup, a shell's background job) hands that down to every child. And a command blocks signals once its
+    exit code is decided, which in process would outlive it.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.signal(signal.SIGINT, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -21,6 +18,7 @@ from cutover.model.train_events import TrainFinished, UndoStarted
 from cutover.record.journal import read_journal
 from cutover.report.terminal import Terminal
 from tests.support.commands import COMMAND, Served, recover, run_env, served, started, until
+from tests.support.pseudo_terminal import PseudoTerminal
 
 pytestmark = pytest.mark.slow
 APART = 0.7
@@ -122,16 +120,15 @@ def test_one_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 def test_on_a_terminal_the_train_is_a_live_table(tmp_path: Path) -> None:
     with served() as simulation:
-        master, slave = pty.openpty()
+        terminal = PseudoTerminal.open()
         process = subprocess.Popen(
             [*COMMAND, "run", *simulation.revisions],
             env=run_env(simulation, tmp_path, CANARY_STEPS="100", TERM="xterm-256color", COLUMNS="150"),
-            stderr=slave,
+            stderr=terminal.command,
             stdout=subprocess.PIPE,
             text=True,
         )
-        os.close(slave)
-        shown = _everything(master)
+        shown = terminal.read_to_end()
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out + shown
     assert "\x1b[?25l" in shown  # the cursor is hidden while it draws ...
@@ -140,21 +137,6 @@ def test_on_a_terminal_the_train_is_a_live_table(tmp_path: Path) -> None:
     assert re.search(r"preflight +pass +production is one", plain)
     assert "traffic: " in plain
     assert "verdict   passed (live run), exit 0" in out
-
-
-def _everything(master: int) -> str:
-    """Read what is shown until the other side is closed."""
-    parts = []
-    while select.select([master], [], [], 60)[0]:
-        try:
-            part = os.read(master, 1 << 16)
-        except OSError:  # what Linux says where the other side is closed
-            break
-        if not part:
-            break
-        parts.append(part)
-    os.close(master)
-    return b"".join(parts).decode("utf-8", "replace")
 
 
 def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:

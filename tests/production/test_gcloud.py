@@ -122,7 +122,8 @@ class TestReading:
     async def test_without_a_program_it_says_so(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with served(tmp_path) as found:
+        with fake_gcloud(tmp_path / "there"), served(tmp_path) as found:
+            # The program was there when the configuration was read, and is gone now.
             monkeypatch.setenv("PATH", str(tmp_path))
             with pytest.raises(NoAnswerError, match=r"exit code 127, .*gcloud"):
                 await found.gcloud().read(label="read")

@@ -78,12 +78,13 @@ class RefusedError(PeerError):
     def __init__(self, message: str, *, status: int, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        """HTTP status of the answer; 0 if the request was not sent, because its headers could not be fetched."""
         self.retry_after = retry_after
-        """Seconds to wait before a new try, from the ``retry-after`` header (RFC 9110 10.2.3), up to a bound; or 0."""
+        """Seconds to wait before a retry, from the ``retry-after`` header (RFC 9110 10.2.3), up to a bound; else 0."""
 
     @property
     def for_certain(self) -> bool:
-        """Return True if the request certainly had no effect.
+        """True if the request certainly had no effect.
 
         A 5xx is not certain: a gateway may send it although the service behind the gateway has carried out the request.
         """

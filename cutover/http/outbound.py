@@ -30,7 +30,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 MAX_RETRY_AFTER = 10.0
 """Longest pause in seconds that a ``retry-after`` header can ask for. A longer one is cut to this."""
 
-
 HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
 """Gives headers that may need a request of their own, such as a token. Called for each try; raises a ``PeerError``."""
 

@@ -1,4 +1,4 @@
-"""An in-process app, streamed: what its reader sees, and what it sees of its reader. A real uvicorn is the oracle."""
+"""The in-process transport: its reader and its app see the same as under a real server. uvicorn is the reference."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -22,7 +22,8 @@ from tests.support.loopback_server import served as on_loopback
 
 pytestmark = pytest.mark.anyio
 
-HUNG = 20.0  # seconds after which a test that waits for ever has failed
+HUNG = 20.0
+"""Seconds after which a test that still waits has failed."""
 
 
 @asynccontextmanager
@@ -34,7 +35,7 @@ async def in_process(app: ASGIApp, **options: Any) -> AsyncGenerator[httpx.Async
 
 @asynccontextmanager
 async def under_uvicorn(app: ASGIApp, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
-    """The same app, under a real server."""
+    """Give a client of the same app under a real server."""
     async with on_loopback(app, **options) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
         yield client
 
@@ -46,8 +47,8 @@ def exchange_of(response: httpx.Response) -> Exchange:
 
 
 def chunks_of(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """For one who stops early: `httpx.Response.aiter_raw` would leave a generator within it open."""
-    chunks = aiter(response.stream)  # type: ignore[arg-type]  # an asynchronous one
+    """Return the chunks for a reader that stops early: `httpx.Response.aiter_raw` would leave a generator open."""
+    chunks = aiter(response.stream)  # type: ignore[arg-type]  # this stream is asynchronous
     assert isinstance(chunks, AsyncGenerator)
     return chunks
 
@@ -89,7 +90,7 @@ async def receive_disconnect(receive: Receive) -> None:
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What a reader can tell of one request."""
+    """The result of one request, as its reader sees it."""
 
     status: int | None
     headers: tuple[tuple[str, str], ...]
@@ -117,7 +118,7 @@ async def outcome_of(client: httpx.AsyncClient, read: Callable[[], None], **requ
 
 
 class Lockstep:
-    """Apps that send a chunk once the one before it was read, so that chunks mean the same over a socket."""
+    """Apps that send a chunk only after the previous one was read. A socket then delivers the same chunks."""
 
     def __init__(self) -> None:
         self.was_read = anyio.Event()
@@ -210,11 +211,11 @@ async def test_a_reader_sees_what_it_sees_under_a_real_server(name: str) -> None
     assert seen[0].status is not None or seen[0].error is httpx.ReadTimeout
 
 
-# ---------------------------------------------------------------- chunks, and the pressure back
+# ---------------------------------------------------------------- chunks and backpressure
 
 
 async def test_a_chunk_arrives_before_the_next_is_sent() -> None:
-    """An app that waits for its reader, and its reader for it, would hang in a transport that collects the body."""
+    """The app and its reader wait for each other, so a transport that collects the body would hang."""
     lockstep = Lockstep()
     with anyio.fail_after(HUNG):
         async with in_process(lockstep.whole) as client:
@@ -223,7 +224,7 @@ async def test_a_chunk_arrives_before_the_next_is_sent() -> None:
 
 
 @pytest.mark.parametrize("bound", [0, 1, 5])
-async def test_an_app_is_no_further_ahead_of_its_reader_than_the_bound(bound: int) -> None:
+async def test_an_app_sends_no_more_chunks_ahead_than_the_bound(bound: int) -> None:
     sent = 0
 
     async def endless(scope: Message, receive: Receive, send: Send) -> None:
@@ -284,7 +285,7 @@ async def test_responses_of_one_client_run_side_by_side() -> None:
 
 
 async def test_a_slow_request_body_reaches_the_app_piece_by_piece() -> None:
-    """The next piece is made only once the app has taken the one before, and no read timeout counts meanwhile."""
+    """The next piece is made only after the app has received the previous one, and the read timeout pauses meanwhile."""
     taken = anyio.Event()
     seen: list[bytes] = []
 
@@ -309,7 +310,7 @@ async def test_a_slow_request_body_reaches_the_app_piece_by_piece() -> None:
     assert response.content == b"ok"
 
 
-async def test_a_body_that_the_app_does_not_ask_for_is_not_made() -> None:
+async def test_a_request_body_that_the_app_does_not_read_is_not_made() -> None:
     made = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -349,7 +350,7 @@ async def test_polling_for_a_disconnect_does_not_break_the_request_body() -> Non
 
 
 @pytest.mark.parametrize("head_first", [True, False])
-async def test_an_error_of_the_request_body_is_the_callers(*, head_first: bool) -> None:
+async def test_an_error_of_the_request_body_is_raised_to_the_caller(*, head_first: bool) -> None:
     seen: list[str] = []
     answered = anyio.Event()
 
@@ -381,7 +382,7 @@ async def leave_after_one_chunk(client: httpx.AsyncClient) -> Exchange:
     return exchange_of(response)
 
 
-async def test_an_app_that_listens_is_told_of_the_disconnect() -> None:
+async def test_an_app_that_receives_sees_the_disconnect() -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         await whole_request(receive)
         await start(send)
@@ -403,8 +404,8 @@ async def test_an_app_that_listens_is_told_of_the_disconnect() -> None:
 
 @pytest.mark.parametrize("full", [True, False])
 async def test_an_app_that_sends_gets_an_oserror(*, full: bool) -> None:
-    """Whether it waits for room in a full buffer when the reader leaves, or comes with its next chunk later."""
-    told = anyio.Event()
+    """The app waits for space in a full buffer when the reader leaves, or sends its next chunk later."""
+    raised = anyio.Event()
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         await start(send)
@@ -415,13 +416,13 @@ async def test_an_app_that_sends_gets_an_oserror(*, full: bool) -> None:
             while True:
                 await chunk(send, b"x")
         except OSError:
-            told.set()
+            raised.set()
             raise
 
     with anyio.fail_after(HUNG):
         async with in_process(app, grace=HUNG) as client:
             exchange = await leave_after_one_chunk(client)
-    assert told.is_set()
+    assert raised.is_set()
     assert await exchange.noticed()
     assert isinstance(exchange.error, OSError)
 
@@ -483,7 +484,7 @@ async def test_an_app_that_ignores_the_disconnect_is_cancelled() -> None:
 
 
 async def test_a_caller_cancelled_before_the_head_ends_the_app() -> None:
-    """Even so, the app has its grace period: the caller's cancellation does not cut it short."""
+    """The app keeps its grace period: the caller's cancellation does not shorten it."""
     began, ended = anyio.Event(), anyio.Event()
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -508,7 +509,7 @@ async def test_a_response_left_open_is_disconnected_with_its_client() -> None:
     assert await exchange_of(response).noticed()
 
 
-async def test_a_reader_is_told_when_its_client_is_closed() -> None:
+async def test_a_reader_gets_an_error_when_its_client_is_closed() -> None:
     async def read(response: httpx.Response) -> None:
         with pytest.raises(httpx.ReadError, match="closed"):
             await response.aread()
@@ -523,7 +524,7 @@ async def test_a_reader_is_told_when_its_client_is_closed() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_task_that_is_cancelled_again_and_again_leaves_no_app_behind() -> None:
-    """asyncio's own cancellation gets through shields; the transport's end catches what it cut short."""
+    """asyncio's own cancellation ignores shields. The transport ends the app when it closes."""
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def stubborn(scope: Message, receive: Receive, send: Send) -> None:
@@ -549,7 +550,7 @@ async def test_a_task_that_is_cancelled_again_and_again_leaves_no_app_behind() -
 
 
 async def test_background_work_goes_on_after_the_response() -> None:
-    """It holds no reader up, is not told of a disconnect, and has the grace period when the client ends."""
+    """The work does not delay the reader, sees no disconnect, and gets the grace period when the client closes."""
     read, done = anyio.Event(), anyio.Event()
 
     async def work() -> None:
@@ -573,11 +574,11 @@ async def test_background_work_goes_on_after_the_response() -> None:
 
 
 class AppError(BaseException):
-    """As far from ordinary as pytest's own outcomes are."""
+    """An error outside `Exception`, like pytest's own outcomes."""
 
 
 @pytest.mark.parametrize("after_the_head", [True, False])
-async def test_what_the_app_raises_reaches_its_reader_and_no_other(*, after_the_head: bool) -> None:
+async def test_an_error_of_the_app_reaches_its_reader_and_no_other(*, after_the_head: bool) -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["path"] == "/crash":
             if after_the_head:
@@ -611,7 +612,7 @@ async def test_chunks_sent_before_a_crash_are_read_first() -> None:
 
     async def read(response: httpx.Response) -> None:
         async for piece in response.aiter_raw():
-            got.append(piece)  # noqa: PERF401  a comprehension would lose them to the error
+            got.append(piece)  # noqa: PERF401  a comprehension would lose the pieces when the error is raised
 
     async with in_process(app) as client, client.stream("GET", "/") as response:
         with pytest.raises(ValueError, match="late"):
@@ -650,7 +651,7 @@ async def sends_a_body_without_a_head(scope: Message, receive: Receive, send: Se
 async def test_an_app_that_breaks_the_protocol_is_an_error(
     app: ASGIApp, error: type[Exception], words: str
 ) -> None:
-    """Never a response that seems to have ended well."""
+    """The reader gets an error and never a response that seems complete."""
 
     async def read() -> None:
         async with in_process(app) as client, client.stream("GET", "/") as response:
@@ -662,7 +663,7 @@ async def test_an_app_that_breaks_the_protocol_is_an_error(
         await read()
 
 
-async def test_what_the_app_raises_after_its_response_is_kept() -> None:
+async def test_an_error_of_the_app_after_its_response_is_kept() -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         await start(send)
         await chunk(send, b"ok", more_body=False)
@@ -708,7 +709,8 @@ async def test_a_full_pool_is_a_pool_timeout_until_a_response_is_closed() -> Non
             async with client.stream("GET", "/") as first:
                 with pytest.raises(httpx.PoolTimeout):
                     await client.get("/", timeout=httpx.Timeout(None, pool=0.05))
-            await first.stream.aclose()  # type: ignore[union-attr]  # once more: it gives its place back once
+            # A second close must not release the place in the pool again.
+            await first.stream.aclose()  # type: ignore[union-attr]  # this stream is asynchronous
             async with client.stream("GET", "/", timeout=httpx.Timeout(None, pool=0.05)) as response:
                 assert response.status_code == 200
                 with pytest.raises(httpx.PoolTimeout):
@@ -718,7 +720,7 @@ async def test_a_full_pool_is_a_pool_timeout_until_a_response_is_closed() -> Non
 # ---------------------------------------------------------------- the client's life
 
 
-async def test_unentered_it_says_how_to_use_it() -> None:
+async def test_a_transport_that_is_not_entered_says_how_to_use_it() -> None:
     client = httpx.AsyncClient(transport=StreamingASGITransport(never_answers))
     with pytest.raises(RuntimeError, match="async with"):
         await client.get("http://app/")
@@ -733,7 +735,7 @@ async def test_one_transport_serves_one_client() -> None:
                 pass
 
 
-async def test_it_can_be_entered_again_after_it_was_left() -> None:
+async def test_a_transport_can_be_entered_again_after_it_was_left() -> None:
     transport = StreamingASGITransport(sends_whole)
     for _ in range(2):
         async with transport:
@@ -747,8 +749,8 @@ async def sends_whole(scope: Message, receive: Receive, send: Send) -> None:
     await chunk(send, b"ok", more_body=False)
 
 
-async def test_the_callers_exception_comes_out_as_itself() -> None:
-    """With a response open, and not as a group."""
+async def test_the_callers_exception_is_raised_unchanged() -> None:
+    """The caller gets its own exception, not a group, also with a response open."""
 
     async def fail() -> None:
         async with in_process(Lockstep().stalls) as client, client.stream("GET", "/"):
@@ -765,7 +767,7 @@ async def test_a_cancelled_caller_leaves_cleanly_with_a_response_open() -> None:
     assert scope.cancelled_caught
 
 
-async def test_the_request_is_left_as_it_was() -> None:
+async def test_the_request_keeps_its_extensions() -> None:
     async with in_process(sends_whole) as client:
         response = await client.get("/", extensions={"label": "smoke"})
     assert response.request.extensions["label"] == "smoke"
@@ -813,7 +815,7 @@ async def test_the_lifespan_gives_requests_their_state() -> None:
         assert (await client.get("/")).text == "hello"
 
 
-async def test_without_lifespan_the_app_hears_of_none() -> None:
+async def test_without_lifespan_the_app_gets_no_lifespan_scope() -> None:
     async with in_process(with_lifespan(startup=ZeroDivisionError())) as client:
         assert client is not None
 

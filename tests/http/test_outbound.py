@@ -1,4 +1,4 @@
-"""The one way out: what is sent again and what never is, how long and how much is waited for, and what is quoted."""
+"""Outbound requests: retries, deadlines, size limits, masked secrets and the wording of a failure."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,7 +32,7 @@ Answer = httpx.Response | Exception
 
 
 class Peer(httpx.AsyncBaseTransport):
-    """Gives these answers one after the other, the last one for good."""
+    """A transport that gives these answers one after the other, and then repeats the last one."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -50,12 +50,12 @@ class Peer(httpx.AsyncBaseTransport):
 
     @property
     def pauses(self) -> list[float]:
-        """Seconds between the requests."""
+        """Seconds between the requests, in order."""
         return [later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)]
 
 
 class Dripping(httpx.AsyncByteStream):
-    """A body that comes piece by piece, each after so many seconds, without an end."""
+    """An endless body that sends one piece every ``seconds``."""
 
     def __init__(self, piece: bytes, seconds: float = 0.0) -> None:
         self.piece, self.seconds = piece, seconds
@@ -92,23 +92,23 @@ class TestRead:
         assert len(peer.requests) == 3
 
     @pytest.mark.parametrize("status", [400, 401, 404, 409, 501])
-    async def test_what_will_not_pass_is_told_at_once(self, status: int) -> None:
+    async def test_a_status_that_a_retry_cannot_change_is_returned_at_once(self, status: int) -> None:
         peer = Peer(httpx.Response(status))
         assert (await outbound(peer).read("GET", URL, label="status")).status == status
         assert len(peer.requests) == 1
 
-    async def test_a_persistent_refusal_is_the_answer(self) -> None:
+    async def test_a_refusal_at_every_try_is_returned(self) -> None:
         peer = Peer(httpx.Response(503))
         assert (await outbound(peer).read("GET", URL, label="status")).status == 503
         assert len(peer.requests) == ATTEMPTS
 
-    async def test_a_persistent_silence_is_no_answer(self) -> None:
+    async def test_no_reply_at_every_try_is_no_answer(self) -> None:
         peer = Peer(httpx.ReadError(""))
         with pytest.raises(NoAnswerError, match=r"GET https://peer\.example/thing: the connection was reset"):
             await outbound(peer).read("GET", URL, label="status")
         assert len(peer.requests) == ATTEMPTS
 
-    async def test_one_attempt_is_one_attempt(self) -> None:
+    async def test_a_read_with_one_attempt_is_sent_once(self) -> None:
         peer = Peer(httpx.Response(503))
         await outbound(peer).read("POST", URL, label="write-probe", json={}, attempts=1)
         assert len(peer.requests) == 1
@@ -119,12 +119,12 @@ class TestRead:
             await outbound(hanging).read("GET", URL, label="status")
         assert len(hanging.requests) <= 2
 
-    async def test_a_peers_wish_to_wait_is_heeded(self) -> None:
+    async def test_a_retry_after_header_sets_the_pause(self) -> None:
         peer = Peer(httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(200))
         await outbound(peer).read("GET", URL, label="status")
         assert peer.pauses[0] >= 7.0
 
-    async def test_a_peers_wish_to_wait_is_heeded_up_to_a_bound(self) -> None:
+    async def test_a_retry_after_header_sets_the_pause_up_to_a_bound(self) -> None:
         peer = Peer(httpx.Response(429, headers={"retry-after": "86400"}), httpx.Response(200))
         await outbound(peer).read("GET", URL, label="status")
         assert peer.pauses == [MAX_RETRY_AFTER]
@@ -132,12 +132,12 @@ class TestRead:
     @pytest.mark.parametrize(
         "junk", ["soon", "-5", "nan", "inf", "1e999", "Wed, 21 Oct 2026 07:28:00 GMT", ""]
     )
-    async def test_junk_for_a_wish_is_ignored(self, junk: str) -> None:
+    async def test_an_invalid_retry_after_header_is_ignored(self, junk: str) -> None:
         peer = Peer(httpx.Response(429, headers={"retry-after": junk}), httpx.Response(200))
         await outbound(peer).read("GET", URL, label="status")
         assert 0.0 < peer.pauses[0] < 1.0
 
-    async def test_waiting_is_the_clocks(self) -> None:
+    async def test_a_pause_is_slept_on_the_clock(self) -> None:
         peer = Peer(httpx.Response(429, headers={"retry-after": "9"}), httpx.Response(200))
         clock = SkippingClock()
         await Outbound(client=httpx.AsyncClient(transport=peer), clock=clock).read("GET", URL, label="status")
@@ -146,10 +146,10 @@ class TestRead:
 
 
 class TestPauses:
-    """Every pause before a retry, of a read or of a change, is one function's."""
+    """Tests of `pause_after`, which decides every pause before a retry."""
 
     @pytest.mark.parametrize("tries", [1, 2, 3, 6, 7, 50, 5000])
-    def test_one_is_random_and_grows_within_its_bounds(self, tries: int) -> None:
+    def test_a_pause_is_random_and_grows_within_its_bounds(self, tries: int) -> None:
         pauses = set()
         for seed in range(20):
             random.seed(seed)
@@ -158,11 +158,11 @@ class TestPauses:
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
         assert len(pauses) == 20
 
-    def test_a_wish_is_its_least(self) -> None:
+    def test_a_pause_is_at_least_the_retry_after(self) -> None:
         assert pause_after(1, wish=7.0) == 7.0
         assert pause_after(50, wish=0.1) >= LONGEST_PAUSE / 2
 
-    async def test_reads_that_were_turned_away_together_do_not_come_back_together(self) -> None:
+    async def test_reads_that_failed_together_are_not_retried_together(self) -> None:
         pauses = []
         for seed in (1, 2):
             random.seed(seed)
@@ -173,10 +173,10 @@ class TestPauses:
         assert all(one != other for one, other in zip(*pauses, strict=True))
 
     @pytest.mark.parametrize(
-        ("said", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER), ("soon", 0.0), (None, 0.0)]
+        ("header", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER), ("soon", 0.0), (None, 0.0)]
     )
-    def test_a_refusal_carries_the_peers_wish(self, said: str | None, seconds: float) -> None:
-        headers = ((b"retry-after", said.encode()),) if said else ()
+    def test_a_refusal_carries_the_retry_after(self, header: str | None, seconds: float) -> None:
+        headers = ((b"retry-after", header.encode()),) if header else ()
         with pytest.raises(RefusedError) as caught:
             reply(status=429, headers=headers).expect_success()
         assert caught.value.retry_after == seconds
@@ -223,7 +223,7 @@ class TestChange:
 
 
 class Source:
-    """Gives headers, after what it has to raise, one a time; the last one for good."""
+    """A header source: each call raises the next error, and once none is left gives the headers."""
 
     def __init__(self, *raised: Exception, seconds: float = 0.0) -> None:
         self.raised = list(raised)
@@ -242,8 +242,8 @@ HICCUP = NoAnswerError("the metadata server was reset")
 
 
 class TestAuthorize:
-    async def test_each_attempt_of_a_read_asks_for_itself(self) -> None:
-        """A token may expire between two of them, and one that was not to be had may be there now."""
+    async def test_each_attempt_of_a_read_fetches_its_own_headers(self) -> None:
+        """A token may expire between two tries, and a token that was not available may be available now."""
         peer, source = Peer(httpx.Response(503), httpx.Response(200)), Source(HICCUP)
         reply = await outbound(peer).read(
             "GET", URL, label="status", headers={"accept": "text/plain"}, authorize=source
@@ -252,13 +252,13 @@ class TestAuthorize:
         sent = [(request.headers["accept"], request.headers["authorization"]) for request in peer.requests]
         assert sent == [("text/plain", "Bearer 2"), ("text/plain", "Bearer 3")]
 
-    async def test_a_persistent_fault_ends_a_read_and_is_named(self) -> None:
+    async def test_a_fault_at_every_try_ends_a_read_and_is_named(self) -> None:
         peer, source = Peer(httpx.Response(200)), Source(*[HICCUP] * ATTEMPTS)
         with pytest.raises(NoAnswerError, match="the metadata server was reset"):
             await outbound(peer).read("GET", URL, label="status", authorize=source)
         assert (peer.requests, source.asked) == ([], ATTEMPTS)
 
-    async def test_it_counts_towards_the_deadline_of_a_read(self) -> None:
+    async def test_fetching_headers_counts_towards_the_deadline_of_a_read(self) -> None:
         peer, source = Peer(httpx.Response(200)), Source(seconds=READ_DEADLINE + 1.0)
         started = anyio.current_time()
         with pytest.raises(NoAnswerError, match="within 10 s"):
@@ -266,35 +266,37 @@ class TestAuthorize:
         assert anyio.current_time() - started == READ_DEADLINE
 
     @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
-    async def test_a_refusal_is_told_at_once(self, send: Callable[..., object]) -> None:
+    async def test_refused_headers_are_not_fetched_again(self, send: Callable[..., object]) -> None:
         peer, source = Peer(httpx.Response(200)), Source(RefusedError("invalid_grant", status=401))
         with pytest.raises(RefusedError, match="invalid_grant"):
             await send(outbound(peer), "PATCH", URL, label="drill.write", authorize=source)  # type: ignore[misc]
         assert (peer.requests, source.asked) == ([], 1)
 
-    async def test_a_hiccup_before_a_change_is_waited_out(self) -> None:
+    async def test_headers_of_a_change_are_fetched_again_after_a_passing_fault(self) -> None:
         peer, source = Peer(httpx.Response(200)), Source(HICCUP)
         await outbound(peer).change("PATCH", URL, label="drill.write", json={}, authorize=source)
         assert [request.headers["authorization"] for request in peer.requests] == ["Bearer 2"]
 
     @pytest.mark.parametrize(
-        ("source", "why"),
+        ("source", "reason"),
         [
             (Source(*[HICCUP] * 2 * ATTEMPTS), "the metadata server was reset"),
             (Source(seconds=60.0), "no token within 10 s"),
         ],
     )
-    async def test_a_change_without_headers_was_not_sent_for_certain(self, source: Source, why: str) -> None:
+    async def test_a_change_without_headers_was_not_sent_for_certain(
+        self, source: Source, reason: str
+    ) -> None:
         peer = Peer(httpx.Response(200))
         started = anyio.current_time()
-        with pytest.raises(RefusedError, match=f"nothing was sent: {why}") as caught:
+        with pytest.raises(RefusedError, match=f"nothing was sent: {reason}") as caught:
             await outbound(peer).change("PATCH", URL, label="drill.write", json={}, authorize=source)
         assert caught.value.for_certain
         assert peer.requests == []
         assert anyio.current_time() - started <= READ_DEADLINE
 
-    async def test_it_counts_towards_the_deadline_of_a_change(self) -> None:
-        """Recovery waits that long for a change without an answer, counted from its intent."""
+    async def test_fetching_headers_counts_towards_the_deadline_of_a_change(self) -> None:
+        """Recovery waits this long for a change without an answer, counted from its intent."""
         peer = Peer(httpx.Response(200, stream=Dripping(b"x", 1.0)))
         started = anyio.current_time()
         with pytest.raises(NoAnswerError, match="no complete reply within 14 s"):
@@ -315,7 +317,7 @@ class TestRequest:
         ],
     )
     @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
-    async def test_one_that_cannot_be_made_has_no_answer(
+    async def test_a_request_that_cannot_be_built_has_no_answer(
         self, send: Callable[..., object], url: str, headers: dict[str, str]
     ) -> None:
         peer = Peer(httpx.Response(200))
@@ -323,7 +325,7 @@ class TestRequest:
             await send(outbound(peer), "GET", url, label="dual.new.e", headers=headers)  # type: ignore[misc]
         assert peer.requests == []
 
-    async def test_it_bears_its_label_its_headers_and_its_json(self) -> None:
+    async def test_a_request_carries_its_label_its_headers_and_its_json(self) -> None:
         peer = Peer(httpx.Response(200))
         await outbound(peer).read(
             "POST", URL, label="flip.evaluate", headers={"x-mine": "1"}, json={"a": [1]}
@@ -352,9 +354,8 @@ class TestRequest:
         assert caught.value.status == 302
 
 
-UNFINISHED = pytest.mark.filterwarnings(
-    "ignore:Async generator 'httpx:ResourceWarning"  # httpx leaves its own generators to the collector
-)
+# httpx leaves its own generators to the garbage collector.
+UNFINISHED = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 
 
 class TestReplyIsBounded:
@@ -385,7 +386,7 @@ class TestReplyIsBounded:
         with pytest.raises(NoAnswerError, match="content-encoding is broken"):
             await outbound(httpx.MockTransport(answer)).read("GET", URL, label="status")
 
-    async def test_how_long_it_took_is_measured_to_the_last_byte(self) -> None:
+    async def test_elapsed_is_measured_to_the_last_byte(self) -> None:
         class Short(Dripping):
             async def __aiter__(self) -> AsyncIterator[bytes]:
                 await anyio.sleep(self.seconds)
@@ -415,7 +416,7 @@ class TestReply:
         assert (found.header("x-ONE"), found.header("x-high"), found.header("none")) == ("first", "é", None)
 
     @pytest.mark.parametrize("body", [b"", b"<!doctype html>\x1b[2J", b"{", b'"\xff"', b"[" * 100_000])
-    def test_what_is_not_json_is_unusable_and_quoted_escaped(self, body: bytes) -> None:
+    def test_a_body_that_is_not_json_is_unusable_and_quoted_escaped(self, body: bytes) -> None:
         with pytest.raises(UnusableReplyError, match="a JSON reply was expected, not") as caught:
             reply(body).json()
         assert str(caught.value).isprintable()
@@ -425,7 +426,7 @@ class TestReply:
         assert reply(b'{"data": [1, null]}').json() == {"data": [1, None]}
 
     @pytest.mark.parametrize("status", [200, 201, 299])
-    def test_success_is_itself(self, status: int) -> None:
+    def test_a_successful_reply_is_returned(self, status: int) -> None:
         found = reply(status=status)
         assert found.expect_success() is found
 
@@ -436,7 +437,7 @@ class TestReply:
         assert caught.value.status == status
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "detail"),
         [
             (b'{"error":{"code":409,"status":"ABORTED","message":"stale"}}', " (409: ABORTED: stale)"),
             (b'{"error":{"code":"unauthorized","message":null}}', " (unauthorized)"),
@@ -449,21 +450,21 @@ class TestReply:
             (b"[" * 100_000, ""),
         ],
     )
-    def test_the_bodys_own_error_is_quoted_escaped(self, body: bytes, said: str) -> None:
-        assert reply(body, status=400).describe() == f"HTTP 400{said}"
+    def test_the_bodys_own_error_is_quoted_escaped(self, body: bytes, detail: str) -> None:
+        assert reply(body, status=400).describe() == f"HTTP 400{detail}"
 
-    def test_where_a_redirect_led_is_quoted_escaped(self) -> None:
+    def test_the_target_of_a_redirect_is_quoted_escaped(self) -> None:
         found = reply(status=307, headers=((b"Location", b"https://evil.example/\x1b[2J\xad"),))
         assert found.describe() == "HTTP 307, a redirect to https://evil.example/\\x1b[2J\\xad (not followed)"
 
     def test_a_long_error_is_cut(self) -> None:
-        said = reply(b'{"error":{"message":"%s"}}' % (b"x" * 5000), status=500).describe()
-        assert len(said) < 250
-        assert said.endswith("…)")
+        shown = reply(b'{"error":{"message":"%s"}}' % (b"x" * 5000), status=500).describe()
+        assert len(shown) < 250
+        assert shown.endswith("…)")
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "text"),
     [
         (httpx.ConnectTimeout("slow"), "no connection within 10 s (slow)"),
         (httpx.ConnectError("[Errno 111]"), "could not connect ([Errno 111])"),
@@ -474,5 +475,5 @@ class TestReply:
         (OSError("odd"), "failed (odd)"),
     ],
 )
-def test_a_failure_is_told_in_a_readers_words(error: BaseException, said: str) -> None:
-    assert describe_failure(error) == said
+def test_a_failure_is_described_in_plain_words(error: BaseException, text: str) -> None:
+    assert describe_failure(error) == text

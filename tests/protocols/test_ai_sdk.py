@@ -1,4 +1,4 @@
-"""The AI SDK contracts agree with what the real clients do with the same bytes; what those tolerate is a warning."""
+"""The AI SDK contracts agree with the real clients on the same bytes. A break that those clients tolerate is a warning."""
 
 import itertools
 import json
@@ -28,9 +28,9 @@ def verdict(report: ContractReport) -> str:
 
 
 def at_splits(body: bytes, contract: StreamContract) -> Iterator[ContractReport]:
-    """Bytes one by one, every place to cut once, and some places at a time."""
+    """Give the report for the body in one piece, byte by byte, with one cut at every place, and with several random cuts."""
     one_by_one = range(1, len(body))
-    several = random.Random(len(body))  # noqa: S311  places to cut, the same in each run
+    several = random.Random(len(body))  # noqa: S311  seeded, so each run cuts at the same places
     many = (
         [sorted(several.sample(one_by_one, min(5, len(one_by_one)))) for _ in range(20)]
         if len(body) > 1
@@ -152,7 +152,7 @@ OUTPUT = {"type": "tool-output-available", "toolCallId": "c", "output": 1}
         b"\x1f\x8b\x08\x00\x00",
     ],
 )
-def test_what_a_client_shows_as_an_empty_message_is_a_warning_and_strictly_a_violation(
+def test_a_body_that_a_client_shows_as_an_empty_message_is_a_warning_and_strictly_a_violation(
     body: bytes, contract: StreamContract
 ) -> None:
     report = check_recording(body, contract=contract)
@@ -172,7 +172,7 @@ def test_what_a_client_shows_as_an_empty_message_is_a_warning_and_strictly_a_vio
         ("stream.service-error", [START, {"type": "error", "errorText": "overloaded"}, DONE]),
     ],
 )
-def test_what_a_user_would_miss_is_a_warning_and_strictly_a_violation(
+def test_a_break_that_a_user_sees_is_a_warning_and_strictly_a_violation(
     rule: str, chunks: list[object]
 ) -> None:
     report = check_recording(sse(*chunks), contract=AI_SDK_7)
@@ -199,7 +199,7 @@ def test_what_a_user_would_miss_is_a_warning_and_strictly_a_violation(
         ("terminator.trailing", [START, STEP, *TEXT, END_STEP, FINISH, DONE, {"type": "data-x", "data": 1}]),
     ],
 )
-def test_what_a_client_lets_pass_is_a_warning_even_strictly(rule: str, chunks: list[object]) -> None:
+def test_a_break_that_a_client_tolerates_is_a_warning_even_strictly(rule: str, chunks: list[object]) -> None:
     for contract in (AI_SDK_5.strict(), AI_SDK_6.strict(), AI_SDK_7.strict()):
         findings = check_recording(sse(*chunks), contract=contract).findings
         assert {finding.rule for finding in findings} == {rule}
@@ -215,7 +215,7 @@ def test_finish_step_closes_open_parts_for_majors_5_and_6_only() -> None:
     assert check_recording(body, contract=AI_SDK_7).ok
 
 
-def test_an_output_must_be_of_a_call_and_for_major_5_of_its_sort() -> None:
+def test_an_output_needs_a_call_and_for_major_5_one_with_the_same_dynamic_flag() -> None:
     dynamic = sse(START, STEP, CALL, {**OUTPUT, "dynamic": True}, END_STEP, FINISH, DONE)
     violations = check_recording(dynamic, contract=AI_SDK_5).violations
     assert [(finding.rule, finding.actual) for finding in violations] == [
@@ -243,7 +243,7 @@ def test_reset_step_forgets_the_calls_of_its_step_and_all_open_parts() -> None:
     assert "schema.version-skew" in found
 
 
-def test_what_comes_after_an_error_is_not_seen_and_so_not_refused() -> None:
+def test_a_break_after_an_error_is_a_warning_because_the_client_has_stopped_reading() -> None:
     body = sse(START, {"type": "error", "errorText": "x"}, TEXT[1], {"type": "nonsense"}, "not JSON", DONE)
     report = check_recording(body, contract=AI_SDK_7)
     assert report.ok
@@ -256,7 +256,7 @@ def test_what_comes_after_an_error_is_not_seen_and_so_not_refused() -> None:
     assert report.service_error == "x"
 
 
-def test_an_unknown_field_is_remarked_once_with_the_versions_that_refuse_it() -> None:
+def test_an_unknown_field_is_one_finding_that_names_the_versions_that_refuse_it() -> None:
     odd = [{**TEXT[1], "seq": number} for number in range(50)]
     for contract, version in ((AI_SDK_5, "5.0.217"), (AI_SDK_6, "6.0.231"), (AI_SDK_7, "7.0.32")):
         report = check_recording(
@@ -301,7 +301,7 @@ PAPER = {"type": "source", "sourceType": "document", "id": "s", "mediaType": "te
         ("source", False),
     ],
 )
-def test_citations_are_looked_into(citation: object, taken: bool) -> None:
+def test_citations_are_checked_inside(citation: object, taken: bool) -> None:
     body = sse(START, STEP, *TEXT[:2], {**TEXT[2], "citations": [citation]}, END_STEP, FINISH, DONE)
     assert check_recording(body, contract=AI_SDK_7).ok is taken
 
@@ -317,7 +317,7 @@ def test_citations_are_looked_into(citation: object, taken: bool) -> None:
         (None, False),
     ],
 )
-def test_steering_messages_are_looked_into(part: object, taken: bool) -> None:
+def test_steering_messages_are_checked_inside(part: object, taken: bool) -> None:
     body = sse(START, STEP, {"type": "steering-message", "id": "m", "parts": [part]}, END_STEP, FINISH, DONE)
     report = check_recording(body, contract=AI_SDK_7)
     assert report.ok is taken
@@ -330,9 +330,7 @@ def test_many_kinds_of_data_parts_are_taken_and_counted() -> None:
     assert report.findings == ()
     assert sum(count for kind, count in report.chunk_counts.items() if kind.startswith("data-")) == 300
     assert report.chunk_counts["data-7"] == 3
-    assert report.chunk_counts["data-"] == 3 * 36, (
-        "those past what a reader gets to know are counted together"
-    )
+    assert report.chunk_counts["data-"] == 3 * 36, "kinds beyond the limit of a reader are counted together"
 
 
 def test_a_call_of_the_continued_message_is_known() -> None:

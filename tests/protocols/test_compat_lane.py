@@ -1,4 +1,4 @@
-"""The compatibility lane's contract: one cause, one finding, and it says where and what."""
+"""The compatibility lane's contract: one cause gives one finding, which names the place and the expected kind."""
 
 import json
 from typing import Any
@@ -111,11 +111,11 @@ def test_one_event_doubled_is_one_finding(twice: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(1, 10))
-def test_reading_nothing_but_the_tail_starts_with_what_is_missing(first: int) -> None:
+def test_the_first_finding_of_a_stream_without_its_beginning_is_the_missing_start(first: int) -> None:
     assert rules(*WHOLE[first:])[0] == "order.start-missing"
 
 
-def test_events_in_reverse_are_not_taken_for_a_stream() -> None:
+def test_events_in_reverse_order_break_the_contract() -> None:
     found = rules(*reversed(WHOLE))
     assert found[0] == "order.start-missing"
     assert "terminator.trailing" in found
@@ -131,7 +131,7 @@ def test_the_service_reporting_an_error_is_one_finding_with_its_code() -> None:
         assert not report.ok
 
 
-def test_after_an_error_the_finish_says_so_and_comes() -> None:
+def test_after_an_error_a_finish_with_status_error_must_come() -> None:
     assert rules(START, STEP, ERROR, FINISH, DONE) == ["stream.service-error", "order.finish-status"]
     assert rules(START, STEP, ERROR, {"type": "finish"}, DONE) == ["stream.service-error"]
     assert rules(START, STEP, ERROR, DONE) == ["stream.service-error", "order.finish-missing"]
@@ -150,7 +150,7 @@ def test_thread_and_turn_agree_with_the_request_and_with_each_other() -> None:
         "identity.turn",
     ]
     bare = [{"type": "start"}, {"type": "start-step"}, {"type": "finish-step"}, {"type": "finish"}, DONE]
-    assert check_recording(sse(*bare), context=context).ok, "ids are compared where they are there"
+    assert check_recording(sse(*bare), context=context).ok, "ids are compared only if the stream has them"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_missing_content_type_is_one_finding() -> None:
         (503, {}, {"error": "down"}, '503 {"error": "down"}', None),
     ],
 )
-def test_a_wrong_status_quotes_what_the_service_said(
+def test_a_wrong_status_quotes_the_error_of_the_service(
     status: int, headers: dict[str, str], body: object, actual: str, code: str | None
 ) -> None:
     report = check_recording(json.dumps(body).encode(), status=status, headers=headers)
@@ -231,7 +231,7 @@ def test_a_wrong_status_quotes_what_the_service_said(
     assert [each.rule for each in without_head.findings] == ["head.status"]
 
 
-def test_what_a_service_says_is_bounded_and_escaped() -> None:
+def test_the_quoted_error_of_a_service_is_bounded_and_escaped() -> None:
     report = check_recording(b"\x1b[31m" + b"x" * 100_000, status=502)
     (finding,) = report.findings
     assert "\x1b" not in finding.message
@@ -240,7 +240,7 @@ def test_what_a_service_says_is_bounded_and_escaped() -> None:
     assert check_recording(b"", status=502).findings[0].actual == "502"
 
 
-def test_a_redirect_names_where_it_led() -> None:
+def test_a_redirect_names_its_target() -> None:
     found = check_recording(b"", status=307, headers={"location": "https://elsewhere.example/x"}).findings
     assert [(each.rule, each.actual) for each in found] == [
         ("head.redirect", "307 to https://elsewhere.example/x")

@@ -1,4 +1,4 @@
-"""A bare ASGI caller and a clock that is moved by hand, for the tests of the simulation."""
+"""A bare ASGI caller and a clock that moves only when somebody sleeps, for the tests of the simulation."""
 
 import json as jsonlib
 import urllib.parse
@@ -23,7 +23,7 @@ CREDENTIALS = Credentials(
 LAYOUT = Layout(stable="svc-1", canary="svc-2", project="p", region="r", service="svc")
 SERVICE = "https://run.googleapis.com/v2/projects/p/locations/r/services/svc"
 IDLE_ROUNDS = 50
-"""Turns of the event loop without progress after which nothing more will come."""
+"""Turns of the event loop without progress after which the caller stops waiting."""
 COMPATIBLE = {
     "x-oa-client-build-id": "20260221T130000Z",
     "x-oa-protocol-version": "openagents.control.v1",
@@ -35,7 +35,7 @@ CHATS = {"messages": [{"role": "user", "content": [{"type": "text", "text": "hel
 
 @attrs.define(eq=False)
 class HandClock:
-    """Time that passes only where somebody sleeps; each sleep moves it at once."""
+    """A clock whose time passes only when somebody sleeps. Each sleep moves it at once."""
 
     seconds: float = 100.0
 
@@ -58,14 +58,14 @@ def production(
 
 @attrs.define(eq=False)
 class Answer:
-    """What a client saw: head, chunks, and whether it ended as a body should."""
+    """The answer as the client sees it: head, chunks and the way it ended."""
 
     status: int | None = None
     headers: dict[str, str] = attrs.field(factory=dict)
     chunks: list[bytes] = attrs.field(factory=list)
     complete: bool = False
     broken: bool = False
-    """Whether the app raised, so that the connection broke."""
+    """True if the app raised, which breaks the connection."""
 
     @property
     def body(self) -> bytes:
@@ -75,7 +75,7 @@ class Answer:
         return jsonlib.loads(self.body)
 
     def events(self) -> list[Any]:
-        """The events' data, in a reading of its own: lines that begin with data, JSON where it is."""
+        """Return the data of each event, decoded if it is a JSON object. This parser is independent of the one under test."""
         lines = self.body.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")
         data = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
         return [jsonlib.loads(one) if one.startswith("{") else one for one in data]
@@ -108,7 +108,7 @@ async def request(
     content: bytes | None = None,
     on_chunk: Callable[[Answer], Awaitable[None]] | None = None,
 ) -> AsyncIterator[tuple[Answer, anyio.Event]]:
-    """Run the app beside the caller; leaving the block, or ``hang_up``, tells the app that the client is gone."""
+    """Run the app beside the caller. Leaving the block or setting ``hang_up`` sends the app a disconnect."""
     answer, hang_up = Answer(), anyio.Event()
     body = content if content is not None else b"" if json is None else jsonlib.dumps(json).encode()
     sent = dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token else {})
@@ -150,7 +150,7 @@ async def request(
 
 
 async def ask(peer: SimulatedProduction, method: str, url: str, **keywords: Any) -> Answer:
-    """One whole exchange; a peer that falls silent is hung up on."""
+    """Send one request and return its answer. Disconnect if the app makes no more progress."""
     async with request(peer, method, url, **keywords) as (answer, _):
         idle, seen = 0, (-1, 0.0)
         while not (answer.complete or answer.broken) and idle < IDLE_ROUNDS:
@@ -161,7 +161,7 @@ async def ask(peer: SimulatedProduction, method: str, url: str, **keywords: Any)
 
 
 async def let_run() -> None:
-    """Let the other tasks run for as long as they have something to do without time passing."""
+    """Let the other tasks run as long as they can without time passing."""
     for _ in range(IDLE_ROUNDS):
         await checkpoint()
 
@@ -211,7 +211,7 @@ def share(revision: str, percent: int, **more: Any) -> dict[str, Any]:
 
 
 async def flip(peer: SimulatedProduction) -> list[int | None]:
-    """The six writes of a flip, whatever is answered: their statuses."""
+    """Send the six writes of a flip and return their statuses, also of refused ones."""
     domains = ("auth_entry", "account_settings_admin", "billing_l402", "chat_pilot", None)
     answers = [await override(peer, "clear"), *[await override(peer, "rust", domain) for domain in domains]]
     return [answer.status for answer in answers]

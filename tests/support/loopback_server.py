@@ -1,4 +1,4 @@
-"""An ASGI app under a real server, on loopback."""
+"""A real server for an ASGI app, on the loopback interface."""
 
 import socket
 from collections.abc import AsyncGenerator
@@ -11,7 +11,7 @@ import uvicorn
 
 @asynccontextmanager
 async def served(app: Any, **options: Any) -> AsyncGenerator[str]:
-    """Serve an app on a free port in the same event loop; give its URL."""
+    """Serve an app on a free port in the same event loop, and give its URL."""
     config = uvicorn.Config(
         app, interface="asgi3", log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options
     )
@@ -20,7 +20,7 @@ async def served(app: Any, **options: Any) -> AsyncGenerator[str]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve, [listener])
             try:
-                while not server.started:  # noqa: ASYNC110  uvicorn has a flag, and no event
+                while not server.started:  # noqa: ASYNC110  uvicorn sets a flag and offers no event
                     await anyio.sleep(0.005)
                 yield f"http://127.0.0.1:{listener.getsockname()[1]}"
             finally:

@@ -1,4 +1,4 @@
-"""How a failed stream reads: the rule first, nothing raw off the wire, no secret, and a command that asks again."""
+"""The message of a failed stream: the rule first, received text escaped, no secret, and a command that repeats the request."""
 
 import shlex
 from typing import Any
@@ -39,7 +39,7 @@ def event(index: int | None, kind: str = "text-delta") -> SeenEvent:
     return SeenEvent(kind=kind, index=index, byte_offset=10 * (index or 0), elapsed=0.001, data="{}")
 
 
-def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> None:
+def test_a_failure_shows_all_facts_and_the_commands_to_repeat_it() -> None:
     head = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"Set-Cookie", b"sid=c00kie-value")]
     head += [(b"x-vercel-ai-ui-message-stream", b"v1")]
     checker, log = ContractChecker(COMPAT_LANE.strict()), EventLog()
@@ -50,7 +50,7 @@ def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> N
         log.receive_data(piece, elapsed=elapsed)
     checker.receive_eof(elapsed=0.75)
     report = checker.report()
-    said = {
+    facts = {
         "report": report,
         "url": "http://app/api/chat/stream",
         "in_process": True,
@@ -59,7 +59,7 @@ def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> N
         "events": log.kept(),
         "replay": "cutover check stream-0.sse",
     }
-    assert explain(failure(*report.violations, **said)).splitlines() == [
+    assert explain(failure(*report.violations, **facts)).splitlines() == [
         "order.duplicate: expected this kind only once, came start (and 1 more)",
         "",
         "  order.duplicate at event 1, byte 32",
@@ -84,16 +84,16 @@ def test_a_failure_tells_all_that_is_needed_to_see_it_and_to_see_it_again() -> N
         """  again:  curl -sN -X POST -H 'authorization: Bearer '"$AUTH_TOKEN" "$BASE_URL"/api/chat/stream""",
         "  replay: cutover check stream-0.sse",
     ]
-    assert "(in process" not in explain(failure(*report.violations, **{**said, "in_process": False}))
+    assert "(in process" not in explain(failure(*report.violations, **{**facts, "in_process": False}))
 
 
-def test_what_was_found_but_not_kept_is_counted_in_the_first_line_too() -> None:
+def test_suppressed_findings_are_counted_in_the_first_line_too() -> None:
     report = check_recording(b'data: {"type":"start"}\n\n' * 30)
     assert explain(failure(*report.violations, report=report)).splitlines()[0].endswith("(and 29 more)")
 
 
 @given(text=st.text(), data=st.text(), name=st.binary(), value=st.binary())
-def test_nothing_off_the_wire_reaches_the_terminal_raw(
+def test_received_text_reaches_the_terminal_only_escaped(
     text: str, data: str, name: bytes, value: bytes
 ) -> None:
     finding = Finding(
@@ -106,7 +106,7 @@ def test_nothing_off_the_wire_reaches_the_terminal_raw(
     assert all(char.isprintable() for line in shown.split("\n") for char in line)
 
 
-def test_a_secret_is_hidden_even_where_the_service_echoes_it() -> None:
+def test_a_secret_is_hidden_even_if_the_service_echoes_it() -> None:
     echoed = Finding(
         rule="head.status", message="the token sk-12345 is not known", actual="cookie c00kie-value"
     )
@@ -116,7 +116,7 @@ def test_a_secret_is_hidden_even_where_the_service_echoes_it() -> None:
 
 
 @pytest.mark.parametrize("credentials", ["Bearer sk-12345", "sk-12345"])
-def test_the_command_asks_the_same_again(credentials: str) -> None:
+def test_the_command_sends_the_same_request(credentials: str) -> None:
     headers = {"authorization": credentials, "x-it's": 'a "quoted" $value', "x-api-key": "abcd1234"}
     command = curl(failure(request_headers=headers, request_body=b'{"a":"it\'s $HOME"}'))
     words = shlex.split(command.replace('"$AUTH_TOKEN"', "sk-12345").replace('"$X_API_KEY"', "abcd1234"))
@@ -128,7 +128,7 @@ def test_the_command_asks_the_same_again(credentials: str) -> None:
     ]
 
 
-def test_alike_neighbours_are_folded_but_for_the_one_it_is_about() -> None:
+def test_a_run_of_one_kind_is_folded_except_for_the_event_of_the_finding() -> None:
     finding = Finding(rule="order.duplicate", message="twice", event_index=20, byte_offset=200)
     events = [event(0, "start"), *(event(n) for n in range(1, 40)), event(40, "finish")]
     rows = explain(failure(finding, events=events)).splitlines()
@@ -138,7 +138,7 @@ def test_alike_neighbours_are_folded_but_for_the_one_it_is_about() -> None:
     assert [row for row in table if row.strip().startswith(">")] == [table[4]]
 
 
-def test_what_a_long_stream_let_go_is_counted_too() -> None:
+def test_events_that_are_no_longer_kept_are_counted_too() -> None:
     assert "… 997 more text-delta" in explain(failure(events=[event(1), event(2), event(3), event(999)]))
 
 
@@ -152,7 +152,7 @@ def test_far_away_events_are_only_counted() -> None:
     assert "kind-44" in shown
 
 
-def test_where_it_is_about_no_one_event_the_last_ones_are_shown() -> None:
+def test_the_last_events_are_shown_for_a_finding_without_an_event() -> None:
     shown = explain(failure(events=[event(n, f"kind-{n}") for n in range(100)]))
     assert "kind-99" in shown
     assert "kind-93" in shown
@@ -176,17 +176,17 @@ def test_many_findings_are_counted_and_a_few_shown() -> None:
 
 
 @given(pieces=st.lists(st.binary(max_size=30), max_size=20))
-def test_what_was_read_and_what_was_not_add_up(pieces: list[bytes]) -> None:
-    """Looking at events along the way changes nothing of what a failure shows."""
-    looked, left = EventLog(), EventLog()
+def test_read_and_unread_events_are_all_kept(pieces: list[bytes]) -> None:
+    """Reading events on the way does not change the events that a failure shows."""
+    read, unread = EventLog(), EventLog()
     for piece in (*pieces, b'data: {"type":"start"}\n\n: c\n\ndata: [DONE]\n\nretry: 3\n\ndata: x'):
-        for log in (looked, left):
+        for log in (read, unread):
             log.receive_data(piece, elapsed=0.5)
-        assert all(isinstance(event.kind, str) for event in looked.read())
-    for log in (looked, left):
+        assert all(isinstance(event.kind, str) for event in read.read())
+    for log in (read, unread):
         log.receive_eof(elapsed=0.5)
-    assert looked.kept() == left.kept()
-    indices = [event.index for event in left.kept() if event.index is not None]
+    assert read.kept() == unread.kept()
+    indices = [event.index for event in unread.kept() if event.index is not None]
     assert indices == list(range(len(indices)))
 
 

@@ -1,7 +1,10 @@
-"""The pytest plugin, as another service's suite sees it: pytest runs inside pytest."""
+"""The pytest plugin in the suite of another service: pytest runs inside pytest."""
 
+import importlib
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -51,7 +54,7 @@ def test_chat(stream_contract):
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A suite of its own, with the plugin loaded as its entry point would load it and no other but anyio's."""
+    """Return a separate suite that loads only this plugin, as its entry point does, and anyio's plugin."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_PLUGINS", "cutover.testing.pytest_plugin,anyio.pytest_plugin")
     monkeypatch.setenv("COLUMNS", "200")
@@ -64,14 +67,14 @@ def run(suite: pytest.Pytester, source: str, *arguments: str) -> pytest.RunResul
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_it_works_under_anyios_plugin(suite: pytest.Pytester, backend: str) -> None:
+def test_the_fixture_works_under_anyios_plugin(suite: pytest.Pytester, backend: str) -> None:
     backend_fixture = f"\n@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\n"
     result = run(suite, backend_fixture + "\n@pytest.mark.anyio" + ASYNC_TEST)
     result.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("mode", ["auto", "strict"])
-def test_it_works_under_pytest_asyncio(suite: pytest.Pytester, mode: str) -> None:
+def test_the_fixture_works_under_pytest_asyncio(suite: pytest.Pytester, mode: str) -> None:
     pytest.importorskip("pytest_asyncio")
     marked = "\n@pytest.mark.asyncio" + ASYNC_TEST if mode == "strict" else ASYNC_TEST
     options = (f"asyncio_mode={mode}", "asyncio_default_fixture_loop_scope=function")
@@ -79,13 +82,13 @@ def test_it_works_under_pytest_asyncio(suite: pytest.Pytester, mode: str) -> Non
     result.assert_outcomes(passed=1)
 
 
-def test_it_works_in_a_suite_that_is_not_async(suite: pytest.Pytester) -> None:
+def test_the_fixture_works_in_a_suite_that_is_not_async(suite: pytest.Pytester) -> None:
     run(suite, SYNC_TEST).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("test", [SYNC_TEST, "\n@pytest.mark.anyio" + ASYNC_TEST], ids=["sync", "async"])
-def test_a_failure_reads_well_and_leaves_the_stream_behind(suite: pytest.Pytester, test: str) -> None:
-    """The rule stands in the short summary, and the command that replays the stream names a file that is there."""
+def test_a_failure_names_the_rule_and_saves_the_stream(suite: pytest.Pytester, test: str) -> None:
+    """The short summary names the rule, and the replay command names a recording that exists."""
     result = run(suite, ONE_LOOP + test.replace("/stream", "/stream?broken=1"))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*FAILED* - cutover.ContractViolation: order.*"])
@@ -96,7 +99,7 @@ def test_a_failure_reads_well_and_leaves_the_stream_behind(suite: pytest.Pyteste
     assert recording.read_bytes().startswith(b'data: {"type": "start-step"')
 
 
-def test_a_suite_that_does_not_use_it_pays_nothing() -> None:
+def test_a_suite_that_does_not_use_the_fixture_loads_no_io_library() -> None:
     """Loading the plugin imports nothing that does IO."""
     code = (
         "import sys, pytest; before = set(sys.modules); import cutover.testing.pytest_plugin; "
@@ -106,6 +109,27 @@ def test_a_suite_that_does_not_use_it_pays_nothing() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert not {"anyio", "asyncio", "h11", "httpx", "starlette"} & set(loaded.stdout.split())
+
+
+def first_use(package: str) -> str:
+    """Return the example in the docstring of a package."""
+    text = importlib.import_module(package).__doc__ or ""
+    [example] = re.findall(r"^A first use.*::\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    return textwrap.dedent(example)
+
+
+def test_the_first_use_in_the_docstring_of_the_test_library_works(suite: pytest.Pytester) -> None:
+    suite.makepyfile(my_service=SERVICE)
+    suite.makepyfile(first_use("cutover.testing") + ONE_LOOP)
+    suite.runpytest_subprocess("-W", "error", timeout=60).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("package", "output"), [("cutover", "False\n"), ("cutover.protocols", "")])
+def test_the_first_use_in_the_docstring_of_a_package_works(
+    package: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(first_use(package), {})  # noqa: S102  the example is this project's own text
+    assert capsys.readouterr().out.startswith(output)
 
 
 def test_the_fixture_is_documented(suite: pytest.Pytester) -> None:

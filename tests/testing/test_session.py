@@ -1,4 +1,4 @@
-"""stream_contract in a service's own tests: in process and over a URL, and how it fails."""
+"""stream_contract in a service's own tests: with an app in process, over a URL, and its failures."""
 
 import asyncio
 import gc
@@ -35,7 +35,8 @@ from tests.support.loopback_server import served
 
 pytestmark = pytest.mark.anyio
 
-HUNG = 20.0  # seconds after which a test that waits for ever has failed
+HUNG = 20.0
+"""Seconds after which a test that still waits has failed."""
 PATH = "/api/chat/stream"
 REQUEST = {"id": "t1", "messages": [{"role": "user", "content": "hello"}]}
 CHUNKS: tuple[dict[str, Any], ...] = (
@@ -53,16 +54,16 @@ Body = Callable[[], AsyncIterator[str]]
 
 
 class Closing(StreamingResponse):
-    """Starlette leaves a body that it was stopped in the sending of to the garbage collector, of which trio warns."""
+    """A response that closes its body. Starlette leaves an interrupted body to the garbage collector, and trio warns."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.body_iterator.aclose)  # type: ignore[attr-defined]  # it is a generator
+            stack.push_async_callback(self.body_iterator.aclose)  # type: ignore[attr-defined]  # this body is a generator
             await super().__call__(scope, receive, send)
 
 
 def service(body: Body, **options: Any) -> FastAPI:
-    """A FastAPI app with one stream, as a service owner writes it."""
+    """Return a FastAPI app with one stream, as a service owner writes it."""
     app = FastAPI()
 
     @app.post(PATH)
@@ -83,7 +84,7 @@ async def never_answers(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def failure_of(peer: Peer, **options: Any) -> ContractViolation:
-    """Drain a stream that must not pass."""
+    """Drain a stream that must break its contract, and return the violation."""
     with anyio.fail_after(HUNG), pytest.raises(ContractViolation) as caught:
         async with stream_contract(peer, PATH, json=REQUEST, **options) as stream:
             await stream.drain()
@@ -101,8 +102,8 @@ async def test_a_good_stream_passes_and_is_reported() -> None:
     assert stream.headers["x-vercel-ai-ui-message-stream"] == "v1"
 
 
-async def test_events_are_waited_for_one_by_one() -> None:
-    """Each is there before the next is sent: the app goes on only once the test has seen it."""
+async def test_expect_waits_for_events_one_by_one() -> None:
+    """Each event arrives before the next is sent: the app waits until the test has seen it."""
     seen = anyio.Event()
 
     async def paced() -> AsyncIterator[str]:
@@ -124,14 +125,14 @@ async def test_events_are_waited_for_one_by_one() -> None:
     assert kinds == [*(chunk["type"] for chunk in CHUNKS), "[DONE]"]
 
 
-async def test_expect_passes_over_what_comes_before() -> None:
+async def test_expect_skips_earlier_events() -> None:
     async with stream_contract(service(good), PATH, json=REQUEST) as stream:
         finish = await stream.expect("finish", within=HUNG)
         assert finish.index == len(CHUNKS) - 1
         assert finish.byte_offset == len("".join(EVENTS[:-2]).encode())
 
 
-async def test_leaving_the_block_checks_what_was_left_unread() -> None:
+async def test_leaving_the_block_checks_the_unread_rest() -> None:
     async def open_ended() -> AsyncIterator[str]:
         for event in EVENTS[:-1]:
             yield event
@@ -145,10 +146,10 @@ async def test_leaving_the_block_checks_what_was_left_unread() -> None:
 
 
 async def test_the_app_gets_the_request_as_it_was_given() -> None:
-    got = []
+    received = []
 
     async def endpoint(request: Request) -> Response:
-        got.append(
+        received.append(
             (request.method, request.url.path, request.url.query, await request.json(), request.headers)
         )
         return StreamingResponse(good(), media_type="text/event-stream", headers=HEADERS)
@@ -158,13 +159,13 @@ async def test_the_app_gets_the_request_as_it_was_given() -> None:
         app, f"{PATH}?a=1", method="PUT", json=REQUEST, headers={"authorization": "Bearer s3cret"}
     ) as stream:
         await stream.drain()
-    [(method, path, query, body, headers)] = got
+    [(method, path, query, body, headers)] = received
     assert (method, path, query, body) == ("PUT", PATH, "a=1", REQUEST)
     assert headers["authorization"] == "Bearer s3cret"
     assert headers["content-type"] == "application/json"
 
 
-async def test_the_stream_is_of_the_thread_that_the_request_names() -> None:
+async def test_the_stream_must_belong_to_the_thread_of_the_request() -> None:
     async def ask(**options: Any) -> None:
         async with stream_contract(service(good), PATH, json={"id": "t2"}, **options) as stream:
             await stream.drain()
@@ -190,12 +191,12 @@ async def test_the_apps_lifespan_runs_on_demand() -> None:
     assert started == [True, False]
 
 
-# ---------------------------------------------------------------- whom to ask
+# ---------------------------------------------------------------- apps, URLs and clients
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("kind", ["url", "httpx", "httpx2"])
-async def test_a_real_url_is_asked_with_any_client(kind: str) -> None:
+async def test_a_real_url_can_be_requested_with_any_client(kind: str) -> None:
     with anyio.fail_after(HUNG):
         async with (
             served(service(good)) as url,
@@ -247,7 +248,7 @@ async def test_a_failing_client_is_a_failed_contract(library: Any) -> None:
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
-async def test_a_redirect_is_told_and_never_followed(library: Any) -> None:
+async def test_a_redirect_is_reported_and_never_followed(library: Any) -> None:
     asked = []
 
     def redirect(request: Any) -> Any:
@@ -263,7 +264,7 @@ async def test_a_redirect_is_told_and_never_followed(library: Any) -> None:
     assert asked == [PATH]
 
 
-async def test_a_client_with_an_app_of_its_own_streams_and_tells_of_the_disconnect() -> None:
+async def test_a_client_with_its_own_app_streams_and_shows_the_disconnect() -> None:
     async with httpx.AsyncClient(
         transport=StreamingASGITransport(service(endless)), base_url="http://mine.example"
     ) as client:
@@ -275,7 +276,7 @@ async def test_a_client_with_an_app_of_its_own_streams_and_tells_of_the_disconne
 
 @asynccontextmanager
 async def raw_server(*, then: Callable[[], Awaitable[None]]) -> AsyncGenerator[str]:
-    """A server by the socket, on either event loop: a head, three events in chunks, and then what it is told."""
+    """Serve a head and three events in HTTP chunks from a plain socket, and then run ``then``. Give the URL."""
 
     async def handle(connection: SocketStream) -> None:
         async with connection:
@@ -297,13 +298,13 @@ async def raw_server(*, then: Callable[[], Awaitable[None]]) -> AsyncGenerator[s
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(listener.serve, handle)
-        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610  no Django here
+        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610  this is not Django's extra()
         tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("library", [None, httpx, httpx2])
 async def test_a_url_can_be_left_early(library: Any) -> None:
-    """Nothing stays open behind the disconnect, on trio neither, where a generator left open would be an error."""
+    """Nothing stays open after the disconnect. On trio, an open generator would be an error."""
     with anyio.fail_after(HUNG):
         async with raw_server(then=anyio.sleep_forever) as url:
             async with AsyncExitStack() as stack:
@@ -367,7 +368,7 @@ async def test_a_disconnect_is_noticed_and_cleaned_up_after() -> None:
             assert not stream.app_noticed(within=-1)
 
 
-async def test_an_app_that_does_not_notice_is_told_apart() -> None:
+async def test_an_app_that_does_not_notice_the_disconnect_is_recognised() -> None:
     async def deaf(scope: Message, receive: Receive, send: Send) -> None:
         head = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -398,7 +399,7 @@ async def test_a_disconnect_before_the_head_is_noticed_too() -> None:
     assert stream.app_noticed(within=HUNG)
 
 
-async def test_what_was_broken_before_the_disconnect_still_counts() -> None:
+async def test_a_violation_before_the_disconnect_still_counts() -> None:
     async def doubled() -> AsyncIterator[str]:
         yield EVENTS[0]
         yield EVENTS[0]
@@ -414,14 +415,14 @@ async def test_what_was_broken_before_the_disconnect_still_counts() -> None:
         await leave()
 
 
-async def test_what_the_app_noticed_is_not_known_without_a_disconnect() -> None:
+async def test_app_noticed_is_an_error_without_a_disconnect() -> None:
     async with stream_contract(service(good), PATH, json=REQUEST) as stream:
         await stream.drain()
         with pytest.raises(RuntimeError, match="disconnect"):
             stream.app_noticed(within=1.0)
 
 
-# ---------------------------------------------------------------- never a hang
+# ---------------------------------------------------------------- every wait ends
 
 
 async def test_an_endless_stream_fails_at_the_deadline() -> None:
@@ -435,7 +436,7 @@ async def test_an_app_that_never_answers_fails_at_the_deadline() -> None:
     assert "no response" in str(failure)
 
 
-async def test_the_time_an_app_takes_to_clean_up_is_not_the_streams() -> None:
+async def test_the_clean_up_time_of_an_app_is_not_time_of_the_stream() -> None:
     async def cleans_up(scope: Message, receive: Receive, send: Send) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(0.4)
@@ -446,8 +447,9 @@ async def test_the_time_an_app_takes_to_clean_up_is_not_the_streams() -> None:
     assert "none for 0.100 s" in str(failure)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio nobody can raise a cancellation
-async def test_an_app_that_is_cancelled_from_within_has_crashed() -> None:
+# On trio, an app cannot raise a cancellation itself.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_app_that_raises_a_cancellation_has_crashed() -> None:
     async def cancelled(scope: Message, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise asyncio.CancelledError("the model's task")
@@ -490,7 +492,7 @@ async def test_an_apps_crash_is_the_cause_of_the_failure(sent: int) -> None:
     assert "the app raised ZeroDivisionError: the model is gone" in str(failure)
 
 
-async def test_a_test_that_fails_inside_the_app_says_so() -> None:
+async def test_a_test_failure_inside_the_app_is_the_cause() -> None:
     async def stream() -> AsyncIterator[str]:
         yield EVENTS[0]
         pytest.fail("the model was asked twice")
@@ -508,8 +510,8 @@ async def test_a_crash_before_the_head_is_the_cause_of_the_failure() -> None:
     assert isinstance(failure.__cause__, ZeroDivisionError)
 
 
-async def test_more_events_than_are_looked_at_are_held_back() -> None:
-    """A test that looks at nothing does not make the session collect for ever, and can go on afterwards."""
+async def test_an_app_waits_while_too_many_events_are_unread() -> None:
+    """If a test reads no events, the session stops collecting, and goes on when the test reads again."""
     sent = 0
 
     async def flood(scope: Message, receive: Receive, send: Send) -> None:
@@ -535,7 +537,7 @@ async def test_more_events_than_are_looked_at_are_held_back() -> None:
     assert sent == 30
 
 
-# ---------------------------------------------------------------- a failure explains itself
+# ---------------------------------------------------------------- the message of a failure
 
 
 async def test_a_dropped_event_is_explained() -> None:
@@ -601,7 +603,7 @@ async def test_the_bytes_of_a_failed_stream_are_kept_for_a_replay(tmp_path: Path
     assert str(failure).endswith(f"cutover check --contract {COMPAT_LANE.name} {kept}")
 
 
-async def test_of_a_long_stream_the_beginning_is_kept_and_the_replay_says_so(
+async def test_a_long_stream_keeps_its_beginning_and_the_replay_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cutover.testing.session.MAX_CAPTURE_BYTES", 100)
@@ -617,7 +619,7 @@ async def test_of_a_long_stream_the_beginning_is_kept_and_the_replay_says_so(
     [attrs.evolve(COMPAT_LANE, name="our lane"), attrs.evolve(COMPAT_LANE, terminator="[END]")],
     ids=["by name", "by what it says"],
 )
-async def test_an_owners_own_contract_is_not_replayed_by_a_command_that_does_not_know_it(
+async def test_the_replay_of_an_owners_own_contract_is_not_a_command(
     tmp_path: Path, own: StreamContract
 ) -> None:
     failure = await failure_of(service(good, status_code=500), contract=own, recordings=tmp_path / "streams")
@@ -625,7 +627,7 @@ async def test_an_owners_own_contract_is_not_replayed_by_a_command_that_does_not
     assert str(failure).endswith(f"replay: run check_recording on {kept} with the contract {own.name}")
 
 
-async def test_the_address_is_shown_as_it_was_asked_without_its_password() -> None:
+async def test_the_requested_url_is_shown_without_its_password() -> None:
     transport = httpx.MockTransport(
         lambda request: httpx.Response(404, text=f"nothing at {request.url.path}")
     )
@@ -638,7 +640,7 @@ async def test_the_address_is_shown_as_it_was_asked_without_its_password() -> No
     assert "pa55word" not in str(failure)
 
 
-async def test_a_recording_holds_no_token_and_need_not_be_possible(tmp_path: Path) -> None:
+async def test_a_recording_holds_no_token_and_may_fail_to_be_written(tmp_path: Path) -> None:
     async def echo() -> AsyncIterator[str]:
         yield 'data: {"type":"start","said":"s3cret-token"}\n\n'
 
@@ -652,7 +654,7 @@ async def test_a_recording_holds_no_token_and_need_not_be_possible(tmp_path: Pat
     )
 
 
-async def test_what_was_broken_stands_before_what_was_waited_for() -> None:
+async def test_a_violation_comes_before_the_event_that_did_not_come() -> None:
     async def wait_for_it() -> None:
         async with stream_contract(service(good, status_code=500), PATH, json=REQUEST) as stream:
             await stream.expect("tool-input", within=HUNG)
@@ -674,7 +676,7 @@ async def drain_good() -> StreamSession:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, lambda coroutine: trio.run(lambda: coroutine)])
-def test_it_runs_without_a_test_framework(run: Callable[..., StreamSession]) -> None:
+def test_a_session_runs_without_a_test_framework(run: Callable[..., StreamSession]) -> None:
     assert run(drain_good()).report.ok
 
 
@@ -684,7 +686,7 @@ def test_a_test_that_is_not_async_reads_a_stream() -> None:
         assert_stream(service(endless), PATH, json=REQUEST, deadline=0.2)
 
 
-async def test_the_tests_own_error_comes_out_as_itself() -> None:
+async def test_the_tests_own_error_is_raised_unchanged() -> None:
     async def fail() -> None:
         async with stream_contract(service(endless), PATH, json=REQUEST):
             raise ZeroDivisionError
@@ -706,7 +708,7 @@ async def test_an_owners_own_contract_is_used() -> None:
         assert (await stream.drain()).ok
 
 
-async def test_an_owners_own_terminator_and_bound_are_those_of_its_events_too() -> None:
+async def test_an_owners_own_terminator_and_limit_apply_to_the_events_too() -> None:
     async def own() -> AsyncIterator[str]:
         for event in EVENTS[:3]:
             yield event

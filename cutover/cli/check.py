@@ -1,4 +1,4 @@
-"""``cutover check``: hold URLs and recordings against a contract."""
+"""``cutover check``: check URLs and recordings against a contract."""
 
 import difflib
 import importlib.util
@@ -27,20 +27,21 @@ from cutover.report.terminal import Terminal
 from cutover.text import printable
 
 _OWN_SHAPES = (
-    "compat-lane has shapes of its own for tool-input, tool-output and error; the AI SDK's clients refuse them: "
-    "hold a stream for them against ai-sdk-5, ai-sdk-6 or ai-sdk-7"
+    "compat-lane has its own shapes for tool-input, tool-output and error; the AI SDK's clients refuse them. "
+    "To check a stream for those clients, use --contract ai-sdk-5, ai-sdk-6 or ai-sdk-7"
 )
 
 
 @attrs.frozen(kw_only=True)
 class Sent:
-    """What goes out with each request, beside what the target itself asks for."""
+    """The headers and the body that the user gave for every request."""
 
     headers: Mapping[str, str] = attrs.field(repr=False)
+    """Header values by lower-case name."""
     secrets: Secrets
-    """What came into the headers from the environment, so that no answer shows it."""
+    """The header values that were read from the environment; they are masked in all output."""
     body: bytes | None
-    """None: a turn of its own at an alias of the lane, nothing elsewhere."""
+    """The JSON body. None: send a new chat turn to an alias of the lane, and no body to any other path."""
 
 
 @click.command(
@@ -49,28 +50,33 @@ class Sent:
 )
 @click.argument("targets", nargs=-1, metavar="TARGET...")
 @click.option(
-    "--contract", "name", type=click.Choice(list(SHIPPED)), default="compat-lane", show_default=True
+    "--contract",
+    "name",
+    type=click.Choice(list(SHIPPED)),
+    default="compat-lane",
+    show_default=True,
+    help="The contract to check against.",
 )
 @click.option(
     "--header",
     "headers",
     multiple=True,
     metavar="'NAME: VALUE'",
-    help="$VAR in VALUE is read from the environment, and never shown.",
+    help="Send this header; can be given several times. $VAR in VALUE is read from the environment and never shown.",
 )
 @click.option(
     "--data",
     metavar="JSON|@FILE",
-    help="The request's body, or @ and the file that holds it; for an alias of the lane a turn of its own by default.",
+    help="The request body, or @FILE to read it from a file. Default: a new chat turn for an alias of the lane (such as /api/chat/stream), else no body.",
 )
-@click.option("--explain", metavar="RULE", help="Say what a rule is for, and do nothing else.")
+@click.option("--explain", metavar="RULE", help="Explain one rule and exit; no TARGET is checked.")
 @click.option(
-    "--json", "as_json_lines", is_flag=True, help="Print one JSON object a line, one for each target."
+    "--json", "as_json_lines", is_flag=True, help="Print one JSON object for each target, each on one line."
 )
 @click.option(
     "--junit-xml",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a JUnit report too: a test case a target (extra: junit).",
+    help="Also write a JUnit report with one test case for each target. Needs the extra `junit`.",
 )
 def check(
     targets: tuple[str, ...],
@@ -81,7 +87,10 @@ def check(
     as_json_lines: bool,
     junit_xml: Path | None,
 ) -> None:
-    """Hold each TARGET against a contract: a URL to stream from, or the file of a recorded body (`-`: standard input)."""
+    """Check each TARGET against a contract.
+
+    A TARGET is a URL that streams, or a file with a recorded body (`-`: standard input).
+    """
     if explain is not None:
         click.echo(_explanation(explain, SHIPPED[name]))
         return
@@ -90,8 +99,9 @@ def check(
     if junit_xml is not None:
         if importlib.util.find_spec("junitparser") is None:
             raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
-        _write(junit_xml, b"")  # before any request: an old report must not outlive this run
-    code, verdicts = _judge_all(targets, SHIPPED[name].strict(), sent)
+        # empty the file before any request: a report of an earlier run must not look like one of this run
+        _write(junit_xml, b"")
+    code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent)
     for verdict in verdicts:
         if as_json_lines:
             click.echo(as_json(verdict))
@@ -104,17 +114,17 @@ def check(
 
 
 def _explanation(rule_id: str, contract: StreamContract) -> str:
-    """Say why a rule is there, and what it weighs."""
+    """Return why a rule exists, and its severity; raise a usage error if there is no such rule."""
     rule = RULES.get(rule_id)
     if rule is None:
         near = [each for each in RULES if rule_id and rule_id in each]
         near = near or difflib.get_close_matches(rule_id, RULES)
-        said = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(RULES))}"
-        raise click.BadParameter(f"no such rule; {said}", param_hint="--explain")
-    weight, strict = contract.severity(rule_id).value, contract.strict().severity(rule_id).value
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known rules: {', '.join(sorted(RULES))}"
+        raise click.BadParameter(f"no rule is named {rule_id!r}; {hint}", param_hint="--explain")
+    severity, strict = contract.severity(rule_id).value, contract.strict().severity(rule_id).value
     lines = [
         f"{rule.id}: {rule.why}",
-        f"in {contract.name}: {weight}; here, and in the pytest fixture: {strict}",
+        f"severity in {contract.name}: {severity}; in `cutover check` and in the pytest fixture: {strict}",
     ]
     if contract is COMPAT_LANE and rule.id.startswith("schema."):
         lines.append(_OWN_SHAPES)
@@ -122,6 +132,7 @@ def _explanation(rule_id: str, contract: StreamContract) -> str:
 
 
 def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
+    """Raise a usage error for targets that cannot be checked, before any request is sent."""
     if not targets:
         raise click.UsageError("Missing argument 'TARGET...'.")
     if targets.count("-") + (data == "@-") > 1:
@@ -133,7 +144,7 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
         except ValueError:
             usable = False
         if not usable:
-            raise click.UsageError(f"{printable(target)}: not a URL with a host and, if any, a port")
+            raise click.UsageError(f"{printable(target)}: not a URL with a host (and a valid port, if any)")
 
 
 def _is_url(target: str) -> bool:
@@ -141,6 +152,7 @@ def _is_url(target: str) -> bool:
 
 
 def _sent(headers: Sequence[str], data: str | None) -> Sent:
+    """Return the headers and the body from `--header` and `--data`."""
     fields: dict[str, str] = {}
     secrets: list[str] = []
     for text in headers:
@@ -153,7 +165,7 @@ def _sent(headers: Sequence[str], data: str | None) -> Sent:
 
 
 def _header(text: str, secrets: list[str]) -> tuple[str, str]:
-    """Return name and value; what the value takes from the environment is added to the secrets."""
+    """Return name and value of one `--header`; values read from the environment are added to `secrets`."""
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
         raise click.BadParameter("write 'name: value'", param_hint="--header")
@@ -173,12 +185,12 @@ def _header(text: str, secrets: list[str]) -> tuple[str, str]:
             f"{name.strip()}: ${missing[0]} is not set in the environment", param_hint="--header"
         )
     if not (filled.isascii() and filled.isprintable()):
-        raise click.BadParameter(f"{name.strip()}: its value is not printable ASCII", param_hint="--header")
+        raise click.BadParameter(f"{name.strip()}: the value is not printable ASCII", param_hint="--header")
     return name.strip().lower(), filled
 
 
 def _body(data: str) -> bytes:
-    """Return the body that was given, or what is in the file that was named, if it is JSON."""
+    """Return the body from `--data`: the text itself, or the content of the file after `@`; it must be JSON."""
     try:
         body = _read(data[1:]) if data.startswith("@") else os.fsencode(data)
         msgspec.json.decode(body)
@@ -187,16 +199,17 @@ def _body(data: str) -> bytes:
             f"{data[1:]} cannot be read ({error.strerror})", param_hint="--data"
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--data") from error
+        raise click.BadParameter(f"the body is not JSON: {error}", param_hint="--data") from error
     return body
 
 
 def _read(path: str) -> bytes:
-    """Read a file, or standard input, which may be closed."""
+    """Return the content of a file, or of standard input for `-`; raise OSError if it cannot be read."""
     if path != "-":
         return Path(path).read_bytes()
-    if sys.stdin is None:  # closed by whoever started us
-        raise OSError(0, "it is closed")
+    # Python sets `sys.stdin` to None if the parent process closed it
+    if sys.stdin is None:
+        raise OSError(0, "standard input is closed")
     return sys.stdin.buffer.read()
 
 
@@ -209,17 +222,19 @@ def _write(path: Path, report: bytes) -> None:
         ) from error
 
 
-def _judge_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
-    """Return how it ended, and the verdicts in the order of the targets; a signal may leave some out."""
+def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
+    """Return the exit code of the requests, and the verdicts in target order; after a signal some may be missing."""
     verdicts = {
-        at: _judge_recording(target, contract) for at, target in enumerate(targets) if not _is_url(target)
+        at: _check_recording_file(target, contract)
+        for at, target in enumerate(targets)
+        if not _is_url(target)
     }
     urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
-    code = run_command(_judge_urls, urls, contract, sent, verdicts) if urls else 0
+    code = run_command(_check_urls, urls, contract, sent, verdicts) if urls else 0
     return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
 
 
-def _judge_recording(target: str, contract: StreamContract) -> Verdict:
+def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
     try:
         body = _read(target)
     except OSError as error:
@@ -229,23 +244,23 @@ def _judge_recording(target: str, contract: StreamContract) -> Verdict:
     return Verdict(target=target, report=check_recording(body, contract=contract))
 
 
-async def _judge_urls(
+async def _check_urls(
     urls: Mapping[int, str], contract: StreamContract, sent: Sent, verdicts: dict[int, Verdict]
 ) -> int:
-    async def judge(at: int, url: str) -> None:
-        verdicts[at] = await _judge(url, contract, sent)
+    async def check_one(at: int, url: str) -> None:
+        verdicts[at] = await _check_url(url, contract, sent)
 
-    async def judge_all() -> int:
+    async def check_all() -> int:
         async with anyio.create_task_group() as group:
             for at, url in urls.items():
-                group.start_soon(judge, at, url)
+                group.start_soon(check_one, at, url)
         return 0
 
-    return await until_signalled(lambda _: judge_all(), Terminal(), changes_production=False)
+    return await until_signalled(lambda _: check_all(), Terminal(), changes_production=False)
 
 
-async def _judge(target: str, contract: StreamContract, sent: Sent) -> Verdict:
-    import httpx  # noqa: PLC0415  a recording needs no client
+async def _check_url(target: str, contract: StreamContract, sent: Sent) -> Verdict:
+    import httpx  # noqa: PLC0415  checking a recording needs no HTTP client
 
     from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
     from cutover.checking.probe import probe_stream  # noqa: PLC0415
@@ -268,7 +283,7 @@ async def _judge(target: str, contract: StreamContract, sent: Sent) -> Verdict:
 
 
 def _lane_turn(url: str) -> tuple[bytes, dict[str, str], str | None]:
-    """Return body, headers and thread id of a turn at an alias of the lane; nothing for any other path."""
+    """Return body, headers and thread id of a new chat turn at an alias of the lane; all are empty for other paths."""
     path = urlsplit(url).path
     for alias in COMPAT.aliases:
         pattern = re.escape(alias.template).replace(re.escape("{id}"), "([^/]+)")

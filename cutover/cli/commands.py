@@ -1,4 +1,4 @@
-"""The command: ``run``, ``check``, ``simulate``, ``recover``."""
+"""The command ``cutover`` with its four subcommands: ``run``, ``check``, ``simulate``, ``recover``."""
 
 import signal
 
@@ -11,10 +11,13 @@ from cutover.cli.simulate import simulate
 
 
 class _Commands(click.Group):
-    """Where click would say "Aborted!" and exit with 1, which is a verdict here, Ctrl-C has a code of its own."""
+    """A command group that exits with 130 on Ctrl-C.
+
+    click itself prints "Aborted!" and exits with 1, but here 1 means that the evidence says no.
+    """
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was asked for."""
+        """Run the subcommand that the user typed."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

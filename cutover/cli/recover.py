@@ -1,4 +1,4 @@
-"""``cutover recover``: finish the undo of a train that was cut off, or take a completed cutover back."""
+"""``cutover recover``: finish the undo of an interrupted train, or undo a completed cutover."""
 
 import sys
 import warnings
@@ -20,28 +20,32 @@ if TYPE_CHECKING:
 )
 @click.argument("run_directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "--revert", is_flag=True, help="Take a completed cutover back too: the routes as they were captured."
+    "--revert",
+    is_flag=True,
+    help="Also undo a completed cutover: set the routes back to their captured state.",
 )
 @click.option(
-    "--accept-found", is_flag=True, help="Touch nothing: close an unfinished run by accepting what is found."
+    "--accept-found",
+    is_flag=True,
+    help="Change nothing in production: close an unfinished run and accept the state that is found.",
 )
 @click.option(
     "--restore-captured",
     is_flag=True,
-    help="Write what was captured whatever is found, LATEST too, over what somebody else did since.",
+    help="Write the captured state back, LATEST included, even over changes that somebody else made since.",
 )
 def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captured: bool) -> None:
-    """Finish the undo of a train that was cut off, from the journal in RUN_DIRECTORY; tokens as for `run`.
+    """Finish the undo of an interrupted train, from the journal in RUN_DIRECTORY. Needs the same tokens as `run`.
 
-    Where production has moved on since, nothing is touched: what was captured, intended and found is shown, and the two
-    commands that close it.
+    If somebody else has changed production since, nothing is touched. The command then shows the captured, the
+    intended and the found state, and the two commands that close the run.
     """
     given: dict[RecoveryMode, bool] = {
         "revert": revert,
         "accept-found": accept_found,
         "restore-captured": restore_captured,
     }
-    modes: list[RecoveryMode] = [mode for mode, asked in given.items() if asked]
+    modes: list[RecoveryMode] = [mode for mode, is_set in given.items() if is_set]
     if len(modes) > 1:
         raise click.UsageError(
             f"{' and '.join(f'--{mode}' for mode in modes)} exclude each other: give one of them"
@@ -50,7 +54,7 @@ def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captu
 
 
 async def _recover(run_directory: Path, mode: "RecoveryMode") -> int:
-    from cutover.wiring.recover import recover_cutover  # noqa: PLC0415  `cutover --help` should not load the train
+    from cutover.wiring.recover import recover_cutover  # noqa: PLC0415  `cutover --help` must not load the train
 
     terminal = Terminal()
 

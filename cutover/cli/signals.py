@@ -1,4 +1,8 @@
-"""Signals become cancellation: the first stops and undoes, the second says how long that takes, the third leaves at once."""
+"""Signals to a command, and the exit code and last lines that follow from them.
+
+The first signal cancels the command, and a train then undoes its changes. The second prints how long the undo may take.
+The third exits at once. A command that changes nothing in production exits at once on the second signal.
+"""
 
 import math
 import os
@@ -18,90 +22,107 @@ from cutover.report.terminal import Terminal
 
 EXIT_USAGE, EXIT_NOT_STARTED, EXIT_UNPROVEN = 2, 3, 4
 _SAME_SIGNAL_SECONDS = 0.5
-"""Signals closer together than this are one: a terminal sends its own to the whole group."""
+"""Seconds. Signals closer together count as one: a terminal signals the whole group, and a supervisor may add its own."""
 
 
 def run_command(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
-    """Run an asynchronous command to its exit code, on asyncio."""
+    """Run an asynchronous command on asyncio and return its exit code."""
     try:
         return anyio.run(command, *arguments)
-    except KeyboardInterrupt:  # before anybody listened: nothing had begun
+    except KeyboardInterrupt:
+        # the signal came before the listener was ready: the command had not started
         return 128 + signal.SIGINT
     finally:
         for stream in (sys.stdout, sys.stderr):
-            _give_up_if_closed(stream)
+            _discard_if_closed(stream)
 
 
-def _give_up_if_closed(stream: TextIO) -> None:
-    """Point a closed terminal or pipe at nowhere: Python would else end with a code of its own while flushing it."""
+def _discard_if_closed(stream: TextIO) -> None:
+    """Redirect a closed terminal or pipe to the null device.
+
+    Otherwise Python fails to flush it at exit, and replaces the exit code.
+    """
     try:
         stream.flush()
     except (OSError, ValueError):
         with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, stream.fileno())
+            os.close(null_device)
 
 
 @attrs.define(eq=False)
 class Interruption:
-    """What a command's end by a signal means: the listener says by which, the command says what is left to do."""
+    """The state that decides how an interrupted command ends.
+
+    The listener sets ``came``. The command sets ``verdict``, ``left_open`` and ``recover``.
+    """
 
     changes_production: bool = attrs.field(default=True, kw_only=True)
-    """Whether the command changes anything that an interruption has to take back."""
+    """True if the command changes production, so that an interruption must undo changes."""
     came: int = 0
-    """The first signal; 0 where none came."""
+    """Number of the first signal; 0 if there was none."""
     verdict: int | None = None
-    """The exit code that the journal ends with; None until it does."""
+    """The exit code in the journal's last event; None until the train has finished."""
     left_open: str = ""
-    """Where being interrupted leaves something open: the command that goes on with it."""
+    """The command that closes the run, if an interruption leaves the run open; else empty."""
     recover: str = "`cutover recover` on the run directory"
-    """The command that finishes what an undo that is cut leaves open."""
+    """The command that finishes an undo that was cut off."""
 
     @property
     def exit_code(self) -> int:
-        """As the command exits, where nothing is left open; an interruption by no signal counts as SIGINT."""
+        """The exit code of an interruption that leaves nothing open: 143 for SIGTERM and SIGHUP, else 130."""
         return 128 + (signal.SIGTERM if self.came in _TERMINATIONS else signal.SIGINT)
 
 
 _TERMINATIONS = frozenset(getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+"""The signals that end the command with 143."""
 
 
 async def until_signalled(
     work: Callable[[Interruption], Awaitable[int]], terminal: Terminal, *, changes_production: bool = True
 ) -> int:
-    """Run until done, or until a signal cancels it: undone then, and told by the exit code."""
+    """Run a command until it is done or a signal cancels it, and return the exit code.
+
+    Args:
+        work: The command. It must undo its changes when it is cancelled.
+        terminal: Gets the last lines.
+        changes_production: False for a command that has nothing to undo.
+    """
     interruption = Interruption(changes_production=changes_production)
-    if sys.platform == "win32":  # its event loops take no signals; what runs there has nothing to undo
-        return await _told(work, interruption, terminal)
+    # event loops on Windows take no signals; commands that run there have nothing to undo
+    if sys.platform == "win32":
+        return await _run_to_exit_code(work, interruption, terminal)
     code = 0
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
             listener = _Listener(scope=scope, terminal=terminal, interruption=interruption)
             await group.start(listener.listen)
-            code = await _told(work, interruption, terminal)
+            code = await _run_to_exit_code(work, interruption, terminal)
         group.cancel_scope.cancel()
     if scope.cancelled_caught and interruption.left_open:
-        terminal.line(f"UNRESOLVED: interrupted; to go on: {interruption.left_open}")
+        terminal.line(
+            f"UNRESOLVED: interrupted; the run may still be open; to close it: {interruption.left_open}"
+        )
         code = EXIT_UNPROVEN
     elif scope.cancelled_caught:
-        undone = "; what had been applied, if anything had, was taken back, and that was proven"
+        undone = "; every change that this run had made was undone, and that was proven"
         terminal.line("interrupted" + (undone if changes_production else ""))
         code = interruption.exit_code
     if hasattr(signal, "pthread_sigmask"):
         # the exit code is decided: a late signal must not change it
-        signal.pthread_sigmask(signal.SIG_BLOCK, listener.heeded)
+        signal.pthread_sigmask(signal.SIG_BLOCK, listener.signals)
     return code
 
 
-async def _told(
+async def _run_to_exit_code(
     work: Callable[[Interruption], Awaitable[int]], interruption: Interruption, terminal: Terminal
 ) -> int:
-    """Run to the exit code, and say what ended it early."""
+    """Run a command and return its exit code; an error is printed and becomes one."""
     try:
         return await work(interruption)
     except UndoUnprovenError as error:
-        terminal.line("UNDO NOT PROVEN: an operator must act")
+        terminal.line("UNDO NOT PROVEN: production may still be changed; an operator must act")
         for line in str(error).splitlines():
             terminal.line(f"  DO      {line}")
         return EXIT_UNPROVEN
@@ -110,68 +131,72 @@ async def _told(
             terminal.line(f"error: {problem}")
         return EXIT_USAGE
     except NotStartedError as error:
-        terminal.line(f"not started: {error}")
+        terminal.line(f"not started; this command changed nothing: {error}")
         return EXIT_NOT_STARTED
-    except Exception as error:  # noqa: BLE001  a fault of cutover's own; the last line must say how production was left
+    except Exception as error:  # noqa: BLE001  a fault in cutover; the last line must still tell the state of production
         for line in "".join(traceback.format_exception(error)).splitlines():
             terminal.line(line)
-        return _failed(root_cause(error), interruption, terminal)
+        return _code_of_fault(root_cause(error), interruption, terminal)
 
 
-def _failed(error: BaseException, interruption: Interruption, terminal: Terminal) -> int:
-    """Say what a fault of cutover's own means; return the exit code."""
-    said = f"a fault in cutover itself: {error!r}"
+def _code_of_fault(error: BaseException, interruption: Interruption, terminal: Terminal) -> int:
+    """Print what a fault in cutover means for production, and return the exit code."""
+    message = f"a fault in cutover itself: {error!r}"
     if not interruption.changes_production:
-        terminal.line(said)
+        terminal.line(message)
         return EXIT_NOT_STARTED
     if interruption.verdict is None or interruption.verdict == EXIT_UNPROVEN:
-        terminal.line(f"UNRESOLVED: {said}; to go on: {interruption.left_open or interruption.recover}")
+        terminal.line(
+            f"UNRESOLVED: {message}; the run may still be open; to close it: {interruption.left_open or interruption.recover}"
+        )
         return EXIT_UNPROVEN
-    terminal.line(f"{said}; the journal has how the train ended: exit code {interruption.verdict}")
+    terminal.line(f"{message}; the journal records how the train ended: exit code {interruption.verdict}")
     return interruption.verdict
 
 
 @attrs.define(eq=False)
 class _Listener:
-    """Turns the first signal into cancellation, and tells the others what they mean."""
+    """The receiver of signals: cancels the command on the first one, and answers the later ones."""
 
     scope: anyio.CancelScope
     terminal: Terminal
     interruption: Interruption
-    heeded: tuple[signal.Signals, ...] = attrs.field(init=False)
+    signals: tuple[signal.Signals, ...] = attrs.field(init=False)
+    """The signals to listen for."""
 
-    @heeded.default
+    @signals.default
     def _not_ignored(self) -> tuple[signal.Signals, ...]:
-        """Return the signals to listen for; nohup and a shell's ``&`` have some ignored, and that is meant."""
+        """Return the signals that the parent process did not set to be ignored, as nohup and a shell's ``&`` do on purpose."""
         known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
         return tuple(number for number in known if number and signal.getsignal(number) is not signal.SIG_IGN)
 
     async def listen(self, *, task_status: TaskStatus[None]) -> None:
-        """Listen until cancelled."""
+        """Receive signals until cancelled."""
         count, last = 0, -math.inf
-        with anyio.open_signal_receiver(*self.heeded) as signals:
+        with anyio.open_signal_receiver(*self.signals) as received:
             task_status.started()
-            async for number in signals:
+            async for number in received:
                 if anyio.current_time() - last >= _SAME_SIGNAL_SECONDS:
                     count += 1
-                    self._heed(number, count)
+                    self._answer(number, count)
                 last = anyio.current_time()
 
-    def _heed(self, number: signal.Signals, count: int) -> None:
+    def _answer(self, number: signal.Signals, count: int) -> None:
+        """Act on the signal that is number ``count`` of this run."""
         if count == 1:
             self.interruption.came = number
             undoes = self.interruption.changes_production and not self.interruption.left_open
-            doing = ", and taking back what was applied" if undoes else ""
-            self.terminal.line(f"{number.name}: stopping{doing} ...")
+            undoing = ", and undoing every change that this run has made" if undoes else ""
+            self.terminal.line(f"{number.name}: stopping{undoing} ...")
             self.scope.cancel()
         elif not self.interruption.changes_production:
             os._exit(self.interruption.exit_code)
         elif count == 2:  # noqa: PLR2004  the second signal
             self.terminal.line(
-                "the undo goes on; it may take 5 minutes. A third signal leaves at once, with production as it is"
+                "the undo continues; it may take 5 minutes. A third signal exits at once and leaves production as it is then"
             )
         else:
             self.terminal.line(
-                f"left at once: the journal says what is open; run {self.interruption.recover}"
+                f"exited at once: the undo is not finished, and production stays as it is now; run {self.interruption.recover}"
             )
             os._exit(EXIT_UNPROVEN)

@@ -24,27 +24,27 @@ _BACKLOG = 256
     "faults",
     multiple=True,
     metavar="NAME",
-    help="Something that is wrong with it; `list` names all.",
+    help="A fault that this production has; can be given several times. `list` shows all names.",
 )
 @click.option(
     "--instances",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Instances of each revision.",
+    help="Number of instances of each revision.",
 )
-@click.option("--flipped", is_flag=True, help="The routes already lead to the new service.")
+@click.option("--flipped", is_flag=True, help="Start with routes that already lead to the new service.")
 @click.option(
     "--settle-seconds",
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="How long a traffic update takes.",
+    help="Seconds that a traffic update takes.",
 )
 @click.option(
     "--request-log",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write the requests at the end.",
+    help="File to write the received requests to when the command ends, one JSON object on each line.",
 )
 def simulate(
     faults: tuple[str, ...],
@@ -53,9 +53,9 @@ def simulate(
     settle_seconds: float,
     request_log: Path | None,
 ) -> None:
-    """Serve a simulated production on loopback and print the environment of a live run against it; Ctrl-C ends it.
+    """Serve a simulated production on loopback until Ctrl-C. Needs the extra `serve`.
 
-    Needs the extra `serve`.
+    Prints the environment variables of a live run against it.
     """
     known = {**FAULTS, **VARIANTS}
     if "list" in faults:
@@ -64,7 +64,9 @@ def simulate(
         return
     unknown = [name for name in faults if name not in known]
     if unknown:
-        raise click.BadParameter(f"{', '.join(unknown)}; `--fault list` names all", param_hint="--fault")
+        raise click.BadParameter(
+            f"no fault is named {', '.join(unknown)}; `--fault list` shows all names", param_hint="--fault"
+        )
     listeners = {name: _listen() for name in ("front", "cloud-run", "legacy", "canary")}
     urls = {name: f"http://{_HOST}:{listener.getsockname()[1]}" for name, listener in listeners.items()}
     layout = Layout(
@@ -77,7 +79,7 @@ def simulate(
         settle_seconds=settle_seconds,
     )
     credentials = Credentials(
-        auth_token="simulated-auth-token",  # noqa: S106  it opens a simulation
+        auth_token="simulated-auth-token",  # noqa: S106  a token of a simulation
         control_token="simulated-control-token",  # noqa: S106
         cloud_run_token="simulated-cloud-run-token",  # noqa: S106
         legacy_token="simulated-legacy-token",  # noqa: S106
@@ -90,13 +92,14 @@ def simulate(
     try:
         anyio.run(_serve, production, list(listeners.values()))
     except KeyboardInterrupt:
-        pass  # how it is meant to end
+        # Ctrl-C is the normal end
+        pass
     finally:
-        _leave(production, request_log)
+        _report(production, request_log)
 
 
 def environment(layout: Layout, credentials: Credentials) -> list[str]:
-    """Return the shell lines of a live run against a simulation."""
+    """Return the shell lines that set up a live run against a simulation."""
     variables = {
         "DRY_RUN": "0",
         "APPLY_ROUTE_FLIP": "0" if layout.flipped else "1",
@@ -120,9 +123,9 @@ def environment(layout: Layout, credentials: Credentials) -> list[str]:
 
 
 def gcloud_environment(cloud_run_url: str) -> dict[str, str]:
-    """Return what leads TRAFFIC_BACKEND=gcloud, and gcloud itself, to a Cloud Run API on loopback.
+    """Return the environment variables that lead TRAFFIC_BACKEND=gcloud to a Cloud Run API on loopback.
 
-    As if by a proxy: gcloud puts the region before the host, and no such name can be resolved.
+    The API is set as gcloud's proxy too: gcloud puts the region before the host name, and that name cannot be resolved.
     """
     address = urlsplit(cloud_run_url)
     return {
@@ -143,7 +146,7 @@ async def _serve(production: SimulatedProduction, listeners: Sequence[socket.soc
         import uvicorn  # noqa: PLC0415  an extra
     except ImportError:
         raise click.ClickException(
-            "`cutover simulate` needs the extra: pip install 'stream-cutover[serve]'"
+            "`cutover simulate` needs the extra `serve`: pip install 'stream-cutover[serve]'"
         ) from None
     config = uvicorn.Config(
         production.app,
@@ -163,7 +166,8 @@ def _listen() -> socket.socket:
     return listener
 
 
-def _leave(production: SimulatedProduction, request_log: Path | None) -> None:
+def _report(production: SimulatedProduction, request_log: Path | None) -> None:
+    """Print the counts and the final state, and write the request log."""
     terminal = Terminal(sys.stdout)
     terminal.line(f"requests  {len(production.requests)}, of which {production.turns} started a chat turn")
     terminal.line(f"traffic   {production.traffic}")

@@ -1,1 +1,1 @@
-"""Everything people see: artifacts, terminal lines, the live view, the preview of a run, verdicts of `cutover check`."""
+"""The output that people read: artifacts, terminal lines, the live view, the preview of a run, `cutover check` verdicts."""

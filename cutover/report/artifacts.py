@@ -1,4 +1,4 @@
-"""From train events to artifacts: a folder and a summary for each step, ``summary.json`` and ``SUMMARY.md`` at the end."""
+"""Train events made into artifacts: a folder with a summary for each step, then ``summary.json`` and ``SUMMARY.md``."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from cutover.record.journal import Journal
 from cutover.text import printable
 
 SCHEMA = "openagents.webparity.production_stream_cutover.v1"
+"""The ``schema`` value of the run's ``summary.json``."""
 _STEP_SCHEMAS = {
     step_ids.SMOKE_PRE: "openagents.webparity.production_stream_smoke.v1",
     step_ids.SMOKE_POST: "openagents.webparity.production_stream_smoke.v1",
@@ -32,13 +33,15 @@ _OTHER_SCHEMA = "openagents.webparity.cutover_step.v1"
 
 @attrs.define(eq=False)
 class Reporter:
-    """Writes the artifacts of a run while its events come in; an observer."""
+    """An observer of the train events that writes the artifacts while the train runs."""
 
     evidence: EvidenceFolder
+    """The folder to write to."""
     journal: Journal
+    """The events of the run so far; they include the event that is being observed."""
 
     def observe(self, event: TrainEvent) -> None:
-        """Write what this event completes."""
+        """Write the artifacts that this event completes: those of a finished step, or those of the finished train."""
         match event:
             case StepFinished():
                 self._write_step(event.result)
@@ -62,7 +65,10 @@ class Reporter:
 
 
 def summary_document(summary: CutoverSummary) -> dict[str, object]:
-    """Return ``summary.json``, with the keys that its consumers read, and more beside them."""
+    """Return the content of the run's ``summary.json``.
+
+    Other programs read it: keys may be added, but never renamed or removed.
+    """
     facts = summary.facts
     keys = (
         "base_url",
@@ -97,7 +103,7 @@ def summary_document(summary: CutoverSummary) -> dict[str, object]:
 
 
 def step_row(step: StepResult) -> dict[str, object]:
-    """Return a step as ``steps.jsonl`` and the summary list it."""
+    """Return the row of one step in ``steps.jsonl`` and in the run's ``summary.json``."""
     return {
         "step_id": step.step_id,
         "status": step.status.value,
@@ -109,7 +115,7 @@ def step_row(step: StepResult) -> dict[str, object]:
 
 
 def step_document(step: StepResult) -> dict[str, object]:
-    """Return a step's own ``summary.json``."""
+    """Return the content of one step's own ``summary.json``."""
     rows = [_check_document(check) for check in step.checks]
     passed = sum(check.status is StepStatus.PASS for check in step.checks)
     failed = sum(check.status.failed for check in step.checks)
@@ -125,7 +131,7 @@ def step_document(step: StepResult) -> dict[str, object]:
 
 
 def _own_totals(step: StepResult) -> dict[str, Any]:
-    """Return the totals that a step adds up itself, beside those of its rows."""
+    """Return the totals that the step itself reports; they win over the counts of its checks."""
     own = step.facts.get("totals")
     return own if isinstance(own, dict) else {}
 
@@ -157,7 +163,7 @@ def _gate_document(gate: Gate) -> dict[str, object]:
 
 
 def _undo_document(summary: CutoverSummary) -> dict[str, object]:
-    assert summary.undo is not None  # noqa: S101  its caller asks
+    assert summary.undo is not None  # noqa: S101  the caller checks it
     return {"proven": summary.undo.proven, "detail": summary.undo.detail, "to_do": list(summary.undo.to_do)}
 
 
@@ -199,23 +205,26 @@ _MARKUP = str.maketrans(
 
 
 def markdown(text: object) -> str:
-    """Escape a text for a Markdown table or paragraph: it is shown, and neither marks up nor breaks out."""
+    """Return a text escaped for a Markdown table cell or paragraph.
+
+    A reader sees the text itself. It adds no markup and cannot end its table row. Line breaks become spaces.
+    """
     shown = " ".join(str(text).split())
     return printable(shown, limit=len(shown)).translate(_MARKUP)
 
 
 def render_markdown(summary: CutoverSummary) -> str:
-    """Return ``SUMMARY.md``."""
+    """Return the content of ``SUMMARY.md``."""
     return _template().render(summary=summary, facts=summary.facts)
 
 
 @cache
 def _template() -> jinja2.Template:
-    """Compile the template once: that takes a third of a rehearsal."""
+    """Return the compiled template; it is compiled once, because that takes a third of a rehearsal's time."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cutover.report"),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701  Markdown: every value goes through its own filter
+        autoescape=False,  # noqa: S701  this is Markdown: `finalize` escapes every value
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=markdown,

@@ -1,4 +1,4 @@
-"""What `cutover check` found, as an operator, a script or a CI server reads it: text, JSON, JUnit XML."""
+"""The results of `cutover check`: as text for an operator, as JSON for a script, as JUnit XML for a CI server."""
 
 import io
 from collections.abc import Iterable
@@ -16,25 +16,28 @@ if TYPE_CHECKING:
     from junitparser import Failure, TestCase
 
 EXIT_UNREACHABLE = 3
+"""Exit code of a target that cannot be reached."""
 _LONGEST = 2000
-"""Characters of one text that a report shows."""
+"""Most characters that a report shows of one text."""
 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What became of one target."""
+    """The result of checking one target."""
 
     target: str
+    """The URL or file name, as the user typed it."""
     report: ContractReport
     unreachable: str | None = None
+    """The reason why the target could not be reached; None if it was reached."""
 
     @property
     def exit_code(self) -> int:
-        """0 the contract holds, 1 it does not, 3 unreachable."""
+        """The exit code for this target: 0 if the contract holds, 1 if it does not, 3 if the target is unreachable."""
         return EXIT_UNREACHABLE if self.unreachable else 0 if self.report.ok else 1
 
     def masked(self, secrets: Secrets) -> "Verdict":
-        """Return it without the secrets that the peer may have echoed."""
+        """Return this verdict with every secret masked; a server may echo the headers that it received."""
         findings = tuple(_masked(finding, secrets) for finding in self.report.findings)
         return attrs.evolve(self, report=attrs.evolve(self.report, findings=findings))
 
@@ -52,7 +55,7 @@ def _masked(finding: Finding, secrets: Secrets) -> Finding:
 
 
 def as_lines(verdict: Verdict) -> list[str]:
-    """Return the verdict in words: one line for the target, one for each finding."""
+    """Return the verdict as text: one line for the target, then one line for each finding."""
     if verdict.unreachable:
         return [f"{verdict.target}: UNREACHABLE  {verdict.unreachable}"]
     report = verdict.report
@@ -60,7 +63,7 @@ def as_lines(verdict: Verdict) -> list[str]:
     times = "" if report.timings.end is None else f"; {report.timings}"
     return [
         f"{verdict.target}: {state}  {report.event_count} events, {len(report.violations)} violations{times}",
-        *(f"  {finding.severity.value} {_told(finding)}" for finding in report.findings),
+        *(f"  {finding.severity.value} {_finding_line(finding)}" for finding in report.findings),
         *(f"  and {count} more of {rule}" for rule, count in report.suppressed.items()),
     ]
 
@@ -84,8 +87,8 @@ def as_json(verdict: Verdict) -> bytes:
 
 
 def as_junit(verdicts: Iterable[Verdict]) -> bytes:
-    """Return the verdicts as JUnit XML: a test case a target, a failure a violation."""
-    from junitparser import JUnitXml, TestSuite  # noqa: PLC0415  an extra, for this report alone
+    """Return the verdicts as JUnit XML: one test case for each target, one failure for each violation."""
+    from junitparser import JUnitXml, TestSuite  # noqa: PLC0415  an extra that only this report needs
 
     suite = TestSuite("cutover check")
     suite.add_testcases([_case(verdict) for verdict in verdicts])
@@ -105,15 +108,15 @@ def _case(verdict: Verdict) -> "TestCase":
         case.result = Error(printable(verdict.unreachable, _LONGEST), "unreachable")
         return case
     case.result = [_failure(finding) for finding in report.violations]
-    said = [_told(finding) for finding in report.warnings]
-    said += [f"and {count} more of {rule}" for rule, count in report.suppressed.items()]
-    if said:
-        case.system_out = "\n".join(printable(line, _LONGEST) for line in said)
+    notes = [_finding_line(finding) for finding in report.warnings]
+    notes += [f"and {count} more of {rule}" for rule, count in report.suppressed.items()]
+    if notes:
+        case.system_out = "\n".join(printable(line, _LONGEST) for line in notes)
     return case
 
 
 def _failure(finding: Finding) -> "Failure":
-    """Return the violation with why its rule is there, and where it did not hold."""
+    """Return a violation as a JUnit failure: why its rule exists, its place, the expected and the actual value."""
     from junitparser import Failure  # noqa: PLC0415  an extra
 
     lines = [RULES[finding.rule].why]
@@ -125,13 +128,14 @@ def _failure(finding: Finding) -> "Failure":
     return failure
 
 
-def _told(finding: Finding) -> str:
-    """Return rule, place and message; the message says what was expected and what came."""
+def _finding_line(finding: Finding) -> str:
+    """Return rule, place and message of a finding; the message names the expected and the actual value."""
     place = _place(finding)
     return f"{finding.rule}{f' ({place})' if place else ''}: {finding.message}"
 
 
 def _place(finding: Finding) -> str:
-    where = [f"event {finding.event_index}"] if finding.event_index is not None else []
-    where += [f"byte {finding.byte_offset}"] if finding.byte_offset is not None else []
-    return ", ".join(where)
+    """Return the event and the byte that a finding is about; empty if it is about neither."""
+    parts = [f"event {finding.event_index}"] if finding.event_index is not None else []
+    parts += [f"byte {finding.byte_offset}"] if finding.byte_offset is not None else []
+    return ", ".join(parts)

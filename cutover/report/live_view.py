@@ -1,4 +1,4 @@
-"""The live view of a train on a terminal: its steps, the traffic split, the time that has passed."""
+"""The live view of a train on a terminal: its steps, the traffic split, the elapsed time."""
 
 import time
 from contextlib import AbstractContextManager, suppress
@@ -21,20 +21,25 @@ _STYLES = {"pass": "green", "fail": "bold red", "error": "bold red", "skip": "di
 
 @attrs.define(eq=False)
 class LiveView(AbstractContextManager["LiveView"]):
-    """Redraws itself while the train runs; only for a real terminal."""
+    """A table that redraws itself while the train runs; for a real terminal only."""
 
     console: Console = attrs.field(factory=lambda: Console(stderr=True))
     steps: dict[str, tuple[str, str]] = attrs.field(factory=dict)
+    """Status and detail of each step, by step id, in the order in which the steps started."""
     split: str = "not read yet"
+    """The traffic split that was read last."""
     last: str = ""
+    """The line of the latest event that has one."""
     started: float = attrs.field(factory=time.monotonic)
+    """Seconds on the monotonic clock when the view was made."""
     _live: Live = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=8)
 
     def __enter__(self) -> Self:
-        with suppress(OSError, ValueError):  # a closed terminal stops nothing
+        # a closed terminal must not stop the train
+        with suppress(OSError, ValueError):
             self._live.start()
         return self
 
@@ -45,7 +50,7 @@ class LiveView(AbstractContextManager["LiveView"]):
             self._live.stop()
 
     def observe(self, event: TrainEvent) -> None:
-        """Take one train event into the picture."""
+        """Update the view from one train event."""
         match event:
             case StepStarted():
                 self.steps[event.step_id] = ("running", "")
@@ -62,7 +67,7 @@ class LiveView(AbstractContextManager["LiveView"]):
         self.last = line_of(event) or self.last
 
     def render(self) -> Group:
-        """Draw the picture; everything off the wire is text, never markup."""
+        """Return the current view; text from the network is shown as plain text, never as markup."""
         table = Table(box=None, pad_edge=False)
         for title in ("step", "status", "detail"):
             table.add_column(title, overflow="fold" if title == "detail" else "ellipsis")
@@ -72,6 +77,6 @@ class LiveView(AbstractContextManager["LiveView"]):
         return Group(table, _text(f"traffic: {self.split}   elapsed: {elapsed:.0f} s"), _text(self.last))
 
 
-def _text(wire: str) -> Text:
-    """Return what may have come off the wire as text: no markup, and nothing that a terminal obeys."""
-    return Text(printable(wire, limit=2000))
+def _text(untrusted: str) -> Text:
+    """Return untrusted text for display: without markup, with control characters escaped."""
+    return Text(printable(untrusted, limit=2000))

@@ -1,4 +1,4 @@
-"""What a run would do, to whom, and how many chat turns it would start; pure."""
+"""The preview of a live run: what it changes, in which service, and how many chat turns it starts. Pure."""
 
 from collections.abc import Iterator
 
@@ -13,23 +13,28 @@ from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
 
 @attrs.frozen(kw_only=True)
 class Turns:
-    """How many chat turns a train starts that runs to its end."""
+    """The number of chat turns that a train starts if it runs to its end, by the place where they start."""
 
     front: int
-    """At the front door."""
+    """Chat turns at the front door, BASE_URL."""
     canary_tag: int
-    """At the canary's own URL, where a tag gives it one."""
+    """Chat turns at the canary's own URL, if a tag gives it one."""
     stable_tag: int
+    """Chat turns at stable's own URL, if a tag gives it one."""
     legacy: int
+    """Chat turns at the legacy service."""
 
     @property
     def total(self) -> int:
-        """All of them, where both revisions have URLs of their own."""
+        """The sum of all, for the case that both revisions have URLs of their own."""
         return self.front + self.canary_tag + self.stable_tag + self.legacy
 
 
 def turns(config: CutoverConfig) -> Turns:
-    """Count the turns of a train that passes, and whose service sends the header that tells who answers, where one is named."""
+    """Return the number of chat turns of a train that passes.
+
+    If REVISION_HEADER is set, the count assumes that the service sends this header.
+    """
     aliases = len(COMPAT.aliases)
     soak = ticks(config.canary_soak_seconds)
     steps, probes = len(config.canary_steps), sum(tick.probe for tick in soak)
@@ -37,10 +42,12 @@ def turns(config: CutoverConfig) -> Turns:
     paced = len(soak) - 1 if config.held_streams else 0
     confirm = len(ticks(config.flip_confirm_seconds)) - 1 if config.held_streams else 0
     streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
-    front = 2 * aliases  # both smokes
+    # the smoke before the change and the smoke after it
+    front = 2 * aliases
     front += steps * (probes * aliases + around + paced)
     looks = ROLLBACK_LOOKS if config.revision_header else 1
-    front += looks * aliases + around  # the rollback
+    # the rollback
+    front += looks * aliases + around
     front += around + confirm if config.apply_route_flip else 0
     return Turns(
         front=front + streams,
@@ -51,7 +58,7 @@ def turns(config: CutoverConfig) -> Turns:
 
 
 def describe(config: CutoverConfig) -> Iterator[str]:
-    """Say line by line what the live run does."""
+    """Return the lines that describe the live run of a configuration."""
     count = turns(config)
     shares = ", ".join(f"{percent} %" for percent in config.canary_steps)
     yield f"service   {config.base_url}"
@@ -60,10 +67,10 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         f"traffic   {config.service} in {config.project}, {config.region}, by {config.traffic_backend}"
         + (f" at {config.cloud_run_api_url}" if by_api else "")
     )
-    yield f"drill     {config.canary_revision} gets {shares}, each held and watched for {config.canary_soak_seconds:g} s;"
-    yield f"          then {config.stable_revision} gets everything, and then the traffic is as it was"
+    yield f"drill     {config.canary_revision} gets {shares}; each share is held and watched for {config.canary_soak_seconds:g} s;"
+    yield f"          then {config.stable_revision} gets 100 %, and then the captured split is restored"
     yield (
-        "routes    each domain and the global override are set to the new service, and proven"
+        "routes    each domain and the global override are set to the new service, and that is proven"
         if config.apply_route_flip
         else "routes    are only verified (APPLY_ROUTE_FLIP=0)"
     )
@@ -73,7 +80,7 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         else "compare   with nothing (RUN_DUAL_RUN=0)"
     )
     yield (
-        f"turns     {count.front} at the front door"
+        f"turns     {count.front} chat turns are started at the front door"
         + (f" and {count.legacy} at the legacy service" if count.legacy else "")
-        + f"; where tags give them URLs, {count.canary_tag} at the canary's and {count.stable_tag} at stable's"
+        + f"; if tags give the revisions URLs, also {count.canary_tag} at the canary's and {count.stable_tag} at stable's"
     )

@@ -1,6 +1,6 @@
-"""What an operator sees while a train runs: plain lines, or on a terminal a live table; output is best effort.
+"""The lines that an operator reads while a train runs, and the last lines of a run.
 
-A closed terminal must not stop an undo, so nothing here ever raises for it.
+Output is best effort: a closed terminal must not stop an undo, so nothing here raises an error for it.
 """
 
 import sys
@@ -34,12 +34,13 @@ _MARKS = {StepStatus.PASS: "ok", StepStatus.FAIL: "FAIL", StepStatus.ERROR: "ERR
 
 @attrs.define(eq=False)
 class Terminal:
-    """Lines to one stream, escaped and best effort."""
+    """A writer of single lines to one text stream; escapes control characters, ignores a closed stream."""
 
     stream: TextIO = attrs.field(factory=lambda: sys.stderr)
+    """The stream to write to; standard error by default."""
 
     def line(self, text: str = "") -> None:
-        """Write one line; what a terminal would obey is shown escaped."""
+        """Write one line of at most 2000 characters; control characters are shown escaped."""
         shown = printable(text, 2000)
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         with suppress(OSError, ValueError):
@@ -47,14 +48,14 @@ class Terminal:
             self.stream.flush()
 
     def observe(self, event: TrainEvent) -> None:
-        """Show one train event as one or two plain lines."""
-        said = line_of(event)
-        if said:
-            self.line(f"{event.at[11:19]} {said}")
+        """Write the line of one train event, with its time of day in UTC; events without a line are skipped."""
+        line = line_of(event)
+        if line:
+            self.line(f"{event.at[11:19]} {line}")
 
 
-def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line a kind of event
-    """Return what a reader is told of an event; empty where it is not worth a line."""
+def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line for each type of event
+    """Return the progress line of one train event; empty if the event has none."""
     match event:
         case TrainStarted():
             return f"train {event.run_id}: {'rehearsal' if event.facts.get('dry_run') else 'LIVE'}"
@@ -85,13 +86,20 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
 
 
 def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
-    """Return the last lines of a run: verdict, gates, where the evidence lies, and what an operator must do."""
+    """Return the last lines of a run: verdict, gates, reasons, evidence, undo, and what an operator must do.
+
+    Args:
+        summary: The summary of the run.
+        evidence: The path of the evidence to name; None if nothing was written.
+    """
     kind = "rehearsal" if summary.facts.get("dry_run") else "live run"
     lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}", "gates"]
     for gate in summary.gates:
-        state = "not asked for" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
-        seen = "" if gate.evaluated or not gate.configured else ", not evaluated"
-        lines.append(f"  {gate.name:15} {state} ({gate.observed_failed} failed, {gate.max_failed} may{seen})")
+        state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
+        note = "" if gate.evaluated or not gate.configured else ", not evaluated"
+        lines.append(
+            f"  {gate.name:15} {state} ({gate.observed_failed} failed, {gate.max_failed} allowed{note})"
+        )
     lines += [f"reason    {reason}" for reason in summary.reasons]
     if evidence:
         lines.append(f"evidence  {evidence}")

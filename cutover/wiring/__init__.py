@@ -1,1 +1,1 @@
-"""The place where a configuration becomes clients, backends, a clock and a train; ``run_cutover`` and ``recover_cutover``."""
+"""Configurations made into clients, backends, a clock and plans; ``run_cutover`` and ``recover_cutover``."""

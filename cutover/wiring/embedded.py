@@ -1,4 +1,4 @@
-"""The embedded production in process: for rehearsals, and for tests of live trains."""
+"""The embedded production, in this process: for rehearsals, and for tests of live trains."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -16,16 +16,16 @@ from cutover.wiring.production import Production, new_run_id, no_cookies
 
 
 def rehearsal(config: CutoverConfig) -> Production:
-    """Make an embedded production for a rehearsal: the addresses are the real ones, nothing is connected.
+    """Return an embedded production for a rehearsal of this configuration.
 
-    No token is read: those in use here are made up.
+    Requests use the real addresses, but no connection is opened. The tokens are random ones, made for this rehearsal.
 
     Raises:
-        ConfigurationError: ``what_if`` names a fault that there is not.
+        ConfigurationError: ``what_if`` names a fault that does not exist.
     """
     known = {**FAULTS, **VARIANTS}
     unknown = [
-        f"what_if: no fault is named {name!r}; `--what-if list` names all"
+        f"what_if: no fault is named {name!r}; `--what-if list` shows all names"
         for name in config.what_if
         if name not in known
     ]
@@ -52,7 +52,7 @@ def rehearsal(config: CutoverConfig) -> Production:
 
 
 def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: Clock) -> Production:
-    """Make the services of a configuration whose production is embedded."""
+    """Return a production whose requests all go to this simulation, in this process."""
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=_InProcess(simulation.app), limits=limits, cookies=no_cookies())
@@ -71,9 +71,9 @@ def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: 
 
 
 def simulated_layout(config: CutoverConfig) -> Layout:
-    """Return the production that a rehearsal of this configuration starts on.
+    """Return the layout that the simulated production of this configuration starts with.
 
-    A verify-only flip is rehearsed on routes that are flipped already, an applied one on routes that are not.
+    The routes are flipped at the start if the train only verifies them, and not flipped if it applies the flip.
     """
     host = urlsplit(config.base_url).hostname
     return Layout(
@@ -93,7 +93,7 @@ def simulated_layout(config: CutoverConfig) -> Layout:
 
 
 def simulated_credentials(config: CutoverConfig) -> Credentials:
-    """Return the tokens of a configuration as its simulated production knows them."""
+    """Return the tokens that the simulated production of this configuration accepts."""
     return Credentials(
         auth_token=config.auth_token,
         control_token=config.control_access_token,
@@ -103,19 +103,24 @@ def simulated_credentials(config: CutoverConfig) -> Credentials:
 
 
 class _InProcess(StreamingASGITransport):
-    """The embedded production as httpx sees it; a connection that it breaks looks like one that a peer broke."""
+    """The httpx transport into the embedded production.
+
+    A connection that the simulation breaks raises the httpx error that a broken network connection raises.
+    """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request into the simulation."""
+        """Send one request to the simulation and return its response."""
         try:
             response = await super().handle_async_request(request)
         except ConnectionBroken as error:
             raise httpx.RemoteProtocolError(str(error), request=request) from error
-        response.stream = _Breakable(response.stream, request)
+        response.stream = _BreakableStream(response.stream, request)
         return response
 
 
-class _Breakable(httpx.AsyncByteStream):
+class _BreakableStream(httpx.AsyncByteStream):
+    """A response body that raises ``httpx.ReadError`` where the simulation breaks the connection."""
+
     def __init__(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream, request: httpx.Request) -> None:
         assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  the transport is asynchronous
         self._stream, self._request = stream, request
@@ -128,5 +133,5 @@ class _Breakable(httpx.AsyncByteStream):
             raise httpx.ReadError(str(error), request=self._request) from error
 
     async def aclose(self) -> None:
-        """Leave the stream."""
+        """Close the body."""
         await self._stream.aclose()

@@ -1,4 +1,24 @@
-"""Clients, control plane, traffic backend and clock of one run; live over HTTP."""
+"""The way from a configuration to the services and plans of a run.
+
+A run starts with one ``CutoverConfig``. It is made into a ``Production`` in one of two ways:
+
+- ``live(config)``: HTTP clients for the real addresses, real time, the tokens of the configuration.
+- ``rehearsal(config)`` in ``embedded.py``: the same, but every request goes to a simulation in this process, sleeps are
+  skipped, and the tokens are random ones. ``simulated(...)`` does so with a simulation and a clock that a test brings.
+
+Making a ``Production`` opens no connection. A run then calls its three methods:
+
+- ``lock()`` returns the lock of the service, so that only one train runs at a time. A rehearsal does not take it.
+- ``services()`` opens two HTTP clients and gives the ``Services`` that the train talks to: the prober of the chat streams,
+  the control plane of the routes, the traffic backend (Cloud Run Admin API or gcloud), clients of
+  the new and the legacy service, and the clock. The undo opens services of its own, because the clients of a cancelled
+  train may already be closing.
+- ``plan()`` returns the ``TrainPlan``: one plan for each step, made by ``step_plans.py``. A step sees its own plan only,
+  never the whole configuration.
+
+``run.py`` puts these together with a journal and an evidence folder and runs the train. ``recover.py`` does the same for a
+recovery; its configuration comes from the journal and the tokens from the environment.
+"""
 
 import http.cookiejar
 import secrets
@@ -26,34 +46,40 @@ from cutover.train.engine import TrainPlan
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
 
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
+"""A function that returns a new HTTP client with these connection limits."""
 
 _FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-"""A new connection for each request: a kept one may always reach the same instance."""
+"""Limits for a new connection per request: a reused connection may always reach the same instance."""
 _KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+"""Limits for connections that are reused."""
 
 
 @attrs.frozen(kw_only=True)
 class Production:
-    """Everything that a train needs from outside of it."""
+    """The production of one configuration, live or embedded: the maker of a train's services, lock and plans."""
 
     config: CutoverConfig
-    """With the tokens that are in use; a rehearsal's are made up."""
+    """The configuration, with the tokens in use; in a rehearsal they are random."""
     clock: Clock
+    """Real time, or time that a rehearsal skips."""
     new_client: ClientFactory
     cloud_run_token: TokenSource
+    """The source of the Admin API's access token."""
     run_id: str
+    """The name of the run; thread ids contain it."""
     simulation: SimulatedProduction | None = None
+    """The embedded production; None if the production is live."""
     secrets: Secrets = attrs.field(
         init=False, default=attrs.Factory(lambda self: Secrets(self.config.secrets), takes_self=True)
     )
-    """What must be masked in whatever comes back; one for the run, for tokens join it on the way."""
+    """The secrets to mask in replies and evidence. One value for the whole run, because new access tokens are added to it."""
 
     @asynccontextmanager
     async def services(self, purpose: str = "") -> AsyncIterator[Services]:
-        """Open clients and give the services that use them.
+        """Open HTTP clients and give the services that use them; the clients close at the end of the block.
 
         Args:
-            purpose: Told apart in thread ids: the train's own, or the undo's.
+            purpose: A suffix for thread ids: empty for the train, ``u`` for its undo, ``r`` for a recovery.
         """
         async with AsyncExitStack() as stack:
             kept = await stack.enter_async_context(self.new_client(_KEPT))
@@ -87,7 +113,7 @@ class Production:
         )
 
     def _traffic(self, outbound: Outbound) -> TrafficBackend:
-        """Return the backend that the configuration names; an embedded production has the Admin API alone."""
+        """Return the backend that the configuration names; an embedded production has only the Admin API."""
         config = self.config
         if config.traffic_backend == "gcloud" and self.simulation is None:
             return Gcloud(
@@ -104,38 +130,39 @@ class Production:
             project=config.project,
             region=config.region,
             service=config.service,
-            token=self._known_token,
+            token=self._masked_token,
         )
 
-    async def _known_token(self) -> str | None:
-        """Return a token for the Admin API that is masked already, wherever it came from."""
+    async def _masked_token(self) -> str | None:
+        """Return a token for the Admin API, after adding it to the secrets that are masked."""
         token = await self.cloud_run_token()
         if token:
             self.secrets.add(token)
         return token
 
     def lock(self) -> ServiceLock:
-        """Return the lock of the service: one train at a time."""
+        """Return the lock that lets one train at a time run for this service."""
         config = self.config
         return ServiceLock.of(config.project, config.region, config.service, config.base_url)
 
     def plan(self) -> TrainPlan:
-        """Make the plans of all steps."""
+        """Return the plans of all steps."""
         return train_plan(self.config, run_id=self.run_id)
 
 
 def new_run_id() -> str:
-    """Return a name for one run, which its thread ids bear: the UTC second and a random suffix."""
+    """Return a new name for one run: the time in UTC, to the second, and a random suffix."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_{secrets.token_hex(3)}"
 
 
 def live(config: CutoverConfig) -> Production:
-    """Make a live production's services; nothing is connected yet."""
+    """Return the live production of this configuration; no connection is opened yet."""
     uses_tls = any(
         url.startswith("https:")
         for url in (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
     )
-    context = httpx.create_ssl_context() if uses_tls else False  # 20 ms: made once, for all clients
+    # making a TLS context takes 20 ms, so all clients share one
+    context = httpx.create_ssl_context() if uses_tls else False
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
         return httpx.AsyncClient(verify=context, limits=limits, cookies=no_cookies())
@@ -150,12 +177,15 @@ def live(config: CutoverConfig) -> Production:
 
 
 def no_cookies() -> http.cookiejar.CookieJar:
-    """Return a jar that takes none: an affinity cookie would pin every later request to one instance."""
+    """Return a cookie jar that accepts no cookie: an affinity cookie would send every later request to one instance."""
     return http.cookiejar.CookieJar(policy=http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
 
 
 def _token_source(config: CutoverConfig) -> TokenSource:
-    """Return where the Admin API's token comes from; application default credentials go to Google's own host alone."""
+    """Return the source of the Admin API's token.
+
+    That is CLOUD_RUN_ACCESS_TOKEN, or without one the application default credentials. Those go to Google's own host only.
+    """
     if config.cloud_run_access_token or config.cloud_run_api_url != GOOGLE_API:
 
         async def given() -> str | None:
@@ -166,6 +196,7 @@ def _token_source(config: CutoverConfig) -> TokenSource:
 
 
 def _default_credentials() -> Callable[[], Awaitable[str | None]]:
-    from cutover.production.traffic.google_credentials import DefaultCredentials  # noqa: PLC0415  an extra, only where it is used
+    """Return the source of tokens that uses Google's application default credentials."""
+    from cutover.production.traffic.google_credentials import DefaultCredentials  # noqa: PLC0415  needs an extra, so load it only when it is used
 
     return DefaultCredentials().token

@@ -1,4 +1,4 @@
-"""``recover_cutover``: finish the undo of a train that was cut off, or take a cutover back, from its journal."""
+"""``recover_cutover``: finish the undo of an interrupted train, or undo a completed cutover, from the journal."""
 
 import contextlib
 import os
@@ -37,17 +37,18 @@ _CONFIG_FACTS = (
 
 @attrs.frozen(kw_only=True)
 class Recovery:
-    """What became of a recovery."""
+    """The result of a recovery."""
 
     closed: bool
-    """Whether nothing is left open."""
+    """True if the run leaves nothing open, so that the next train may start."""
     detail: str
+    """One line for an operator: the state of production, and why."""
     to_do: tuple[str, ...] = ()
-    """What an operator must check and run, where something is."""
+    """The things that an operator must check or run; empty if the run is closed."""
 
     @property
     def exit_code(self) -> int:
-        """As the command exits: 0 closed, 4 unresolved."""
+        """The exit code of the command: 0 closed, 4 unresolved."""
         return 0 if self.closed else 4
 
 
@@ -58,14 +59,20 @@ async def recover_cutover(
     env: Mapping[str, str] | None = None,
     observer: Observer | None = None,
 ) -> Recovery:
-    """Finish the undo of an interrupted train; where nothing is open, do nothing. It may be interrupted, and run again.
+    """Finish the undo of an interrupted train. If nothing is open, do nothing.
+
+    A recovery that is interrupted can be run again.
 
     Args:
-        run_directory: Of the train.
-        way: ``finish`` what was interrupted; ``revert`` a completed cutover too; ``accept-found`` closes an unfinished run
-            and touches nothing, also where production can no longer be read; ``restore-captured`` writes what was captured, whatever is found.
-        env: Where the tokens are; the process's environment where it is None. Everything else is in the journal.
+        run_directory: The folder with the journal of the train.
+        way: ``finish`` finishes the interrupted undo. ``revert`` also undoes a completed cutover. ``accept-found`` closes an
+            unfinished run and changes nothing in production, even if production cannot be read. ``restore-captured``
+            writes the captured state back, whatever the found state is.
+        env: The variables with the tokens; None for the environment of the process. The rest comes from the journal.
         observer: Called with each train event.
+
+    Returns:
+        The result; ``closed`` is False if an operator must act.
 
     Raises:
         NotStartedError: There is no readable journal, or another train or recovery is live.
@@ -80,7 +87,7 @@ async def recover_cutover(
     except OSError as error:
         raise NotStartedError(f"{folder} holds no journal: {error}") from error
     if started is None:
-        return _without_beginning(folder, way)
+        return _recover_without_beginning(folder, way)
     if started.facts.get("dry_run"):
         return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
     return await recover_production(
@@ -91,14 +98,19 @@ async def recover_cutover(
 async def recover_production(
     production: Production, folder: Path, *, mode: RecoveryMode = "finish", observer: Observer | None = None
 ) -> Recovery:
-    """Recover a run against these services."""
-    # the lock comes first: the journal's train may be live
+    """Recover a run in this production.
+
+    Raises:
+        NotStartedError: The journal cannot be written, or another train or recovery is live.
+    """
+    # take the lock before opening the journal: its train may still be running and writing to it
     with production.lock().held(recovering=folder) as lock:
         try:
             journal = Journal.reopen(folder / "journal.jsonl")
         except OSError as error:
             raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
-        with contextlib.suppress(NotStartedError):  # a full disk must keep nobody from recovering
+        # a full disk must not prevent a recovery
+        with contextlib.suppress(NotStartedError):
             lock.sign(folder)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
         journal.observers += [
@@ -118,23 +130,26 @@ async def recover_production(
                     warnings.warn(problem, RuntimeWarning, stacklevel=2)
 
 
-def _without_beginning(folder: Path, mode: RecoveryMode) -> Recovery:
-    """Deal with a journal that does not even say what its train was for."""
+def _recover_without_beginning(folder: Path, mode: RecoveryMode) -> Recovery:
+    """Recover a run whose journal has lost its first event, and with it the configuration of the train."""
     lock = ServiceLock.left_by(folder)
     if lock is None:
-        return Recovery(closed=True, detail="nothing was open: its train never began")
+        return Recovery(closed=True, detail="nothing was open: the train never began")
     if mode != "accept-found":
         return Recovery(
             closed=False,
-            detail="the journal has lost its beginning, and the lock says that its train was live: what it did is not known",
+            detail="the journal has lost its beginning, and the lock shows that its train was live: nobody knows what the train changed",
             to_do=(
-                "check that production serves what it should",
+                "check that production has the right traffic split and routes",
                 f"then, to let the next train start: {recover_command(folder, '--accept-found')}",
             ),
         )
     with lock.held(recovering=folder):
         lock.close()
-    return Recovery(closed=True, detail="the journal has lost its beginning; what is found was accepted")
+    return Recovery(
+        closed=True,
+        detail="the journal has lost its beginning; production was not read, and its state was accepted as it is",
+    )
 
 
 def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | None) -> CutoverConfig:
@@ -155,15 +170,16 @@ def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | 
 
 
 async def _recover(production: Production, journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
+    """Recover the run of an open journal, and record the result in it."""
     stable = production.config.stable_revision
     unfinished = bool(plan_undo(journal.events, stable=stable))
     events = journal.events
     if not unfinished and mode in {"revert", "restore-captured"}:
-        # as if its undo had begun; that is written down once something is to be changed
+        # plan as if the undo had started; the recoverer records the start before it changes anything
         events = [*events, UndoStarted(reason=REASONS[mode])]
     plan = plan_undo(events, stable=stable)
     if not plan:
-        return _nothing_open(journal, folder, mode)
+        return _close_without_undo(journal, folder, mode)
     if left := await end_orphans(journal.events):
         return Recovery(closed=False, detail=left)
     async with production.services(purpose="r") as services:
@@ -179,18 +195,21 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
     if unfinished or recoverer.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
         _conclude(journal, mode, closed=recovery.closed)
-    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, mode)
+    return recovery if journal.broken is None else _unrecorded(recovery, journal.broken, folder, mode)
 
 
-def _unwritten(recovery: Recovery, why: str, folder: Path, mode: RecoveryMode) -> Recovery:
-    """Return what a recovery is that production has and the disk has not: it is open until it is written down."""
+def _unrecorded(recovery: Recovery, why: str, folder: Path, mode: RecoveryMode) -> Recovery:
+    """Return the result of a recovery that could not be written to the journal: the run stays open."""
     options = () if mode == "finish" else (f"--{mode}",)
-    again = f"make room on the disk, then run it again: {recover_command(folder, *options)}"
+    again = f"make room on the disk, then run the recovery again: {recover_command(folder, *options)}"
     return Recovery(closed=False, detail=f"{recovery.detail}; but {why}", to_do=(*recovery.to_do, again))
 
 
-def _nothing_open(journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
-    """Close what needs no undo: a train that was cut off before it touched anything still wants its summary."""
+def _close_without_undo(journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
+    """Close a run that needs no undo.
+
+    A train that was cut off before it changed anything has no summary yet; it gets one here.
+    """
     closings = [
         event for event in journal.events if isinstance(event, UndoStarted | UndoFinished | TrainFinished)
     ]
@@ -199,10 +218,11 @@ def _nothing_open(journal: Journal, folder: Path, mode: RecoveryMode) -> Recover
     detail = "nothing was open"
     passed = any(isinstance(event, TrainFinished) and event.passed for event in closings[-1:])
     if passed and mode == "finish":
-        detail += f": the cutover is complete; to take it back: {recover_command(folder, '--revert')}"
+        detail += f": the cutover is complete; to undo it: {recover_command(folder, '--revert')}"
     recovery = Recovery(closed=True, detail=detail)
-    return recovery if journal.broken is None else _unwritten(recovery, journal.broken, folder, mode)
+    return recovery if journal.broken is None else _unrecorded(recovery, journal.broken, folder, mode)
 
 
 def _conclude(journal: Journal, mode: RecoveryMode, *, closed: bool) -> None:
+    """Record the end of the run, from which its summary is written."""
     journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[mode],)))

@@ -1,4 +1,4 @@
-"""``run_cutover``: one release train from its configuration to its summary."""
+"""``run_cutover``: runs one release train, from its configuration to its summary."""
 
 import warnings
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from cutover.wiring.embedded import rehearsal
 from cutover.wiring.production import Production, live
 
 NO_EVIDENCE = 3
-"""Exit code of a train that could not begin."""
+"""Exit code of a train that could not start."""
 INTERRUPTED = 130
-"""Exit code of a train that was interrupted, and undone, where nobody says by what."""
+"""Exit code of a train that was interrupted and undone, if the caller gives no other code."""
 
 
 async def run_cutover(
@@ -36,23 +36,24 @@ async def run_cutover(
     observer: Observer | None = None,
     interrupted_code: Callable[[], int] = lambda: INTERRUPTED,
 ) -> CutoverSummary:
-    """Run one release train: a rehearsal on an embedded production, or live.
+    """Run one release train and return its summary: a rehearsal on an embedded production, or a live train.
+
+    If the run is cancelled, it first undoes its changes, shielded from the cancellation, and then raises the cancellation
+    again. The artifacts are written in this case too.
 
     Args:
-        config: What to cut over, and how carefully.
-        observer: Called with each train event as it happens; one that raises is not called again.
-        interrupted_code: Asked when the run is cancelled: the exit code that says by what, for the summary to hold.
+        config: The configuration of the train; ``dry_run`` decides between a rehearsal and a live train.
+        observer: Called with each train event as it happens; an observer that raises is not called again.
+        interrupted_code: Called if the run is cancelled; returns the exit code for the summary.
 
     Returns:
-        What was done, found and decided; ``passed`` and ``exit_code`` hold the verdict.
+        The summary; ``passed`` and ``exit_code`` hold the verdict.
 
     Raises:
-        ConfigurationError: ``what_if`` names a fault that there is not.
+        ConfigurationError: ``what_if`` names a fault that does not exist.
         NotStartedError: A train for this service is live or was never recovered, or the run directory cannot be made;
             nothing was touched.
-        UndoUnprovenError: The run was cancelled, and what had been applied could not be proven undone.
-
-    Cancellation is undone first, shielded, and raised again; the artifacts are there all the same.
+        UndoUnprovenError: The run was cancelled, and its changes could not be proven undone.
     """
     production = rehearsal(config) if config.dry_run else live(config)
     return await run_production(production, observer=observer, interrupted_code=interrupted_code)
@@ -64,14 +65,14 @@ async def run_production(
     observer: Observer | None = None,
     interrupted_code: Callable[[], int] = lambda: INTERRUPTED,
 ) -> CutoverSummary:
-    """Run one release train against these services."""
+    """Run one release train in this production and return its summary; see ``run_cutover``."""
     config = production.config
     with ExitStack() as stack:
         lock = None
         if not config.dry_run and config.output_dir is not None:
             lock = stack.enter_context(production.lock().held())
         if config.output_dir is not None:
-            _make(config.output_dir)
+            _create_folder(config.output_dir)
         journal = _open_journal(config.output_dir)
         stack.callback(journal.close)
         evidence = EvidenceFolder(root=config.output_dir, secrets=production.secrets)
@@ -81,11 +82,12 @@ async def run_production(
         ]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
         if lock is not None and config.output_dir is not None and journal.broken is None:
-            lock.sign(config.output_dir)  # from here on a train that is cut off can be recovered
+            # from here on a train that is cut off can be recovered
+            lock.sign(config.output_dir)
         try:
-            await _ride(production, journal, evidence, interrupted_code)
+            await _run_train(production, journal, evidence, interrupted_code)
         finally:
-            if lock is not None and _closed(journal, stable=config.stable_revision):
+            if lock is not None and _leaves_nothing_open(journal, stable=config.stable_revision):
                 lock.close()
             for problem in (journal.broken, evidence.failed, *journal.complaints):
                 if problem:
@@ -93,16 +95,20 @@ async def run_production(
         return fold(journal.events)
 
 
-def _closed(journal: Journal, *, stable: str) -> bool:
-    """Whether nothing is open, also by what is on disk: for that is what a recovery would go by."""
+def _leaves_nothing_open(journal: Journal, *, stable: str) -> bool:
+    """Return True if no change is left to undo.
+
+    A recovery reads the journal file. If the file is incomplete, every change that may have been sent counts as open.
+    """
     if journal.broken is not None:
         return not any(isinstance(event, TrafficIntended | RouteIntended) for event in journal.events)
     return not plan_undo(journal.events, stable=stable)
 
 
-async def _ride(
+async def _run_train(
     production: Production, journal: Journal, evidence: EvidenceFolder, interrupted_code: Callable[[], int]
 ) -> None:
+    """Run the train. If it fails or is cancelled before its first change, and has not recorded its end, record it here."""
     try:
         async with production.services() as services:
             train = Train(
@@ -116,15 +122,19 @@ async def _ride(
             await train.run()
     except BaseException as error:
         if not changes(journal.events) and not isinstance(journal.events[-1], TrainFinished):
-            # before the train could be armed
+            # the train could not start, so it has not recorded its end
             failed = isinstance(error, Exception)
-            why = f"it could not begin: {root_cause(error)!r}" if failed else "interrupted at its start"
+            why = (
+                f"the train could not start: {root_cause(error)!r}"
+                if failed
+                else "interrupted before the train started"
+            )
             code = NO_EVIDENCE if failed else interrupted_code()
             journal.record(TrainFinished(passed=False, exit_code=code, reasons=(why,)))
         raise
 
 
-def _make(folder: Path) -> None:
+def _create_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

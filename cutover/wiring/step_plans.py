@@ -1,4 +1,4 @@
-"""A configuration made into the plans of all steps; pure."""
+"""The plans of all steps, made from a configuration. Pure."""
 
 import attrs
 
@@ -11,7 +11,7 @@ from cutover.train.steps import dual_run, error_budget, preflight, rollback_dril
 
 
 def lane_contract(config: CutoverConfig) -> StreamContract:
-    """Return the lane's contract with the operator's deadlines."""
+    """Return the lane's contract with the deadlines of the configuration."""
     limits = attrs.evolve(
         COMPAT_LANE.limits,
         first_event=config.max_first_event_seconds,
@@ -22,7 +22,12 @@ def lane_contract(config: CutoverConfig) -> StreamContract:
 
 
 def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
-    """Make the plans of all steps from a configuration; pure."""
+    """Return the plans of all steps.
+
+    Args:
+        config: The configuration of the run.
+        run_id: The name of the run; thread ids contain it.
+    """
     return TrainPlan(
         preflight=preflight.Plan(stable=config.stable_revision, canary=config.canary_revision),
         error_budget=error_budget.Plan(budget=config.budget),
@@ -49,6 +54,7 @@ def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
 
 
 def _dual_run_plan(config: CutoverConfig, run_id: str) -> dual_run.Plan:
+    """Return the plan of the comparison between the new and the legacy service."""
     headers = lane_headers(config)
     return dual_run.Plan(
         entries=config.manifest,
@@ -65,6 +71,6 @@ def _dual_run_plan(config: CutoverConfig, run_id: str) -> dual_run.Plan:
 
 
 def lane_headers(config: CutoverConfig) -> dict[str, str]:
-    """Return the headers that tell a client's build, protocol and schema."""
+    """Return the headers that name the client's build, protocol and schema version."""
     values = (config.compat_client_build_id, config.compat_protocol_version, config.compat_schema_version)
     return dict(zip(COMPAT.header_names, values, strict=True))

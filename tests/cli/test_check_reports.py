@@ -1,4 +1,4 @@
-"""`cutover check` as CI and scripts read it: JUnit XML and JSON lines, whatever came over the wire; secrets stay unseen."""
+"""The reports of `cutover check` for CI servers and scripts: JUnit XML and JSON lines. Neither shows a secret."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def cases(path: Path) -> list[ET.Element]:
     return list(suite)
 
 
-def test_junit_has_a_case_for_each_target_in_their_order(tmp_path: Path) -> None:
+def test_junit_has_one_case_for_each_target_in_the_given_order(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     done = check("--junit-xml", report, BAD, NOWHERE, GOOD, BAD)
     assert done.exit_code == 3
@@ -66,19 +66,19 @@ def test_junit_has_a_case_for_each_target_in_their_order(tmp_path: Path) -> None
     assert NOWHERE in (error.get("message") or "")
 
 
-def test_junit_says_warnings_and_how_many_more_there_were(tmp_path: Path) -> None:
+def test_junit_holds_warnings_and_the_number_of_suppressed_findings(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     body = b'data: {"type":"start"}\n\n' * 20
     done = check("--contract", "ai-sdk-7", "--junit-xml", report, "-", stdin=body)
     assert done.exit_code == 1
     (case,) = cases(report)
-    said = case.findtext("system-out") or ""
-    assert said.count("order.duplicate (event ") == 16
-    assert "and 3 more of order.duplicate" in said
+    notes = case.findtext("system-out") or ""
+    assert notes.count("order.duplicate (event ") == 16
+    assert "and 3 more of order.duplicate" in notes
     assert "and 3 more of order.duplicate" in done.output
 
 
-def test_a_violation_of_no_event_has_no_place_in_junit() -> None:
+def test_a_violation_without_an_event_has_no_place_in_junit() -> None:
     checker = ContractChecker(COMPAT_LANE)
     checker.receive_failure(FailureKind.UNREACHABLE, elapsed=0.1)
     xml = ET.fromstring(as_junit([Verdict(target="x", report=checker.report())]))  # noqa: S314  it is our own
@@ -87,8 +87,8 @@ def test_a_violation_of_no_event_has_no_place_in_junit() -> None:
 
 
 @given(body=st.binary(max_size=300), text=st.text(max_size=30), target=st.text(max_size=30))
-def test_every_report_can_be_read_whatever_came(body: bytes, text: str, target: str) -> None:
-    """A lone surrogate in a file's name, a control character in a stream: XML 1.0 holds neither."""
+def test_every_report_can_be_parsed_for_any_input(body: bytes, text: str, target: str) -> None:
+    """XML 1.0 allows neither a lone surrogate (from a file name) nor a control character (from a stream)."""
     chunk = json.dumps({"type": text, text: 1}).encode()
     bodies = (body, b"data: " + body + b"\n\n", b"event: " + body + b"\ndata: " + chunk + b"\n\n")
     verdicts = [
@@ -111,17 +111,17 @@ def test_every_report_can_be_read_whatever_came(body: bytes, text: str, target: 
         assert as_lines(verdict)
 
 
-def test_json_is_an_object_a_line_also_for_the_same_target_twice() -> None:
+def test_json_is_one_object_on_one_line_for_each_target_even_if_a_target_repeats() -> None:
     done = check("--json", GOOD, BAD, NOWHERE, GOOD)
     documents = [json.loads(line) for line in done.output.splitlines()]
     assert [document["target"] for document in documents] == [str(GOOD), str(BAD), NOWHERE, str(GOOD)]
     assert [document["ok"] for document in documents] == [True, False, False, True]
     assert {document["contract"] for document in documents} == {"compat-lane"}
-    assert documents[0]["timings"]["end"] is None, "when a recording came is not recorded"
+    assert documents[0]["timings"]["end"] is None, "a recording holds no times"
     assert documents[2]["timings"]["end"] is not None
 
 
-def test_json_says_how_much_each_finding_weighs_and_how_many_more_there_were() -> None:
+def test_json_holds_the_severity_of_each_finding_and_the_number_of_suppressed_ones() -> None:
     body = b'data: {"type":"start"}\n\n' * 20
     document = json.loads(check("--contract", "ai-sdk-7", "--json", "-", stdin=body).output)
     assert [finding["severity"] for finding in document["findings"]] == ["warning"] * 16 + ["violation"]
@@ -136,16 +136,16 @@ def test_a_name_with_control_characters_is_shown_escaped(tmp_path: Path) -> None
     assert r"\x07\x9b.sse: ok" in done.output
 
 
-def test_a_verdict_says_when_things_came_and_why_there_was_no_connection() -> None:
+def test_a_verdict_shows_the_timings_or_the_reason_for_no_connection() -> None:
     with turns("t1") as base:
-        said = check(f"{base}/x", NOWHERE).output
+        output = check(f"{base}/x", NOWHERE).output
     assert re.search(
-        r": ok  5 events, 0 violations; head \d+ ms, first byte \d+ ms, first event \d+ ms, ", said
+        r": ok  5 events, 0 violations; head \d+ ms, first byte \d+ ms, first event \d+ ms, ", output
     )
-    assert f"UNREACHABLE  POST {NOWHERE}: " in said
+    assert f"UNREACHABLE  POST {NOWHERE}: " in output
 
 
-def test_an_old_report_does_not_outlive_a_run(tmp_path: Path) -> None:
+def test_the_report_of_an_earlier_run_is_emptied_before_a_run(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text("<testsuites/>")
     assert check("--junit-xml", report, "no-such-file").exit_code == 2
@@ -159,7 +159,9 @@ def test_a_report_that_cannot_be_written_is_one_error_before_any_request(tmp_pat
     assert "UNREACHABLE" not in done.output
 
 
-def test_without_junitparser_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_junitparser_the_error_names_the_extra_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = check("--junit-xml", tmp_path / "report.xml", GOOD)
     assert done.exit_code == 2
@@ -168,17 +170,17 @@ def test_without_junitparser_it_says_what_to_install(tmp_path: Path, monkeypatch
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Refuses, and quotes the credentials and the body: behind as many characters as the path says."""
+    """A server that answers 401 with the credentials in the body, after as many characters as the path says."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         assert isinstance(self.server, _EchoServer)
         self.server.bodies.append(body)
-        said = b"x" * int(self.path[1:]) + (self.headers["authorization"] or "").encode() * 2
+        reply = b"x" * int(self.path[1:]) + (self.headers["authorization"] or "").encode() * 2
         self.send_response(401)
-        self.send_header("content-length", str(len(said)))
+        self.send_header("content-length", str(len(reply)))
         self.end_headers()
-        self.wfile.write(said)
+        self.wfile.write(reply)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -203,7 +205,7 @@ def echo() -> Iterator[tuple[str, list[bytes]]]:
 
 
 @pytest.mark.parametrize("header", ["authorization: Bearer $TOKEN", "Authorization:${TOKEN}"])
-def test_a_token_that_the_server_echoes_is_not_shown_wherever_the_quote_is_cut(
+def test_a_token_that_the_server_echoes_is_masked_even_if_the_quote_is_cut_inside_it(
     header: str, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.xml"
@@ -218,7 +220,7 @@ def test_a_token_that_the_server_echoes_is_not_shown_wherever_the_quote_is_cut(
 
 
 class _Turn(BaseHTTPRequestHandler):
-    """Streams a turn of one thread, once as many have asked for one as are waited for."""
+    """A server that streams one chat turn, after ``together`` requests have arrived."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -263,7 +265,7 @@ def turns(thread_id: str, *, together: int = 1) -> Iterator[str]:
             thread.join()
 
 
-def test_a_turn_at_an_alias_is_of_the_thread_that_was_asked_for() -> None:
+def test_a_turn_at_an_alias_must_name_the_requested_thread() -> None:
     with turns("thread_mine") as base:
         mine, other = (
             f"{base}/api/chats/{thread_id}/stream" for thread_id in ("thread_mine", "thread_other")
@@ -273,17 +275,17 @@ def test_a_turn_at_an_alias_is_of_the_thread_that_was_asked_for() -> None:
         assert done.exit_code == 1
         assert "identity.thread" in done.output
         assert check("--data", "{}", other).exit_code == 0, (
-            "whose thread a body of one's own is for is not known"
+            "cutover cannot know the thread of a body that the user gives"
         )
 
 
-def test_several_targets_are_asked_side_by_side() -> None:
+def test_several_targets_are_requested_in_parallel() -> None:
     with turns("t1", together=3) as base:
         done = check(*(f"{base}/{number}" for number in range(3)))
     assert done.exit_code == 0, done.output
 
 
-def test_a_secret_is_masked_where_a_text_was_cut_within_it() -> None:
+def test_a_secret_is_masked_even_if_the_text_is_cut_inside_it() -> None:
     secrets = Secrets((TOKEN, "abc"))
     assert secrets.mask_text("a marked-tok… and mar…, abc") == "a **********… and mar…, abc"
 
@@ -297,13 +299,13 @@ def test_a_body_is_read_from_a_file_or_from_standard_input(tmp_path: Path) -> No
     assert bodies == [b'{"id": "t1"}'] * 3
 
 
-def test_a_body_is_announced_as_json() -> None:
+def test_a_body_is_sent_with_the_json_content_type() -> None:
     with turns("t1") as base:
         assert check("--data", "{}", f"{base}/json-only").exit_code == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--data", "@no-such-file", NOWHERE], "no-such-file cannot be read (No such file or directory)"),
         (["--data", "\udcff", NOWHERE], "not JSON"),
@@ -314,32 +316,35 @@ def test_a_body_is_announced_as_json() -> None:
         (["http://[::1"], "not a URL with a host"),
         (["HTTPS://host:99999/"], "not a URL with a host"),
         ([STREAMS], "Is a directory"),
-        (["--explain", "terminator.cuont"], "did you mean terminator.count or"),
+        (
+            ["--explain", "terminator.cuont"],
+            "no rule is named 'terminator.cuont'; did you mean terminator.count or",
+        ),
         (["--explain", "redirect"], "did you mean head.redirect?"),
-        (["--explain", ""], "there are: head.charset, "),
+        (["--explain", ""], "no rule is named ''; known rules: head.charset, "),
     ],
 )
-def test_wrong_usage_names_what_is_wrong(arguments: list[object], said: str) -> None:
+def test_wrong_usage_names_the_problem(arguments: list[object], message: str) -> None:
     done = check(*arguments)
     assert done.exit_code == 2
-    assert said in " ".join(done.output.replace("│", "").split())
+    assert message in " ".join(done.output.replace("│", "").split())
 
 
-def test_closed_standard_input_is_told() -> None:
+def test_closed_standard_input_is_a_usage_error() -> None:
     command = ["sh", "-c", 'exec "$0" -m cutover check - <&-', sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "it is closed" in done.stderr
+    assert "standard input is closed" in done.stderr
 
 
-def test_an_explanation_says_why_and_what_the_rule_weighs() -> None:
+def test_an_explanation_shows_the_reason_and_the_severity_of_the_rule() -> None:
     assert check("--explain", "timing.first-event", "--contract", "ai-sdk-7").output.splitlines() == [
         f"timing.first-event: {RULES['timing.first-event'].why}",
-        "in ai-sdk-7: warning; here, and in the pytest fixture: violation",
+        "severity in ai-sdk-7: warning; in `cutover check` and in the pytest fixture: violation",
     ]
 
 
-def test_the_explanation_of_a_shape_says_who_refuses_those_of_the_lane() -> None:
+def test_the_explanation_of_a_shape_rule_says_which_clients_refuse_the_lanes_shapes() -> None:
     assert "the AI SDK's clients refuse them" in check("--explain", "schema.field-type").output
     assert "refuse them" not in check("--explain", "order.duplicate").output
     assert "refuse them" not in check("--explain", "schema.field-type", "--contract", "ai-sdk-6").output

@@ -1,4 +1,4 @@
-"""The command as an operator uses it: usage, checks of recordings and URLs, help, exit codes."""
+"""The commands as an operator uses them: usage errors, checks of recordings and URLs, help, exit codes."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_mistyped_flag_never_goes_live(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_option_outranks_its_variable(tmp_path: Path) -> None:
+def test_an_option_wins_over_its_variable(tmp_path: Path) -> None:
     done = _run(
         "run",
         "chat-1",
@@ -54,7 +54,7 @@ def test_an_option_outranks_its_variable(tmp_path: Path) -> None:
     assert "traffic-7" in (tmp_path / "a" / "canary-rollback-drill" / "summary.json").read_text()
 
 
-def test_what_if_lists_and_refuses(tmp_path: Path) -> None:
+def test_what_if_lists_the_faults_and_refuses_unknown_ones(tmp_path: Path) -> None:
     assert "stream-500-on-canary" in _run("run", "a-1", "a-2", "--what-if", "list").output
     done = _run("run", "a-1", "a-2", "--what-if", "nonsense", env={"OUTPUT_DIR": str(tmp_path / "run")})
     assert done.exit_code == 2
@@ -68,7 +68,7 @@ def test_a_rehearsed_fault_exits_1_and_says_why(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "stream.service-error" in done.output
     assert "codex_error" in done.output
-    assert "stream_smoke    DOES NOT HOLD (2 failed, 0 may" in done.output
+    assert "stream_smoke    DOES NOT HOLD (2 failed, 0 allowed" in done.output
 
 
 def test_check_passes_a_good_recording(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_check_passes_a_good_recording(tmp_path: Path) -> None:
     assert _run("check", "-", stdin=GOOD).exit_code == 0
 
 
-def test_check_says_what_is_wrong_and_where(tmp_path: Path) -> None:
+def test_check_names_the_broken_rule_and_checks_the_other_targets(tmp_path: Path) -> None:
     path = tmp_path / "bad.sse"
     path.write_bytes(GOOD.replace(b"data: [DONE]\n\n", b""))
     (tmp_path / "good.sse").write_bytes(GOOD)
@@ -102,7 +102,7 @@ def test_check_prints_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["check", "no-such-file"], "neither an http(s) URL nor a file"),
         (["check", "-", "--data", "{"], "not JSON"),
@@ -122,13 +122,13 @@ def test_check_prints_json(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_usage_exits_2_and_says_what_to_do(arguments: list[str], said: str) -> None:
+def test_wrong_usage_exits_2_and_says_what_to_do(arguments: list[str], message: str) -> None:
     done = _run(*arguments, env={"BAD": "a\nb"})
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
 
 
-def test_check_and_a_rehearsal_work_where_an_event_loop_takes_no_signals(
+def test_check_and_a_rehearsal_work_if_the_event_loop_takes_no_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cutover.cli.signals.sys.platform", "win32")
@@ -140,13 +140,13 @@ def test_check_explains_a_rule() -> None:
     done = _run("check", "--explain", "terminator.count")
     assert done.exit_code == 0
     assert done.output.startswith("terminator.count: ")
-    assert "in compat-lane: violation" in done.output
+    assert "severity in compat-lane: violation" in done.output
     refused = _run("check", "--explain", "nonsense")
     assert refused.exit_code == 2
     assert "terminator.count" in refused.output
 
 
-def test_check_tells_an_unreachable_url_apart() -> None:
+def test_check_has_its_own_exit_code_for_an_unreachable_url() -> None:
     done = _run("check", "http://127.0.0.1:9/api/chat/stream")
     assert done.exit_code == 3
     assert "UNREACHABLE" in done.output

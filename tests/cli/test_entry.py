@@ -1,4 +1,4 @@
-"""Ctrl-C before anybody listens for it: nothing has begun, so the command ends quietly, with the code that says so."""
+"""Ctrl-C before the signal listener is ready: nothing has started, so the command prints nothing and exits with 130."""
 
 import signal
 import subprocess
@@ -11,8 +11,8 @@ WAITING_FOR_INPUT = [sys.executable, "-m", "cutover", "check", "-"]
 
 
 @pytest.mark.parametrize("before", ["click", "cutover.cli.check", "httpx", "asyncio"])
-def test_while_the_command_loads(before: str) -> None:
-    """The signal comes as a module is looked for that the command needs."""
+def test_ctrl_c_while_the_command_loads(before: str) -> None:
+    """The signal arrives while Python imports a module that the command needs."""
     code = f"""
 import signal, sys
 class Interrupts:
@@ -29,8 +29,8 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_while_it_reads_its_input() -> None:
-    """Where click would say "Aborted!" and exit with 1, which means that the contract does not hold."""
+def test_ctrl_c_while_the_command_reads_its_input() -> None:
+    """click itself would print "Aborted!" and exit with 1, but 1 means that the contract does not hold."""
     with subprocess.Popen(
         WAITING_FOR_INPUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

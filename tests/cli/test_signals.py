@@ -1,4 +1,4 @@
-"""What each signal does to a live train: the first undoes, the second says how long, the third leaves at once."""
+"""Signals to a live train: the first undoes, the second prints how long the undo may take, the third exits at once."""
 
 import io
 import json
@@ -22,11 +22,11 @@ from tests.support.pseudo_terminal import PseudoTerminal
 
 pytestmark = pytest.mark.slow
 APART = 0.7
-"""Seconds: signals closer together are one."""
+"""Seconds between two signals; closer ones count as one."""
 
 
 @contextmanager
-def riding(simulation: Served, directory: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+def running(simulation: Served, directory: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
     with started("run", *simulation.revisions, env=run_env(simulation, directory, **more)) as process:
         yield process
 
@@ -37,16 +37,16 @@ def recovering(simulation: Served, directory: Path) -> Iterator[subprocess.Popen
         yield process
 
 
-def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> None:
+def test_the_second_signal_prints_that_the_undo_continues_and_the_undo_finishes(tmp_path: Path) -> None:
     with served("--settle-seconds", "2") as simulation:
         stable, _ = simulation.revisions
-        with riding(simulation, tmp_path) as process:
+        with running(simulation, tmp_path) as process:
             until(process, "asking for")
             process.send_signal(signal.SIGTERM)
             until(process, "undo ...")
             time.sleep(APART)
             process.send_signal(signal.SIGTERM)
-            until(process, "the undo goes on; it may take 5 minutes")
+            until(process, "the undo continues; it may take 5 minutes")
             _, err = process.communicate(timeout=60)
             assert process.returncode == 143, err
             assert "that was proven" in err
@@ -58,21 +58,21 @@ def test_the_second_says_that_the_undo_goes_on_and_it_does(tmp_path: Path) -> No
     assert last.exit_code == 143
 
 
-def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path) -> None:
+def test_the_third_signal_exits_at_once_and_a_recovery_finishes_the_undo(tmp_path: Path) -> None:
     with served("--settle-seconds", "3") as simulation:
         stable, _ = simulation.revisions
-        with riding(simulation, tmp_path) as process:
+        with running(simulation, tmp_path) as process:
             until(process, "asking for")
             process.send_signal(signal.SIGINT)
             until(process, "undo ...")
             time.sleep(APART)
             process.send_signal(signal.SIGINT)
-            until(process, "the undo goes on")
+            until(process, "the undo continues")
             time.sleep(APART)
             process.send_signal(signal.SIGTERM)
             until(
                 process,
-                f"left at once: the journal says what is open; run cutover recover {tmp_path / 'run'}",
+                f"exited at once: the undo is not finished, and production stays as it is now; run cutover recover {tmp_path / 'run'}",
             )
             assert process.wait(timeout=60) == 4
         assert any(
@@ -81,7 +81,10 @@ def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path
         with recovering(simulation, tmp_path) as process:
             until(process, "undo ...")
             process.send_signal(signal.SIGINT)
-            until(process, f"UNRESOLVED: interrupted; to go on: cutover recover {tmp_path / 'run'}")
+            until(
+                process,
+                f"UNRESOLVED: interrupted; the run may still be open; to close it: cutover recover {tmp_path / 'run'}",
+            )
             assert process.wait(timeout=60) == 4
         recovered = recover(simulation, tmp_path)
         assert recovered.returncode == 0, recovered.stderr
@@ -89,21 +92,21 @@ def test_the_third_leaves_at_once_and_recovery_finds_what_is_open(tmp_path: Path
         assert f"traffic   {{'{stable}': 100}}" in simulation.stop()
 
 
-def test_several_at_once_are_one(tmp_path: Path) -> None:
-    """A terminal sends its own to the whole group, and a supervisor sends one more."""
-    with served("--settle-seconds", "2") as simulation, riding(simulation, tmp_path) as process:
+def test_several_signals_at_once_count_as_one(tmp_path: Path) -> None:
+    """A terminal signals the whole process group, and a supervisor sends one more signal."""
+    with served("--settle-seconds", "2") as simulation, running(simulation, tmp_path) as process:
         until(process, "asking for")
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode in {130, 143}
-    assert "the undo goes on" not in err
+    assert "the undo continues" not in err
     assert "that was proven" in err
 
 
-def test_one_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
-    """What nohup means: the train outlives the terminal."""
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    """nohup ignores SIGHUP, so that the train outlives the terminal."""
     with served() as simulation:
         process = subprocess.Popen(
             ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *COMMAND, "run", *simulation.revisions],
@@ -131,15 +134,16 @@ def test_on_a_terminal_the_train_is_a_live_table(tmp_path: Path) -> None:
         shown = terminal.read_to_end()
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out + shown
-    assert "\x1b[?25l" in shown  # the cursor is hidden while it draws ...
-    assert "\x1b[?25h" in shown  # ... and is there again after it
+    # the cursor is hidden during the live view and visible again after it
+    assert "\x1b[?25l" in shown
+    assert "\x1b[?25h" in shown
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(r"preflight +pass +production is one", plain)
     assert "traffic: " in plain
     assert "verdict   passed (live run), exit 0" in out
 
 
-def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:
+def test_an_interrupted_check_does_not_mention_an_undo() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = subprocess.Popen(
             [*COMMAND, "check", f"http://127.0.0.1:{silent.getsockname()[1]}/"],
@@ -156,21 +160,21 @@ def test_an_interrupted_check_speaks_of_nothing_that_it_took_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes_production", "verdict", "code", "said"),
+    ("changes_production", "verdict", "code", "ending"),
     [
-        (True, 0, 0, "; the journal has how the train ended: exit code 0"),
-        (True, 1, 1, "; the journal has how the train ended: exit code 1"),
-        (True, 4, 4, "; to go on: cutover recover run"),
-        (True, None, 4, "; to go on: cutover recover run"),
+        (True, 0, 0, "; the journal records how the train ended: exit code 0"),
+        (True, 1, 1, "; the journal records how the train ended: exit code 1"),
+        (True, 4, 4, "; the run may still be open; to close it: cutover recover run"),
+        (True, None, 4, "; the run may still be open; to close it: cutover recover run"),
         (False, None, 3, "a fault in cutover itself: KeyError('a bug')"),
     ],
 )
-def test_a_fault_of_the_commands_own_ends_with_how_production_was_left(
-    changes_production: bool, verdict: int | None, code: int, said: str
+def test_the_last_line_after_a_fault_in_cutover_tells_the_state_of_production(
+    changes_production: bool, verdict: int | None, code: int, ending: str
 ) -> None:
     async def work(interruption: Interruption) -> int:
         interruption.verdict, interruption.recover = verdict, "cutover recover run"
-        raise ExceptionGroup("of a task group", [KeyError("a bug")])
+        raise ExceptionGroup("errors of a task group", [KeyError("a bug")])
 
     shown = io.StringIO()
 
@@ -181,16 +185,16 @@ def test_a_fault_of_the_commands_own_ends_with_how_production_was_left(
     first, *_, last = shown.getvalue().splitlines()
     assert "Traceback" in first
     assert "a fault in cutover itself: KeyError('a bug')" in last
-    assert last.endswith(said)
+    assert last.endswith(ending)
 
 
-def test_a_fault_before_anything_was_touched_is_no_evidence(tmp_path: Path) -> None:
-    """A proxy that the HTTP client cannot be made for: nothing has begun."""
+def test_a_fault_before_any_change_exits_3(tmp_path: Path) -> None:
+    """No HTTP client can be made for this proxy, so the train does not start."""
     with served() as simulation:
         env = run_env(simulation, tmp_path, ALL_PROXY="socks5://127.0.0.1:9")
         with started("run", *simulation.revisions, env=env) as process:
             _, err = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert err.splitlines()[-1].endswith("; the journal has how the train ended: exit code 3")
+    assert err.splitlines()[-1].endswith("; the journal records how the train ended: exit code 3")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["exit_code"] == 3

@@ -1,4 +1,4 @@
-"""The summary is a fold over the journal, and the artifacts say it in the words that their consumers read."""
+"""The summary is a fold over the journal. The artifacts hold it under the keys that their consumers read."""
 
 import json
 import re
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 HOSTILE = "a|b `code` <script>alert(1)</script>\n# head\n| x | [link](http://evil) *b* _i_ ~s~ !{}"
 
 
-async def ridden(directory: Path, *faults: str, **changes: object) -> CutoverSummary:
+async def run_train(directory: Path, *faults: str, **changes: object) -> CutoverSummary:
     """Run a live train against the embedded production; its artifacts are in ``directory/run``."""
     config = live_config(directory, **changes)
     return await Trial(config, faults=tuple(FAULTS[name] for name in faults)).run()
@@ -44,7 +44,7 @@ async def ridden(directory: Path, *faults: str, **changes: object) -> CutoverSum
 
 @attrs.frozen
 class Run:
-    """A run that is over, and where its artifacts are."""
+    """A finished run and the folder of its artifacts."""
 
     folder: Path
     summary: CutoverSummary
@@ -56,18 +56,18 @@ class Run:
 def _finished_run(factory: pytest.TempPathFactory, *faults: str, **changes: object) -> Run:
     directory = factory.mktemp("train")
 
-    async def ride() -> CutoverSummary:
-        return await ridden(directory, *faults, **changes)
+    async def run() -> CutoverSummary:
+        return await run_train(directory, *faults, **changes)
 
     backend, options = virtual_backend("asyncio")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(directory / "state"))
-        return Run(directory / "run", anyio.run(ride, backend=backend, backend_options=dict(options)))
+        return Run(directory / "run", anyio.run(run, backend=backend, backend_options=dict(options)))
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A train with everything, that passed."""
+    """A train that passed, with every optional part configured."""
     return _finished_run(
         tmp_path_factory, run_dual_run=True, held_streams=2, slo_error_budget_consumed_percent=1.5
     )
@@ -75,7 +75,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A train with nothing that can be left out, that passed."""
+    """A train that passed, with every optional part left out."""
     return _finished_run(tmp_path_factory)
 
 
@@ -86,12 +86,12 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def cells(line: str) -> list[str]:
-    """Split a row of a Markdown table as a renderer does."""
+    """Split a row of a Markdown table into cells, as a renderer does."""
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
 def written(directory: Path, *events: TrainEvent, secrets: Sequence[str] = ()) -> Path:
-    """Write the artifacts of these events and return their folder."""
+    """Write the artifacts of these events and return the folder."""
     journal = Journal()
     evidence = EvidenceFolder(directory, Secrets(tuple(secrets)))
     journal.observers.append(Reporter(evidence=evidence, journal=journal).observe)
@@ -127,14 +127,14 @@ class TestFold:
             (("rollback-403",), {"max_canary_drill_failures": 5}),
         ],
     )
-    async def test_of_the_journal_it_is_what_the_run_returned(
+    async def test_the_fold_of_the_journal_equals_the_summary_that_the_run_returned(
         self, faults: tuple[str, ...], changes: dict[str, object], tmp_path: Path
     ) -> None:
-        summary = await ridden(tmp_path, *faults, **changes)
+        summary = await run_train(tmp_path, *faults, **changes)
         assert fold(read_journal(tmp_path / "run" / "journal.jsonl")) == summary
         assert summary.passed == (not faults)
 
-    def test_of_any_part_of_a_journal_it_is_no_pass(self, lean: Run) -> None:
+    def test_a_journal_that_was_cut_off_anywhere_is_not_a_pass(self, lean: Run) -> None:
         events = read_journal(lean.folder / "journal.jsonl")
         for count in range(len(events)):
             summary = fold(events[:count])
@@ -143,7 +143,7 @@ class TestFold:
             assert summary.finished_at == ""
         assert fold(events).passed
 
-    def test_a_step_that_was_cut_off_has_no_evidence_whatever_it_saw(self) -> None:
+    def test_a_step_that_was_cut_off_is_an_error_even_if_its_checks_passed(self) -> None:
         check = Check(check_id="status-pre", status=StepStatus.PASS)
         summary = fold([STARTED, StepStarted(step_id="drill"), CheckRecorded(step_id="drill", check=check)])
         cut = summary.step("drill")
@@ -151,11 +151,11 @@ class TestFold:
             step_id="drill", status=StepStatus.ERROR, detail="it was interrupted", checks=(check,)
         )
 
-    def test_a_check_of_a_step_that_never_said_that_it_began_is_kept(self) -> None:
+    def test_a_check_without_the_start_event_of_its_step_is_kept(self) -> None:
         check = Check(check_id="c", status=StepStatus.FAIL)
         assert fold([CheckRecorded(step_id="s", check=check)]).steps[0].checks == (check,)
 
-    def test_of_nothing_it_is_no_pass(self) -> None:
+    def test_an_empty_journal_is_not_a_pass(self) -> None:
         summary = fold([])
         assert (summary.passed, summary.steps, summary.started_at) == (False, (), "")
 
@@ -199,13 +199,13 @@ class TestSummaryJson:
             "slo-error-budget-gate",
         }  # fmt: skip
 
-    def test_nobody_gave_a_budget_figure_and_it_says_so(self, lean: Run) -> None:
+    def test_a_budget_figure_that_nobody_gave_is_marked_as_the_default(self, lean: Run) -> None:
         gates = lean.document()["gates"]
         assert gates["error_budget"]["source"] == "default"
         assert gates["dual_run"]["configured"] is False
         assert gates["dual_run"]["observed_p95_delta_ms"] is None
 
-    def test_what_failed_and_what_was_not_looked_at_are_told_apart(self, failed: Run) -> None:
+    def test_failed_gates_and_gates_that_were_not_evaluated_can_be_distinguished(self, failed: Run) -> None:
         found = failed.document()
         gates, totals = found["gates"], found["totals"]
         assert (found["overall_status"], found["exit_code"]) == ("failed", 1)
@@ -247,7 +247,7 @@ class TestStepArtifacts:
             log = (lean.folder / step.step_id / "step.log").read_text()
             assert len(log.splitlines()) == 1 + len(step.checks)
 
-    def test_a_smokes_rows_lead_to_what_was_received(self, lean: Run) -> None:
+    def test_the_rows_of_a_smoke_name_the_files_with_the_received_replies(self, lean: Run) -> None:
         for phase, step_id in (("pre-cutover", "stream-smoke-pre"), ("post-cutover", "stream-smoke-post")):
             found = lean.document(f"{step_id}/summary.json")
             assert found["schema"] == "openagents.webparity.production_stream_smoke.v1"
@@ -293,12 +293,12 @@ class TestStepArtifacts:
         )
 
     async def test_no_token_is_in_any_artifact(self, tmp_path: Path) -> None:
-        await ridden(tmp_path, "stream-401", run_dual_run=True)
+        await run_train(tmp_path, "stream-401", run_dual_run=True)
         files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
         assert len(files) > 5
         assert not [path for path in files if b"marked-" in path.read_bytes()]
 
-    def test_a_token_that_comes_back_is_masked(self, tmp_path: Path) -> None:
+    def test_a_token_in_a_reply_is_masked(self, tmp_path: Path) -> None:
         result = StepResult(step_id="s", status=StepStatus.FAIL, detail="the reply said marked-token")
         folder = written(tmp_path, STARTED, StepFinished(result=result), secrets=["marked-token"])
         for path in (folder / "s" / "summary.json", folder / "s" / "step.log", folder / "steps.jsonl"):
@@ -307,16 +307,16 @@ class TestStepArtifacts:
 
 class TestMarkdown:
     def test_a_passed_train(self, full: Run, lean: Run) -> None:
-        assert "| dual\\_run | not asked for | 0 | 0 |" in (lean.folder / "SUMMARY.md").read_text()
+        assert "| dual\\_run | not part of this run | 0 | 0 |" in (lean.folder / "SUMMARY.md").read_text()
         shown = (full.folder / "SUMMARY.md").read_text()
         assert shown.startswith("# Stream cutover: passed\n\nLive run.\n")
-        assert "the routes are flipped" in shown
+        assert "The routes are flipped." in shown
         assert "| canary\\_drill | yes | 0 | 0 |" in shown
         assert "| dual\\_run | yes | 0 | 0 |" in shown
-        assert "## Streams kept going across each change" in shown
+        assert "## Sentinel streams across each change" in shown
         assert re.search(r"\| route-flip \| \d+ \| 0 \| .* \| at most \d+ % \|", shown)
 
-    def test_what_came_off_the_wire_neither_marks_up_nor_breaks_out(self, tmp_path: Path) -> None:
+    def test_text_from_the_network_adds_no_markup_and_no_table_cells(self, tmp_path: Path) -> None:
         result = StepResult(
             step_id="route-flip",
             status=StepStatus.FAIL,
@@ -352,5 +352,5 @@ class TestMarkdown:
             (3, "3"),
         ],
     )
-    def test_a_text_is_shown_as_it_is(self, text: object, shown: str) -> None:
+    def test_a_text_is_escaped_so_that_a_reader_sees_it_unchanged(self, text: object, shown: str) -> None:
         assert markdown(text) == shown

@@ -1,4 +1,4 @@
-"""What an operator sees: every event in words, nothing that a terminal obeys, and never an error for a closed one."""
+"""The terminal output: one line for each event, control characters escaped, no error for a closed terminal."""
 
 import io
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def routed(times: int, wanted: str | None = "rust_shell") -> RouteIntended:
 
 
 class Gone(io.StringIO):
-    """A terminal that was closed on the other side."""
+    """A terminal whose other side is closed."""
 
     def write(self, text: str) -> int:
         raise OSError(5, "Input/output error")
@@ -92,24 +92,24 @@ class TestLines:
             (TrafficSettled(), ""),
         ],
     )
-    def test_an_event_in_words(self, event: TrainEvent, line: str) -> None:
+    def test_each_event_has_its_line(self, event: TrainEvent, line: str) -> None:
         assert line_of(event) == line
         stream = io.StringIO()
         Terminal(stream).observe(attrs.evolve(event, at="2026-03-01T10:11:12.345Z"))
         assert stream.getvalue() == (f"10:11:12 {line}\n" if line else "")
 
-    def test_what_a_terminal_would_obey_is_shown(self) -> None:
+    def test_control_characters_are_shown_escaped(self) -> None:
         stream = io.StringIO()
         Terminal(stream).line("a\x1b[2J\r\nforged \u202eline\x07")
         assert stream.getvalue() == "a\\x1b[2J\\r\\nforged \\u202eline\\x07\n"
 
-    def test_a_line_has_an_end(self) -> None:
+    def test_a_long_line_is_cut(self) -> None:
         stream = io.StringIO()
         Terminal(stream).line("x" * 100_000)
         assert len(stream.getvalue()) < 2100
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-    def test_what_a_terminal_cannot_encode_is_shown_escaped_and_the_line_comes(self, encoding: str) -> None:
+    def test_characters_that_the_terminal_cannot_encode_are_shown_escaped(self, encoding: str) -> None:
         raw = io.BytesIO()
         stream = io.TextIOWrapper(raw, encoding=encoding)
         Terminal(stream).line("日本 UNDO NOT PROVEN")
@@ -122,7 +122,7 @@ class TestLines:
             Terminal(stream).line("nobody reads this")
             Terminal(stream).observe(StepStarted(step_id="drill"))
 
-    def test_by_default_it_is_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_default_stream_is_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         Terminal().line()
         assert capsys.readouterr() == ("", "\n")
 
@@ -141,10 +141,10 @@ class TestConclusion:
         flip = StepResult(step_id="route-flip", status=StepStatus.PASS, sentinels=(tally,))
         summary = fold([finished(StepStatus.PASS, step_id="preflight"), *map(_finished, (skipped, flip))])
         lines = conclusion(summary, evidence=None)
-        assert "  preflight       holds (0 failed, 0 may)" in lines
-        assert "  stream_smoke    DOES NOT HOLD (0 failed, 0 may, not evaluated)" in lines
-        assert "  dual_run        not asked for (0 failed, 0 may)" in lines
-        assert "  broken_streams  DOES NOT HOLD (2 failed, 0 may)" in lines
+        assert "  preflight       holds (0 failed, 0 allowed)" in lines
+        assert "  stream_smoke    DOES NOT HOLD (0 failed, 0 allowed, not evaluated)" in lines
+        assert "  dual_run        not part of this run (0 failed, 0 allowed)" in lines
+        assert "  broken_streams  DOES NOT HOLD (2 failed, 0 allowed)" in lines
         assert lines[-1] == "reason    the run was cut off; recover it"
 
     def test_an_undo_that_was_not_proven_ends_with_what_to_do(self) -> None:
@@ -165,7 +165,7 @@ def _finished(result: StepResult) -> StepFinished:
 
 
 def drawn(events: Sequence[TrainEvent]) -> str:
-    """Return the last picture of a live view that was told these events."""
+    """Return the text of a live view after these events."""
     console = Console(file=io.StringIO(), force_terminal=True, width=160, record=True)
     view = LiveView(console=console)
     for event in events:
@@ -189,25 +189,27 @@ class TestLiveView:
         assert "traffic: stable 100 %" in picture
         assert picture.rstrip().endswith("drill   asking for canary 5 %, stable 95 %")
 
-    def test_the_split_is_the_one_that_was_read_last(self) -> None:
+    def test_the_view_shows_the_split_that_was_read_last(self) -> None:
         intended = TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(), etag=None)
         picture = drawn([intended, TrafficRead(found=MOVED, proven=True), intended, TrafficSettled()])
         assert "traffic: canary 5 %, stable 95 %" in picture
         assert "not read yet" in drawn([])
 
     @pytest.mark.parametrize("status", StepStatus)
-    def test_what_came_off_the_wire_is_never_markup(self, status: StepStatus) -> None:
+    def test_text_from_the_network_is_never_markup(self, status: StepStatus) -> None:
         picture = drawn([finished(status, HOSTILE)])
         assert f"{status.value}" in picture
-        assert picture.count(HOSTILE) == 2  # in its row, and as the last event
+        # once in its row, once as the last event
+        assert picture.count(HOSTILE) == 2
 
-    def test_what_a_terminal_would_obey_is_shown(self) -> None:
+    def test_control_characters_are_shown_escaped(self) -> None:
         file = io.StringIO()
         console = Console(file=file, force_terminal=True, width=160, color_system=None)
         view = LiveView(console=console)
         view.observe(finished(StepStatus.PASS, "\x1b[2J\u202e\x9b"))
         console.print(view.render())
-        assert file.getvalue().count("\\x1b[2J\\u202e\\x9b") == 2  # in its row, and as the last event
+        # once in its row, once as the last event
+        assert file.getvalue().count("\\x1b[2J\\u202e\\x9b") == 2
         assert "\x1b" not in file.getvalue()
 
     def test_a_closed_terminal_stops_nothing(self) -> None:
@@ -215,13 +217,13 @@ class TestLiveView:
             view.observe(StepStarted(step_id="drill"))
         assert view.steps == {"drill": ("running", "")}
 
-    def test_it_draws_itself_while_it_is_open(self) -> None:
+    def test_the_view_draws_itself_while_it_is_open(self) -> None:
         file = io.StringIO()
         with LiveView(console=Console(file=file, force_terminal=True, width=80)) as view:
             view.observe(StepStarted(step_id="preflight"))
         assert "preflight" in file.getvalue()
 
-    def test_an_error_goes_through_it(self) -> None:
+    def test_the_view_does_not_swallow_errors(self) -> None:
         console = Console(file=io.StringIO(), force_terminal=True)
         with pytest.raises(UndoUnprovenError), LiveView(console=console):
             raise UndoUnprovenError("act")

@@ -1,4 +1,4 @@
-"""Recovery: what a killed train left open is put back, and where production has moved on nothing is touched."""
+"""Recovery finishes the undo of a killed train; if somebody else has changed production, it touches nothing."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
 class TestClosing:
-    async def test_traffic_that_was_moved_goes_back_to_what_was_captured(self, tmp_path: Path) -> None:
+    async def test_traffic_that_was_moved_goes_back_to_the_captured_split(self, tmp_path: Path) -> None:
         seen: list[TrainEvent] = []
         async with scene(tmp_path) as found:
             await found.move_traffic()
@@ -66,16 +66,17 @@ class TestClosing:
             assert found.routes == {(None,)}
 
     async def test_an_intent_without_an_answer_is_undone_too(self, tmp_path: Path) -> None:
-        """Killed between the two journal lines: nobody knows whether the write took effect."""
+        """The train was killed between the intent and the answer, so the effect of the write is unknown."""
         async with scene(tmp_path) as found:
             await found.intend()
             found.kill()
             assert (await found.recover()).closed
             updates = [e for e in found.simulation.requests if e.operation is Operation.TRAFFIC_UPDATE]
-            assert len(updates) == 1  # a late write then meets another etag
+            # the update changes the etag, so a late write of the train is refused
+            assert len(updates) == 1
             assert found.simulation.traffic == {STABLE: 100}
 
-    async def test_after_a_failed_drill_traffic_is_all_stables(self, tmp_path: Path) -> None:
+    async def test_after_a_failed_drill_stable_gets_all_traffic(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             check = Check(check_id="traffic-5", status=StepStatus.FAIL)
@@ -101,7 +102,7 @@ class TestClosing:
             with lock.held():
                 pass
 
-    async def test_a_look_that_is_refused_once_is_no_obstacle(self, tmp_path: Path) -> None:
+    async def test_a_read_that_is_refused_once_is_repeated(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
@@ -109,7 +110,7 @@ class TestClosing:
             assert (await found.recover()).closed
             assert found.simulation.traffic == {STABLE: 100}
 
-    async def test_a_torn_last_line_is_no_obstacle(self, tmp_path: Path) -> None:
+    async def test_an_incomplete_last_line_is_ignored(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
@@ -140,8 +141,8 @@ class TestMovedOn:
                 f"or, to write what was captured whatever is found: cutover recover --restore-captured {found.folder}",
             )
             assert found.changes == changes
-            said = [type(event) for event in found.told()[len(events) :]]
-            assert said == [Decided, UndoFinished, TrainFinished]
+            added = [type(event) for event in found.told()[len(events) :]]
+            assert added == [Decided, UndoFinished, TrainFinished]
             assert json.loads((found.folder / "summary.json").read_text())["undo"]["to_do"] == list(
                 recovery.to_do
             )
@@ -167,11 +168,12 @@ class TestMovedOn:
             assert "auth_entry=legacy, " in recovery.detail.rpartition("found: ")[2]
             assert found.changes == changes
 
-    async def test_an_instance_born_since_is_not_somebody_else(self, tmp_path: Path) -> None:
+    async def test_a_new_instance_without_overrides_is_not_a_foreign_change(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_routes()
             found.kill()
-            await found.override(GLOBAL, "clear")  # one that has forgotten everything is as good as new
+            # an instance that holds no override looks like a new one
+            await found.override(GLOBAL, "clear")
             assert (await found.recover()).closed
             assert found.routes == {(None,)}
 
@@ -185,7 +187,7 @@ class TestNothingOpen:
             recovery = await found.recover()
             assert (recovery.closed, recovery.detail) == (
                 True,
-                f"nothing was open: the cutover is complete; to take it back: cutover recover --revert {found.folder}",
+                f"nothing was open: the cutover is complete; to undo it: cutover recover --revert {found.folder}",
             )
             assert found.routes == {("rust_shell", ("auth_entry", "rust_shell"))}
 
@@ -209,14 +211,14 @@ class TestNotStarted:
             await recover_cutover(tmp_path, env=TOKENS)
         assert list(tmp_path.iterdir()) == []
 
-    async def test_what_is_no_journal(self, tmp_path: Path) -> None:
+    async def test_a_file_that_is_not_a_journal(self, tmp_path: Path) -> None:
         path = tmp_path / "journal.jsonl"
         path.write_text("a diary\n")
         with pytest.raises(NotStartedError, match="line 1 is not a train event"):
             await recover_cutover(tmp_path, env=TOKENS)
         assert path.read_text() == "a diary\n"
 
-    async def test_what_does_not_say_which_revisions_it_was_for(self, tmp_path: Path) -> None:
+    async def test_a_journal_without_its_revisions(self, tmp_path: Path) -> None:
         config = live_config(tmp_path)
         (tmp_path / "run").mkdir()
         for name in ("stable_revision", "canary_revision"):
@@ -246,7 +248,8 @@ class TestNotStarted:
     ) -> None:
         for name, value in TOKENS.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setenv("DRY_RUN", "maybe")  # it governs `run` alone
+        # only `run` reads it
+        monkeypatch.setenv("DRY_RUN", "maybe")
         async with scene(tmp_path) as found:
             found.kill()
             assert (await recover_cutover(str(found.folder))).closed
@@ -264,9 +267,7 @@ class TestNotStarted:
             assert found.changes == changes
             found.journal.close()
 
-    async def test_the_journal_of_a_live_train_is_not_cut_where_it_is_just_being_written(
-        self, tmp_path: Path
-    ) -> None:
+    async def test_the_last_line_of_a_live_trains_journal_is_not_cut_off(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             path = found.folder / "journal.jsonl"
@@ -283,7 +284,7 @@ class TestNotStarted:
 
 
 async def test_the_traffic_goes_back_before_the_routes(tmp_path: Path) -> None:
-    """Routes live in the memory of the instances that serve: they are set, and proven, on those that will."""
+    """Each instance keeps its routes in memory, so they are set and proven after the traffic is on its final instances."""
     async with scene(tmp_path) as found:
         await found.move_routes()
         await found.move_traffic()
@@ -303,7 +304,7 @@ async def test_the_traffic_goes_back_before_the_routes(tmp_path: Path) -> None:
 async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_the_open_one(
     tmp_path: Path, finished: bool
 ) -> None:
-    """Least of all where that other run has nothing open, which would end in the lock being closed."""
+    """That other run may have nothing open; its recovery would otherwise close the lock."""
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
@@ -315,18 +316,22 @@ async def test_recovering_another_run_is_refused_and_does_not_erase_the_mark_of_
             journal.record(TrainFinished(passed=True, exit_code=0))
             journal.close()
         lock = live(found.config).lock().path
-        mark, told, changes = lock.read_bytes(), (other / "journal.jsonl").read_bytes(), found.changes
+        mark, journal_bytes, changes = (
+            lock.read_bytes(),
+            (other / "journal.jsonl").read_bytes(),
+            found.changes,
+        )
         with pytest.raises(NotStartedError, match=f"cutover recover {found.folder}"):
             await recover_cutover(other, env=TOKENS)
         assert lock.read_bytes() == mark
-        assert (other / "journal.jsonl").read_bytes() == told
+        assert (other / "journal.jsonl").read_bytes() == journal_bytes
         assert list(other.iterdir()) == [other / "journal.jsonl"]
         assert found.changes == changes
         assert (await found.recover()).closed
         assert found.simulation.traffic == {STABLE: 100}
 
 
-async def test_a_damaged_lock_is_for_an_operator_to_judge(tmp_path: Path) -> None:
+async def test_a_damaged_lock_needs_an_operator(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
@@ -340,7 +345,7 @@ async def test_a_damaged_lock_is_for_an_operator_to_judge(tmp_path: Path) -> Non
         assert (await found.recover()).closed
 
 
-async def test_a_recovery_leaves_the_summary_that_the_killed_train_did_not_write(tmp_path: Path) -> None:
+async def test_a_recovery_writes_the_summary_that_the_killed_train_could_not_write(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
@@ -354,7 +359,7 @@ async def test_a_recovery_leaves_the_summary_that_the_killed_train_did_not_write
         assert "recovered" in (found.folder / "SUMMARY.md").read_text()
 
 
-async def test_a_recovery_that_is_not_proven_says_in_its_summary_what_is_to_be_done(tmp_path: Path) -> None:
+async def test_the_summary_of_an_unproven_recovery_lists_what_to_do(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
@@ -391,7 +396,7 @@ class TestDisk:
             assert found.is_marked()
             assert (await found.recover()).closed
 
-    async def test_a_full_disk_is_said_and_the_undo_goes_on(self, tmp_path: Path) -> None:
+    async def test_a_full_disk_is_reported_and_the_undo_continues(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
@@ -402,19 +407,22 @@ class TestDisk:
             ):
                 recovery = await found.recover()
             assert found.simulation.traffic == {STABLE: 100}
-            assert not recovery.closed  # not before it is written down
+            # a recovery that is not in the journal leaves the run open
+            assert not recovery.closed
             assert recovery.detail.startswith("traffic is back: ")
             assert "; but the journal cannot be written: " in recovery.detail
-            assert recovery.to_do[-1].startswith("make room on the disk, then run it again: cutover recover ")
+            assert recovery.to_do[-1].startswith(
+                "make room on the disk, then run the recovery again: cutover recover "
+            )
             assert found.is_marked()
             assert (await found.recover()).closed
             assert not found.is_marked()
 
 
 class TestLostBeginning:
-    """A journal that does not say what its train was for: the lock alone knows that there was one."""
+    """The journal has lost its first event; only the lock shows that there was a train."""
 
-    async def test_it_is_for_an_operator_to_judge(self, tmp_path: Path) -> None:
+    async def test_an_operator_must_decide(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             await found.move_traffic()
             found.kill()
@@ -428,7 +436,7 @@ class TestLostBeginning:
             assert (accepted.closed, found.is_marked()) == (True, False)
             assert "never began" in (await recover_cutover(found.folder, env={})).detail
 
-    async def test_locks_of_others_are_left_alone(self, tmp_path: Path) -> None:
+    async def test_locks_of_other_runs_stay(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             found.kill()
             (tmp_path / "other").mkdir()

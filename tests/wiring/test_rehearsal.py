@@ -1,4 +1,4 @@
-"""DRY_RUN=1: the very same train, on an embedded production, and nothing else is touched."""
+"""DRY_RUN=1: the same train on an embedded production; nothing else is touched."""
 
 import socket
 from collections import Counter
@@ -29,7 +29,7 @@ def _config(**changes: object) -> CutoverConfig:
 
 @pytest.fixture
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any connect, bind or look-up of a name fails the test."""
+    """Fail the test on any connect, bind or name look-up."""
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
         raise AssertionError(f"the network was touched: {args}")
@@ -82,7 +82,7 @@ async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
         },
     ],
 )
-async def test_the_plan_counts_every_turn_that_is_started(changes: dict[str, object]) -> None:
+async def test_the_preview_counts_every_turn_that_the_train_starts(changes: dict[str, object]) -> None:
     config = _config(revision_header="x-cutover-revision", **changes)
     production = rehearsal(config)
     assert production.simulation is not None
@@ -93,11 +93,12 @@ async def test_the_plan_counts_every_turn_that_is_started(changes: dict[str, obj
     assert started[Site.FRONT] == count.front
     assert started[Site.TAG] == count.canary_tag
     assert started[Site.LEGACY] == count.legacy
-    assert production.simulation.turns == count.total - count.stable_tag  # the rehearsal's stable has no tag
+    # stable has no tag in a rehearsal
+    assert production.simulation.turns == count.total - count.stable_tag
 
 
 @pytest.mark.parametrize("held", [0, 3])
-async def test_where_no_header_tells_who_answers_the_rollback_costs_one_look(
+async def test_without_a_revision_header_the_rollback_sends_one_round_of_probes(
     held: int, tmp_path: Path
 ) -> None:
     trial = Trial(live_config(tmp_path, revision_header="", held_streams=held))
@@ -106,11 +107,11 @@ async def test_where_no_header_tells_who_answers_the_rollback_costs_one_look(
     assert started[Site.FRONT] == turns(trial.config).front
 
 
-def test_the_plan_names_host_project_service_and_turns() -> None:
+def test_the_preview_names_host_project_service_and_turns() -> None:
     config = _config(
         base_url="https://chat.example", project="p1", region="r1", service="s1", apply_route_flip=True
     )
-    told = "\n".join(describe(config))
+    preview = "\n".join(describe(config))
     for word in (
         "https://chat.example",
         "p1",
@@ -121,11 +122,11 @@ def test_the_plan_names_host_project_service_and_turns() -> None:
         "25 %",
         str(turns(config).front),
     ):
-        assert word in told
+        assert word in preview
     assert "only verified" in "\n".join(describe(attrs.evolve(config, apply_route_flip=False)))
 
 
-async def test_a_rehearsal_can_say_what_if() -> None:
+async def test_a_rehearsal_runs_with_a_what_if_fault() -> None:
     summary = await run_cutover(_config(what_if=("stream-500-on-canary",)))
     assert summary.exit_code == 1
     drill = summary.step("canary-rollback-drill")
@@ -133,7 +134,7 @@ async def test_a_rehearsal_can_say_what_if() -> None:
     assert drill.status.failed
 
 
-async def test_a_fault_that_there_is_not_is_told() -> None:
+async def test_an_unknown_fault_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="no fault is named 'nonsense'"):
         await run_cutover(_config(what_if=("nonsense",)))
 
@@ -144,6 +145,6 @@ async def test_a_rehearsal_with_a_directory_leaves_evidence(tmp_path: Path) -> N
     assert "Rehearsal on an embedded production" in (tmp_path / "run" / "SUMMARY.md").read_text()
 
 
-def test_a_rehearsals_tokens_are_made_up() -> None:
+def test_a_rehearsal_does_not_use_the_configured_tokens() -> None:
     production: Production = rehearsal(_config(auth_token="marked-auth-token"))
     assert production.config.auth_token != "marked-auth-token"

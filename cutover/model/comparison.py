@@ -1,4 +1,4 @@
-"""When two services give the same answer: by status, by the meaning of JSON, by the order of a stream's events. Pure."""
+"""The comparison of two answers in a dual run: by status, by the meaning of JSON, by the order of a stream's events."""
 
 import math
 from collections.abc import Sequence
@@ -13,34 +13,34 @@ from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
 
 _VOLATILE = frozenset({"generated_at", "generatedAt", "request_id", "requestId"})
-_TOLD_APART_BY = {
+_COMPARED_FIELDS = {
     "tool-input": ("toolName",),
     "tool-output": ("status",),
     "finish": ("status",),
     "error": ("code",),
 }
-"""Chunk kind -> the fields that must agree beside the order of the kinds; ids and model text differ by nature."""
+"""Kind -> the fields that must agree, besides the order of the kinds. Ids and model text always differ."""
 _FOLDED = frozenset({"text-delta", "reasoning-delta"})
 _SUCCESS, _REDIRECT, _SERVER_ERROR = 200, 300, 500
 
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What one side said to one entry."""
+    """The answer of one side to one entry."""
 
     status: int | None
-    """None where there was no reply."""
+    """None if there was no reply."""
     meaning: object
-    """What is compared: JSON without its volatile keys, or the order of a stream's events; None for text."""
+    """The value that is compared: JSON without its volatile keys, or the order of a stream's events; None for text."""
     said: str
     seconds: float | None
-    """Latency; None where there was no reply, for a refused connection is not a fast one."""
+    """Latency; None if there was no reply, since a refused connection is not a fast one."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
 
 
-def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one way to differ after the other
-    """Return why two answers do not agree; empty where they do. That both fail alike is no agreement."""
+def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one return for each way to differ
+    """Return the reason why two answers differ; an empty text if they agree. Two equal failures do not agree."""
     for side, answer in (("new", new), ("legacy", old)):
         if answer.status is None:
             return f"the {side} service: {answer.said}"
@@ -59,7 +59,7 @@ def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: 
 
 
 def order_of(body: bytes) -> list[tuple[object, ...]]:
-    """Return the order of a stream's events by kind, runs of text folded: how a text is cut is not its meaning."""
+    """Return the order of a stream's kinds. A run of text deltas counts once, since the cut of a text carries no meaning."""
     parser = EventStreamParser()
     order: list[tuple[object, ...]] = []
     for event in (*parser.receive_data(body), *parser.receive_eof()):
@@ -81,24 +81,25 @@ def _kind(data: str) -> tuple[object, ...]:
     if not isinstance(chunk, dict):
         return ("not an object",)
     name = str(chunk.get("type"))
-    return (name, *(printable(str(chunk.get(field))) for field in _TOLD_APART_BY.get(name, ())))
+    return (name, *(printable(str(chunk.get(field))) for field in _COMPARED_FIELDS.get(name, ())))
 
 
 def meaning_of(value: object) -> object:
-    """Return decoded JSON as it is compared: without what differs at each reply, and with booleans told from numbers."""
+    """Return decoded JSON for comparison: without keys that differ at each reply, and with booleans distinct from numbers."""
     match value:
         case dict():
             return {key: meaning_of(item) for key, item in value.items() if key not in _VOLATILE}
         case list():
             return [meaning_of(item) for item in value]
         case bool():
-            return ("boolean", value)  # which equals 1 or 0 in Python, and not in JSON
+            # True equals 1 in Python, and not in JSON.
+            return ("boolean", value)
         case _:
             return value
 
 
 def _first_difference(new: object, old: object, where: str = "") -> str:
-    """Name the first place where two meanings part."""
+    """Return the first place where two values differ, in words."""
     if isinstance(new, dict) and isinstance(old, dict):
         for key in sorted({*new, *old}, key=str):
             if new.get(key, ...) != old.get(key, ...):
@@ -115,7 +116,7 @@ def _first_difference(new: object, old: object, where: str = "") -> str:
 
 
 def p95(seconds: Sequence[float]) -> float | None:
-    """Return the 95th percentile in milliseconds, by nearest rank; None where nothing was measured."""
+    """Return the 95th percentile in milliseconds, by nearest rank; None without a measurement."""
     if not seconds:
         return None
     return round(sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1] * 1000, 3)

@@ -1,4 +1,4 @@
-"""Where the consumed error budget comes from, and whether there is enough left to take a risk."""
+"""The error budget: the consumed share, the ceiling, and who gave the figure."""
 
 import enum
 
@@ -6,17 +6,17 @@ import attrs
 
 
 class BudgetSource(enum.Enum):
-    """Who says how much of the error budget is consumed."""
+    """The origin of the consumed share."""
 
     OPERATOR = "operator"
     """A person or a job set SLO_ERROR_BUDGET_CONSUMED_PERCENT."""
     DEFAULT = "default"
-    """Nobody did; the figure is 0, and that is an assumption."""
+    """Nobody set it; 0 is assumed."""
 
 
 @attrs.frozen(kw_only=True)
 class ErrorBudget:
-    """What is consumed of the error budget, what may be, and who says so."""
+    """The consumed share of the error budget, and the largest share that a train may start with, in percent."""
 
     consumed_percent: float
     max_consumed_percent: float
@@ -24,11 +24,11 @@ class ErrorBudget:
 
     @property
     def holds(self) -> bool:
-        """Whether no more is consumed than may be."""
+        """True if the consumed share is not above the ceiling."""
         return self.consumed_percent <= self.max_consumed_percent
 
     def describe(self) -> str:
-        """Say both figures, and whether the first is only assumed."""
+        """Return both figures in words, and a remark if the first is only assumed."""
         assumed = " (nobody gave a figure: 0 is an assumption)" if self.source is BudgetSource.DEFAULT else ""
         return (
             f"{self.consumed_percent:g} % of the error budget is consumed, "

@@ -1,4 +1,4 @@
-"""From results to gates to a verdict; and whether a mover may start. Pure."""
+"""The gates: they add up step results and decide the verdict, and whether the next step may start."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from cutover.model.results import StepResult, StepStatus
 
 @attrs.frozen(kw_only=True)
 class Ceilings:
-    """How many failed observations each gate tolerates."""
+    """The number of failed checks that each gate tolerates."""
 
     route_flip: int = 0
     stream_smoke: int = 0
@@ -27,29 +27,29 @@ class Gate:
     observed_failed: int
     max_failed: int
     evaluated: bool
-    """Whether everything it rests on was observed. A gate that was not evaluated does not hold."""
+    """True if every step of the gate ran. A gate that was not evaluated does not hold."""
     configured: bool = True
-    """False where its step was left out by configuration, which is neutral."""
+    """False if the configuration leaves its step out, which is neutral."""
     intolerable: bool = False
-    """Whether something failed that no figure excuses."""
+    """True if a check failed that no figure tolerates."""
 
     @property
     def holds(self) -> bool:
-        """Whether the train may go on as far as this gate is concerned."""
+        """True if this gate allows GO."""
         if not self.configured:
             return True
         return self.evaluated and not self.intolerable and self.observed_failed <= self.max_failed
 
     @property
     def refuses(self) -> bool:
-        """Whether what was observed so far already says no."""
+        """True if the results so far are enough for NO GO."""
         return self.configured and (self.intolerable or self.observed_failed > self.max_failed)
 
     def describe(self) -> str:
-        """Say why it does not hold."""
+        """Return the reason why the gate does not hold."""
         if not self.evaluated and not self.refuses:
-            return f"{self.name}: not evaluated, for something before it failed"
-        return f"{self.name}: {self.observed_failed} failed, {self.max_failed} may"
+            return f"{self.name}: not evaluated, because an earlier step failed"
+        return f"{self.name}: {self.observed_failed} failed, {self.max_failed} allowed"
 
 
 GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
@@ -61,11 +61,11 @@ GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("dual_run", (step_ids.DUAL_RUN,), "dual_run"),
     ("final_state", (step_ids.FINAL_STATE,), None),
 )
-"""(gate, the steps it adds up, the ceiling that applies; None: nothing is tolerated)."""
+"""(gate, the steps that it adds up, the field of ``Ceilings`` that applies); None tolerates nothing."""
 
 
 def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]:
-    """Add the results up to the gates."""
+    """Return the gates for these results."""
     by_id = {result.step_id: result for result in results}
     gates = []
     for name, ids, ceiling in GATES:
@@ -95,20 +95,26 @@ def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]
 
 
 def may_go_on(results: Sequence[StepResult], ceilings: Ceilings) -> bool:
-    """Return whether no gate says no so far."""
+    """Return True if no gate says NO GO so far."""
     return not any(gate.refuses for gate in judge(results, ceilings))
 
 
 def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
-    """Return why the verdict is no; empty where it is go."""
+    """Return the reasons for NO GO; empty if every gate holds."""
     return tuple(gate.describe() for gate in gates if not gate.holds)
 
 
 def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, recorded: bool = True) -> int:
-    """Return the exit code of a train that ran to its end, and is not to go.
+    """Return the exit code of a train that ended with NO GO.
 
-    1 the evidence says no, and what had been applied was undone; 3 no evidence could be had before anything
-    was touched, or none could be written down; 4 what had been applied could not be proven undone.
+    1: the evidence says no, and every change was undone. 3: there was no evidence, or it could not be written down, and nothing
+    was changed. 4: a change could not be proven undone.
+
+    Args:
+        results: The results of all steps.
+        touched: True if a change may have been sent.
+        undone: True if every change was proven undone.
+        recorded: True if the journal reached the disk.
     """
     if not undone:
         return 4

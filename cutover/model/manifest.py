@@ -1,4 +1,4 @@
-"""One request of the dual run, as a value."""
+"""The requests of a dual run, as values; ``config/manifest.py`` reads them from a file."""
 
 import enum
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ import attrs
 
 
 class ResponseKind(enum.Enum):
-    """How two replies are compared."""
+    """The way to compare two replies."""
 
     JSON = "json"
     TEXT = "text"
@@ -23,10 +23,10 @@ class ManifestEntry:
     path: str
     response_kind: ResponseKind
     critical: bool
-    """Whether both services must answer it with success."""
+    """True if both services must answer with success."""
     requires_auth: bool
     headers: Mapping[str, str] = attrs.field(factory=dict)
     body: object = None
-    """JSON, or None for no body."""
+    """A JSON value; None sends no body."""
     mutates: bool = False
-    """Whether it changes something; such an entry runs with RUN_MUTATING_REQUESTS=1 alone."""
+    """True if the request changes something. Such an entry runs only with RUN_MUTATING_REQUESTS=1."""

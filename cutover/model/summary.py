@@ -1,4 +1,4 @@
-"""The summary of a run: a fold over its train events, and nothing else."""
+"""The summary of a run, computed from its train events alone."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,25 +21,26 @@ from cutover.model.train_events import (
 
 @attrs.frozen(kw_only=True)
 class CutoverSummary:
-    """What a run did, found and decided."""
+    """The summary of a run: its steps, gates, undo and verdict."""
 
     facts: Mapping[str, object]
     """The configuration without its secrets."""
     steps: tuple[StepResult, ...]
-    """In the order in which they finished."""
+    """The steps, in the order in which they finished."""
     gates: tuple[Gate, ...]
     passed: bool
-    """Whether all gates hold: the routes are as asked for, the traffic is as it was captured."""
+    """True if all gates hold: the routes are as asked for, and the traffic is as captured."""
     exit_code: int
-    """As the command exits; 4 where an undo could not be proven."""
+    """Exit code of the command; 4 if an undo could not be proven."""
     reasons: tuple[str, ...]
-    """Why it did not pass."""
+    """Reasons why the run did not pass."""
     undo: UndoFinished | None
-    """What became of the undo, where one was needed."""
+    """The end of the undo; None if there was none."""
     interrupted: str | None
+    """Name of the exception that interrupted the run; None if none did."""
     started_at: str
     finished_at: str
-    """When the verdict was reached; empty where the run never got there."""
+    """Time of the verdict; empty if the run never reached one."""
 
     @property
     def overall_status(self) -> str:
@@ -48,24 +49,24 @@ class CutoverSummary:
 
     @property
     def sentinels(self) -> tuple[SentinelTally, ...]:
-        """What the sentinel streams saw, change by change."""
+        """The tallies of the sentinel streams, change by change."""
         return tuple(tally for step in self.steps for tally in step.sentinels)
 
     def step(self, step_id: str) -> StepResult | None:
-        """Return what became of one step."""
+        """Return the result of one step; None if it never started."""
         return next((step for step in self.steps if step.step_id == step_id), None)
 
     def gate(self, name: str) -> Gate:
-        """Return one gate.
+        """Return a gate by its name.
 
         Raises:
-            KeyError: There is none of this name.
+            KeyError: No gate has this name.
         """
         return {gate.name: gate for gate in self.gates}[name]
 
 
 def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
-    """Fold a run's events into its summary."""
+    """Return the summary of a run from its events."""
     facts: Mapping[str, object] = {}
     steps: list[StepResult] = []
     open_steps: dict[str, list[Check]] = {}
@@ -108,7 +109,7 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
 
 
 def _cut_off(step_id: str, checks: Sequence[Check]) -> StepResult:
-    """A step that began and never ended has no evidence to show, whatever its checks said so far."""
+    """Return the result of a step that started and never ended: ``error``, since its evidence is incomplete."""
     return StepResult(
         step_id=step_id, status=StepStatus.ERROR, detail="it was interrupted", checks=tuple(checks)
     )

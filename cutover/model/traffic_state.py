@@ -1,4 +1,4 @@
-"""The traffic split of a service, as values that can be kept, compared and put back."""
+"""The traffic split of a service: values to keep, compare and write again, and the reasons why a state does not match."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,45 +19,46 @@ class TrafficTarget:
     tag: str | None = None
     """Name under which the revision has a URL of its own."""
     uri: str | None = None
-    """That URL, where the service tells it (in statuses alone)."""
+    """That URL; only a status has one."""
 
     def wanted(self) -> "TrafficTarget":
-        """Return the row as one asks for it: without what only a status tells."""
+        """Return the row as a write sends it: without the fields that only a status has."""
         return attrs.evolve(self, uri=None)
 
 
 @attrs.frozen(kw_only=True)
 class TrafficState:
-    """The traffic of one service, as one read of its API told it (Cloud Run Admin API v2, Service)."""
+    """The traffic of one service, from one read of its API (Cloud Run Admin API v2, Service)."""
 
     targets: tuple[TrafficTarget, ...]
-    """What was asked for (``traffic``)."""
+    """The split that was asked for (``traffic``)."""
     statuses: tuple[TrafficTarget, ...]
-    """What is served (``trafficStatuses``)."""
+    """The split that is served (``trafficStatuses``)."""
     generation: str = ""
     etag: str | None = None
-    """Guards a write against one that came between: the Admin API's own, or with gcloud the generation."""
+    """Version that a write must name, so that it cannot overwrite a newer change. With gcloud it is the generation."""
     settled: bool = True
-    """Whether nothing is under way: not reconciling, and the last generation was observed."""
+    """True while no change is in progress: the service is not reconciling, and has observed the last generation."""
     succeeded: bool = True
-    """Whether the last change, once settled, took effect (``terminalCondition``)."""
+    """True if the last settled change took effect (``terminalCondition``)."""
     message: str = ""
-    """What the service says of its condition."""
+    """The service's own text about its condition."""
     latest_ready: str | None = None
     """Short name of the revision that LATEST stands for."""
     latest_created: str | None = None
+    """Short name of the revision that was created last; it may not be ready yet."""
 
     @property
     def asks_for_latest(self) -> bool:
-        """Whether LATEST is to have a share, so that whatever becomes ready next gets it."""
+        """True if LATEST has a share: the next revision that becomes ready will get it."""
         return any(row.revision is None and row.percent for row in self.targets)
 
     def served(self) -> dict[str, int]:
-        """Return the share of each revision that gets any, in percent, LATEST resolved."""
+        """Return revision -> percent for each revision that is served; LATEST stands under its revision's name."""
         return shares(self.statuses, latest=self.latest_ready)
 
     def unready_reason(self) -> str:
-        """Return why nobody should set out from this state; empty where it is settled and well."""
+        """Return the reason why a train must not start from this state; an empty text if it may."""
         if not self.settled:
             return "the service is reconciling: somebody else is deploying"
         if not self.succeeded:
@@ -65,27 +66,27 @@ class TrafficState:
         return ""
 
     def differences_from(self, found: "TrafficState") -> str:
-        """Return what is another in a state found later, first what it was; empty where nothing that matters is.
+        """Return the differences between this state and ``found``; an empty text if nothing that matters differs.
 
-        A revision that became ready in between matters only where LATEST serves.
+        A new ready revision matters only if LATEST has a share.
         """
         before, now = (_facets(state, asks_for_latest=self.asks_for_latest) for state in (self, found))
         return describe_differences(before, now)
 
     def serves(self, targets: Iterable[TrafficTarget]) -> bool:
-        """Return whether the split that is served is the one of these targets."""
+        """Return True if the served split is the split of these targets."""
         return self.served() == shares(targets, latest=self.latest_ready)
 
     def asks_for(self, targets: Iterable[TrafficTarget]) -> bool:
-        """Return whether the specification holds these shares and these tags."""
+        """Return True if the specification has these shares and these tags."""
         return _rows(self.targets) == _rows(targets)
 
     def splits_as(self, targets: Iterable[TrafficTarget]) -> bool:
-        """Return whether the specification holds these shares, whatever its tags."""
+        """Return True if the specification has these shares; tags may differ."""
         return _rows(self.targets)[0] == _rows(targets)[0]
 
     def tag_url(self, revision: str) -> str | None:
-        """Return the URL that leads to this revision whatever the split, where one of its tags tells one."""
+        """Return the URL of a tag of this revision, which reaches it at any split; None if it has no such tag."""
         for row in self.statuses:
             name = row.revision or self.latest_ready
             if name == revision and row.tag and row.uri:
@@ -94,7 +95,7 @@ class TrafficState:
 
 
 def shares(targets: Iterable[TrafficTarget], *, latest: str | None) -> dict[str, int]:
-    """Add the percentages up for each revision; a revision without any is left out."""
+    """Return revision -> percent, added up over the rows; a revision at 0 % is left out."""
     total: Counter[str] = Counter()
     for target in targets:
         total[target.revision or latest or "LATEST"] += target.percent
@@ -102,7 +103,7 @@ def shares(targets: Iterable[TrafficTarget], *, latest: str | None) -> dict[str,
 
 
 def _facets(state: TrafficState, *, asks_for_latest: bool) -> dict[str, str]:
-    """Return what makes a split the one that it is, in a reader's words."""
+    """Return the parts of a split that are compared, in words."""
     _, tags = _rows(state.targets)
     facets = {
         "asked for": describe_shares(shares(state.targets, latest=None)),
@@ -123,7 +124,7 @@ def _rows(targets: Iterable[TrafficTarget]) -> tuple[dict[str | None, int], set[
 
 
 def split(state: TrafficState, percents: dict[str, int]) -> tuple[TrafficTarget, ...]:
-    """Return the targets that give these shares and keep every tag there is.
+    """Return the targets that give these shares and keep every tag of a state.
 
     Cloud Run replaces the whole array at each write, so a tag that is not sent again is lost.
     """
@@ -133,17 +134,23 @@ def split(state: TrafficState, percents: dict[str, int]) -> tuple[TrafficTarget,
 
 
 def describe_shares(percents: dict[str, int]) -> str:
-    """Write a split for a reader: ``stable 95 %, canary 5 %``."""
+    """Return a split in words: ``stable 95 %, canary 5 %``."""
     return ", ".join(f"{name} {percent} %" for name, percent in percents.items()) or "nobody"
 
 
 def pin_latest_if_changed(
     targets: tuple[TrafficTarget, ...], *, captured: TrafficState, found: TrafficState | None
 ) -> tuple[tuple[TrafficTarget, ...], str]:
-    """Pin LATEST where putting it back would release a revision that nobody tested; return the targets, and why.
+    """Return targets whose LATEST is pinned to the captured revision, if restoring LATEST would release an untested one.
 
-    So it is pinned, too, where nobody can say what it stands for (``found`` is None). Where LATEST is asked for already,
-    somebody else released it, and putting it back changes nothing.
+    Args:
+        targets: The targets to restore.
+        captured: The split before the train's first change.
+        found: The split now; None if it could not be read. LATEST is pinned then too, since its revision is unknown.
+
+    Returns:
+        The targets, and the reason for pinning; an empty reason if nothing was pinned. LATEST stays if ``found`` asks for LATEST
+        already: somebody else has released that revision, and restoring LATEST changes nothing.
     """
     was = captured.latest_ready
     if was is None or not captured.asks_for_latest:
@@ -158,7 +165,7 @@ def pin_latest_if_changed(
 
 
 def mismatch_reason(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:
-    """Return why a state does not prove that these targets are served; empty where it does."""
+    """Return the reason why ``found`` does not prove that these targets are served; an empty text if it does."""
     wanted = describe_shares(shares(targets, latest=found.latest_ready))
     if not found.settled:
         return f"the service is still reconciling towards {wanted}"

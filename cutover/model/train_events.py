@@ -1,6 +1,6 @@
 """The train events: the only truth about a run.
 
-Progress shows them, the summary folds them, undo and recovery are functions of them.
+Progress lines, the live view, the summary, undo and recovery are all computed from them. ``record/journal.py`` keeps them on disk.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,12 +12,9 @@ from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 
 TRAFFIC = "traffic"
-"""The key under which a write of the split is answered."""
-
-
+"""The key of ``Answered`` for a write of the split; a write of an override has its route key."""
 NOT_SENT = "not sent"
-"""The outcome of an intent that was not carried out, for it could not be written down."""
-
+"""The outcome of an intended change that was never sent, because the journal could not be written or the run was cancelled."""
 
 Observer = Callable[["TrainEvent"], None]
 
@@ -25,12 +22,12 @@ Observer = Callable[["TrainEvent"], None]
 @attrs.frozen(kw_only=True)
 class _Event:
     at: str = ""
-    """When it was recorded: UTC, ISO 8601."""
+    """Time of recording: UTC, ISO 8601."""
 
 
 @attrs.frozen(kw_only=True)
 class TrainStarted(_Event):
-    """The train sets out; nothing has been read or touched."""
+    """The train starts. It has not read or changed anything yet."""
 
     run_id: str
     facts: Mapping[str, object]
@@ -39,14 +36,14 @@ class TrainStarted(_Event):
 
 @attrs.frozen(kw_only=True)
 class StepStarted(_Event):
-    """A step begins."""
+    """A step starts."""
 
     step_id: str
 
 
 @attrs.frozen(kw_only=True)
 class CheckRecorded(_Event):
-    """One check of a step is known."""
+    """One check of a step has a result."""
 
     step_id: str
     check: Check
@@ -54,7 +51,7 @@ class CheckRecorded(_Event):
 
 @attrs.frozen(kw_only=True)
 class TrafficIntended(_Event):
-    """The traffic split is about to be written; what undo needs is known by now."""
+    """The train is about to write the split. The event holds all that an undo needs."""
 
     step_id: str
     captured: TrafficState
@@ -64,18 +61,18 @@ class TrafficIntended(_Event):
 
 @attrs.frozen(kw_only=True)
 class CommandStarted(_Event):
-    """The process that is to carry out the last intent is there, and waits to be let go."""
+    """The process that will carry out the last intended change has started, and waits for permission to run it."""
 
     argv: tuple[str, ...]
     pid: int
-    """Of the process, and of the group that was made for it."""
+    """Number of the process, and of its process group."""
     identity: str
-    """What tells it from all other processes that ever have this number: the boot, and when it started."""
+    """The boot and the start time of the process: no other process with this number has the same."""
 
 
 @attrs.frozen(kw_only=True)
 class RouteIntended(_Event):
-    """One route override is about to be written, ``times`` times."""
+    """The train is about to write one override, ``times`` times."""
 
     step_id: str
     key: str
@@ -86,65 +83,67 @@ class RouteIntended(_Event):
 
 @attrs.frozen(kw_only=True)
 class Answered(_Event):
-    """What the peer said to the last intent of this kind (``traffic``, or a route key)."""
+    """The reply to the last intended change of one key: ``traffic``, or a route key."""
 
     key: str
     outcome: str
-    """``accepted``; ``refused``; ``failed`` with a 5xx; ``no effect`` where the reply says so; ``unknown`` where no reply came;
-    ``not sent``.
+    """One of: ``accepted``; ``refused``; ``failed`` (a 5xx status); ``no effect`` (the reply shows the old value); ``unknown`` (no
+    reply); ``not sent``.
 
-    After ``failed``, ``no effect`` and ``unknown`` the effect may be there, or still come, late.
+    After ``failed``, ``no effect`` and ``unknown`` the change may have taken effect, or may still do so later.
     """
     detail: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class TrafficRead(_Event):
-    """The traffic was read back after a write."""
+    """The train read the split back after a write."""
 
     found: TrafficState
     proven: bool
-    """Whether it is settled, succeeded and what was wanted."""
+    """True if the change has settled and succeeded, and the split is as wanted."""
 
 
 @attrs.frozen(kw_only=True)
 class RoutesRead(_Event):
-    """The routes were sampled after a write."""
+    """The train read the overrides back after a write, by a sample of status reads."""
 
     shares: tuple[tuple[RouteState, int], ...]
-    """Each state that was seen, and in how many reads."""
+    """(state, number of reads that saw it)."""
     proven: bool
+    """True if every read saw the wanted overrides."""
 
 
 @attrs.frozen(kw_only=True)
 class TrafficSettled(_Event):
-    """The traffic is where the train means to leave it: nothing is left to undo."""
+    """The split is proven to be where the train leaves it: nothing of it is left to undo."""
 
 
 @attrs.frozen(kw_only=True)
 class StepFinished(_Event):
-    """A step ended."""
+    """A step has ended."""
 
     result: StepResult
 
 
 @attrs.frozen(kw_only=True)
 class Interrupted(_Event):
-    """The train was cancelled, or failed by a fault of its own."""
+    """The train was cancelled, or stopped by a fault in cutover itself."""
 
     cause: str
+    """Name of the exception class."""
 
 
 @attrs.frozen(kw_only=True)
 class UndoStarted(_Event):
-    """What was applied is about to be taken back."""
+    """The undo of what was applied starts."""
 
     reason: str
 
 
 @attrs.frozen(kw_only=True)
 class Decided(_Event):
-    """Recovery has looked at one part of production, and decided what to do about it."""
+    """Recovery has read one part of production and decided what to do about it."""
 
     part: str
     """``traffic`` or ``routes``."""
@@ -157,18 +156,18 @@ class Decided(_Event):
 
 @attrs.frozen(kw_only=True)
 class UndoFinished(_Event):
-    """The undo ended."""
+    """The undo has ended."""
 
     proven: bool
-    """Whether nothing is left open: all that had been applied was read back as undone, or accepted by an operator."""
+    """True if nothing is left open: every change was read back as undone, or an operator accepted what was found."""
     detail: str
     to_do: tuple[str, ...] = ()
-    """What an operator must check and run, where it was not proven."""
+    """Checks and commands for an operator, where the undo was not proven."""
 
 
 @attrs.frozen(kw_only=True)
 class TrainFinished(_Event):
-    """The last event: the verdict."""
+    """The last event of a run: the verdict."""
 
     passed: bool
     exit_code: int
@@ -182,14 +181,15 @@ TrainEvent = (
 
 
 def changes(events: Iterable[TrainEvent]) -> list[TrafficIntended | RouteIntended]:
-    """Return every change that may have been sent, in order."""
+    """Return the changes that may have been sent, in order."""
     sent: list[TrafficIntended | RouteIntended] = []
     for event in events:
         match event:
             case TrafficIntended() | RouteIntended():
                 sent.append(event)
             case Answered() if event.outcome == NOT_SENT:
-                sent.pop()  # the intent that it answers is the last one
+                # The answer belongs to the last intended change.
+                sent.pop()
             case _:
                 pass
     return sent

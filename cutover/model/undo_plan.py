@@ -1,4 +1,8 @@
-"""What is outstanding after a train's events, and what it would be to put that back: one pure plan, for the train and for recovery."""
+"""The undo plan: what a train has changed and not undone yet, and the values to restore. Computed from the train events alone.
+
+The train's own undo and ``cutover recover`` use the same plan. ``undo_policy.py`` decides what to do about what production shows now;
+``train/undo.py`` carries it out.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -27,39 +31,43 @@ from cutover.model.train_events import (
 from cutover.text import timestamp
 
 Intent = TypeVar("Intent", RouteIntended, TrafficIntended)
-_SAYS_NOTHING = frozenset({"unknown", "failed"})
-_CERTAINLY_NOT = frozenset({"refused", NOT_SENT})
+_OUTCOME_UNKNOWN = frozenset({"unknown", "failed"})
+"""Outcomes after which a change may have taken effect."""
+_NOT_DONE = frozenset({"refused", NOT_SENT})
+"""Outcomes after which a change certainly did not take effect."""
 
 
 @attrs.frozen(kw_only=True)
 class TrafficUndo:
-    """The split to put back."""
+    """The split to restore."""
 
     captured: TrafficState
+    """The split before the train's first change."""
     targets: tuple[TrafficTarget, ...]
+    """The targets to restore, with LATEST not yet pinned."""
     own_states: tuple[tuple[TrafficTarget, ...], ...]
-    """Every split that the train knew: what was captured, and what it asked for, its own undo included."""
+    """Every split that this train captured or asked for, in its undo too. Any other split is somebody else's."""
     intended: tuple[TrafficTarget, ...]
-    """What it had asked for last, before it was undone."""
+    """The last split that the train asked for before its undo."""
     last_sent_at: str
-    """Until when it may have sent changes: UTC, ISO 8601."""
+    """The latest time at which the train may have sent a change: UTC, ISO 8601."""
     last_unanswered_at: str
-    """Until when it may have sent some whose fate no answer tells; empty where there are none such."""
+    """The latest time at which it may have sent a change without a clear answer; empty if every change has one."""
     write_outcome_unknown: bool
-    """Whether a write's fate is unknown: it may take effect late, so the target is written whatever is found."""
+    """True if a write may still take effect late. The undo then writes the targets even where they are served already."""
     found: TrafficState | None = None
-    """The state that recovery decided upon: any other one that comes up ends the undo. None: whatever is found."""
+    """The state that recovery decided on. The undo stops if another one appears. None: the undo writes over any state."""
     releases_untested: bool = False
-    """Whether LATEST is put back whatever it stands for by now: an operator said so."""
+    """True if an operator asked to restore LATEST even if it now stands for an untested revision."""
 
     def aim(self, found: TrafficState | None) -> tuple[tuple[TrafficTarget, ...], str]:
-        """Return what to write, and why it is less than was captured, where it is."""
+        """Return the targets to write, and the reason why LATEST is pinned in them; an empty reason if it is not."""
         if self.releases_untested:
             return self.targets, ""
         return pin_latest_if_changed(self.targets, captured=self.captured, found=found)
 
     def objection(self, aim: tuple[TrafficTarget, ...], state: TrafficState) -> str:
-        """Return why this aim must not be written over this state, empty where it may be."""
+        """Return the reason why these targets must not be written over a state; an empty text if they may."""
         if self.aim(state)[0] != aim:
             return "another revision became ready in the meantime"
         if self.found is None or state.asks_for(aim) or state.asks_for(self.found.targets):
@@ -69,39 +77,41 @@ class TrafficUndo:
 
 @attrs.frozen(kw_only=True)
 class RoutesUndo:
-    """The overrides to put back, the global one last."""
+    """The overrides to restore."""
 
     captured: RouteState
+    """The overrides before the train's first change."""
     values: tuple[tuple[str, str | None], ...]
+    """(route key, override) to restore, the global one last; None clears an override."""
     own_states: tuple[tuple[str, str | None], ...]
-    """Every (key, override) that the train knew: what was captured, and what it asked for, its own undo included."""
+    """Every (route key, override) that this train captured or asked for, in its undo too."""
     intended: tuple[tuple[str, str | None], ...]
-    """What it had asked for last of each key, before it was undone."""
+    """The last override that the train asked for of each key, before its undo."""
     last_sent_at: str
-    """Until when it may have sent changes: UTC, ISO 8601."""
+    """The latest time at which the train may have sent a change: UTC, ISO 8601."""
     last_unanswered_at: str
-    """Until when it may have sent some whose fate no answer tells; empty where there are none such."""
+    """The latest time at which it may have sent a change without a clear answer; empty if every change has one."""
     write_outcome_unknown: bool
+    """True if a write may still take effect late."""
 
 
 @attrs.frozen(kw_only=True)
 class UndoPlan:
-    """What to put back; a part is None where nothing is outstanding."""
+    """The parts of production to restore; a part is None if nothing of it is left to undo."""
 
     routes: RoutesUndo | None
     traffic: TrafficUndo | None
 
     def __bool__(self) -> bool:
-        """Whether there is anything to undo."""
+        """True if there is anything to undo."""
         return self.routes is not None or self.traffic is not None
 
 
 def plan_undo(events: Sequence[TrainEvent], *, stable: str) -> UndoPlan:
-    """Work out what is outstanding after these events.
+    """Return what is left to undo after these events.
 
-    Traffic goes back to what was captured; after a failed drill to stable alone, whatever was captured. Routes that were
-    touched go back to exactly what was captured. After a passed train nothing is outstanding: that is what it was for,
-    until it is to be undone all the same, which ``UndoStarted`` says.
+    Traffic goes back to the captured split; after a failed drill it goes to stable at 100 %. Every override that the train wrote goes back
+    to its captured value. After a passed train nothing is left to undo, unless ``UndoStarted`` follows: then an operator reverts it.
     """
     begun = max((index for index, event in enumerate(events) if isinstance(event, UndoStarted)), default=0)
     if any(isinstance(event, TrainFinished) and event.passed for event in events[begun:]):
@@ -134,7 +144,7 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
 
 
 def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) -> tuple[TrafficTarget, ...]:
-    """Return where the traffic goes: as captured, and after a failed drill to stable alone."""
+    """Return the targets to restore: the captured ones, or stable at 100 % after a failed drill."""
     failed = any(
         isinstance(event, CheckRecorded) and event.step_id == step_ids.DRILL and event.check.status.failed
         for event in events
@@ -143,9 +153,9 @@ def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) 
 
 
 def _came_back(events: Iterable[TrainEvent], intents: Sequence[TrafficIntended]) -> bool:
-    """Whether, after it had settled, the traffic was found on a split of the train's own: its way back was lost.
+    """Return True if settled traffic was later found on a split that the train asked for: its restored split was lost.
 
-    Any other split is somebody else's, and no business of the undo.
+    Any other split is somebody else's, and the undo leaves it alone.
     """
     return any(
         isinstance(event, TrafficRead)
@@ -179,14 +189,15 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
 
 
 def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:
-    """Return the intents of the train itself; all, where there is nothing else."""
+    """Return the changes that the train itself intended; all of them if only its undo intended any."""
     return [event for event in intents if event.step_id != step_ids.UNDO] or intents
 
 
 def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> tuple[str, str]:
-    """Return until when changes of a kind may have been sent, and those that no answer tells of; empty where there are none.
+    """Return the latest times at which a change of this kind, and one without a clear answer, may have been sent.
 
-    One intent may stand for many writes: what is sure is only that all were sent before the answer was recorded.
+    Each is an empty text if there is no such change. One event may stand for many writes: all that is certain is that they were sent
+    before their answer was recorded.
     """
     open_until: dict[str, str] = {}
     last = unanswered = ""
@@ -197,23 +208,23 @@ def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[Traffic
             open_until[key] = _later(event.at, ROUTES_DEADLINE) if often else event.at
         elif isinstance(event, Answered) and open_until.pop(event.key, None) is not None:
             last = max(last, event.at)
-            if event.outcome in _SAYS_NOTHING:
+            if event.outcome in _OUTCOME_UNKNOWN:
                 unanswered = max(unanswered, event.at)
     left = max(open_until.values(), default="")
     return max(last, left), max(unanswered, left)
 
 
 def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
-    """Whether an override may still take effect: only a refused one is sure not to.
+    """Return True if a write of an override may still take effect; only a refused or unsent one cannot.
 
-    There is no etag here: one of many writes may land late, after a sample has agreed and the undo has read.
+    Overrides have no etag: one of many writes may land late, after a sample has agreed and the undo has read it.
     """
     pending: set[str] = set()
     for event in events:
         match event:
             case RouteIntended():
                 pending.add(event.key)
-            case Answered() if event.outcome in _CERTAINLY_NOT:
+            case Answered() if event.outcome in _NOT_DONE:
                 pending.discard(event.key)
             case _:
                 pass
@@ -221,16 +232,16 @@ def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
 
 
 def _traffic_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
-    """Whether an update may still take effect: only a refusal, or reading it back proven, makes sure.
+    """Return True if a write of the split may still take effect; a refusal or a proven read-back rules that out.
 
-    Accepted is not enough: an update that was accepted and not yet read back may land after the undo has read.
+    An accepted write that was not read back may land after the undo has read the split.
     """
     pending = False
     for event in events:
         match event:
             case TrafficIntended():
                 pending = True
-            case Answered() if event.key == TRAFFIC and event.outcome in _CERTAINLY_NOT:
+            case Answered() if event.key == TRAFFIC and event.outcome in _NOT_DONE:
                 pending = False
             case TrafficRead() if event.proven:
                 pending = False
@@ -240,7 +251,7 @@ def _traffic_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
 
 
 def _later(at: str, seconds: float) -> str:
-    """Return the time so many seconds after ``at``; ``at`` itself where it is no time."""
+    """Return the time that many seconds after ``at``; ``at`` itself if it is not a time."""
     try:
         return timestamp(datetime.fromisoformat(at) + timedelta(seconds=seconds))
     except ValueError:

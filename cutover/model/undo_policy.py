@@ -1,15 +1,16 @@
-"""What recovery does about what it finds: the decision table, as pure functions.
+"""The undo policy: what ``cutover recover`` does about the state that it finds in production. Pure functions, one table.
 
-| found | do |
+| production shows | recovery |
 |---|---|
-| what is to be, and no change may still land | close |
-| what is to be, and a change may still land | wait out its deadline, then write all the same |
-| a split that the train knew; the tags are somebody else's | write the percentages, keep the tags |
-| anything else that the train knew, even as a failed specification | write |
-| LATEST stands for a revision that nobody tested | stay pinned; an operator decides |
-| anything else, or nothing that can be read | touch nothing; an operator decides |
+| the captured state, and no write can still take effect | closes the run |
+| the captured state, and a write without an answer may still take effect | waits until that write has expired, then writes once more |
+| a split of this train, with tags of somebody else | writes the percentages and keeps the tags |
+| any other state of this train, even one whose change failed | writes the captured state |
+| LATEST stands for an untested revision | keeps LATEST pinned; an operator decides |
+| a state of somebody else, or nothing that can be read | changes nothing; an operator decides |
 
-Where an operator has decided already, ``cutover.recoverer`` carries that out.
+A state of this train is one that it captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out, also where an
+operator has decided already.
 """
 
 import enum
@@ -22,7 +23,7 @@ from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_re
 
 
 class Action(enum.Enum):
-    """What to do about one part of production."""
+    """The action on one part of production, as the journal names it."""
 
     CLOSE = "close"
     WAIT = "wait"
@@ -33,12 +34,12 @@ class Action(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """What to do about one part of production, and by which row of the table."""
+    """The decision about one part of production, and the reason for it."""
 
     action: Action
     why: str
     targets: tuple[TrafficTarget, ...] = ()
-    """Of the traffic: what to put back, LATEST not yet pinned."""
+    """The targets to restore, for the traffic alone; LATEST is not yet pinned."""
 
 
 def decide_traffic(
@@ -50,29 +51,32 @@ def decide_traffic(
     write_outcome_unknown: bool,
     wait: float,
 ) -> Decision:
-    """Decide about the split.
+    """Return the decision about the split.
 
     Args:
-        found: As it was read just now.
-        targets: What the undo means to put back.
-        captured: What was there before the train touched it.
-        own_states: Every split that the train knew: captured, or asked for.
-        write_outcome_unknown: Whether a change that was asked for may still take effect.
-        wait: Seconds until the deadline of the last such change is over.
+        found: The split now.
+        targets: The targets to restore.
+        captured: The split before the train's first change.
+        own_states: Every split that the train captured or asked for.
+        write_outcome_unknown: True if a write may still take effect.
+        wait: Seconds until the last such write has expired.
     """
     if not any(found.splits_as(rows) for rows in own_states):
-        return Decision(action=Action.REFUSE, why="production has moved on, and nothing of it was touched")
-    why = "it is what the train had asked for"
+        return Decision(
+            action=Action.REFUSE,
+            why="production has moved on: somebody else has changed it, and recovery changed nothing",
+        )
+    why = "it is what this train had asked for"
     if not any(found.asks_for(rows) for rows in own_states):
         targets, why = (
             _with_tags_of(found, targets),
-            "the percentages are the train's, and the tags are not: they stay",
+            "the percentages are this train's, but the tags are not: the tags stay",
         )
     goal, pinned = pin_latest_if_changed(targets, captured=captured, found=found)
     if mismatch_reason(found, goal):
         return Decision(action=Action.WRITE, why=why, targets=targets)
     if write_outcome_unknown:
-        return _in_doubt(wait, targets=targets)
+        return _with_unknown_write(wait, targets=targets)
     if pinned:
         return Decision(action=Action.REFUSE, why=pinned)
     return Decision(action=Action.CLOSE, why="it is as it should be", targets=targets)
@@ -86,33 +90,35 @@ def decide_routes(
     write_outcome_unknown: bool,
     wait: float,
 ) -> Decision:
-    """Decide about the overrides.
+    """Return the decision about the overrides.
 
     Args:
         found: Each state that a sample of the instances saw.
-        values: What the undo means to put back.
-        own_states: Every (key, override) that the train knew; that a key is clear it always knows: an instance born since.
-        write_outcome_unknown: Whether a change that was asked for may still take effect.
-        wait: Seconds until the deadline of the last such change is over.
+        values: The (route key, override) pairs to restore.
+        own_states: Every pair that the train captured or asked for. A clear override is always one of them: an instance that started
+            since then has none.
+        write_outcome_unknown: True if a write may still take effect.
+        wait: Seconds until the last such write has expired.
     """
     if any((key, state.get(key)) not in {(key, None), *own_states} for state in found for key, _ in values):
-        return Decision(action=Action.REFUSE, why="production has moved on, and nothing of it was touched")
+        return Decision(
+            action=Action.REFUSE,
+            why="production has moved on: somebody else has changed it, and recovery changed nothing",
+        )
     if not all(state.holds(values) for state in found):
-        return Decision(action=Action.WRITE, why="it is what the train had asked for")
+        return Decision(action=Action.WRITE, why="it is what this train had asked for")
     if write_outcome_unknown:
-        return _in_doubt(wait)
+        return _with_unknown_write(wait)
     return Decision(action=Action.CLOSE, why="it is as it should be")
 
 
-def _in_doubt(wait: float, *, targets: tuple[TrafficTarget, ...] = ()) -> Decision:
-    """Decide where all is as it should be, and a change may still come that has no answer."""
+def _with_unknown_write(wait: float, *, targets: tuple[TrafficTarget, ...] = ()) -> Decision:
+    """Return the decision where production is as captured, but a write without an answer may still take effect."""
     if wait:
-        said = (
-            f"it is as it should be, and a change without an answer may still land: {wait:.0f} s are waited"
-        )
-        return Decision(action=Action.WAIT, why=said, targets=targets)
-    said = "it is as it should be, and is written all the same, for a change without an answer may still land"
-    return Decision(action=Action.WRITE, why=said, targets=targets)
+        why = f"it is as it should be, but a write without an answer may still take effect: waiting {wait:.0f} s"
+        return Decision(action=Action.WAIT, why=why, targets=targets)
+    why = "it is as it should be, and is written once more, because a write without an answer may still take effect"
+    return Decision(action=Action.WRITE, why=why, targets=targets)
 
 
 def _with_tags_of(found: TrafficState, targets: Sequence[TrafficTarget]) -> tuple[TrafficTarget, ...]:

@@ -1,1 +1,1 @@
-"""The files of a run on disk: journal, lock, evidence folder. They hold train events and do not know what they mean."""
+"""The files of a run on disk: journal, lock, evidence folder. They keep train events and do not interpret them."""

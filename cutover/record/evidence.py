@@ -1,4 +1,4 @@
-"""The one writer of evidence: atomic files under the run directory, with every secret masked."""
+"""The evidence folder: atomic files under the run directory, with every secret masked."""
 
 import os
 import tempfile
@@ -14,15 +14,15 @@ _DROPPED_HEADERS = frozenset({b"set-cookie", b"authorization", b"cookie"})
 
 @attrs.define(eq=False)
 class EvidenceFolder:
-    """Where a run leaves its evidence; without a root (a rehearsal that writes nothing) every call is a no-op."""
+    """The folder of a run's evidence. Without a root (a rehearsal that writes nothing) every call does nothing."""
 
     root: Path | None = None
     secrets: Secrets = attrs.field(factory=Secrets)
     failed: str | None = None
-    """Why evidence could not be written; a full disk must not stop an undo, so it is said here and not raised."""
+    """The reason why evidence could not be written. It is kept here and not raised, since a full disk must not stop an undo."""
 
     def write(self, relative: str, data: bytes) -> str | None:
-        """Write one file atomically and return its path relative to the root; None where there is none."""
+        """Write one file atomically; return its path relative to the root, or None if it was not written."""
         if self.root is None:
             return None
         try:
@@ -41,7 +41,7 @@ class EvidenceFolder:
         headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
     ) -> tuple[str | None, str | None]:
-        """Keep a reply's head and body as received; return both paths."""
+        """Write the head and the body of a reply as received; return both paths."""
         lines = [status_line.encode()]
         lines += [key + b": " + value for key, value in headers if key.lower() not in _DROPPED_HEADERS]
         head = self.write(f"{step_id}/{name}.headers", b"\r\n".join(lines) + b"\r\n\r\n")
@@ -49,10 +49,10 @@ class EvidenceFolder:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never a part: temporary file, fsync, rename.
+    """Write a file by temporary file, fsync and rename, so that a reader finds the old content or the new, never a part.
 
     Raises:
-        OSError: It cannot be written; nothing of it is left behind.
+        OSError: The file cannot be written; no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

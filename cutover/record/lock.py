@@ -1,7 +1,7 @@
-"""One train at a time for a service, on this machine: a lock whose content outlives a killed train.
+"""The lock of a service: one train at a time on this machine.
 
-Held means that a train is live. Content without a holder means that one was cut off and is to be recovered first.
-Across machines only the etag of the service protects.
+A held lock means that a train is live. Content in a lock that nobody holds means that a train was killed, and must be recovered
+before the next one starts. Across machines only the etag of the service protects.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ if sys.platform != "win32":
 
 @attrs.frozen(kw_only=True)
 class Holder:
-    """Who runs, or ran, a train."""
+    """The process that runs, or ran, a train."""
 
     host: str
     pid: int
@@ -34,7 +34,7 @@ class Holder:
     run_directory: str
 
     def describe(self) -> str:
-        """Say who, since when, where."""
+        """Return the process, the time of its start and its run directory in words."""
         return f"pid {self.pid} on {self.host}, since {self.since}, run directory {self.run_directory}"
 
 
@@ -45,20 +45,20 @@ def state_folder() -> Path:
 
 @attrs.define(eq=False)
 class ServiceLock:
-    """The lock of one service, keyed by project, region, service and base URL."""
+    """The lock of one service: a file whose name is made of project, region, service and base URL."""
 
     path: Path
     _handle: int = -1
 
     @classmethod
     def of(cls, *parts: str) -> "ServiceLock":
-        """Return the lock of what these parts name together."""
+        """Return the lock of the service that these parts name together."""
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return cls(state_folder() / f"{key}.lock")
 
     @classmethod
     def left_by(cls, run_directory: Path) -> "ServiceLock | None":
-        """Return the lock that a run in this folder has left its mark in; for a journal that does not say of what service.
+        """Return the lock whose content names this run directory; None if there is none. For a journal that does not name its service.
 
         Raises:
             NotStartedError: The locks cannot be read.
@@ -74,13 +74,13 @@ class ServiceLock:
 
     @contextlib.contextmanager
     def held(self, *, recovering: Path | None = None) -> Iterator["ServiceLock"]:
-        """Hold the lock; what it says of a train is written by ``sign``, and stays until ``close`` is called.
+        """Hold the lock. ``sign`` writes its content, which stays until ``close`` empties it.
 
         Args:
-            recovering: The run directory that is being recovered: content that names it is this run's own business.
+            recovering: The run directory that is being recovered; content that names it is no obstacle.
 
         Raises:
-            NotStartedError: Another train is live, or one was cut off and not recovered; says who, since when, where.
+            NotStartedError: Another train is live, or one was killed and not recovered; the message names it.
         """
         if sys.platform == "win32":
             raise NotStartedError("there is no lock on Windows, so no train can be run there")
@@ -103,10 +103,12 @@ class ServiceLock:
             os.close(handle)
 
     def sign(self, run_directory: Path) -> None:
-        """Say who holds it, once there is a journal to recover from; a recovery signs anew, so that it is the one named.
+        """Write this process and its run directory into the lock, once there is a journal to recover from.
+
+        A recovery signs again, so that the lock names the recovery.
 
         Raises:
-            NotStartedError: It cannot be written.
+            NotStartedError: The lock cannot be written.
         """
         holder = Holder(
             host=socket.gethostname(),
@@ -119,11 +121,12 @@ class ServiceLock:
             _write(self._handle, msgspec.json.encode(holder))
         except OSError as error:
             with contextlib.suppress(OSError):
-                _write(self._handle, before)  # half a name would lock everybody out
+                # Half a name would keep every train out.
+                _write(self._handle, before)
             raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 
     def close(self) -> None:
-        """Say that nothing is left open: the next train may start; where it cannot be said, that one is told to recover first."""
+        """Empty the lock: nothing is left open, and the next train may start. If that fails, the next train asks for a recovery."""
         try:
             _write(self._handle, b"")
         except OSError as error:
@@ -132,17 +135,17 @@ class ServiceLock:
     def _unrecovered(self, left: Holder) -> str:
         if left == _DAMAGED:
             return (
-                f"a train was cut off, and the lock is damaged and does not say which: check production, then remove"
+                f"a train was killed, and the lock is damaged and does not name it: check production, then remove"
                 f" {self.path}"
             )
         return (
-            f"a train was cut off and is not recovered: {left.describe()}; run: {recover_command(left.run_directory)}"
-            f" (where that folder is gone for good, check production, then remove {self.path})"
+            f"a train was killed and is not recovered: {left.describe()}; run: {recover_command(left.run_directory)}"
+            f" (if that folder no longer exists: check production, then remove {self.path})"
         )
 
 
 _MOST = 1 << 16
-"""Bytes of a lock that are read."""
+"""Largest number of bytes that are read from a lock."""
 _DAMAGED = Holder(host="?", pid=0, since="?", run_directory="? (the lock is damaged)")
 
 
@@ -158,11 +161,12 @@ def _holder(data: bytes) -> Holder | None:
 
 
 def _who(holder: Holder | None) -> str:
-    return holder.describe() if holder else "nobody has said who"
+    return holder.describe() if holder else "its process is not known yet"
 
 
 def _write(handle: int, data: bytes) -> None:
     if os.pwrite(handle, data, 0) != len(data):
         raise OSError("short write")
-    os.ftruncate(handle, len(data))  # last: where nothing can be written, what was there stays
+    # The truncation comes last: where nothing can be written, the old content stays.
+    os.ftruncate(handle, len(data))
     os.fsync(handle)

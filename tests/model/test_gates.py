@@ -73,7 +73,7 @@ class TestGates:
         ceilings = attrs.evolve(Ceilings(), **{ceiling: 1000})
         assert not gate(results, name, ceilings).holds
         assert not may_go_on(results, ceilings)
-        assert reasons(judge(results, ceilings)) == (f"{name}: 1 failed, 1000 may",)
+        assert reasons(judge(results, ceilings)) == (f"{name}: 1 failed, 1000 allowed",)
 
     @pytest.mark.parametrize(("name", "step_id"), STRICT)
     def test_preflight_budget_and_final_state_tolerate_nothing(self, name: str, step_id: str) -> None:
@@ -117,7 +117,7 @@ class TestSkipped:
         found = gate(results, name)
         assert (found.configured, found.evaluated, found.holds) == (True, False, False)
         assert reasons(judge(results, Ceilings())) == (
-            f"{name}: not evaluated, for something before it failed",
+            f"{name}: not evaluated, because an earlier step failed",
         )
 
     def test_what_never_came_to_run_is_no_pass_and_no_refusal(self) -> None:
@@ -127,7 +127,7 @@ class TestSkipped:
 
     def test_what_was_seen_before_outweighs_that_the_rest_was_not(self) -> None:
         results = train(step("stream-smoke-pre", FAIL), skipped("stream-smoke-post", by_configuration=False))
-        assert reasons([gate(results, "stream_smoke")]) == ("stream_smoke: 1 failed, 0 may",)
+        assert reasons([gate(results, "stream_smoke")]) == ("stream_smoke: 1 failed, 0 allowed",)
 
 
 class TestExitCode:

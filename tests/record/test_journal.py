@@ -241,7 +241,7 @@ class TestReading:
         self, read: object, foreign: bytes, path: Path
     ) -> None:
         path.write_bytes(foreign)
-        with pytest.raises(NotStartedError, match="is no journal; it was not touched"):
+        with pytest.raises(NotStartedError, match="is not a journal; it was not changed"):
             read(path)  # type: ignore[operator]
         assert path.read_bytes() == foreign
 

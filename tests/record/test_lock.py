@@ -65,7 +65,7 @@ def test_a_live_holder_is_named(lock: ServiceLock, tmp_path: Path) -> None:
 def test_a_live_holder_that_has_said_nothing_is_live_all_the_same(lock: ServiceLock) -> None:
     with (
         lock.held(),
-        pytest.raises(NotStartedError, match="another train is live: nobody has said who"),
+        pytest.raises(NotStartedError, match="another train is live: its process is not known yet"),
         ServiceLock(lock.path).held(),
     ):
         pass
@@ -97,7 +97,7 @@ def test_what_a_killed_train_leaves_is_refused_until_it_is_recovered(
         tmp_path / "another",
     ):  # neither looking nor recovering another run takes it away
         with (
-            pytest.raises(NotStartedError, match="a train was cut off and is not recovered") as caught,
+            pytest.raises(NotStartedError, match="a train was killed and is not recovered") as caught,
             lock.held(recovering=recovering),
         ):
             pass

@@ -219,14 +219,14 @@ class TestSummaryJson:
 
     def test_an_undo_that_was_not_proven_says_what_to_do(self, tmp_path: Path) -> None:
         undo = UndoFinished(proven=False, detail="403", to_do=("gcloud run services update-traffic s",))
-        finished = TrainFinished(passed=False, exit_code=4, reasons=("route_flip: 1 failed, 0 may",))
+        finished = TrainFinished(passed=False, exit_code=4, reasons=("route_flip: 1 failed, 0 allowed",))
         folder = written(tmp_path, STARTED, undo, finished)
         found = json.loads((folder / "summary.json").read_text())
         assert found["undo"] == {"proven": False, "detail": "403", "to_do": list(undo.to_do)}
         shown = (folder / "SUMMARY.md").read_text()
         assert "NOT PROVEN, an operator must act" in shown
         assert "1. gcloud run services update-traffic s" in shown
-        assert "- route\\_flip: 1 failed, 0 may" in shown
+        assert "- route\\_flip: 1 failed, 0 allowed" in shown
 
 
 class TestStepArtifacts:

@@ -160,7 +160,7 @@ import cutover.train.steps.rollback_drill, cutover.train.undo
 from cutover.__main__ import main
 from cutover.record.journal import Journal
 
-number, sent, tell, seen = int(sys.argv.pop(1)), int(sys.argv.pop(1)), Journal._tell, 0
+number, sent, tell, seen = int(sys.argv.pop(1)), int(sys.argv.pop(1)), Journal._notify, 0
 
 def tell_and_die(self, event):
     global seen
@@ -169,7 +169,7 @@ def tell_and_die(self, event):
     if seen == number:
         os.kill(os.getpid(), sent)
 
-Journal._tell = tell_and_die
+Journal._notify = tell_and_die
 # what is waited for, in case something lands late: nothing does here
 cutover.train.undo.HELD_SECONDS = cutover.train.undo.MUTATION_DEADLINE = 0.1
 cutover.train.steps.rollback_drill.HELD_SECONDS = 0.1

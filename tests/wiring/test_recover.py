@@ -132,7 +132,7 @@ class TestMovedOn:
             recovery = await found.recover()
             assert (recovery.closed, recovery.exit_code) == (False, 4)
             assert recovery.detail == (
-                "traffic: production has moved on, and nothing of it was touched. "
+                "traffic: production has moved on: somebody else has changed it, and recovery changed nothing. "
                 f"captured: {STABLE} 100 %; intended: {STABLE} 95 %, {CANARY} 5 %; "
                 f"found: {STABLE} 70 %, {CANARY} 30 %"
             )
@@ -161,7 +161,7 @@ class TestMovedOn:
             recovery = await found.recover()
             assert not recovery.closed
             assert recovery.detail.startswith(
-                "routes: production has moved on, and nothing of it was touched. "
+                "routes: production has moved on: somebody else has changed it, and recovery changed nothing. "
             )
             assert "captured: account_settings_admin=clear, auth_entry=clear, " in recovery.detail
             assert "intended: auth_entry=rust_shell, global=" in recovery.detail

@@ -1,4 +1,4 @@
-"""Which peer a request is for: by its authority, then by the path below its URL."""
+"""The service that a request is for, found by its authority and then by its path."""
 
 import enum
 import urllib.parse
@@ -13,7 +13,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Site(enum.Enum):
-    """Where a request arrives."""
+    """The services that requests arrive at."""
 
     FRONT = "front door"
     TAG = "a tagged revision's own URL"
@@ -23,7 +23,7 @@ class Site(enum.Enum):
 
 @attrs.frozen
 class Place:
-    """A peer, and the path below its URL."""
+    """A service, and the path below its URL."""
 
     site: Site
     path: str
@@ -31,10 +31,10 @@ class Place:
 
 
 def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path: str) -> Place | None:
-    """Find the peer with the longest base path; the Cloud Run API before the front door; None for nobody's.
+    """Return the service with the longest base path; the Cloud Run API wins over the front door; None if no service matches.
 
     Args:
-        layout: where the peers are.
+        layout: the URLs of the services.
         tag_urls: URL by tag, as served now.
         authority: the request's host, with its port where it has one.
         path: the request's path.
@@ -60,7 +60,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
 
 
 def _regional(url: str, region: str) -> str:
-    """Where gcloud looks for an API: the region stands before the host's name."""
+    """Return the host where gcloud looks for an API: the region stands before the host's name."""
     return url.replace("://", f"://{region}-", 1)
 
 

@@ -15,6 +15,6 @@ def _by_name(*groups: tuple[Fault, ...]) -> Mapping[str, Fault]:
 
 
 FAULTS = _by_name(STREAM_FAULTS, CONTROL_FAULTS, TRAFFIC_FAULTS, LEGACY_FAULTS)
-"""Everything that can be wrong, by name."""
+"""Name -> fault: something that is wrong with a production."""
 VARIANTS = _by_name(STREAM_VARIANTS, DEPLOYMENT_VARIANTS)
-"""What is unusual and right, by name: a train passes all the same."""
+"""Name -> variant: something unusual that is right. A train passes with it."""

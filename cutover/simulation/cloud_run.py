@@ -1,4 +1,4 @@
-"""The Cloud Run Admin API v2: the four methods that traffic takes, with proto3's omissions and Google's errors."""
+"""The Cloud Run Admin API v2: the four methods for traffic. Like proto3's JSON it omits default values; its errors are worded like Google's."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ _PATH = re.compile(
 
 
 class BadTargetError(ValueError):
-    """A traffic list that the API does not take."""
+    """The API refuses a traffic list."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class CloudRunApi:
-    """The Admin API v2 over one deployment."""
+    """The Admin API v2 of one deployment."""
 
     deployment: Deployment
     credentials: Credentials
 
     def operation(self, method: str, path: str) -> Asked:
-        """What a request asks this API for."""
+        """Return the operation that a request asks for."""
         match = _PATH.fullmatch(path)
         if match is None:
             return Asked.OTHER
@@ -44,7 +44,7 @@ class CloudRunApi:
         }.get((method, kind), Asked.OTHER)
 
     def answer(self, request: Request, operation: Asked) -> Reply:
-        """Answer one request."""
+        """Return the reply to one request."""
         if "cloud_run" not in self.credentials.names(request.token):
             return google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         match = _PATH.fullmatch(request.path)
@@ -138,10 +138,10 @@ class CloudRunApi:
 
 
 def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Target, ...]:
-    """A traffic list as it was sent.
+    """Return the traffic list of a request.
 
     Raises:
-        BadTargetError: an entry that is none, a revision that does not exist, or percentages that do not add up.
+        BadTargetError: an entry is malformed, a revision does not exist, or the percentages do not add up to 100.
     """
     targets = tuple(_read_target(entry) for entry in (traffic if isinstance(traffic, list) else ()))
     check_targets(targets, revisions)
@@ -149,10 +149,10 @@ def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Targ
 
 
 def check_targets(targets: Sequence[Target], revisions: Mapping[str, object]) -> None:
-    """Refuse a traffic list that the API does not take, whatever the version.
+    """Refuse a traffic list that neither version of the API takes.
 
     Raises:
-        BadTargetError: there is nothing in it, a revision does not exist, or its percentages do not add up.
+        BadTargetError: the list is empty, a revision does not exist, or the percentages do not add up to 100.
     """
     if not targets:
         raise BadTargetError("traffic must be a non-empty list.")
@@ -179,10 +179,10 @@ def _read_target(entry: object) -> Target:
 
 
 def read_share(entry: Mapping[str, object], *, revision: str | None) -> Target:
-    """The percentage and the tag of an entry; both versions of the API write them alike.
+    """Return the percentage and the tag of an entry; both versions of the API write them alike.
 
     Raises:
-        BadTargetError: one of them is none.
+        BadTargetError: one of them is malformed.
     """
     percent, tag = entry.get("percent", 0), entry.get("tag")
     if type(percent) is not int or not 0 <= percent <= _WHOLE:
@@ -204,10 +204,10 @@ def _target(target: Target) -> dict[str, object]:
 
 
 def _present(message: Mapping[str, object]) -> dict[str, object]:
-    """A message without its default values, which proto3's JSON leaves out."""
+    """Return a message without its default values, which proto3's JSON omits."""
     return {key: value for key, value in message.items() if value not in (0, "", None)}
 
 
 def google_error(code: int, status: str, message: str) -> Reply:
-    """An error as Google's APIs word it."""
+    """Return an error as Google's APIs word it."""
     return json_reply({"error": {"code": code, "message": message, "status": status}}, status=code)

@@ -1,4 +1,4 @@
-"""The Cloud Run API v1, as gcloud speaks it: a Knative service read and replaced whole, revisions listed, operations waited for."""
+"""The Cloud Run API v1, which gcloud uses: it reads and replaces a whole Knative service, lists revisions and waits for operations."""
 
 import re
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ _DONE, _FAILED, _UNDER_WAY = "True", "False", "Unknown"
 
 @attrs.define(eq=False, kw_only=True)
 class KnativeApi:
-    """The API v1 over one deployment."""
+    """The API v1 of one deployment."""
 
     deployment: Deployment
     credentials: Credentials
 
     def operation(self, method: str, path: str) -> Operation:
-        """What a request asks this API for."""
+        """Return the operation that a request asks for."""
         match = _PATH.fullmatch(path)
         if match is None:
             return Operation.OTHER
@@ -44,7 +44,7 @@ class KnativeApi:
         }.get((method, kind), Operation.OTHER)
 
     def answer(self, request: Request, operation: Operation) -> Reply:
-        """Answer one request."""
+        """Return the reply to one request."""
         if "cloud_run" not in self.credentials.names(request.token):
             return google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         match, layout = _PATH.fullmatch(request.path), self.deployment.layout
@@ -134,7 +134,7 @@ class KnativeApi:
         }
 
     def _wait(self, name: str) -> Reply:
-        """Answer at once, as the API may: whoever waits asks again."""
+        """Reply at once, as the API may; a client that waits asks again."""
         operation = self.deployment.operations.get(name)
         return (
             google_error(404, "NOT_FOUND", "Not found.")

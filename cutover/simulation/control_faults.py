@@ -29,7 +29,7 @@ _HTML = Refuse(html_reply("<!doctype html><title>Sign in</title>\n"))
 def _flip_fault(
     name: str, sentence: str, scope: Scope, effect: Effect, outcome: Outcome = FLIP_FAILS
 ) -> Fault:
-    """A fault of applying, which a train that only verifies does not meet."""
+    """Return a fault of writing overrides, which a train that only verifies does not meet."""
     return attrs.evolve(fault(name, sentence, scope, effect, outcome), verify_only=NOTHING_WRITTEN)
 
 

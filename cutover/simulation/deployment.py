@@ -1,6 +1,6 @@
-"""What Cloud Run holds about the service: the traffic asked for, the traffic served, and how the one becomes the other.
+"""The state of the Cloud Run service: the traffic asked for, the traffic served, and the change from one to the other.
 
-Knows nothing of any API's JSON: the Admin API v2 is one way to show and change it.
+This module knows no JSON of any API; the APIs v1 and v2 show and change this state.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Target:
     """One entry of a traffic list."""
 
     revision: str | None
-    """None for LATEST."""
+    """Name of the revision; None for LATEST."""
     percent: int = 0
     tag: str | None = None
 
@@ -29,29 +29,29 @@ class Operation:
     name: str
     done: bool = False
     error: str = ""
-    """Message of its failure, with code 13 (INTERNAL)."""
+    """Message of the failure, with code 13 (INTERNAL); empty if there is none."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Deployment:
-    """The service: spec and status, as two lists that agree only when it has settled."""
+    """The service. Its spec and its status are two lists, which agree only when the service has settled."""
 
     layout: Layout
     timeline: Timeline
     ready: dict[str, bool]
-    """Every revision that exists, and whether it is ready."""
+    """Name of each revision -> True if it is ready."""
     latest_ready: str
     spec: tuple[Target, ...]
     statuses: tuple[Target, ...]
     generation: int = 7
     observed_generation: int = 7
     failure: str = ""
-    """Why the last update failed; empty where it did not."""
+    """The reason why the last update failed; empty if it did not."""
     operations: dict[str, Operation] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
-        """The deployment that a layout starts with."""
+        """Return the deployment that a layout starts with."""
         base = Target(revision=None if layout.latest else layout.stable, percent=100)
         ready = {layout.stable: True, layout.latest_ready_revision: True}
         if layout.canary_exists:
@@ -70,17 +70,17 @@ class Deployment:
 
     @property
     def etag(self) -> str:
-        """Changes with every change, whoever made it."""
+        """The etag: it changes with every change of the service."""
         return f'"{1700 + self.generation}"'
 
     @property
     def reconciling(self) -> bool:
-        """Whether a change has not settled yet."""
+        """True while a change has not settled."""
         return self.observed_generation != self.generation
 
     @property
     def split(self) -> Mapping[str, int]:
-        """Percent by revision, as served now."""
+        """Revision -> percent, as served now."""
         shares: dict[str, int] = {}
         for target in self.statuses:
             if target.percent:
@@ -90,7 +90,7 @@ class Deployment:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """Revision by tag, as served now."""
+        """Tag -> revision, as served now."""
         return {
             target.tag: target.revision or self.latest_ready
             for target in self.statuses
@@ -98,11 +98,11 @@ class Deployment:
         }
 
     def tag_url(self, tag: str) -> str:
-        """Where a tag answers."""
+        """Return the URL of a tag."""
         return self.layout.tag_urls.get(tag) or f"https://{tag}---{self.layout.service}.a.run.app"
 
     def update(self, targets: tuple[Target, ...], fate: Fate) -> Operation:
-        """Replace the traffic, by whatever fate has in store for it."""
+        """Replace the traffic; ``fate`` says what happens to the change."""
         name = f"projects/{self.layout.project}/locations/{self.layout.region}/operations/op-{len(self.operations) + 1}"
         operation = self.operations[name] = Operation(name=name)
         if not fate.keeps_tags:
@@ -117,14 +117,14 @@ class Deployment:
         return operation
 
     def deploy(self) -> None:
-        """Somebody else deploys a revision; nobody's traffic is moved but LATEST's."""
+        """Deploy a revision as somebody else would; only the traffic of LATEST moves."""
         self.generation += 1
         self.observed_generation = self.generation
         self.latest_ready = f"{self.layout.service}-{self.generation:05}-other"
         self.ready[self.latest_ready] = True
 
     def _land(self, targets: tuple[Target, ...], fate: Fate, operation: Operation, based_on: int) -> None:
-        """A late update lands, unless the service has changed since: its etag is stale then."""
+        """Apply a late update, unless the service has changed since and the update's etag is stale."""
         if self.generation == based_on:
             self._apply(targets, fate, operation)
         else:
@@ -155,6 +155,6 @@ class Deployment:
             self.timeline.after(fate.undone_after, lambda: self._take_back(generation, before))
 
     def _take_back(self, generation: int, before: tuple[Target, ...]) -> None:
-        """Somebody puts the traffic back as it was, unless it has changed since."""
+        """Restore the earlier traffic as somebody else would, unless the traffic has changed since."""
         if self.generation == generation:
             self._apply(before, Fate(settles_after=0.0), Operation(name=""))

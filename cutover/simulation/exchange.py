@@ -1,7 +1,7 @@
-"""One request and one reply, as values: what every peer of the simulation takes and gives.
+"""One request and one reply, as values. Every service of the simulation takes a request and returns a reply.
 
-A reply is told before it is sent, pauses and breaks included, so that peers need no task and no clock, and a fault is a
-function from one reply to another.
+A reply is complete before it is sent, with its pauses and breaks. So services need no task and no clock, and a fault is a function
+from one reply to another.
 """
 
 import enum
@@ -12,7 +12,7 @@ import attrs
 
 
 class Operation(enum.Enum):
-    """What a request asks for, whoever answers it."""
+    """The operation that a request asks for."""
 
     CHAT_STREAM = "POST /api/chat/stream"
     CHATS_STREAM = "POST /api/chats/{id}/stream"
@@ -38,53 +38,53 @@ CLOUD_RUN = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Fate:
-    """What becomes of a change after it was accepted; the default is what should."""
+    """The course of a change after it was accepted. The default is a change that works."""
 
     takes_effect: bool = True
-    """Whether anything changes at all; the reply says so in any case."""
+    """False: nothing changes, although the reply says so."""
     after: float = 0.0
-    """Seconds until it lands; a traffic update that is overtaken meanwhile is dropped."""
+    """Seconds until the change takes effect. A newer traffic update meanwhile drops it."""
     undone_after: float | None = None
-    """Seconds after which it is taken back; for an override: the instance restarts, and forgets all of them."""
+    """Seconds after which the change is lost. For an override: the instance restarts and forgets all its overrides."""
     settles_after: float | None = None
-    """Seconds until a traffic update settles, infinity for never; left out, what the layout says."""
+    """Seconds until a traffic update settles; infinity for never; None for the layout's figure."""
     fails: str = ""
-    """Message with which a traffic update settles as failed: the spec keeps the target, the statuses do not follow."""
+    """Message of a traffic update that settles as failed: the spec has the new target, the statuses keep the old one."""
     error: str = ""
-    """Message of the failed operation that a traffic update ends in at once, changing nothing."""
+    """Message of an operation that fails at once and changes nothing."""
     keeps_tags: bool = True
-    """Whether the tags that a traffic update sends are kept."""
+    """False: the tags of a traffic update are lost."""
     overtaken: bool = False
-    """Whether somebody deploys a revision between the reading of the request and its handling."""
+    """True: somebody deploys a revision just before the request is handled."""
 
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """A request, complete."""
+    """A complete request."""
 
     method: str
     path: str
-    """Decoded, below the base path of its peer's URL."""
+    """The decoded path below the base path of the service's URL."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    """Names in lower case; of repeated ones the last."""
+    """Header name in lower case -> value; the last one of repeated headers."""
     body: bytes
     client: str = ""
     """The address and port at the other end of the connection."""
     fate: Fate = Fate()
-    """What is to become of the change that it asks for."""
+    """The course of the change that the request asks for."""
 
     @property
     def token(self) -> str | None:
-        """The bearer token; None where there is none."""
+        """The bearer token; None if there is none."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
     def json_object(self) -> dict[str, object]:
-        """The body as a JSON object.
+        """Return the body as a JSON object.
 
         Raises:
-            ValueError: it is not one.
+            ValueError: the body is not a JSON object.
         """
         value = json.loads(self.body)
         if not isinstance(value, dict):
@@ -94,20 +94,20 @@ class Request:
 
 @attrs.frozen
 class Event:
-    """One event of a turn, not yet written: a chunk, or a text such as ``[DONE]``."""
+    """One event of a turn, not yet encoded: a chunk, or a text such as ``[DONE]``."""
 
     data: Mapping[str, object] | str
 
 
 @attrs.frozen
 class Pause:
-    """Nothing is sent for so many seconds."""
+    """A pause of this many seconds."""
 
     seconds: float
 
 
 class Halt(enum.Enum):
-    """Where a body stops short of its end."""
+    """An early end of a body."""
 
     STALL = "nothing more comes, and the connection stays open"
     RESET = "the connection breaks"
@@ -118,40 +118,40 @@ Piece = Event | bytes | Pause | Halt
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """A reply, with its course."""
+    """A reply, with its pauses and breaks."""
 
     status: int | None = 200
-    """None: no head is sent at all, the body's halt says why."""
+    """None: no head is sent; the halt in the body says why."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Names in lower case."""
+    """Header names in lower case."""
     body: tuple[Piece, ...] = ()
     streamed: bool = False
-    """Whether the pieces are sent one by one; else as one body with a content-length."""
+    """True: the pieces are sent one by one. False: as one body with a content-length."""
     held: float = 0.0
     """Seconds before the head is sent."""
     started_turn: bool = False
-    """Whether a chat turn was started for it."""
+    """True if the request started a chat turn."""
 
     def with_header(self, name: str, value: str | None) -> "Reply":
-        """The same with one header set, or without it."""
+        """Return the reply with one header set, or removed."""
         kept = tuple(pair for pair in self.headers if pair[0] != name)
         return attrs.evolve(self, headers=kept if value is None else (*kept, (name, value)))
 
 
 NO_REPLY = Reply(status=None, body=(Halt.RESET,))
-"""The connection breaks before a head."""
+"""Return a reply whose connection breaks before the head."""
 SILENCE = Reply(status=None, body=(Halt.STALL,))
-"""Nothing is ever answered."""
+"""Return a reply that never comes."""
 
 
 def json_reply(value: object, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    """A JSON document."""
+    """Return a JSON reply."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Reply(status=status, headers=(("content-type", "application/json"), *headers), body=(body,))
 
 
 def html_reply(text: str, *, status: int = 200) -> Reply:
-    """An HTML page."""
+    """Return an HTML page."""
     return Reply(
         status=status, headers=(("content-type", "text/html; charset=utf-8"),), body=(text.encode(),)
     )
@@ -165,6 +165,6 @@ def problem(
     headers: tuple[tuple[str, str], ...] = (),
     more: Mapping[str, object] | None = None,
 ) -> Reply:
-    """A refusal as the chat service and its control plane word it."""
+    """Return a refusal in the words of the chat service and its control plane."""
     value = {"message": message, "error": {"code": code, "message": message}, **(more or {})}
     return json_reply(value, status=status, headers=headers)

@@ -1,4 +1,4 @@
-"""What a fault is: where it strikes, what it does there, and the outcome of a train that meets it, declared beforehand."""
+"""The parts of a fault: its scope, its effect, and the declared outcome of a train that meets it."""
 
 import enum
 import json
@@ -16,7 +16,7 @@ NEW_SERVICE = frozenset({Site.FRONT, Site.TAG})
 
 
 class Role(enum.Enum):
-    """Which of the two revisions."""
+    """The two revisions."""
 
     STABLE = "stable"
     CANARY = "canary"
@@ -24,28 +24,28 @@ class Role(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """Which requests a fault strikes; what is left out does not matter."""
+    """The requests that a fault acts on. A field that is None matches every request."""
 
     operations: frozenset[Operation]
     sites: frozenset[Site] = NEW_SERVICE
     role: Role | None = None
-    """The revision that answers."""
+    """Role of the revision that answers."""
     instances: frozenset[int] | None = None
     """Numbers of the instances that answer."""
     flipped: bool | None = None
-    """Whether a stable instance has its global override on the new service at that moment."""
+    """True: only while a stable instance has its global override on the new service. False: only while none has."""
     asks: str | None = None
-    """An override's target, or ``canary`` for a traffic update that gives it any share, else ``stable``."""
+    """The wanted change: an override's target, or ``canary`` for a traffic update that gives it a share, else ``stable``."""
     paths: frozenset[str] | None = None
     first: int = 1
-    """Number of the first matching request that is struck."""
+    """Number of the first matching request that the fault acts on, from 1."""
     last: int | None = None
-    """Number of the last one; None: all that follow."""
+    """Number of the last one; None means all that follow."""
 
 
 @attrs.frozen(kw_only=True)
 class Situation:
-    """A request in its place, as scopes are held against it."""
+    """A request and the state around it, which scopes are compared with."""
 
     request: Request
     operation: Operation
@@ -57,13 +57,14 @@ class Situation:
 
     @property
     def asks(self) -> str | None:
-        """What a change asks for, in the words of ``Scope.asks``."""
+        """The change that the request asks for, in the words of ``Scope.asks``."""
         try:
             body = json.loads(self.request.body)
             if self.operation is Operation.ROUTE_OVERRIDE:
                 return str(body["target"])
             if self.operation is Operation.TRAFFIC_UPDATE:
-                spec = body.get("spec", body)  # v1 nests it
+                # The API v1 nests the traffic in ``spec``.
+                spec = body.get("spec", body)
                 shares = (
                     (target.get("revisionName", target.get("revision")), target.get("percent", 0))
                     for target in spec["traffic"]
@@ -74,11 +75,12 @@ class Situation:
                     else "stable"
                 )
         except (ValueError, TypeError, KeyError, AttributeError):
-            pass  # a body that the service will refuse asks for nothing
+            # The service will refuse this body, so it asks for nothing.
+            pass
         return None
 
     def lies_in(self, scope: Scope) -> bool:
-        """Whether the scope covers this, whatever it counts."""
+        """Return True if the scope covers this situation; its counts are not considered."""
         return (
             self.operation in scope.operations
             and self.site in scope.sites
@@ -95,14 +97,14 @@ class Situation:
 
 @attrs.frozen
 class Refuse:
-    """The peer never sees the request: this is the answer."""
+    """An effect that replies in place of the service, which never sees the request."""
 
     reply: Reply
 
 
 @attrs.frozen
 class Rewrite:
-    """The peer does what was asked, and its reply is changed on the way."""
+    """An effect that changes the reply of the service, which has done what was asked."""
 
     change: Callable[[Reply], Reply]
 
@@ -124,15 +126,15 @@ Traffic = Literal["captured", "stable", "canary"]
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a train ends."""
+    """The end of a train."""
 
     exit_code: int
     failed_steps: tuple[str, ...] = ()
-    """Ids of the steps that fail or have no evidence, in the order of the train; ``undo`` where it is unproven."""
+    """Ids of the steps that fail or have no evidence, in the order of the train; ``undo`` if the undo is not proven."""
     routes: Routes = "captured"
-    """What the overrides are in the end: as they were found, or all on the new service."""
+    """The overrides at the end: as found, or all on the new service."""
     traffic: Traffic = "captured"
-    """Who is served in the end: as it was found; stable at 100 percent, whatever was found; or the canary at 100."""
+    """The split at the end: as found, stable at 100 %, or the canary at 100 %."""
 
 
 def _same_without_flip(fault: "Fault") -> Outcome:
@@ -141,33 +143,33 @@ def _same_without_flip(fault: "Fault") -> Outcome:
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """One thing that can be wrong with a production."""
+    """One fault: something that can be wrong with a production."""
 
     name: str
     sentence: str
-    """What happens, in words for an operator."""
+    """The fault in one sentence, for an operator."""
     strikes: tuple[Strike, ...] = ()
     arrange: Callable[[Layout], Layout] | None = None
     """Changes the layout that the production starts with."""
     outcome: Outcome
-    """Of a live train with APPLY_ROUTE_FLIP=1 and HELD_STREAMS=0, on routes that are legacy."""
+    """The outcome of a live train with APPLY_ROUTE_FLIP=1 and HELD_STREAMS=0, on routes that lead to legacy."""
     verify_only: Outcome = attrs.field(default=attrs.Factory(_same_without_flip, takes_self=True))
-    """Of one with APPLY_ROUTE_FLIP=0, on routes that are flipped."""
+    """The outcome of a live train with APPLY_ROUTE_FLIP=0, on routes that are flipped already."""
     dual_run: bool = False
-    """Whether the outcomes are those of a train with RUN_DUAL_RUN=1, else with 0."""
+    """True: the outcomes are those of a train with RUN_DUAL_RUN=1."""
     watch_seconds: float = 0.0
-    """What CANARY_SOAK_SECONDS and FLIP_CONFIRM_SECONDS must be at least: nobody sees in less what comes later."""
+    """Smallest CANARY_SOAK_SECONDS and FLIP_CONFIRM_SECONDS with which a train can see the fault."""
 
 
 @attrs.define(eq=False)
 class ActiveFaults:
-    """Faults that are on, and how often each of their scopes was met."""
+    """The faults of a production, and the number of requests that matched each of their scopes."""
 
     _faults: tuple[Fault, ...]
     _met: dict[tuple[int, int], int] = attrs.field(factory=dict)
 
     def strike(self, situation: Situation) -> tuple[Effect, ...]:
-        """Count a request, and tell what strikes it."""
+        """Count a request; return the effects that act on it."""
         effects = []
         for number, fault in enumerate(self._faults):
             for part, strike in enumerate(fault.strikes):

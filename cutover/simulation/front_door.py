@@ -1,4 +1,4 @@
-"""The front door: which revision gets a request, by the split in force, and which of its instances."""
+"""The front door: it chooses the revision of a request by the split, and one of its instances."""
 
 import random
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ _COOKIE = "front-door-session"
 
 @attrs.define(eq=False, kw_only=True)
 class FrontDoor:
-    """Splits evenly: 5 percent is every twentieth request, never two in a row by chance."""
+    """A front door that splits evenly: 5 percent is every twentieth request, never two in a row by chance."""
 
     size: int
-    """Instances of each revision."""
+    """Number of instances of each revision."""
     chance: random.Random
-    """Chooses among instances."""
+    """The random choice among instances."""
     affinity: Affinity = Affinity.NONE
     instances: dict[str, tuple[Instance, ...]] = attrs.field(factory=dict)
-    """The instances of each revision that was ever asked for."""
+    """Revision -> its instances, for each revision that ever got a request."""
     _sessions: dict[str, Instance] = attrs.field(factory=dict)
     _split: Mapping[str, int] = attrs.field(factory=dict)
     _credit: dict[str, int] = attrs.field(factory=dict)
 
     def session(self, head: Request) -> str:
-        """The name of the session that a request belongs to, or begins; empty where there are none."""
+        """Return the session of a request, or a new one; an empty text without session affinity."""
         if self.affinity is Affinity.CONNECTION:
             return head.client
         if self.affinity is Affinity.COOKIE:
@@ -38,7 +38,7 @@ class FrontDoor:
         return ""
 
     def admit(self, session: str, split: Mapping[str, int]) -> Instance:
-        """The instance that a request goes to: the one of its session, whatever the split says, or the next."""
+        """Return the instance for a request: the one of its session at any split, or the next one."""
         if not session:
             return self.choose(split)
         if session not in self._sessions:
@@ -46,15 +46,15 @@ class FrontDoor:
         return self._sessions[session]
 
     def keep(self, session: str, reply: Reply) -> Reply:
-        """A reply that keeps its client in the session."""
+        """Return a reply that keeps its client in the session."""
         if self.affinity is not Affinity.COOKIE or not session:
             return reply
         return reply.with_header("set-cookie", f"{_COOKIE}={session}; Path=/; HttpOnly")
 
     def choose(self, split: Mapping[str, int]) -> Instance:
-        """The instance that gets the next request.
+        """Return the instance for the next request.
 
-        Smooth weighted round robin: each revision earns its share, the richest one serves and pays for it.
+        The choice is a smooth weighted round robin: each revision earns its share, and the one with the most credit serves and pays.
 
         Args:
             split: percent by revision; a new split starts afresh.
@@ -68,11 +68,11 @@ class FrontDoor:
         return self.one_of(revision)
 
     def one_of(self, revision: str) -> Instance:
-        """An instance of one revision."""
+        """Return an instance of one revision."""
         return self.chance.choice(self.all_of(revision))
 
     def all_of(self, revision: str) -> tuple[Instance, ...]:
-        """The instances of one revision, started if it has none: without overrides."""
+        """Return the instances of one revision. New ones start without overrides."""
         if revision not in self.instances:
             self.instances[revision] = tuple(
                 Instance(revision=revision, number=number) for number in range(self.size)

@@ -1,4 +1,4 @@
-"""What a simulated production looks like before anything happens to it."""
+"""The state of a simulated production before anything happens to it."""
 
 import enum
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ class RouteGroup:
     """One domain of the route split."""
 
     domain: str
-    """Its name, such as ``auth_entry``."""
+    """Name of the domain, such as ``auth_entry``."""
     prefixes: tuple[str, ...]
-    """The paths it covers, each with everything below it; ``/`` covers itself alone."""
+    """Paths that the domain covers, each with everything below it; ``/`` covers itself alone."""
     rollback_target: str
-    """Where ``rollback`` sends it: ``legacy`` or ``rust_shell``."""
+    """Target of a ``rollback``: ``legacy`` or ``rust_shell``."""
 
 
 DEFAULT_GROUPS = (
@@ -37,24 +37,24 @@ DEFAULT_GROUPS = (
 
 @attrs.frozen(kw_only=True)
 class RouteSplitSettings:
-    """How the route split is deployed: what a new instance starts with, and no override changes."""
+    """The deployed settings of the route split: a new instance starts with them, and no override changes them."""
 
     enabled: bool = True
-    """Where it is not, everything that no override covers is legacy."""
+    """False: every path without an override goes to legacy."""
     mode: str = "legacy"
-    """``legacy``, ``rust`` or ``cohort``."""
+    """The mode: ``legacy``, ``rust`` or ``cohort``."""
     cohort_percentage: int = 0
     """Share of cohort buckets, in percent, that the new service gets in mode ``cohort``."""
     rust_routes: tuple[str, ...] = ("/",)
-    """Prefixes the mode may decide about; ``/`` stands for every path; others are legacy by default."""
+    """Prefixes of the paths that the mode decides; ``/`` stands for every path; other paths go to legacy."""
     force_legacy: bool = False
-    """Outranks the global override and the mode, not a domain's override."""
+    """True: legacy wins over the global override and over the mode, but not over the override of a domain."""
     groups: tuple[RouteGroup, ...] = DEFAULT_GROUPS
     """The domains."""
 
 
 class Affinity(enum.Enum):
-    """What the front door goes by where it keeps a client on one instance."""
+    """The way the front door recognises a client that it keeps on one instance."""
 
     NONE = "nothing: each request may reach another one"
     COOKIE = "a cookie that it sets"
@@ -67,43 +67,43 @@ def _frozen_mapping(urls: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(kw_only=True)
 class Layout:
-    """A production: names, addresses, and the state it is found in."""
+    """A production: its names, its addresses and its state at the start."""
 
     stable: str = "openagents-control-service-00041-stable"
     """The revision that serves everything at the start."""
     canary: str = "openagents-control-service-00042-canary"
-    """The revision that is to be drilled; serves nothing at the start."""
+    """The revision that is drilled; it serves nothing at the start."""
     project: str = "openagentsgemini"
     region: str = "us-central1"
     service: str = "openagents-control-service"
     instances: int = attrs.field(default=1, validator=attrs.validators.ge(1))
-    """Instances of each revision; every one remembers its own overrides."""
+    """Number of instances of each revision; each remembers its own overrides."""
     front_url: str = "https://openagents.com"
-    """Where the front door is."""
+    """URL of the front door."""
     cloud_run_url: str = "https://run.googleapis.com"
-    """Where the Cloud Run Admin API is; may share its authority with the front door."""
+    """URL of the Cloud Run Admin API; it may share its authority with the front door."""
     legacy_url: str = "https://legacy.openagents.com"
-    """Where the legacy service is."""
+    """URL of the legacy service."""
     tag_urls: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping)
-    """Tags at the start, each with the URL it answers at: ``canary`` tags the canary, any other the stable."""
+    """Tag -> URL at the start. The tag ``canary`` is on the canary, any other tag is on stable."""
     flipped: bool = False
-    """Whether the stable instances start with all domains and the global override on the new service."""
+    """True: the stable instances start with all domains and the global override on the new service."""
     odd_instance: bool = False
-    """Whether the last stable instance starts with a global override that the others do not have."""
+    """True: the last stable instance starts with a global override that the others do not have."""
     affinity: Affinity = Affinity.NONE
-    """Whether a client is kept on one instance; that outranks the split."""
+    """The session affinity of the front door, which wins over the split; None for no affinity."""
     latest: bool = False
-    """Whether the traffic at the start is on LATEST, instead of pinned on the stable revision."""
+    """True: the traffic at the start is on LATEST. False: it is pinned to the stable revision."""
     latest_ready: str | None = None
-    """The latest ready revision; left out, the stable one where traffic is on LATEST, else the canary."""
+    """The latest ready revision. Empty: the stable one if the traffic is on LATEST, else the canary."""
     canary_exists: bool = True
     canary_ready: bool = True
     settle_seconds: float = 0.0
-    """How long a traffic update takes to settle; where it takes no time, its operation is done at once."""
+    """Seconds until a traffic update settles; 0: its operation is done at once."""
     chunk_seconds: float = 0.0
-    """Pause between two chunks of a stream."""
+    """Seconds between two chunks of a stream."""
     preview: bool = False
-    """Whether turns are answered as the lane's short preview: one body with a content-length."""
+    """True: turns are the lane's short preview, one body with a content-length."""
     revision_header: str = "x-cutover-revision"
     """Header, lower-case, that names the revision on every answer of the chat service; empty for none."""
     route_split: RouteSplitSettings = attrs.field(factory=RouteSplitSettings)
@@ -135,7 +135,7 @@ class Credentials:
     """A chat user's token at the legacy service; may be the same as ``auth_token``."""
 
     def names(self, token: str | None) -> tuple[str, ...]:
-        """Which of ``auth``, ``control``, ``cloud_run`` and ``legacy`` a token is; none when nobody knows it."""
+        """Return the kinds of a token: ``auth``, ``control``, ``cloud_run``, ``legacy``; empty for an unknown token."""
         return tuple(
             name
             for name in ("auth", "control", "cloud_run", "legacy")

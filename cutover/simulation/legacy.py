@@ -1,4 +1,4 @@
-"""The legacy service: answers the paths of a dual run as the new one does, with ids and a token of its own."""
+"""The legacy service: it answers the paths of a dual run like the new one, with ids and a token of its own."""
 
 from cutover.simulation.layout import Credentials, Layout
 from cutover.simulation.route_split import Instance
@@ -6,11 +6,11 @@ from cutover.simulation.service import ChatService
 from cutover.simulation.timeline import Timeline
 
 LEGACY_INSTANCE = Instance(revision="legacy", number=0)
-"""It is one process, outside Cloud Run."""
+"""The single process of the legacy service, outside Cloud Run."""
 
 
 def legacy_service(layout: Layout, credentials: Credentials, timeline: Timeline) -> ChatService:
-    """The service as it was before: no control plane, no revision."""
+    """Return the legacy service: it has no control plane and no revisions."""
     return ChatService(
         credentials=credentials,
         user="legacy",

@@ -1,4 +1,4 @@
-"""Faults that a dual run meets: of the legacy service, and of both services alike."""
+"""The faults that a dual run meets: faults of the legacy service, and faults of both services."""
 
 import attrs
 

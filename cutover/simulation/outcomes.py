@@ -1,4 +1,4 @@
-"""How trains end, by the step that fails first: what faults are declared to lead to, and how they are declared."""
+"""The outcomes that faults declare, named by the step that fails first, and functions to declare faults."""
 
 import attrs
 
@@ -7,7 +7,7 @@ from cutover.simulation.faults import Effect, Fault, Outcome, Rewrite, Scope, St
 
 PASSED = Outcome(exit_code=0, routes="flipped")
 NOTHING_WRITTEN = Outcome(exit_code=0)
-"""Of a train that only verifies, where the fault is one of applying."""
+"""The outcome of a train that only verifies, for a fault of writing overrides."""
 NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("preflight",))
 PREFLIGHT_FAILS = Outcome(exit_code=1, failed_steps=("preflight",))
 SMOKE_HAS_NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("stream-smoke-pre",))
@@ -18,14 +18,14 @@ POST_FAILS = Outcome(exit_code=1, failed_steps=("stream-smoke-post",))
 DUAL_RUN_FAILS = Outcome(exit_code=1, failed_steps=("dual-run-diff",))
 
 LOST = Rewrite(lambda _: NO_REPLY)
-"""The peer did what was asked, and nobody hears of it."""
+"""Return an effect that loses the reply of a service that has done what was asked."""
 
 
 def fault(name: str, sentence: str, scope: Scope, effect: Effect, outcome: Outcome) -> Fault:
-    """A fault that strikes in one way."""
+    """Return a fault with one effect."""
     return Fault(name=name, sentence=sentence, strikes=(Strike(scope, effect),), outcome=outcome)
 
 
 def once(scope: Scope) -> Scope:
-    """The first request of a scope alone."""
+    """Return the scope of the first matching request alone."""
     return attrs.evolve(scope, last=1)

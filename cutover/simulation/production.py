@@ -1,4 +1,4 @@
-"""The whole production as one ASGI app: finds the peer, lets faults strike, logs the request, sends the reply."""
+"""The whole production as one ASGI app: it finds the service of a request, lets faults act, logs the request and sends the reply."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -33,17 +33,17 @@ from cutover.simulation.wire import (
 
 @attrs.define(eq=False, kw_only=True)
 class SimulatedProduction:
-    """A production that streams, splits, forgets and fails as it is told to."""
+    """A simulated production, with its faults."""
 
     credentials: Credentials
     layout: Layout = attrs.field(factory=Layout)
-    """How it starts; with what the faults change about it."""
+    """The state at the start, with the changes of the faults."""
     faults: tuple[Fault, ...] = ()
     now: Callable[[], float] = anyio.current_time
     """The clock, in seconds."""
     sleep: Sleep = anyio.sleep
     seed: int = 0
-    """Of the choice among instances."""
+    """Seed of the random choice among instances."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
     """Every request so far, in the order of arrival."""
     _timeline: Timeline = attrs.field(init=False)
@@ -92,19 +92,19 @@ class SimulatedProduction:
 
     @property
     def traffic(self) -> dict[str, int]:
-        """Percent by revision, as served now."""
+        """Revision -> percent, as served now."""
         self._timeline.catch_up()
         return dict(self._deployment.split)
 
     @property
     def traffic_spec(self) -> tuple[Target, ...]:
-        """The traffic as it was last asked for."""
+        """The traffic that was last asked for."""
         self._timeline.catch_up()
         return self._deployment.spec
 
     @property
     def tags(self) -> dict[str, str]:
-        """Revision by tag, as served now."""
+        """Tag -> revision, as served now."""
         self._timeline.catch_up()
         return dict(self._deployment.tags)
 
@@ -116,7 +116,7 @@ class SimulatedProduction:
 
     @property
     def reconciling(self) -> bool:
-        """Whether a traffic update has not settled."""
+        """True while a traffic update has not settled."""
         self._timeline.catch_up()
         return self._deployment.reconciling
 
@@ -136,7 +136,7 @@ class SimulatedProduction:
         ]
 
     def route_targets(self) -> dict[str, str | None]:
-        """The override of each domain and of ``global`` on the instances that serve; ``mixed`` where they differ."""
+        """Domain or ``global`` -> override on the instances that serve; ``mixed`` if they differ."""
         self._timeline.catch_up()
         serving = [one for name in self._deployment.split for one in self._front_door.all_of(name)]
         targets: dict[str, str | None] = {}
@@ -259,7 +259,7 @@ class SimulatedProduction:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """The lifespan protocol: nothing to start, nothing to stop."""
+    """Answer the lifespan protocol; there is nothing to start or stop."""
     while True:
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})

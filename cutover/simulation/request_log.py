@@ -1,4 +1,4 @@
-"""Every request that came in, and what became of it."""
+"""The log of every request and its answer."""
 
 from collections.abc import Mapping
 
@@ -15,32 +15,32 @@ _LOGGED_BYTES = 4096
 
 @attrs.frozen(kw_only=True)
 class LoggedRequest:
-    """One request, as the production saw it; no token is in it."""
+    """One request as the production received it, without its token."""
 
     sequence: int
-    """Zero-based, in the order of arrival."""
+    """Number in the order of arrival, from 0."""
     time: float
     """Seconds on the production's clock, when the head arrived."""
     authority: str
     method: str
     path: str
-    """As it was sent."""
+    """The path as sent."""
     query: Mapping[str, str]
     token: str | None
-    """``auth``, ``control``, ``cloud_run``, ``legacy`` or ``unknown``; None where it carried none."""
+    """Kind of the token: ``auth``, ``control``, ``cloud_run``, ``legacy`` or ``unknown``; None without a token."""
     site: Site | None
-    """None where the authority or path is nobody's."""
+    """The service; None if no service has this authority and path."""
     operation: Operation
     revision: str | None
-    """The revision that it was routed to."""
+    """The revision that the request was routed to."""
     instance: int | None
     body: bytes = b""
-    """The first 4096 bytes."""
+    """The first 4096 bytes of the body."""
     status: int | None = None
-    """None before the answer, and where there was no head."""
+    """The status; None before the answer, and if no head was sent."""
     started_turn: bool = False
     ending: Ending | None = None
-    """None while it is under way."""
+    """The end of the exchange; None while it lasts."""
 
 
 def logged(
@@ -53,7 +53,7 @@ def logged(
     operation: Operation,
     instance: Instance | None,
 ) -> LoggedRequest:
-    """A request that has just arrived: what it carries is named, and forgotten."""
+    """Return the entry of a request that has just arrived. It names the kind of the token and forgets the token."""
     names = credentials.names(head.token)
     return LoggedRequest(
         sequence=sequence,
@@ -71,5 +71,5 @@ def logged(
 
 
 def answered(entry: LoggedRequest, *, body: bytes, status: int | None, started_turn: bool) -> LoggedRequest:
-    """The same once its answer is known."""
+    """Return the entry with its answer."""
     return attrs.evolve(entry, body=body[:_LOGGED_BYTES], status=status, started_turn=started_turn)

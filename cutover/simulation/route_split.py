@@ -1,4 +1,4 @@
-"""The route split: what each instance remembers, and how a path is decided."""
+"""The route split: the overrides in the memory of each instance, and the decision about a path."""
 
 import zlib
 
@@ -9,7 +9,7 @@ from cutover.simulation.layout import RouteGroup, RouteSplitSettings
 from cutover.simulation.timeline import Timeline
 
 GLOBAL = "global"
-"""The key of the override that is no domain's."""
+"""The key of the override for every domain without one of its own."""
 LEGACY = "legacy"
 RUST = "rust_shell"
 _PREFIX = "/api/v1/control/route-split/"
@@ -22,17 +22,17 @@ OPERATIONS = {
 
 @attrs.define(eq=False, kw_only=True)
 class Instance:
-    """One process of one revision, with the memory that nobody shares with it."""
+    """One instance: a process of one revision with its own memory."""
 
     revision: str
     number: int
     overrides: dict[str, str] = attrs.field(factory=dict)
-    """Target by domain, or by ``global``."""
+    """Domain or ``global`` -> target."""
 
 
 @attrs.frozen
 class Decision:
-    """Where a path goes, and why."""
+    """The target of a path, and the reason."""
 
     target: str
     reason: str
@@ -41,12 +41,12 @@ class Decision:
 
 
 def _covers(prefix: str, path: str) -> bool:
-    """Whether a prefix covers a path: itself and all below it, and of ``/`` nothing below."""
+    """Return True if a prefix covers a path: itself and everything below it; ``/`` covers itself alone."""
     return path == prefix or (prefix != "/" and path.startswith(prefix + "/"))
 
 
 def group_of(settings: RouteSplitSettings, path: str) -> RouteGroup | None:
-    """The domain that a path belongs to, if any."""
+    """Return the domain of a path; None if it has none."""
     for group in settings.groups:
         if any(_covers(prefix, path) for prefix in group.prefixes):
             return group
@@ -54,7 +54,7 @@ def group_of(settings: RouteSplitSettings, path: str) -> RouteGroup | None:
 
 
 def decide(settings: RouteSplitSettings, overrides: dict[str, str], path: str, cohort_key: str) -> Decision:
-    """Decide a path in the order of the wire: authority, domain, force, global, then what is deployed."""
+    """Return the decision about a path, in the order of the real service: authority, domain, force, global, deployed settings."""
     path = path.partition("?")[0]
     group = group_of(settings, path)
     fixed = _authority(path) or _override(settings, overrides, group)
@@ -89,14 +89,14 @@ def _override(
 
 @attrs.define(eq=False, kw_only=True)
 class RouteSplit:
-    """The control plane's API, as whichever instance got the request answers it."""
+    """The route-split API of the instance that gets the request."""
 
     settings: RouteSplitSettings
     legacy_url: str
     timeline: Timeline
 
     def answer(self, request: Request, operation: Operation, instance: Instance) -> Reply:
-        """Answer a request whose token was accepted."""
+        """Return the reply to a request whose token was accepted."""
         if operation is Operation.ROUTE_STATUS:
             return self._status(instance.overrides)
         try:
@@ -177,7 +177,7 @@ class RouteSplit:
 
 
 def override(overrides: dict[str, str], key: str, target: str | None) -> None:
-    """Set one override in an instance's memory, or forget it."""
+    """Set one override in the memory of an instance, or clear it."""
     if target is None:
         overrides.pop(key, None)
     else:

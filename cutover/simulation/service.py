@@ -1,4 +1,4 @@
-"""The chat service: stream aliases, pages, a user's JSON, write paths; the legacy service answers the same ones."""
+"""The chat service: stream aliases, pages, JSON of a user, write paths. The legacy service answers the same paths."""
 
 import datetime as dt
 import re
@@ -25,7 +25,7 @@ PROTOCOL_VERSION = "openagents.control.v1"
 MIN_BUILD_ID = "20260101T000000Z"
 MIN_SCHEMA_VERSION = MAX_SCHEMA_VERSION = 1
 _EPOCH = 1_771_000_000
-"""Unix time of second 0 of the simulation: its documents are dated, its clock only counts."""
+"""Unix time of second 0 of the simulation, whose clock starts at 0 but whose documents have dates."""
 
 _OPERATIONS = {
     ("POST", "/api/chat/stream"): Operation.CHAT_STREAM,
@@ -62,13 +62,13 @@ _PAGE = "<!doctype html>\n<html><head><title>OpenAgents</title></head><body><mai
 
 @attrs.define(eq=False, kw_only=True)
 class ChatService:
-    """One deployment of the service; the routes of the new one are split, the legacy one has no control plane."""
+    """One deployment of the service. The new one has a route split; the legacy one has no control plane."""
 
     credentials: Credentials
     user: str
-    """Which token its users carry: ``auth`` or ``legacy``."""
+    """Kind of the users' token: ``auth`` or ``legacy``."""
     turn_prefix: str
-    """What its turn and request ids begin with."""
+    """Prefix of its turn and request ids."""
     preview: bool
     timeline: Timeline
     routes: RouteSplit | None = None
@@ -77,7 +77,7 @@ class ChatService:
     _answered: int = 0
 
     def operation(self, method: str, path: str) -> Operation:
-        """What a request asks this service for."""
+        """Return the operation that a request asks for."""
         if self.routes is not None and (method, path) in CONTROL_OPERATIONS:
             return CONTROL_OPERATIONS[method, path]
         if method == "POST" and _CHATS_STREAM.fullmatch(path):
@@ -85,7 +85,7 @@ class ChatService:
         return _OPERATIONS.get((method, path), Operation.OTHER)
 
     def answer(self, request: Request, operation: Operation, instance: Instance) -> Reply:
-        """Answer one request, on one instance."""
+        """Return the reply of one instance to one request."""
         self._answered += 1
         if operation in CONTROL and self.routes is not None:
             return self._refusal(request, "control") or self.routes.answer(request, operation, instance)
@@ -101,7 +101,7 @@ class ChatService:
         return problem(404, "not_found", "Not found.")
 
     def _refusal(self, request: Request, wanted: str) -> Reply | None:
-        """401 for a token that nobody knows, 403 for one that is not for this."""
+        """Return 401 for an unknown token, 403 for a token of another kind; None for the right one."""
         names = self.credentials.names(request.token)
         if wanted in names:
             return None
@@ -136,7 +136,7 @@ class ChatService:
 
 
 def user_text(messages: object) -> str:
-    """The text of the last user message, whose content is a string or a list of text parts; empty for none."""
+    """Return the text of the last user message, whose content is a string or a list of text parts; empty without one."""
     last: object = None
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and message.get("role") == "user":
@@ -166,7 +166,7 @@ def _written(request: Request) -> Reply:
 
 
 def _incompatible(request: Request) -> Reply | None:
-    """426 for a client whose headers say that it is too old, too new, or nothing at all."""
+    """Return 426 for a client whose headers are missing, too old or too new; None for any other."""
     build = request.headers.get("x-oa-client-build-id", "")
     protocol = request.headers.get("x-oa-protocol-version", "")
     schema = request.headers.get("x-oa-schema-version", "")
@@ -182,7 +182,7 @@ def _incompatible(request: Request) -> Reply | None:
 
 
 def upgrade_required(code: str) -> Reply:
-    """The 426 that says which of the compatibility headers will not do."""
+    """Return the 426 that names the wrong compatibility header."""
     compatibility = {
         "upgrade_required": True,
         "protocol_version": PROTOCOL_VERSION,

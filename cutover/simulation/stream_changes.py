@@ -1,4 +1,4 @@
-"""What can be done to a turn on its way: each one a function from a reply to another; what is no event stream stays as it is."""
+"""The changes of a turn on its way: each is a function from a reply to another. A reply that is no event stream stays as it is."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,7 +11,7 @@ Change = Callable[[Reply], Reply]
 
 
 def _body(change: Callable[[tuple[Piece, ...]], Iterable[Piece]]) -> Change:
-    """A change of an event stream's body alone."""
+    """Return a change of the body of an event stream alone."""
 
     def changed(reply: Reply) -> Reply:
         if not any(isinstance(piece, Event) for piece in reply.body):
@@ -22,7 +22,7 @@ def _body(change: Callable[[tuple[Piece, ...]], Iterable[Piece]]) -> Change:
 
 
 def header(name: str, value: str | None) -> Change:
-    """Another value of one header of an event stream, or none."""
+    """Return a change that sets one header of an event stream, or removes it."""
 
     def changed(reply: Reply) -> Reply:
         streams = any(isinstance(piece, Event) for piece in reply.body)
@@ -32,7 +32,7 @@ def header(name: str, value: str | None) -> Change:
 
 
 def in_turn(*changes: Change) -> Change:
-    """Several changes, one after the other."""
+    """Return a change that makes several changes, one after the other."""
 
     def changed(reply: Reply) -> Reply:
         for change in changes:
@@ -43,24 +43,24 @@ def in_turn(*changes: Change) -> Change:
 
 
 def dropped(kind: str) -> Change:
-    """Without the events of one type."""
+    """Return a change that removes the events of one kind."""
     return _body(lambda body: (piece for piece in body if event_type(piece) != kind))
 
 
 def doubled(kind: str) -> Change:
-    """With each event of one type sent twice."""
+    """Return a change that sends each event of one kind twice."""
     return _body(
         lambda body: (copy for piece in body for copy in [piece] * (1 + (event_type(piece) == kind)))
     )
 
 
 def backwards() -> Change:
-    """The events in reverse order, the terminator still last."""
+    """Return a change that reverses the events; the terminator stays last."""
     return _body(lambda body: (*(piece for piece in reversed(body) if piece != DONE), DONE))
 
 
 def swapped(one: str, other: str) -> Change:
-    """Two types of events in each other's place."""
+    """Return a change that swaps two kinds of events."""
 
     def swap(body: tuple[Piece, ...]) -> Iterable[Piece]:
         first = {event_type(piece): piece for piece in body}
@@ -71,7 +71,7 @@ def swapped(one: str, other: str) -> Change:
 
 
 def before(kind: str, *pieces: Piece) -> Change:
-    """With something put before the first event of one type."""
+    """Return a change that inserts something before the first event of one kind."""
 
     def put(body: tuple[Piece, ...]) -> Iterable[Piece]:
         at = next((index for index, piece in enumerate(body) if event_type(piece) == kind), len(body))
@@ -81,12 +81,12 @@ def before(kind: str, *pieces: Piece) -> Change:
 
 
 def after_all(*pieces: Piece) -> Change:
-    """With something put after the end."""
+    """Return a change that appends something after the end."""
     return _body(lambda body: (*body, *pieces))
 
 
 def up_to(kind: str, *pieces: Piece) -> Change:
-    """Only what comes before the first event of one type, then something else instead of the rest."""
+    """Return a change that replaces the rest of a turn, from the first event of one kind on."""
 
     def cut(body: tuple[Piece, ...]) -> Iterable[Piece]:
         at = next((index for index, piece in enumerate(body) if event_type(piece) == kind), len(body))
@@ -96,7 +96,7 @@ def up_to(kind: str, *pieces: Piece) -> Change:
 
 
 def cut_inside(kind: str) -> Change:
-    """Cut in the middle of the first event of one type, with a clean end of the body."""
+    """Return a change that cuts the body in the middle of the first event of one kind and ends it cleanly."""
 
     def cut(body: tuple[Piece, ...]) -> Iterable[Piece]:
         for piece in body:
@@ -110,7 +110,7 @@ def cut_inside(kind: str) -> Change:
 
 
 def field(kind: str, name: str, value: object) -> Change:
-    """Another value of one field in the events of one type."""
+    """Return a change that sets one field in the events of one kind."""
 
     def changed(piece: Piece) -> Piece:
         if isinstance(piece, Event) and isinstance(piece.data, Mapping) and event_type(piece) == kind:
@@ -121,13 +121,13 @@ def field(kind: str, name: str, value: object) -> Change:
 
 
 def service_error(code: str, *, retryable: bool) -> Change:
-    """The turn ends in an error that the service reports, in the lane's well-formed way."""
+    """Return a change that ends the turn with a well-formed error of the lane."""
     error = {"code": code, "message": "The turn failed.", "retryable": retryable, "type": "error"}
     return up_to("finish-step", Event(error), Event({"status": "error", "type": "finish"}), DONE)
 
 
 def held_back(seconds: float) -> Change:
-    """Held back by a proxy, and sent all at once when it is complete."""
+    """Return a change that holds the stream back and sends it at once when it is complete, like a buffering proxy."""
 
     def changed(reply: Reply) -> Reply:
         whole = b"".join(event_bytes(piece) for piece in reply.body if isinstance(piece, Event))
@@ -137,24 +137,24 @@ def held_back(seconds: float) -> Change:
 
 
 def one_body() -> Change:
-    """Sent as one body with a content-length."""
+    """Return a change that sends the stream as one body with a content-length."""
     return lambda reply: attrs.evolve(reply, streamed=False)
 
 
 def paced(seconds: float) -> Change:
-    """With a pause before each event."""
+    """Return a change that pauses before each event."""
     return _body(lambda body: (part for piece in body for part in (Pause(seconds), piece)))
 
 
 def commented(seconds: float) -> Change:
-    """With a pause and a keep-alive comment before each event."""
+    """Return a change that sends a pause and a keep-alive comment before each event."""
     return _body(
         lambda body: (part for piece in body for part in (Pause(seconds), b": keep-alive\n\n", piece))
     )
 
 
 def written(*, line_end: str = "\n", spaced: bool = False, shuffled: bool = False) -> Change:
-    """The same events in other bytes that mean the same."""
+    """Return a change that encodes the events in other bytes with the same meaning."""
 
     def write(piece: Piece) -> Piece:
         if isinstance(piece, Event):
@@ -165,7 +165,7 @@ def written(*, line_end: str = "\n", spaced: bool = False, shuffled: bool = Fals
 
 
 def in_chunks(size: int) -> Change:
-    """The same bytes in chunks of another size, whatever they cut."""
+    """Return a change that sends the same bytes in pieces of another size."""
 
     def split(body: tuple[Piece, ...]) -> Iterable[Piece]:
         whole = b"".join(event_bytes(piece) for piece in body if isinstance(piece, Event))
@@ -175,10 +175,10 @@ def in_chunks(size: int) -> Change:
 
 
 def broken_before(kind: str) -> Change:
-    """The connection breaks before the first event of one type."""
+    """Return a change that breaks the connection before the first event of one kind."""
     return up_to(kind, Halt.RESET)
 
 
 def stalled_before(kind: str) -> Change:
-    """Nothing more comes from the first event of one type on."""
+    """Return a change that stalls the stream from the first event of one kind on."""
     return up_to(kind, Halt.STALL)

@@ -1,4 +1,4 @@
-"""Faults of the streams themselves, and the variants that are none."""
+"""The faults of the streams, and the variants that are no faults."""
 
 import attrs
 
@@ -148,7 +148,7 @@ _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
     ),
     (
         "unknown-type",
-        "An event has a type that is none.",
+        "An event has an unknown type.",
         Rewrite(change.before("finish-step", Event({"type": "surprise"}))),
     ),
     ("cut-mid-event", "The body ends in the middle of an event.", Rewrite(change.cut_inside("finish-step"))),
@@ -181,7 +181,7 @@ def _struck(entry: tuple[str, str, Effect], scope: Scope, outcome: Outcome) -> F
 
 
 def _elsewhere() -> tuple[Fault, ...]:
-    """Some of the faults again, where not every stream has them."""
+    """Return some of the faults again, for only a part of the streams."""
     by_name = {entry[0]: entry for entry in _EFFECTS}
     places = (
         ("by-id-alone", "Only /api/chats/{id}/stream:", ONE_ALIAS, SMOKE_FAILS),
@@ -195,7 +195,8 @@ def _elsewhere() -> tuple[Fault, ...]:
         for name in names:
             _, sentence, effect = by_name[name]
             struck = _struck((f"{name}-{suffix}", f"{where} {sentence}", effect), scope, outcome)
-            late = scope is AFTER_FLIP  # where the routes are flipped already, the first smoke meets it
+            # Where the routes are flipped already, the fault acts on the first smoke.
+            late = scope is AFTER_FLIP
             faults.append(attrs.evolve(struck, verify_only=SMOKE_FAILS) if late else struck)
     return tuple(faults)
 

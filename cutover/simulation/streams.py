@@ -1,4 +1,4 @@
-"""The turn writer: what a chat turn sends, and how its events look as bytes."""
+"""The chat turns: their events, and the bytes of an event."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ STREAM_HEADERS = (
 
 
 def turn_events(*, thread_id: str, turn_id: str, text: str) -> tuple[Event, ...]:
-    """A turn that answers a user's text, word by word; with a tool call where the text speaks of a tool."""
+    """Return a turn that answers a user's text, word by word; with a tool call if the text mentions a tool."""
     middle: list[dict[str, object]] = []
     if "tool" in text.lower():
         call = f"call_{turn_id}"
@@ -38,7 +38,7 @@ def turn_events(*, thread_id: str, turn_id: str, text: str) -> tuple[Event, ...]
 
 
 def preview_events(*, thread_id: str, turn_id: str) -> tuple[Event, ...]:
-    """The lane's short preview: a turn that was accepted, without its text."""
+    """Return the lane's short preview: an accepted turn without its text."""
     return _framed(thread_id=thread_id, turn_id=turn_id, middle=())
 
 
@@ -54,12 +54,12 @@ def _framed(*, thread_id: str, turn_id: str, middle: Iterable[Mapping[str, objec
 
 
 def stream_reply(events: tuple[Event, ...], *, one_body: bool) -> Reply:
-    """A turn as an event stream, each event a chunk of its own, or all as one body with a content-length."""
+    """Return a turn as an event stream: each event by itself, or all as one body with a content-length."""
     return Reply(headers=STREAM_HEADERS, body=events, streamed=not one_body, started_turn=True)
 
 
 def event_bytes(event: Event, *, line_end: str = "\n", spaced: bool = False, shuffled: bool = False) -> bytes:
-    """An event as it is sent: a data line and an empty one.
+    """Return the bytes of an event: a data line and an empty line.
 
     Args:
         event: the event.
@@ -75,7 +75,7 @@ def event_bytes(event: Event, *, line_end: str = "\n", spaced: bool = False, shu
 
 
 def event_type(piece: Piece) -> str | None:
-    """The type of a chunk, ``[DONE]`` for the terminator, None for what is no event."""
+    """Return the kind of a chunk; ``[DONE]`` for the terminator; None for a piece that is no event."""
     if not isinstance(piece, Event):
         return None
     return piece.data if isinstance(piece.data, str) else str(piece.data.get("type"))

@@ -1,4 +1,4 @@
-"""Changes that are due later: made when somebody next looks, with no task of their own."""
+"""Changes that are due later. They are made at the next look at the clock, without a task of their own."""
 
 import heapq
 import math
@@ -9,22 +9,23 @@ import attrs
 
 @attrs.define(eq=False)
 class Timeline:
-    """A clock, and what is due by it."""
+    """A clock and the changes that are due by it."""
 
     _clock: Callable[[], float]
     _moment: float = -math.inf
-    """The latest time known; while a due change is made, the time that it was due."""
+    """The latest known time in seconds. During a due change it is the time at which that change was due."""
     _due: list[tuple[float, int, Callable[[], None]]] = attrs.field(factory=list)
     _scheduled: int = 0
 
     def catch_up(self) -> float:
-        """Make every change that is due by now, in the order of their times, and return now in seconds.
+        """Make every change that is due, in the order of their times; return the time now in seconds.
 
-        Outside an event loop, where nothing moves, now is the last time known.
+        Outside an event loop the time is the last known one.
         """
         try:
             now = max(self._moment, self._clock())
-        except RuntimeError:  # what anyio raises where no event loop runs
+        # anyio raises it outside an event loop.
+        except RuntimeError:
             now = max(self._moment, 0.0)
         while self._due and self._due[0][0] <= now:
             self._moment, _, change = heapq.heappop(self._due)
@@ -33,9 +34,9 @@ class Timeline:
         return now
 
     def after(self, seconds: float, change: Callable[[], None]) -> None:
-        """Have a change made so many seconds after the moment that is being handled: never for infinity.
+        """Schedule a change for that many seconds after the current time; infinity means never.
 
-        A change that follows from a due one counts from when that was due, however late anybody looked.
+        A change that a due change schedules counts from the time at which that one was due.
         """
         if not math.isinf(seconds):
             self._scheduled += 1

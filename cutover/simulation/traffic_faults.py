@@ -1,4 +1,4 @@
-"""Faults of the traffic API, and what is unusual about a deployment and right."""
+"""The faults of the traffic API, and the variants of a deployment that are no faults."""
 
 import math
 from collections.abc import Callable

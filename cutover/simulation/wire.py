@@ -1,4 +1,4 @@
-"""ASGI messages in, ASGI messages out: where a request becomes a value, and a reply takes its course."""
+"""The ASGI side: a request is read into a value, and a reply is sent with its pauses and breaks."""
 
 import enum
 import urllib.parse
@@ -17,25 +17,25 @@ MAX_BODY_BYTES = 1 << 20
 
 
 class ConnectionBroken(Exception):  # noqa: N818  what happened to the connection, on purpose
-    """The simulation breaks this connection; an ASGI server closes it, an in-process reader sees this."""
+    """The simulation breaks this connection. An ASGI server closes it; a reader in process gets this exception."""
 
 
 class Disconnected(Exception):  # noqa: N818  what the client did
-    """The client went away before its request was complete."""
+    """The client left before its request was complete."""
 
 
 class Ending(enum.Enum):
-    """How an exchange ended."""
+    """The end of an exchange."""
 
     COMPLETE = "complete"
     BROKEN = "broken"
     """The simulation broke the connection."""
     DISCONNECTED = "disconnected"
-    """The client went away."""
+    """The client left early."""
 
 
 def request_head(scope: Scope) -> Request:
-    """A request without its body, which may not have come yet."""
+    """Return a request without its body, which may still be on its way."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     query = dict(urllib.parse.parse_qsl(scope.get("query_string", b"").decode("latin-1")))
     path = scope["path"]
@@ -46,10 +46,10 @@ def request_head(scope: Scope) -> Request:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Raises:
-        Disconnected: the client went away first.
+        Disconnected: the client left first.
         ConnectionBroken: it is larger than ``MAX_BODY_BYTES``.
     """
     body = bytearray()
@@ -67,7 +67,7 @@ async def read_body(receive: Receive) -> bytes:
 async def send_reply(
     reply: Reply, *, receive: Receive, send: Send, sleep: Sleep, chunk_seconds: float
 ) -> Ending:
-    """Send a reply until it ends or the client goes away, whichever is first."""
+    """Send a reply until it ends or the client leaves."""
     ending = Ending.COMPLETE
     if reply.streamed or reply.status is None or reply.held:
         ending = Ending.DISCONNECTED
@@ -79,7 +79,8 @@ async def send_reply(
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(leave_with_the_client)
-            with suppress(OSError):  # the server's word for a client that is gone
+            # A server raises OSError for a client that has left.
+            with suppress(OSError):
                 await sleep(reply.held)
                 ending = await _take_course(reply, send, sleep, chunk_seconds)
             tasks.cancel_scope.cancel()
@@ -97,7 +98,7 @@ async def send_reply(
 
 
 async def _take_course(reply: Reply, send: Send, sleep: Sleep, chunk_seconds: float) -> Ending:
-    """Send head and pieces, but for the end; nothing of a reply that goes out as one body."""
+    """Send the head and the pieces without the end; nothing of a reply that is sent as one body."""
     if reply.status is not None and not reply.streamed:
         return Ending.COMPLETE
     if reply.status is not None:

@@ -53,8 +53,8 @@ class CutoverConfig:
     """The Cloud Run revision that serves now."""
     canary_revision: str
     """The revision that is drilled."""
-    dry_run: bool = flag_field(default=True, help="1: a rehearsal that touches nothing; 0: live")
-    base_url: str = url_field(default="https://openagents.com", help="the service whose streams move")
+    dry_run: bool = flag_field(default=True, help="1: rehearse, and change nothing; 0: live")
+    base_url: str = url_field(default="https://openagents.com", help="URL of the service whose streams move")
     control_access_token: str = secret_field(help="for the route-split API; required when DRY_RUN=0")
     auth_token: str = secret_field(help="for the streams; required when DRY_RUN=0")
     apply_route_flip: bool = flag_field(default=False, help="1: set the overrides; 0: only verify them")
@@ -66,76 +66,87 @@ class CutoverConfig:
     traffic_backend: str = text_field(
         default="cloud-run-api",
         rule=values.backend,
-        help="how traffic is moved: by the Admin API, or by the gcloud on the PATH",
+        help="the way to move traffic: cloud-run-api (Admin API), or gcloud (the program on the PATH)",
     )
     cloud_run_api_url: str = url_field(
-        default=GOOGLE_API, help="where the Admin API v2 is; gcloud goes by its own settings"
+        default=GOOGLE_API, help="URL of the Admin API v2; gcloud uses its own settings"
     )
     cloud_run_access_token: str = secret_field(
-        help="for Cloud Run; without it, application default credentials, or gcloud's account"
+        help="for Cloud Run; without it application default credentials, or gcloud's account"
     )
     canary_steps: tuple[int, ...] = steps_field(
-        default=(5, 25, 50, 100), help="the canary's shares, whole percents, rising"
+        default=(5, 25, 50, 100), help="the canary's share at each step: whole percents, rising"
     )
     canary_soak_seconds: float = number_field(
-        default=30.0, most=DAY, help="how long each share is held and watched"
+        default=30.0, most=DAY, help="seconds for which each share is held and watched"
     )
     flip_confirm_seconds: float = number_field(
-        default=5.0, most=DAY, help="after the flip, until it is read again"
+        default=5.0, most=DAY, help="seconds after the flip until the routes are read again"
     )
     held_streams: int = count_field(
-        default=2, most=50, help="streams in flight across each change; 0: no sentinels"
+        default=2, most=50, help="sentinel streams held open across each change; 0: no sentinels"
     )
     run_dual_run: bool = flag_field(default=False, help="1: compare with the legacy service")
     legacy_base_url: str = url_field(
         rule=values.anything, help="the legacy service; required when RUN_DUAL_RUN=1"
     )
     legacy_auth_token: str = secret_field(
-        help="for a legacy host on another site; AUTH_TOKEN is not sent there"
+        help="for a legacy service on another site, where AUTH_TOKEN is not sent"
     )
     requests_file: str = text_field(
-        rule=values.anything, help="a manifest for the dual run instead of the one that ships"
+        rule=values.anything, help="file with the manifest of the dual run; without it the one that ships"
     )
     run_mutating_requests: bool = flag_field(
-        default=False, help='1: run manifest entries with "mutates": true'
+        default=False, help='1: send manifest entries with "mutates": true as well'
     )
     max_route_flip_failures: int = count_field(help=TOLERATED)
     max_stream_smoke_failures: int = count_field(help=TOLERATED)
     max_canary_drill_failures: int = count_field(help=TOLERATED)
     max_dual_run_failures: int = count_field(help=TOLERATED)
-    max_broken_streams: int = count_field(help="sentinel streams that may break")
+    max_broken_streams: int = count_field(help="broken sentinel streams that are tolerated")
     max_rollback_seconds: float = number_field(
-        default=60.0, most=DAY, above=True, help="from the rollback to its proof"
+        default=60.0,
+        most=DAY,
+        above=True,
+        help="longest time from the first write of a rollback to its proof",
     )
     max_error_budget_consumed_percent: float = number_field(
-        default=5.0, most=100, help="of the error budget, at most"
+        default=5.0, most=100, help="largest consumed share of the error budget"
     )
     slo_error_budget_consumed_percent: float | None = number_field(
         default=None,
         most=100,
-        help="what you observe as consumed; without it, 0 is assumed, and the summary says so",
+        help="consumed share of the error budget, as you observe it; without it 0 is assumed",
     )
-    max_p95_latency_delta_ms: float = number_field(default=0.0, most=1e9, help="dual run; 0: not gated")
+    max_p95_latency_delta_ms: float = number_field(
+        default=0.0,
+        most=1e9,
+        help="largest p95 latency that the new service may have above the legacy one; 0: no gate",
+    )
     probe_timeout_seconds: float = number_field(
-        default=120.0, most=DAY, above=True, help="one stream, connect to end"
+        default=120.0, most=DAY, above=True, help="longest time for one stream, from connect to end"
     )
     max_first_event_seconds: float = number_field(
-        default=5.0, most=DAY, above=True, help="until a stream's first event"
+        default=5.0, most=DAY, above=True, help="longest time until the first event of a stream"
     )
     max_event_gap_seconds: float = number_field(
-        default=15.0, most=DAY, above=True, help="between two events of a stream"
+        default=15.0, most=DAY, above=True, help="longest time between two events of a stream"
     )
     revision_header: str = text_field(
-        rule=values.header_name, help="the response header that names the revision, where there is one"
+        rule=values.header_name, help="response header that names the revision that answered"
     )
     cohort_key: str = text_field(default="prod-rust-route-flip", help="cohort key of the route evaluations")
     thread_id_prefix: str = text_field(
-        default="thread_prod_stream_smoke", rule=values.thread_prefix, help="how the probes' thread ids begin"
+        default="thread_prod_stream_smoke", rule=values.thread_prefix, help="prefix of the probes' thread ids"
     )
-    compat_client_build_id: str = text_field(default="20260221T130000Z", help="x-oa-client-build-id")
-    compat_protocol_version: str = text_field(default="openagents.control.v1", help="x-oa-protocol-version")
-    compat_schema_version: str = text_field(default="1", help="x-oa-schema-version")
-    allow_insecure_http: bool = flag_field(default=False, help="1: plain http to a host that is not loopback")
+    compat_client_build_id: str = text_field(default="20260221T130000Z", help="value of x-oa-client-build-id")
+    compat_protocol_version: str = text_field(
+        default="openagents.control.v1", help="value of x-oa-protocol-version"
+    )
+    compat_schema_version: str = text_field(default="1", help="value of x-oa-schema-version")
+    allow_insecure_http: bool = flag_field(
+        default=False, help="1: allow plain http to a host that is not loopback"
+    )
     output_dir: Path | None = path_field(  # noqa: RUF009  attrs, and a field
         default=None, help=f"the run directory; default {RUNS}/<UTC second>-<random>/"
     )
@@ -233,7 +244,7 @@ class CutoverConfig:
 
     @property
     def budget(self) -> ErrorBudget:
-        """What is consumed of the error budget, and who says so."""
+        """The consumed share of the error budget, its ceiling, and who gave the figure."""
         consumed = self.slo_error_budget_consumed_percent
         return ErrorBudget(
             consumed_percent=consumed or 0.0,
@@ -243,7 +254,7 @@ class CutoverConfig:
 
     @property
     def ceilings(self) -> Ceilings:
-        """What the gates tolerate."""
+        """The number of failed checks that each gate tolerates."""
         return Ceilings(
             route_flip=self.max_route_flip_failures,
             stream_smoke=self.max_stream_smoke_failures,
@@ -254,17 +265,17 @@ class CutoverConfig:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every token that was given."""
+        """Every token of this configuration."""
         tokens = (getattr(self, declared.field) for declared in INPUTS if declared.secret)
         return tuple(token for token in tokens if token)
 
     @property
     def legacy_token(self) -> str:
-        """The token for the legacy service: its own, or AUTH_TOKEN where both are one site."""
+        """The token for the legacy service: LEGACY_AUTH_TOKEN, else AUTH_TOKEN."""
         return self.legacy_auth_token or self.auth_token
 
     def facts(self) -> dict[str, object]:
-        """Return the configuration as the journal and the artifacts hold it: no secret, ready for JSON."""
+        """Return the facts that the journal and the artifacts hold: no secret, ready for JSON."""
         return {
             "base_url": self.base_url,
             "dry_run": self.dry_run,

@@ -52,7 +52,7 @@ def _steps_from_toml(value: object) -> tuple[int, ...]:
 
 @attrs.frozen(kw_only=True)
 class Kind:
-    """How the inputs of one kind are read: from the text of a variable or an option, and from a value of a TOML file."""
+    """One kind of input: it reads the text of a variable or an option, and a value of a TOML file."""
 
     parse: Callable[[str], object]
     """Reads a text; raises ValueError, whose message says what the text must be."""

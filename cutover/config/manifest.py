@@ -1,4 +1,4 @@
-"""The dual run's manifest: which requests go to both services, and how their replies are compared."""
+"""The manifest of a dual run, read from JSON: the requests for both services, and the way to compare their replies."""
 
 import re
 from importlib.resources import files
@@ -27,7 +27,7 @@ _NAMES = {str: "a string", bool: "true or false", dict: "an object"}
 
 
 def shipped_manifest() -> tuple[ManifestEntry, ...]:
-    """Return the manifest that ships with this library."""
+    """Return the manifest that ships with cutover."""
     return parse_manifest(
         files("cutover.config").joinpath("dual_run_manifest.json").read_bytes(), name="the shipped manifest"
     )
@@ -53,10 +53,14 @@ def read_manifest(path: str, *, name: str) -> tuple[ManifestEntry, ...]:
 
 
 def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
-    """Read a manifest, ``{"requests": [...]}``.
+    """Return the entries of a manifest, ``{"requests": [...]}``.
+
+    Args:
+        data: The JSON.
+        name: The name of the manifest, for messages.
 
     Raises:
-        ConfigurationError: It is none; every problem names the entry and the key.
+        ConfigurationError: The manifest is malformed; every problem names its entry and its key.
     """
     try:
         document = msgspec.json.decode(data)

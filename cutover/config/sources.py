@@ -1,4 +1,4 @@
-"""Where the values of the inputs come from: an option, else a variable, else ``cutover.toml``, else the default.
+"""The sources of an input's value: an option, else a variable, else ``cutover.toml``, else the default.
 
 The problems of all sources are collected, so that a user sees all of them at once, each by the name that the user typed.
 

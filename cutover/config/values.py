@@ -1,4 +1,4 @@
-"""How one input is read, and what its value must be; each rule returns what is wrong, or an empty text."""
+"""Parsers of texts, and rules about values. A parser raises ValueError; a rule returns a problem, or an empty text."""
 
 import ipaddress
 import math
@@ -17,10 +17,10 @@ _ALL = 100
 
 
 def parse_flag(text: str) -> bool:
-    """Read 0 or 1.
+    """Return the flag of a text, 0 or 1.
 
     Raises:
-        ValueError: It is anything else; so with every parser here.
+        ValueError: The text is anything else. The other parsers raise it likewise.
     """
     if text not in {"0", "1"}:
         raise ValueError("must be 0 or 1")
@@ -28,21 +28,21 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_number(text: str) -> float:
-    """Read a decimal number in ASCII digits."""
+    """Return the number of a text: decimal, in ASCII digits."""
     if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", text):
         raise ValueError("must be a number")
     return float(text)
 
 
 def parse_count(text: str) -> int:
-    """Read a whole number in ASCII digits."""
+    """Return the whole number of a text: ASCII digits."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("must be a whole number, 0 or more")
     return int(text)
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """Read percents between commas."""
+    """Return the percents of a text such as ``5,25,50,100``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[1-9][0-9]{0,2}", part) for part in parts):
         raise ValueError("must be whole percents like 5,25,50,100")
@@ -50,7 +50,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
 
 
 def parse_url(text: str) -> str:
-    """Drop a trailing slash."""
+    """Return a URL without its trailing slash."""
     return text.rstrip("/")
 
 
@@ -60,7 +60,7 @@ def anything(_: object) -> str:
 
 
 def number(*, least: float = 0.0, most: float, above: bool = False) -> Rule:
-    """Return the rule of a finite number between two bounds; ``above`` leaves the lower one out."""
+    """Return a rule that accepts a finite number between two bounds, and None; ``above`` refuses the lower bound itself."""
 
     def rule(value: object) -> str:
         if value is None:
@@ -74,21 +74,25 @@ def number(*, least: float = 0.0, most: float, above: bool = False) -> Rule:
 
 
 def text(value: object) -> str:
-    """Accept what a header or a path may hold."""
+    """Accept a text that a header or a path can hold."""
     fine = isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
     return "" if fine else f"must be printable ASCII without spaces around it, not {value!r}"
 
 
 def token(value: object) -> str:
-    """Accept what a header may hold; what it is instead is not shown."""
+    """Accept a text that a header can hold. The problem does not show the value."""
     return "must be printable ASCII without spaces around it" if text(value) else ""
 
 
-def matching(pattern: re.Pattern[str], said: str) -> Rule:
-    """Return the rule of a text that a pattern matches as a whole."""
+def matching(pattern: re.Pattern[str], description: str) -> Rule:
+    """Return a rule that accepts a text if the whole of it matches a pattern."""
 
     def rule(value: object) -> str:
-        return "" if isinstance(value, str) and pattern.fullmatch(value) else f"must be {said}, not {value!r}"
+        return (
+            ""
+            if isinstance(value, str) and pattern.fullmatch(value)
+            else f"must be {description}, not {value!r}"
+        )
 
     return rule
 
@@ -111,7 +115,7 @@ def steps(value: object) -> str:
 
 
 def url(value: object) -> str:
-    """Accept an http(s) address: a host, perhaps a path, and no more."""
+    """Accept an http(s) URL of a host and a path, without credentials, query and fragment."""
     try:
         parts = urlsplit(str(value))
         host, _ = parts.hostname, parts.port
@@ -129,7 +133,7 @@ def url(value: object) -> str:
 
 
 def plain_http(value: str) -> str:
-    """Refuse plain http to a host that is not this machine."""
+    """Refuse plain http to another machine."""
     parts = urlsplit(value)
     if parts.scheme != "http" or is_loopback(parts.hostname or ""):
         return ""
@@ -139,7 +143,7 @@ def plain_http(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address means this machine."""
+    """Return True if a host name or address means this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -147,9 +151,9 @@ def is_loopback(host: str) -> bool:
 
 
 def same_site(one: str, other: str) -> bool:
-    """Return whether two URLs are one site: the same host, or one a subdomain of the other.
+    """Return True if two URLs are one site: the same host, or one a subdomain of the other.
 
-    Siblings are not: that ``a.example.com`` and ``b.example.com`` belong together only their owner knows.
+    Siblings such as ``a.example.com`` and ``b.example.com`` are two sites: only their owner knows that they belong together.
     """
     first, second = urlsplit(one).hostname or "", urlsplit(other).hostname or ""
     return first == second or first.endswith(f".{second}") or second.endswith(f".{first}")

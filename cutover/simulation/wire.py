@@ -39,7 +39,8 @@ def request_head(scope: Scope) -> Request:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     query = dict(urllib.parse.parse_qsl(scope.get("query_string", b"").decode("latin-1")))
     path = scope["path"]
-    if path.startswith("http://"):  # what a proxy is asked (RFC 9112 3.2.2); some servers hand it on whole
+    # A request to a proxy has an absolute URL (RFC 9112 3.2.2); some servers pass it on whole.
+    if path.startswith("http://"):
         path = "/" + path.removeprefix("http://").partition("/")[2]
     client = ":".join(map(str, scope.get("client") or ()))
     return Request(method=scope["method"], path=path, query=query, headers=headers, body=b"", client=client)

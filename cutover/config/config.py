@@ -1,6 +1,7 @@
 """The configuration of a run: one frozen value. Each field but the two revisions is an input.
 
 To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name.
+The module is longer than 300 lines because it is the table of all inputs.
 """
 
 import os

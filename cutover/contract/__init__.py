@@ -1,14 +1,19 @@
-r"""The contract of an event stream, and the checker that holds a stream to it. No IO, no clock.
+r"""The contract of an event stream, and the checker that holds a stream to it.
 
-A first use::
+The checker does no IO and has no clock: the caller passes bytes and times. A first use::
 
     from cutover.contract import ContractChecker
     from cutover.protocols import COMPAT_LANE
 
     checker = ContractChecker(COMPAT_LANE)
-    checker.receive_data(b'data: {"type": "start"}\n\n', elapsed=0.1)
-    checker.receive_eof(elapsed=0.2)
+    checker.receive_data(b'data: {"type": "start"}\n\ndata: {"type": "start-step"}\n\n', elapsed=0.1)
+    checker.receive_data(b'data: {"type": "finish-step"}\n\ndata: {"type": "finish"}\n\n', elapsed=0.2)
+    checker.receive_data(b"data: [DONE]\n\n", elapsed=0.3)
+    checker.receive_eof(elapsed=0.4)
     checker.report().raise_for_violations()
+
+The last line raises nothing, because this turn is good. Without the `[DONE]`, it raises a `ContractViolation` that begins
+with `terminator.missing`. `checker.report().findings` lists all findings without raising.
 """
 
 from cutover.contract.checker import ContractChecker
@@ -35,7 +40,7 @@ __all__ = [
     "Timings",
 ]
 
-# Names that once lived here. Code that imports them from here goes on working.
+# These names moved to other packages. Old code that imports them from here still works.
 __getattr__, __dir__ = load_on_first_use(
     __name__,
     {

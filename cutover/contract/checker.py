@@ -1,6 +1,14 @@
-"""One stream held against its contract, in one pass, as it comes.
+"""The checker: it holds one stream to its contract, in one pass, while the stream comes.
 
-It is long because whatever came (a head, data, an end, a failure) becomes findings by the same few counters and offsets.
+The checker joins four objects. The parser turns bytes into events, the judge checks their data and order, the watch checks
+times, and the head functions check the head. The checker turns the deviations that they report into findings, with a
+severity and a place.
+
+A few flags decide the path of the bytes. Each has a sentence above it in `ContractChecker`. The most important one is
+`_flows`: while it is set, data that is one whole event, in order and in time, costs one call of the parser, one call of
+the judge and one comparison of times.
+
+This module is long because a head, data, an end and a failure all become findings with the same counters and offsets.
 """
 
 from collections import Counter
@@ -20,44 +28,53 @@ from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEven
 from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
 
-_FINDINGS_A_RULE = 16
-"""Findings of one rule that are kept; more are only counted."""
+_MAX_FINDINGS_OF_RULE = 16
+"""Largest number of findings of one rule that are kept. More are only counted."""
 _BEGINNING = 1024
-"""Bytes of the body's beginning that are kept to show what came instead of a stream."""
+"""Bytes of the beginning of the body that are kept, to show them if the body holds no event."""
 _ERROR_BODY = 64 * 1024
-"""Bytes of a refusal's body that are looked at."""
+"""Bytes of the body of a refused request that are kept, to find the error in them."""
 _PIECE = 1 << 20
-"""Bytes that are checked in one go, so that the events of a whole recording are never all in memory."""
+"""Bytes that are parsed in one call, so that the events of a long recording are never all in memory."""
 
 
 @attrs.define(eq=False)
 class ContractChecker:
-    """Takes a response as it comes and says what is wrong with it; it does no IO and knows no clock.
+    """A checker of one response. It does no IO and has no clock.
 
-    Feed it `receive_head`, `receive_data` as often as data comes, and `receive_eof` or `receive_failure` once. Each returns
-    what it found; `elapsed` is the time since the request was sent, in seconds. A recording without a head leaves
-    `receive_head` out: then no rule about the head is judged.
+    Call `receive_head` once, `receive_data` for each piece of the body, and then `receive_eof` or `receive_failure` once.
+    Each returns its new findings. `elapsed` is the time since the request was sent, in seconds. For a recording without a
+    head, leave out `receive_head`: then no rule about the head is checked.
     """
 
     contract: StreamContract
-    """What the stream must be."""
+    """The contract that the stream must keep."""
     context: StreamContext | None = attrs.field(default=None, kw_only=True)
-    """The request that it answers."""
+    """The facts about the request that the stream answers; None if nothing is known about it."""
     _parser: EventStreamParser = attrs.field(init=False)
     _judge: EventJudge = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
+    # The findings that are kept, in the order in which they were found.
     _findings: list[Finding] = attrs.field(factory=list, init=False)
+    # Id of a rule -> the number of its findings, kept or not.
     _found: Counter[str] = attrs.field(factory=Counter, init=False)
+    # The number of comments.
     _comments: int = attrs.field(default=0, init=False)
-    _unread: int = attrs.field(default=0, init=False)  # bytes of a body that is no stream
+    # The number of bytes of a body that is not a stream. The parser does not see them.
+    _unread: int = attrs.field(default=0, init=False)
+    # The first bytes of the body, up to the first event.
     _beginning: bytes = attrs.field(default=b"", init=False)
-    _flows: bool = attrs.field(default=False, init=False)  # events have come, and more may
+    # True from the first event to the end or the failure. Data may then take the fast path for one event.
+    _flows: bool = attrs.field(default=False, init=False)
+    # The head; None before it, and for a recording without one.
     _head: Head | None = attrs.field(default=None, init=False)
-    _is_stream: bool = attrs.field(default=True, init=False)  # the head did not say otherwise
-    _refusal: Deviation | None = attrs.field(
-        default=None, init=False
-    )  # a wrong status: its body will say why
+    # False if the status or the content type shows that the body is not a stream. The body is then not parsed.
+    _is_stream: bool = attrs.field(default=True, init=False)
+    # The deviation of a wrong status that waits for the body, because the body may hold the reason; else None.
+    _refusal: Deviation | None = attrs.field(default=None, init=False)
+    # The error code in the body of a refused request; None without one.
     _refusal_code: str | None = attrs.field(default=None, init=False)
+    # The failure that ended the stream early; None without one.
     _interrupted: FailureKind | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -67,13 +84,22 @@ class ContractChecker:
 
     @property
     def next_deadline(self) -> float | None:
-        """When to give up waiting and call `receive_failure`, in seconds since the request was sent; None after the end."""
+        """Return the time at which the caller should stop waiting and call `receive_failure`; None after the end.
+
+        The time is in seconds since the request was sent.
+        """
         return self._watch.next_deadline
 
     def receive_head(
         self, status: int, headers: Sequence[tuple[bytes, bytes]], *, elapsed: float
     ) -> Sequence[Finding]:
-        """The response's head came."""
+        """Check the head of the response, and return the new findings.
+
+        Args:
+            status: The HTTP status code.
+            headers: Raw names and values, in the order of the response.
+            elapsed: Seconds since the request was sent.
+        """
         before = len(self._findings)
         self._watch.head = elapsed
         self._head = Head.of(status, headers)
@@ -92,22 +118,27 @@ class ContractChecker:
         return self._findings[before:]
 
     def receive_data(self, data: bytes, *, elapsed: float) -> Sequence[Finding]:
-        """Part of the body came.
+        """Check the next bytes of the body, and return the new findings.
+
+        Args:
+            data: The bytes, of any length.
+            elapsed: Seconds since the request was sent.
 
         Raises:
-            RuntimeError: The stream was said to be over.
+            RuntimeError: If `receive_eof` or `receive_failure` was called before.
         """
-        if self._flows:  # one calm event, in time, is the commonest chunk of a live stream
+        # The most frequent data of a live stream is one whole event that is in order and in time.
+        if self._flows:
             payload = self._parser.receive_one(data)
             if payload is not None:
                 deviations = self._judge.take_one(payload)
                 watch = self._watch
-                if deviations or elapsed - watch.last_event > watch.calm_gap or elapsed > watch.whole:
+                if deviations or elapsed - watch.last_event > watch.usual_gap or elapsed > watch.whole:
                     return self._note_one(deviations, elapsed)
                 watch.last_event = elapsed
                 return ()
         if self._watch.end is not None:
-            raise RuntimeError("the stream is over")
+            raise RuntimeError("the stream is over: receive_eof or receive_failure was called before")
         before = len(self._findings)
         if self._watch.first_byte is None and data:
             self._watch.first_byte = elapsed
@@ -118,14 +149,18 @@ class ContractChecker:
             offset, count = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
             if count:
                 self._flows = True
-                if not self._watch.came_calmly(elapsed):
+                if not self._watch.came_in_time(elapsed):
                     self._note(self._watch.events_came(elapsed), self._events - count, offset)
         else:
             self._unread += len(data)
         return self._findings[before:]
 
     def receive_eof(self, *, elapsed: float) -> Sequence[Finding]:
-        """The body ended by itself."""
+        """Check a body that came to its end, and return the new findings.
+
+        Args:
+            elapsed: Seconds since the request was sent.
+        """
         before = len(self._findings)
         if self._is_stream:
             self._take_end(self._parser.receive_eof())
@@ -135,7 +170,12 @@ class ContractChecker:
         return self._findings[before:]
 
     def receive_failure(self, kind: FailureKind, *, elapsed: float) -> Sequence[Finding]:
-        """The stream broke off, or whoever reads it has lost patience: it fails, whatever the contract says of gaps."""
+        """End the check of a stream that failed, and return the new findings. Its report is never `ok`.
+
+        Args:
+            kind: The reason: the connection failed, or the caller stopped waiting.
+            elapsed: Seconds since the request was sent.
+        """
         before = len(self._findings)
         self._interrupted = kind
         if self._refusal is not None:
@@ -143,9 +183,9 @@ class ContractChecker:
         elif kind is FailureKind.UNREACHABLE:
             self._add(Deviation("transport.unreachable", "a connection", "none"), severity=Severity.VIOLATION)
         elif kind is FailureKind.RESET:
-            where = f"the connection broke after {self._bytes} bytes: {self._state}"
+            where = f"a broken connection after {self._bytes} bytes ({self._state})"
             self._add(
-                Deviation("transport.reset", "the body's end", where),
+                Deviation("transport.reset", "the end of the body", where),
                 offset=self._bytes,
                 severity=Severity.VIOLATION,
             )
@@ -158,12 +198,14 @@ class ContractChecker:
         return self._findings[before:]
 
     def report(self) -> ContractReport:
-        """What is known so far."""
+        """Return the report on the stream so far."""
         return ContractReport(
             contract=self.contract.name,
             findings=tuple(sorted(self._findings, key=_place)),
             suppressed={
-                rule: n - _FINDINGS_A_RULE for rule, n in self._found.items() if n > _FINDINGS_A_RULE
+                rule: n - _MAX_FINDINGS_OF_RULE
+                for rule, n in self._found.items()
+                if n > _MAX_FINDINGS_OF_RULE
             },
             complete=self._watch.end is not None and self._interrupted is None,
             interrupted=self._interrupted,
@@ -178,23 +220,27 @@ class ContractChecker:
 
     @property
     def _events(self) -> int:
+        """Return the number of message events so far."""
         return self._judge.event_count
 
     @property
     def _bytes(self) -> int:
+        """Return the number of bytes of the body so far."""
         return self._parser.received + self._unread
 
     @property
     def _state(self) -> str:
+        """Return the state of the turn, in words."""
         walk = self._judge.walk
-        return self.contract.grammar.states[walk.state] if self._is_stream else "the response is no stream"
+        return self.contract.grammar.states[walk.state] if self._is_stream else "the response is not a stream"
 
     def _take_pieces(self, data: bytes) -> tuple[int, int]:
+        """Return what `_take` returns, for long data, which is taken piece by piece."""
         pieces = [self._take(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
         return next((offset for offset, count in pieces if count), 0), sum(count for _, count in pieces)
 
     def _take(self, data: bytes) -> tuple[int, int]:
-        """Judge what is in the data: where its first message event begins, and how many there are."""
+        """Check the events that the data completes. Return the position of the first message event, and their number."""
         first, count = 0, 0
         for item in self._parser.receive_runs(data):
             if isinstance(item, Run):
@@ -215,39 +261,45 @@ class ContractChecker:
             elif isinstance(item, Oversized):
                 limit = f"at most {self.contract.limits.max_event_bytes} bytes of data"
                 self._add(Deviation("stream.oversized", limit, "an event with more"), offset=item.byte_offset)
-                self._judge.walk.excuse()
+                self._judge.walk.note_unreadable()
         if self._parser.invalid_utf8_offset is not None:
             self._note_encoding()
         return first, count
 
     def _note_run(self, run: Run, deviations: Iterable[tuple[int, Deviation]]) -> None:
+        """Add the findings about the events of a run: their type, and the deviations by index in the run."""
         begins = self._events - len(run.payloads)
         if run.event != "message" and "stream.event-type" not in self._found:
             self._add(
                 Deviation("stream.event-type", "message", printable(run.event)), begins, run.byte_offset
             )
         for index, deviation in deviations:
-            is_kept = self._found[deviation.rule] < _FINDINGS_A_RULE  # else nobody asks where it was
+            # Computing an offset takes time, and a finding that is not kept needs none.
+            is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
             self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
 
     def _take_end(self, events: Sequence[StreamEvent]) -> None:
-        """The body ended: was the turn over?"""
+        """Check that the turn is over at the end of the body.
+
+        Args:
+            events: The events that the end of the body cut off.
+        """
         self._note_encoding()
         walk = self._judge.walk
         cut = next((event for event in events if isinstance(event, Truncated)), None)
         if cut is None:
-            self._note(self._nothing_more(walk.end()), offset=self._bytes)
+            self._note(self._explain_end(walk.end()), offset=self._bytes)
         elif walk.is_over:
-            within = f"the end within {printable(cut.pending)}"
+            within = f"the end of the body within {printable(cut.pending)}"
             self._add(Deviation("terminator.trailing", "nothing more", within), offset=cut.byte_offset)
         elif self._events == 0:
             self._add(Deviation("stream.empty", "events", self._instead), offset=self._bytes)
         else:
-            within = f"the end within {printable(cut.pending)}"
+            within = f"the end of the body within {printable(cut.pending)}"
             self._add(Deviation("stream.truncated", walk.expectation, within), offset=cut.byte_offset)
 
-    def _nothing_more(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
-        """What is wrong with an end here; where no event came, what came instead."""
+    def _explain_end(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
+        """Yield the deviations of the end. For a stream without events, show the body that came instead."""
         for each in deviations:
             if each.rule != "stream.empty":
                 yield each
@@ -258,33 +310,36 @@ class ContractChecker:
 
     @property
     def _instead(self) -> str:
-        return f"none, but {printable(self._beginning)}" if self._beginning else "an empty body"
+        """Return the beginning of a body without events, for a finding."""
+        return f"no event, only {printable(self._beginning)}" if self._beginning else "an empty body"
 
     def _note_one(self, deviations: Sequence[Deviation], elapsed: float) -> Sequence[Finding]:
-        """Say what is wrong with an event that came by itself, or with when it came."""
+        """Add the findings about the one event of the fast path, and about its time, and return them."""
         before, index, offset = len(self._findings), self._events - 1, self._parser.last_offset
         self._note(deviations, index, offset)
-        if not self._watch.came_calmly(elapsed):
+        if not self._watch.came_in_time(elapsed):
             self._note(self._watch.events_came(elapsed), index, offset)
         self._note_encoding()
         return self._findings[before:]
 
     def _note_encoding(self) -> None:
+        """Add a finding about the first byte that is not UTF-8, once."""
         bad = self._parser.invalid_utf8_offset
         if bad is not None and "stream.invalid-utf8" not in self._found:
-            self._add(Deviation("stream.invalid-utf8", "UTF-8", "other bytes"), offset=bad)
+            self._add(Deviation("stream.invalid-utf8", "UTF-8", "bytes that are not UTF-8"), offset=bad)
 
     def _note_refusal(self) -> None:
-        """A status that is none of a stream's: its body says why."""
+        """Add the finding about a wrong status, with the reason that the body gives, once."""
         if self._refusal is not None and self._head is not None:
-            self._refusal_code, said = error_in(self._head, self._beginning)
-            actual = f"{self._refusal.actual} {said}".strip()
+            self._refusal_code, message = error_in(self._head, self._beginning)
+            actual = f"{self._refusal.actual} {message}".strip()
             self._add(Deviation(self._refusal.rule, self._refusal.expected, actual))
             self._refusal = None
 
     def _note(
         self, deviations: Iterable[Deviation], index: int | None = None, offset: int | None = None
     ) -> None:
+        """Add a finding for each deviation, all at the same place."""
         for deviation in deviations:
             self._add(deviation, index, offset)
 
@@ -296,10 +351,17 @@ class ContractChecker:
         *,
         severity: Severity | None = None,
     ) -> None:
-        """Make a finding of it; of one rule only so many are kept."""
+        """Turn a deviation into a finding, unless enough findings of its rule are kept already.
+
+        Args:
+            deviation: The broken rule.
+            index: Index of the message event; None if the finding is not about one event.
+            offset: Position in bytes of the body; None if unknown.
+            severity: The severity; None for the one that the contract gives the rule.
+        """
         rule = deviation.rule
         self._found[rule] += 1
-        if self._found[rule] > _FINDINGS_A_RULE:
+        if self._found[rule] > _MAX_FINDINGS_OF_RULE:
             return
         if severity is None:
             severity = Severity.WARNING if deviation.is_unseen else self.contract.severity(rule)
@@ -317,7 +379,7 @@ class ContractChecker:
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:
-    """Findings are told in the order of the stream, however its bytes were cut."""
+    """Return the sort key that puts findings in the order of the stream, however its bytes were cut."""
     return (
         -1 if finding.byte_offset is None else finding.byte_offset,
         -1 if finding.event_index is None else finding.event_index,

@@ -1,8 +1,10 @@
-"""What the chunks of a stream look like: the wire schema, as data.
+"""The schema of a stream's chunks, as data: the kinds and their fields.
 
-A chunk is the JSON object in a message event's data; its `type` says of which kind it is. One table says what a kind's fields
-are. Two readings are made of it: a msgspec tagged union, fast, and believed when it accepts; and, for what that refuses, the
-same fields one by one, with words for what is wrong.
+A chunk is the JSON object in a message event's data. Its `type` field names its kind. One table lists the fields of each
+kind. Two checks are made from this table:
+
+- The fast path is a msgspec tagged union. If it accepts a chunk, the chunk is good.
+- The exact path checks the fields one by one. It judges the data that the fast path refuses, and describes the defect.
 """
 
 import math
@@ -14,25 +16,28 @@ import attrs
 import msgspec
 
 TAG = "type"
-"""The field that names a chunk's kind."""
+"""The name of the field that holds a chunk's kind."""
 
 
 @attrs.frozen(kw_only=True)
 class FieldType:
-    """What a field's value may be."""
+    """The set of values that a field may have."""
 
     name: str
-    """In words, for a finding."""
+    """The description that a finding shows, such as `a string`."""
     accepts: Callable[[Any], bool]
-    """Whether the client takes this value, parsed as JavaScript would."""
+    """Returns True if the client accepts this value. The value is parsed as JavaScript parses it: all numbers are floats."""
     fast: Any
-    """The msgspec type of the same values; None where none comes close, so that the exact path judges each."""
+    """The msgspec type that accepts the same values; None if there is none, so that the exact path judges every value."""
     is_open: bool = False
-    """May hold objects with any keys: what is forbidden in a key must be looked for."""
+    """True if a value may hold objects with any keys. Such a value must be searched for forbidden keys (`__proto__`)."""
 
 
 def _is_json(value: object) -> bool:
-    """The AI SDK's JSON value: JSON without infinite numbers (zod's number() refuses what 1e999 becomes)."""
+    """Return True if the AI SDK accepts this as a JSON value.
+
+    That is any JSON without infinite numbers: JavaScript reads 1e999 as Infinity, and zod's `number()` refuses it.
+    """
     waiting = [value]
     while waiting:
         node = waiting.pop()
@@ -43,6 +48,7 @@ def _is_json(value: object) -> bool:
 
 
 def _is_object_of_json(value: object) -> bool:
+    """Return True if this is an object and `_is_json` holds for it."""
     return isinstance(value, dict) and _is_json(value)
 
 
@@ -61,7 +67,7 @@ OBJECT_OF_OBJECTS = FieldType(
 
 
 def one_of(*values: str) -> FieldType:
-    """One of these strings."""
+    """Return the type of a field that has one of these strings."""
     return FieldType(
         name="one of " + ", ".join(values),
         accepts=lambda value: isinstance(value, str) and value in values,
@@ -70,7 +76,12 @@ def one_of(*values: str) -> FieldType:
 
 
 def list_of(name: str, accepts: Callable[[Any], bool]) -> FieldType:
-    """A list of what `accepts` takes; each is judged by the exact path."""
+    """Return the type of a field that holds a list. The exact path judges every such list.
+
+    Args:
+        name: The plural noun for the elements, in words.
+        accepts: Returns True if an element is good.
+    """
     return FieldType(
         name=f"a list of {name}",
         accepts=lambda value: isinstance(value, list) and all(map(accepts, value)),
@@ -81,41 +92,44 @@ def list_of(name: str, accepts: Callable[[Any], bool]) -> FieldType:
 
 @attrs.frozen
 class Field:
-    """A field of a kind of chunk."""
+    """One field of a kind of chunk."""
 
     type: FieldType
+    """The values that the field may have."""
     required: bool = True
+    """True if every chunk of the kind must have the field."""
 
 
 def optional(field_type: FieldType) -> Field:
-    """A field that may be absent, which is not the same as null."""
+    """Return a field that may be absent. Null is a value and is not the same as absent."""
     return Field(field_type, required=False)
 
 
 Fields = Mapping[str, Field]
+"""Name of a field -> the field."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ChunkSchema:
-    """The kinds of chunk that a contract knows."""
+    """The kinds of chunk that a contract knows, with their fields."""
 
     kinds: Mapping[str, Fields]
-    """Kind -> its fields."""
+    """Name of a kind -> its fields."""
     families: Mapping[str, Fields] = attrs.field(factory=dict)
-    """Prefix of a kind -> the fields of all kinds with this prefix."""
+    """Prefix, such as `data-` -> the fields of every kind that begins with this prefix. These kinds are one family."""
     unknown_fields: str | None = None
-    """What to warn of where a field is not known; None where nobody minds."""
+    """The warning about a field that the schema does not list; None if such fields are allowed without a warning."""
     skew: Mapping[tuple[str, str | None, str | None], str] = attrs.field(factory=dict)
-    """(kind, field, value) that this client takes -> which others refuse it; None stands for any."""
+    """(kind, field, value) that this client accepts -> the clients that refuse it. None stands for any field or value."""
     _skew_by_kind: Mapping[str, Sequence[tuple[tuple[str | None, str | None], str]]] = attrs.field(init=False)
 
     def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:
-        """(field, value) of a kind -> which other versions refuse it."""
+        """Return the pairs ((field, value), the clients that refuse it) of a kind."""
         return self._skew_by_kind.get(kind, ())
 
     @property
     def skewed(self) -> frozenset[str]:
-        """Kinds of which there is anything to say."""
+        """Return the kinds that have an entry in `skew`."""
         return frozenset(self._skew_by_kind)
 
     @_skew_by_kind.default
@@ -126,7 +140,7 @@ class ChunkSchema:
         }
 
     def fields_of(self, kind: str) -> Fields | None:
-        """The fields of a kind; None where the kind is not known."""
+        """Return the fields of a kind; None if the kind is not known."""
         fields = self.kinds.get(kind)
         if fields is None:
             family = self.family_of(kind)
@@ -134,59 +148,63 @@ class ChunkSchema:
         return fields
 
     def family_of(self, kind: str) -> str | None:
-        """The prefix of the family that a kind belongs to."""
+        """Return the prefix of the family that a kind belongs to; None if it belongs to none."""
         return next((prefix for prefix in self.families if kind.startswith(prefix)), None)
 
 
 Chunk = msgspec.Struct
-"""A chunk: a struct made of a schema; its fields are attributes, `msgspec.UNSET` where absent."""
+"""A decoded chunk. Each field is an attribute; an absent one is `msgspec.UNSET`. The class is made from the schema."""
 
 
 class Terminator(msgspec.Struct, frozen=True, gc=False):
-    """The event that says that no more comes: `[DONE]`."""
+    """The event that ends the stream: `[DONE]`."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Data that is no chunk of the schema, by the rule that says so."""
+    """Data that the schema does not accept as a chunk."""
 
     rule: str
+    """The id of the rule that the data breaks."""
     expected: str
+    """The content that the rule asks for, in words."""
     actual: str
+    """The content that came instead, in words."""
     kind: str | None = None
-    """The kind that it says it is, where that is a known one."""
+    """The kind that the data names, if the schema knows it; else None."""
     values: Mapping[str, Any] = {}
-    """Its fields, as far as they are what they should be."""
+    """The fields of the data that are good."""
 
 
 class Remarked(msgspec.Struct, frozen=True, gc=False):
-    """A chunk that is taken, with something to say about it."""
+    """A chunk that the client accepts, but with a warning."""
 
     chunk: Chunk
+    """The accepted chunk."""
     unknown: tuple[str, ...]
-    """Fields that the schema does not know."""
+    """The names of its fields that the schema does not know."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ChunkTypes:
-    """The structs of one kind of chunk."""
+    """The two struct classes of one kind of chunk."""
 
     plain: type[Chunk]
-    """Without its optional open fields, and refusing what it does not know: what most chunks are."""
+    """The class without optional open fields, which refuses unknown fields. Most chunks fit it, and it is faster."""
     whole: type[Chunk]
-    """With all its fields, whatever else there may be."""
+    """The class with all fields of the kind, which ignores unknown fields."""
     has_open: bool
-    """Even the plain one may hold objects with any keys."""
+    """True if the plain class, too, has a field that may hold objects with any keys."""
 
 
 @lru_cache(maxsize=32)
 def known_types(schema: ChunkSchema) -> Mapping[str, ChunkTypes]:
-    """The structs of every kind that a schema names, and of every family, by its prefix."""
+    """Return the struct classes of a schema: name of a kind, or prefix of a family -> its classes."""
     kinds = {kind: make_types(kind, fields) for kind, fields in schema.kinds.items()}
     return kinds | {prefix: make_types(prefix, fields) for prefix, fields in schema.families.items()}
 
 
 def make_types(kind: str, fields: Fields) -> ChunkTypes:
-    """Make the structs of a kind."""
+    """Return the struct classes of a kind with these fields."""
     plain = {name: field for name, field in fields.items() if field.required or not field.type.is_open}
     return ChunkTypes(
         plain=_make_struct(kind, plain, forbid_unknown_fields=True),
@@ -196,10 +214,11 @@ def make_types(kind: str, fields: Fields) -> ChunkTypes:
 
 
 _NOTHING = Annotated[int, msgspec.Meta(gt=0, lt=0)]
-"""A type that takes no value at all: the exact path judges whatever comes."""
+"""A type that accepts no value, so that the exact path judges every value."""
 
 
 def _make_struct(kind: str, fields: Fields, *, forbid_unknown_fields: bool) -> type[Chunk]:
+    """Return a struct class of a kind, with required fields first, as msgspec asks."""
     members: list[Any] = []
     for name, field in sorted(fields.items(), key=lambda item: not item[1].required):
         fast = _NOTHING if field.type.fast is None else field.type.fast

@@ -1,4 +1,4 @@
-"""A stream's contract, as data: what the head, the chunks, their order, the end and the times must be."""
+"""A stream's contract, as data: rules for the head, the chunks, their order, the end and the times."""
 
 from collections.abc import Mapping
 
@@ -12,84 +12,89 @@ from cutover.contract.rules import RULES
 
 @attrs.frozen(kw_only=True)
 class HeadRules:
-    """What the response's head must be."""
+    """The rules for the head of the response: status and headers."""
 
     statuses: tuple[int, ...] = (200,)
-    """Statuses that a stream comes with."""
+    """The HTTP statuses that are allowed for a stream."""
     content_type: str = "text/event-stream"
-    """Media type, compared by meaning (RFC 9110 8.3.1)."""
+    """The media type, in lower case. It is compared without case and parameters (RFC 9110 8.3.1)."""
     charset: str | None = None
-    """Charset parameter that must be there; None where it does not matter."""
+    """The required charset parameter of the media type, in lower case; None if any charset is allowed."""
     required: Mapping[str, str] = attrs.field(factory=dict)
-    """Header, in lower case -> its value, to the letter."""
+    """Name of a required header, in lower case -> its exact value."""
     refused: tuple[str, ...] = ()
-    """Headers, in lower case, that must not be there."""
+    """Names of headers, in lower case, that must not be there."""
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much and how long; times in seconds since the request was sent."""
+    """The largest sizes and the longest times that a contract allows. Sizes are in bytes, times in seconds."""
 
     max_event_bytes: int = 1 << 20
-    """Bytes of one event's data; a longer one is dropped unread."""
+    """Largest size of one event's data, in bytes. A larger event is dropped and reported. Default: 1 MiB."""
     max_open_bytes: int = 16 << 20
-    """Bytes, about, that the names of open parts and calls may take; of more, order is no longer followed."""
+    """Rough memory for the ids of open parts and calls, in bytes. Above it, no more are followed. Default: 16 MiB."""
     first_event: float = 5.0
-    """Seconds to the first message event."""
+    """Seconds from sending the request to the first message event. Default: 5."""
     event_gap: float = 15.0
-    """Seconds between two message events; comments do not count."""
+    """Seconds between two message events, or between the last one and the end. Comments do not count. Default: 15."""
     whole: float = 120.0
-    """Seconds for the whole stream."""
+    """Seconds from sending the request to the end of the body. Default: 120."""
     held_back_after: float = 1.0
-    """A body whose first byte took this many seconds may not come all at once."""
+    """Seconds to the first byte from which a body that comes all at once counts as held back. Default: 1."""
     at_once: float = 0.1
-    """Seconds within which several events count as all at once."""
+    """Seconds within which several events count as having come all at once. Default: 0.1."""
 
 
 @attrs.frozen(kw_only=True)
 class StreamContract:
-    """What a stream must be. Derive one with `attrs.evolve`."""
+    """All that a stream must satisfy. Make a variant of a contract with `attrs.evolve`."""
 
     name: str
-    """What the command line calls it."""
+    """The contract's name on the command line and in reports."""
     schema: ChunkSchema
-    """What the chunks look like."""
+    """The kinds of chunk and their fields."""
     grammar: Grammar
-    """In which order they come."""
+    """The order in which chunks may come."""
     head: HeadRules = HeadRules()
-    """What the head must be."""
+    """The rules for status and headers."""
     terminator: str = TERMINATOR
-    """Data of the event that ends the stream, to the letter."""
+    """The exact data of the event that ends the stream."""
     limits: Limits = Limits()
-    """How much and how long."""
+    """The largest sizes and the longest times."""
     severities: Mapping[str, Severity] = attrs.field(factory=dict)
-    """Rule -> its weight in this contract, where that is not the rule's own."""
+    """Rule id -> its severity in this contract, for rules whose default severity this contract changes."""
 
     @severities.validator
     def _known(self, _: object, severities: Mapping[str, Severity]) -> None:
+        """Refuse a severity for a rule that does not exist."""
         unknown = sorted(severities.keys() - RULES.keys())
         if unknown:
-            raise ValueError(f"no such rule: {', '.join(unknown)}")
+            raise ValueError(f"severities: no such rule: {', '.join(unknown)}")
 
     def severity(self, rule: str) -> Severity:
-        """How much a rule weighs in this contract."""
+        """Return the severity of a rule in this contract.
+
+        Raises:
+            KeyError: If there is no rule with this id.
+        """
         return self.severities.get(rule, RULES[rule].severity)
 
     def strict(self) -> "StreamContract":
-        """The same contract, where all that a user would see as broken is a violation."""
+        """Return a copy of this contract in which every defect that a user would see is a violation."""
         seen = {rule.id: Severity.VIOLATION for rule in RULES.values() if rule.user_sees}
         return attrs.evolve(self, severities={**self.severities, **seen})
 
 
 @attrs.frozen(kw_only=True)
 class StreamContext:
-    """What a contract cannot know by itself: the request that the stream answers."""
+    """The facts about the request that the stream answers. A contract cannot know them by itself."""
 
     thread_id: str | None = None
-    """The thread that the request is for."""
+    """The id of the request's thread; None if unknown, and then any one thread is accepted."""
     known_tool_calls: frozenset[str] = frozenset()
-    """Ids of the tool calls of the message that this stream continues."""
+    """Ids of the tool calls in the message that this stream continues. The stream may refer to them."""
 
     def expected(self) -> Mapping[str, str]:
-        """Field of a chunk -> the value that this request decides."""
+        """Return the field values that this request fixes: name of a chunk's field -> value."""
         return {} if self.thread_id is None else {"threadId": self.thread_id}

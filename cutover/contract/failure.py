@@ -1,16 +1,16 @@
-"""How a stream can fail other than by what is in it."""
+"""The ways in which a stream can fail for a reason outside its bytes."""
 
 import enum
 
 
 class FailureKind(enum.Enum):
-    """Why whoever feeds a checker has no more to feed it."""
+    """The reason why the caller of a checker has no more bytes for it."""
 
     UNREACHABLE = "unreachable"
-    """There was no connection."""
+    """No connection could be made."""
     RESET = "reset"
-    """The connection broke, or the body ended before the length that was announced."""
+    """The connection broke, or the body ended before the length that `content-length` announced."""
     STALL = "stall"
-    """No event came in time."""
+    """No message event came in time: `Limits.first_event` or `Limits.event_gap` passed."""
     DEADLINE = "deadline"
-    """The whole stream took too long."""
+    """The whole stream took longer than `Limits.whole`."""

@@ -1,4 +1,4 @@
-"""What a check found: the value that every layer above speaks in."""
+"""A finding: one place in a stream where one rule does not hold."""
 
 import enum
 
@@ -6,29 +6,29 @@ import attrs
 
 
 class Severity(enum.Enum):
-    """How much a finding weighs."""
+    """The weight of a finding: a violation or a warning."""
 
     VIOLATION = "violation"
     """The contract does not hold."""
     WARNING = "warning"
-    """The contract holds, and somebody should know."""
+    """The contract still holds, but a person should know of it."""
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One rule and one place where it did not hold."""
+    """One place where one rule does not hold."""
 
     rule: str
-    """Stable id of the rule, such as ``terminator.count``."""
+    """The id of the rule, such as ``terminator.count``. Ids are stable."""
     severity: Severity = Severity.VIOLATION
-    """Whether it fails the contract."""
+    """`VIOLATION` if the finding fails the contract, `WARNING` if it does not."""
     message: str
-    """One sentence for a reader; may hold text off the wire, so escape it where it is shown."""
+    """One sentence for a person. It may hold text from the stream, so escape it before you show it."""
     event_index: int | None = None
-    """Zero-based index of the message event it is about; None where it is about no one event."""
+    """Index of the message event, from zero; None if the finding is not about one event."""
     byte_offset: int | None = None
-    """Offset, in bytes of the body, at which that event began."""
+    """Position in bytes of the body: mostly the first byte of the event. None if unknown."""
     expected: str | None = None
-    """What the rule wanted there."""
+    """The content that the rule asks for at this place, in words."""
     actual: str | None = None
-    """What came."""
+    """The content that came instead, in words."""

@@ -1,8 +1,20 @@
-"""In which order chunks come: states and transitions as one table, and what must be open before it is named.
+"""The order of a stream's chunks: a table of states, and the parts and calls that chunks open, name and close.
 
-A deviation is reported where it happens, and the walk goes on as if what was missing had come: one cause, one finding.
+Three values work together:
 
-It is long because the table, the scopes of what is open, and the walk over both are one idea, and are read together.
+- A `Grammar` is the data: one table of states and transitions, and the scopes. A scope is one sort of thing that can be
+  open, such as text parts or tool calls.
+- A `KindPlan` is all that the grammar says about one kind of chunk. It is computed once for each kind.
+- A `Walk` is the position of one stream in the grammar: its state, and the things that are open.
+
+If a chunk breaks the order, the walk reports a `Deviation` and goes on as if the missing event had come. So one mistake
+of a service gives one finding, not a finding for each later chunk.
+
+Whether a chunk is on the fast path depends on its kind and on the state. `KindPlan.fast_states` lists the states in which
+a chunk of the kind breaks no rule, keeps the state, and at most opens something. In such a state, the judge has to check
+only that the thing it names is open.
+
+This module is long because the table, the scopes and the walk explain each other and are read together.
 """
 
 import contextlib
@@ -18,11 +30,11 @@ from cutover.contract.chunks import Chunk
 from cutover.text import printable
 
 TERMINATOR: Final = "[DONE]"
-"""The table's name for the stream's last event."""
+"""The symbol of the stream's last event in the table."""
 END: Final = "end of the body"
-"""The table's name for the end of the body."""
+"""The symbol of the end of the body in the table."""
 
-_MISSING = frozenset(
+_MISSING_EVENT_RULES = frozenset(
     {
         "order.start-missing",
         "order.step-missing",
@@ -33,71 +45,75 @@ _MISSING = frozenset(
         "terminator.missing",
     }
 )
-"""Rules that are broken where an event is missing: perhaps it came, and could not be read."""
-_ENTRY = 120
-"""Bytes that one open part takes beside its id, about."""
+"""Rules that report a missing event. If an event could not be read, it may be the missing one."""
+_ENTRY_BYTES = 120
+"""Rough memory of one open part or call without its id, in bytes."""
 
 
 @attrs.frozen
 class Transition:
-    """Where a state goes on a symbol, and which rule that breaks, if one."""
+    """One entry of the table: the next state, and the rule that the event breaks, if it breaks one."""
 
     to: str
+    """The next state."""
     rule: str | None = None
+    """Id of the broken rule; None if the event is in order."""
     expected: str | None = None
-    """What should have come instead; None where nothing is wrong."""
+    """The event that should have come, in words; None if the event is in order."""
 
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """Parts, calls or approvals: what one chunk opens and others name, until it is closed."""
+    """One sort of thing that a chunk opens and later chunks name until it is closed: parts, calls or approvals."""
 
     name: str
-    """What is open, in words: ``text part``."""
+    """One such thing in words, such as ``text part``."""
     key: tuple[str, ...]
-    """Fields that name it."""
+    """Names of the chunk fields that identify one."""
     opened_by: frozenset[str]
-    """Kinds that open one."""
+    """Kinds of chunk that open one."""
     named_by: frozenset[str] = frozenset()
-    """Kinds that must name an open one."""
+    """Kinds of chunk that must name an open one."""
     closed_by: frozenset[str] = frozenset()
-    """Of those, the kinds that close it."""
+    """Kinds of chunk that name one and close it."""
     cleared_by: frozenset[str] = frozenset()
-    """Kinds that close them all."""
+    """Kinds of chunk that close all of them."""
     dropped_by: frozenset[str] = frozenset()
-    """Kinds that close those which the current step opened."""
+    """Kinds of chunk that close those that were opened in the current step."""
     rule: str
-    """The rule that naming what is not open breaks."""
+    """Id of the rule that a chunk breaks if it names one that is not open."""
     known: bool = False
-    """The request's context may name some that are open from the start: calls of the message that is continued."""
+    """True if the calls of `StreamContext.known_tool_calls` are open from the beginning of the stream."""
     must_close: bool = False
-    """One that is open when all are closed, or when the turn is over, is worth a warning."""
+    """True if one that is still open when all are closed, or when the turn is over, gives a warning."""
 
 
 @attrs.frozen(kw_only=True)
 class Agreement:
-    """A field that has one value throughout a stream."""
+    """A field that must have the same value in all chunks of a stream."""
 
     field: str
+    """The name of the field."""
     rule: str
-    """The rule that another value breaks."""
+    """Id of the rule that a second value breaks."""
     expected: str | None = None
-    """The attribute of the request's context that holds the value, where the request decides it."""
+    """The attribute of the request's context that holds the value, if the request fixes it."""
 
 
 @attrs.frozen(kw_only=True)
 class ServiceError:
-    """The chunk by which a service says that the turn failed."""
+    """The way in which a service reports that the turn failed."""
 
     kind: str
+    """The kind of the error chunk."""
     code: str
-    """The field that says why."""
+    """The field of that chunk that holds the error code."""
     finish: str | None = None
-    """Kind of the turn's last chunk, if it repeats that the turn failed."""
+    """The kind of the turn's last chunk, if that chunk repeats that the turn failed."""
     status: str | None = None
-    """The field of that chunk."""
+    """The field of the turn's last chunk that holds the status."""
     failed: str | None = None
-    """Its value after an error, and only then."""
+    """The value of that field after an error. It may not have this value without an error."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -105,74 +121,97 @@ class Grammar:
     """The order of a stream's events, as data."""
 
     initial: str
-    """State before the first event."""
+    """The state before the first event."""
     symbols: Mapping[str, str]
-    """Kind of chunk -> its symbol in the table; ``data-*`` stands for all that begin with ``data-``."""
+    """Kind of chunk -> its symbol in the table. ``data-*`` stands for all kinds that begin with ``data-``."""
     other: str
-    """The symbol of every other kind."""
+    """The symbol of all other kinds."""
     transitions: Mapping[tuple[str, str], Transition]
-    """(state, symbol) -> what follows; it holds every pair."""
+    """(state, symbol) -> the transition. Every pair has an entry."""
     states: Mapping[str, str]
-    """State -> what it means, for a reader."""
+    """State -> its meaning in words, for reports."""
     new_step: frozenset[str] = frozenset()
-    """Kinds that begin a step."""
+    """Kinds of chunk that begin a step."""
     scopes: tuple[Scope, ...] = ()
+    """The sorts of things that can be open."""
     agreements: tuple[Agreement, ...] = ()
+    """The fields that must keep one value."""
     error: ServiceError | None = None
+    """The way in which a service reports a failed turn; None if the protocol has none."""
     unseen: frozenset[str] = frozenset()
-    """States in which the client has stopped reading: what is wrong there, it does not refuse."""
+    """States in which the client has stopped reading. It refuses nothing there, so findings there are warnings."""
     breaks_off: frozenset[str] = frozenset()
-    """Symbols after which nobody wonders what was left open."""
+    """Symbols after which an open part gives no warning, such as an abort."""
     closed: frozenset[str] = frozenset()
-    """States in which the turn is over, so that nothing more has to come."""
+    """States in which the turn is over and the body may end."""
 
     def symbol(self, kind: str) -> str:
-        """The table's name for a kind of chunk."""
+        """Return the symbol of a kind of chunk in the table."""
         family = kind.partition("-")[0] + "-*"
         return self.symbols.get(kind) or self.symbols.get(family, self.other)
 
 
 class Deviation(msgspec.Struct, frozen=True, gc=False):
-    """A rule that an event broke."""
+    """One broken rule, before the checker turns it into a `Finding`: it has no severity and no place yet."""
 
     rule: str
+    """Id of the broken rule."""
     expected: str
+    """The content that the rule asks for, in words."""
     actual: str
+    """The content that came instead, in words."""
     is_unseen: bool = False
-    """The client had stopped reading, so it does not refuse it."""
+    """True if the client had stopped reading before. It does not refuse the chunk, so the finding is a warning."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Role:
-    """All that the grammar has to say of one kind of chunk."""
+class KindPlan:
+    """All that the grammar says about one kind of chunk. Scopes are given by their index in `Grammar.scopes`."""
 
     kind: str
+    """The kind."""
     symbol: str
+    """Its symbol in the table."""
     moves: Mapping[str, Transition]
-    """State -> where it goes from there."""
+    """State -> the transition on this kind."""
     opens: tuple[int, ...]
+    """Scopes in which the kind opens something."""
     names: tuple[int, ...]
+    """Scopes in which the kind must name something open."""
     closes: tuple[int, ...]
+    """Scopes in which the kind closes the thing that it names."""
     clears: tuple[int, ...]
+    """Scopes in which the kind closes everything."""
     drops: tuple[int, ...]
+    """Scopes in which the kind closes everything that the current step opened."""
     starts_step: bool
+    """True if the kind begins a step."""
     agreements: tuple[Agreement, ...]
+    """The fields of the kind that must keep one value."""
     error: ServiceError | None
-    """Set where the kind says that the turn failed."""
+    """The service error that the kind reports or repeats; None for all other kinds."""
     is_watched: bool
-    """Whether there is more to look at than its place."""
+    """True if the judge must look at more than the place of such a chunk, so that it never takes the fast path."""
     changes: bool
-    """Whether it opens or closes anything."""
-    calm: frozenset[str]
-    """States in which such a chunk is in order and does nothing but open something, if what it names is open."""
+    """True if the kind begins a step, or opens or closes anything."""
+    fast_states: frozenset[str]
+    """States in which a chunk of the kind may take the fast path: it is in order if the thing that it names is open."""
     key_of: Callable[[Any], Any] | None
-    """What it names, where it is calm anywhere and names anything."""
+    """Returns the id of the thing that a chunk names; None if the kind names nothing or has no fast path."""
 
 
-def role_of(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched: bool) -> Role:
-    """Gather what the grammar says of a kind; of one that is watched for more than its place, none is calm."""
+def plan_kind(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched: bool) -> KindPlan:
+    """Return all that the grammar says about one kind of chunk.
+
+    Args:
+        grammar: The grammar.
+        kind: The kind.
+        fields: The names of the kind's fields.
+        is_watched: True if the kind must never take the fast path.
+    """
 
     def scopes(attribute: str) -> tuple[int, ...]:
+        """Return the scopes that list the kind in this attribute."""
         return tuple(at for at, scope in enumerate(grammar.scopes) if kind in getattr(scope, attribute))
 
     symbol = grammar.symbol(kind)
@@ -189,8 +228,8 @@ def role_of(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched: b
     changes = starts_step or any((opens, closes, clears, drops))
     keys = [key for at in names for key in grammar.scopes[at].key]
     opens_only = changes and not (starts_step or closes or clears or drops)
-    is_calm = len(keys) <= 1 and not (agreements or error or is_watched) and (opens_only or not changes)
-    return Role(
+    can_be_fast = len(keys) <= 1 and not (agreements or error or is_watched) and (opens_only or not changes)
+    return KindPlan(
         kind=kind,
         symbol=symbol,
         moves=moves,
@@ -204,17 +243,19 @@ def role_of(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched: b
         error=error,
         is_watched=is_watched,
         changes=changes,
-        calm=frozenset(state for state, move in moves.items() if is_calm and move == Transition(state)),
-        key_of=attrgetter(keys[0]) if is_calm and keys else None,
+        fast_states=frozenset(
+            state for state, move in moves.items() if can_be_fast and move == Transition(state)
+        ),
+        key_of=attrgetter(keys[0]) if can_be_fast and keys else None,
     )
 
 
 _Key: TypeAlias = str | tuple[str, bool]
-"""What names something open: its id, and whether it is dynamic where that is part of the name."""
+"""The identity of an open thing: its id, or its id and a flag if the scope has dynamic things too."""
 
 
 def _key_getter(scope: Scope) -> Callable[[Any], _Key]:
-    """How to find the name of what a chunk is about."""
+    """Return a function that returns the key of the thing that a chunk opens, names or closes."""
     name = attrgetter(scope.key[0])
     if len(scope.key) == 1:
         return name
@@ -223,43 +264,51 @@ def _key_getter(scope: Scope) -> Callable[[Any], _Key]:
 
 
 _QUALIFIERS = ("dynamic",)
-"""Fields that qualify a name, and may be absent."""
+"""Names of fields that are part of a key and may be absent."""
 
 
 def _known_keys(scope: Scope, known: Iterable[str]) -> Iterator[_Key]:
+    """Yield the keys that are open in this scope from the beginning of the stream."""
     if scope.known:
         for name in known:
             yield from [(name, False), (name, True)] if len(scope.key) > 1 else [name]
 
 
-def _words(key: _Key) -> str:
+def _describe(key: _Key) -> str:
+    """Return a key in words, for a finding."""
     return key if isinstance(key, str) else f"{key[0]} ({'dynamic' if key[1] else 'not dynamic'})"
 
 
 @attrs.define(eq=False)
 class Walk:
-    """One stream's way through a grammar."""
+    """The position of one stream in its grammar. It moves on with each chunk and reports broken rules."""
 
     grammar: Grammar
+    """The order that the stream must keep."""
     known: frozenset[str]
-    """Tool calls that were made before this stream."""
+    """Ids of the tool calls that were made before this stream."""
     expected: Mapping[str, str]
-    """Field -> the value that the request decides."""
+    """Name of a field -> the value that the request fixes."""
     _room: int
-    """Bytes, about, that the names of what is open may still take."""
+    """Rough memory that is left for the ids of open things, in bytes; negative once it is used up."""
     state: str = attrs.field(init=False)
+    """The current state: a key of `Grammar.states`."""
     service_error: str | None = attrs.field(default=None, init=False)
-    """The code of the first error that the service reported."""
+    """The code of the first error that the service reported; None without one."""
     opened: tuple[dict[_Key, int], ...] = attrs.field(init=False)
-    """By scope: what is open -> the step that opened it."""
-    _key_of: tuple[Callable[[Any], _Key], ...] = attrs.field(init=False)  # by scope
+    """For each scope: key of an open thing -> number of the step that opened it; -1 if it was open before the stream."""
+    # For each scope: the function that returns the key of the thing that a chunk is about.
+    _key_of: tuple[Callable[[Any], _Key], ...] = attrs.field(init=False)
+    # Field -> the value that all chunks must have, for each field of `Grammar.agreements` that has come.
     _agreed: dict[str, Any] = attrs.field(init=False)
+    # The number of steps that have begun.
     _step: int = attrs.field(default=0, init=False)
-    _seen: set[str] = attrs.field(factory=set, init=False)  # symbols
-    _excused: int = attrs.field(
-        default=0, init=False
-    )  # events that could not be read, and may be what is missed
-    _lost: bool = attrs.field(default=False, init=False)  # that there is no room left was said
+    # The symbols that have come.
+    _seen: set[str] = attrs.field(factory=set, init=False)
+    # The number of unreadable events. Each may be an event that seems to be missing later, so each hides one such report.
+    _unreadable: int = attrs.field(default=0, init=False)
+    # True once the memory for open things is used up. From then on, a thing that seems not open is not reported.
+    _is_full: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.state = self.grammar.initial
@@ -271,120 +320,135 @@ class Walk:
 
     @property
     def expectation(self) -> str:
-        """What should come before the body may end."""
+        """Return the event that must come before the body may end, in words."""
         return self.grammar.transitions[self.state, END].expected or END
 
     @property
     def is_over(self) -> bool:
-        """Whether the turn is over, so that nothing more has to come."""
+        """Return True if the turn is over and the body may end."""
         return self.state in self.grammar.closed
 
-    def opens_calmly(self, role: Role, chunk: Any) -> bool:  # noqa: ANN401
-        """Open what a calm chunk opens; whether there was room."""
-        for at in role.opens:
+    def open_fast(self, plan: KindPlan, chunk: Any) -> bool:  # noqa: ANN401
+        """Open the things that a chunk on the fast path opens. Return False if the memory for open things is used up."""
+        for at in plan.opens:
             key = self._key_of[at](chunk)
             if key not in self.opened[at]:
                 self._open(at, key)
         return self._room >= 0
 
-    def take(self, role: Role, chunk: Chunk) -> Sequence[Deviation]:
-        """One chunk: what is wrong with its place; the walk goes on as if it were not."""
+    def take(self, plan: KindPlan, chunk: Chunk) -> Sequence[Deviation]:
+        """Move on by one chunk, and return the rules that it breaks. The walk goes on as if it broke none."""
         found: list[Deviation] = []
-        move = role.moves[self.state]
+        move = plan.moves[self.state]
         if move.rule is not None:
-            found += self._break(move, role.symbol, role.kind)
+            found += self._report_move(move, plan.symbol, plan.kind)
         self.state = move.to
-        self._seen.add(role.symbol)
-        for at in role.names:
+        self._seen.add(plan.symbol)
+        for at in plan.names:
             key = self._key_of[at](chunk)
             if key not in self.opened[at]:
-                found += self._miss(at, key, role.kind)
-        if role.changes:
-            found += self._change(role, chunk)
-        if self._room < 0 and not self._lost:
-            self._lost = True
-            found.append(Deviation("order.too-many-open", "fewer or shorter names", role.kind))
-        for agreement in role.agreements:
-            found += self._agree(agreement, getattr(chunk, agreement.field))
-        if role.error is not None:
-            found += self._fail(role.error, role.kind, chunk)
+                found += self._report_unopened(at, key, plan.kind)
+        if plan.changes:
+            found += self._change(plan, chunk)
+        if self._room < 0 and not self._is_full:
+            self._is_full = True
+            found.append(
+                Deviation("order.too-many-open", "fewer open parts and calls, or shorter ids", plan.kind)
+            )
+        for agreement in plan.agreements:
+            found += self._check_agreement(agreement, getattr(chunk, agreement.field))
+        if plan.error is not None:
+            found += self._check_failure(plan.error, plan.kind, chunk)
         return found
 
-    def move(self, symbol: str, what: str) -> Sequence[Deviation]:
-        """Follow the table on what is no chunk."""
+    def move(self, symbol: str, actual: str) -> Sequence[Deviation]:
+        """Move on by an event that is not a chunk (the terminator, the end), and return the rules that it breaks."""
         move = self.grammar.transitions[self.state, symbol]
-        found = () if move.rule is None else self._break(move, symbol, what)
+        found = () if move.rule is None else self._report_move(move, symbol, actual)
         self.state = move.to
         self._seen.add(symbol)
         return found
 
-    def _break(self, move: Transition, symbol: str, what: str) -> Sequence[Deviation]:
+    def _report_move(self, move: Transition, symbol: str, actual: str) -> Sequence[Deviation]:
+        """Return the rule that a transition breaks, unless its cause has been reported before."""
+        # A "duplicate" that has not come before is late: its absence has been reported already.
         if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
-            return ()  # late, rather than twice; that it was missing has been said
-        if self._excused and move.rule in _MISSING:
-            self._excused -= 1
             return ()
-        return (Deviation(move.rule, move.expected or "", what),)
+        if self._unreadable and move.rule in _MISSING_EVENT_RULES:
+            self._unreadable -= 1
+            return ()
+        return (Deviation(move.rule, move.expected or "", actual),)
 
     def end(self) -> Sequence[Deviation]:
-        """The body ended."""
+        """Move on by the end of the body, and return the rules that it breaks."""
         open_still = (
             [each for at in range(len(self.opened)) for each in self._left_open(at)] if self.is_over else []
         )
         return [*open_still, *self.move(END, END)]
 
-    def excuse(self) -> None:
-        """An event could not be read: the next thing that seems to be missing may have been it."""
-        self._excused += 1
+    def note_unreadable(self) -> None:
+        """Count an event that could not be read. The next missing event is then not reported: it may be this one."""
+        self._unreadable += 1
 
-    def recover(self, role: Role, values: Mapping[str, Any]) -> None:
-        """A chunk was refused, but its kind is known: it has its place all the same."""
-        self.state = role.moves[self.state].to
-        self._seen.add(role.symbol)
-        with contextlib.suppress(AttributeError):  # where what it names is missing, nothing can be opened
-            self._change(role, SimpleNamespace(**{**dict.fromkeys(_QUALIFIERS, False), **values}))
+    def take_refused(self, plan: KindPlan, values: Mapping[str, Any]) -> None:
+        """Move on by a chunk that the schema refused but whose kind is known.
 
-    def _miss(self, at: int, key: _Key, kind: str) -> Sequence[Deviation]:
-        """Something is named that is not open."""
-        if self._lost:
-            return ()  # perhaps it was
-        self._open(at, key)  # so that it is missed once
-        if self._excused:
-            self._excused -= 1
+        Args:
+            plan: The plan of the kind.
+            values: The fields of the chunk that are good.
+        """
+        self.state = plan.moves[self.state].to
+        self._seen.add(plan.symbol)
+        # If the field with the key is missing, the chunk can open or close nothing.
+        with contextlib.suppress(AttributeError):
+            self._change(plan, SimpleNamespace(**{**dict.fromkeys(_QUALIFIERS, False), **values}))
+
+    def _report_unopened(self, at: int, key: _Key, kind: str) -> Sequence[Deviation]:
+        """Return the deviation of a chunk that names a thing that is not open."""
+        # The thing may have been opened after the memory for open things was used up.
+        if self._is_full:
+            return ()
+        # From here on the thing counts as open, so that it is reported once.
+        self._open(at, key)
+        if self._unreadable:
+            self._unreadable -= 1
             return ()
         scope = self.grammar.scopes[at]
         return (
-            Deviation(scope.rule, f"a {scope.name} that is open", printable(f"{kind} for {_words(key)}")),
+            Deviation(scope.rule, f"a {scope.name} that is open", printable(f"{kind} for {_describe(key)}")),
         )
 
-    def _change(self, role: Role, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
-        """Open and close what the chunk opens and closes."""
+    def _change(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
+        """Open and close the things that the chunk opens and closes, and report those that were left open."""
         found: list[Deviation] = []
-        self._step += role.starts_step
-        for at in role.closes:
+        self._step += plan.starts_step
+        for at in plan.closes:
             self._close(at, self._key_of[at](chunk))
-        for at in role.clears:
+        for at in plan.clears:
             found += self._left_open(at)
             for key in list(self.opened[at]):
                 self._close(at, key)
-        for at in role.drops:
+        for at in plan.drops:
             for key in [key for key, step in self.opened[at].items() if step == self._step]:
                 self._close(at, key)
-        for at in role.opens:
+        for at in plan.opens:
             self._open(at, self._key_of[at](chunk))
         return found
 
     def _open(self, at: int, key: _Key) -> None:
+        """Open a thing, if there is memory left for it."""
         opened = self.opened[at]
         if key not in opened and self._room >= 0:
-            self._room -= _ENTRY + len(key[0] if isinstance(key, tuple) else key)
+            self._room -= _ENTRY_BYTES + len(key[0] if isinstance(key, tuple) else key)
             opened[key] = self._step
 
     def _close(self, at: int, key: _Key) -> None:
+        """Close a thing, if it is open."""
         if self.opened[at].pop(key, None) is not None:
-            self._room += _ENTRY + len(key[0] if isinstance(key, tuple) else key)
+            self._room += _ENTRY_BYTES + len(key[0] if isinstance(key, tuple) else key)
 
     def _left_open(self, at: int) -> Sequence[Deviation]:
+        """Return the warning about the things of this scope that are still open and must be closed."""
         scope, opened = self.grammar.scopes[at], self.opened[at]
         if not (scope.must_close and opened and self._seen.isdisjoint(self.grammar.breaks_off)):
             return ()
@@ -392,11 +456,12 @@ class Walk:
             Deviation(
                 "order.part-left-open",
                 f"the end of each {scope.name}",
-                printable(", ".join(map(_words, opened))),
+                printable(", ".join(map(_describe, opened))),
             ),
         )
 
-    def _agree(self, agreement: Agreement, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
+    def _check_agreement(self, agreement: Agreement, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
+        """Return the deviation of a field that has another value than before."""
         if value is msgspec.UNSET:
             return ()
         agreed = self._agreed.setdefault(agreement.field, value)
@@ -405,7 +470,8 @@ class Walk:
         self._agreed[agreement.field] = value
         return (Deviation(agreement.rule, f"{agreement.field} {printable(agreed)}", printable(value)),)
 
-    def _fail(self, error: ServiceError, kind: str, chunk: Chunk) -> Sequence[Deviation]:
+    def _check_failure(self, error: ServiceError, kind: str, chunk: Chunk) -> Sequence[Deviation]:
+        """Return the error that the service reports, or the deviation of a finish with the wrong status."""
         if kind == error.kind:
             code = printable(getattr(chunk, error.code))
             self.service_error = self.service_error or code
@@ -417,6 +483,6 @@ class Walk:
         wanted = (
             f"{error.status} {error.failed}"
             if failed
-            else f"{error.status} other than {error.failed}, or an error"
+            else f"{error.status} other than {error.failed}, or an error before it"
         )
         return (Deviation("order.finish-status", wanted, printable(str(status))),)

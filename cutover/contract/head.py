@@ -1,4 +1,4 @@
-"""The response's head, by the contract's rules; header values are compared by meaning."""
+"""The checks of a response's head: the status and the headers, held to the rules of a contract."""
 
 import json
 from collections import defaultdict
@@ -16,27 +16,35 @@ _HTTP_SPACE = " \t"
 
 @attrs.frozen(kw_only=True)
 class Head:
-    """The head of a response."""
+    """The status and the headers of a response."""
 
     status: int
+    """The HTTP status code."""
     headers: Mapping[str, Sequence[str]]
-    """Name in lower case -> its values, in their order, without the space around them."""
+    """Name in lower case -> its values, in the order of the response, without surrounding space."""
 
     @classmethod
     def of(cls, status: int, headers: Sequence[tuple[bytes, bytes]]) -> "Head":
-        """Take a head as it comes off the wire: names in any case, values in latin-1."""
+        """Return the head made from raw headers: names in any case, values in latin-1."""
         values: dict[str, list[str]] = defaultdict(list)
         for name, value in headers:
             values[name.decode("latin-1").lower()].append(value.decode("latin-1").strip(_HTTP_SPACE))
         return cls(status=status, headers=values)
 
     def first(self, name: str) -> str | None:
-        """The first value of a header."""
+        """Return the first value of a header; None if it is absent.
+
+        Args:
+            name: The name of the header, in lower case.
+        """
         return next(iter(self.headers.get(name, ())), None)
 
 
 def media_type(value: str) -> tuple[str, dict[str, str]]:
-    """The media type in lower case and its parameters (RFC 9110 8.3.1 and 5.6.6): names in lower case, values unquoted."""
+    """Return the media type of a content-type value, in lower case, and its parameters (RFC 9110 8.3.1 and 5.6.6).
+
+    The names of the parameters are in lower case, and their values are without quotes.
+    """
     essence, *parameters = _split(value)
     found: dict[str, str] = {}
     for parameter in parameters:
@@ -49,7 +57,7 @@ def media_type(value: str) -> tuple[str, dict[str, str]]:
 
 
 def _split(value: str) -> list[str]:
-    """Split at semicolons outside of quotes."""
+    """Return the value, split at the semicolons outside quotes."""
     parts, quoted, escaped = [""], False, False
     for char in value:
         if char == ";" and not quoted:
@@ -62,7 +70,7 @@ def _split(value: str) -> list[str]:
 
 
 def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
-    """What a head that has the right status breaks."""
+    """Yield a deviation for each rule that the headers break."""
     yield from _content_type(rules, head)
     for name in (*rules.required, *rules.refused, "content-type"):
         values = head.headers.get(name, ())
@@ -86,6 +94,7 @@ def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
 
 
 def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
+    """Yield a deviation if the content type or its charset is wrong."""
     value = head.first("content-type")
     wanted = rules.content_type + ("" if rules.charset is None else f"; charset={rules.charset}")
     if value is None:
@@ -99,20 +108,29 @@ def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
 
 
 def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
-    """Whether the status is one of a stream; where a redirect led is said at once."""
+    """Return the deviation of a wrong status; None if the status is allowed.
+
+    For a redirect, the deviation names the target.
+    """
     if head.status in rules.statuses:
         return None
     wanted = " or ".join(map(str, rules.statuses[:3]))
     if head.status in _REDIRECTS:
         where = head.first("location")
         return Deviation(
-            "head.redirect", wanted, f"{head.status} to {'nowhere' if where is None else printable(where)}"
+            "head.redirect",
+            wanted,
+            f"{head.status} without a location" if where is None else f"{head.status} to {printable(where)}",
         )
     return Deviation("head.status", wanted, str(head.status))
 
 
 def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
-    """The code of the error that a body in JSON reports, and what it says, for a reader."""
+    """Return the error code and the error text of a body that refuses a request.
+
+    Both come from a JSON body with `error.code` and `error.message`. The code is None if there is none; it may also come
+    from the header `x-oa-compatibility-code`. Without a code and a message, the text is the body itself.
+    """
     code = message = None
     try:
         value = json.loads(body)

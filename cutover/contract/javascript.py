@@ -1,7 +1,12 @@
-"""JSON as the clients of a chat stream read it: `JSON.parse` behind the AI SDK's guard of prototypes.
+"""JSON as the clients of a chat stream read it: `JSON.parse`, and the AI SDK's guard against prototype pollution.
 
-It differs from Python's json and from msgspec: no NaN; lone surrogates, 1e999, integers of any length and any depth are fine;
-of duplicate keys the last one counts. This is the exact path: the fast one (msgspec) is believed only where the two agree.
+This is the exact path. `JSON.parse` differs from Python's `json` and from msgspec:
+
+- NaN and Infinity are not JSON.
+- Lone surrogates, 1e999, integers of any length, and any depth are accepted.
+- If a key comes twice, the last value counts.
+
+The fast path (msgspec) decides only where both agree.
 """
 
 import json
@@ -18,22 +23,23 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _SUSPECT = re.compile(rb"proto|\\u00[567]")
-"""What any spelling of the key `__proto__`, or of `prototype`, holds: the word, or an escape of one of its letters."""
+"""Matches any spelling of the keys `__proto__` and `prototype`: the letters `proto`, or an escape of a letter."""
 
 
 class NotJsonError(ValueError):
-    """`JSON.parse` would throw a SyntaxError."""
+    """The text is not JSON: `JSON.parse` would throw a SyntaxError."""
 
 
 def _refuse(constant: str) -> NoReturn:
+    """Raise the error for a constant that Python accepts and JavaScript does not."""
     raise NotJsonError(f"{constant} is not JSON")
 
 
 def parse(text: str) -> Any:  # noqa: ANN401  JSON is anything
-    """The value of `text`, every number a float.
+    """Return the value of a JSON text. Every number becomes a float, as in JavaScript.
 
     Raises:
-        NotJsonError: `JSON.parse` would throw.
+        NotJsonError: If `JSON.parse` would throw.
     """
     try:
         return json.loads(text, parse_int=float, parse_constant=_refuse)
@@ -59,14 +65,13 @@ _GRAMMAR = {
     ("in array", "]"): "close",
     ("end", "end"): "end",
 }
-"""Where the reader is, and the token that comes -> what to do; anything else is not JSON."""
+"""(the place in the text, the next token) -> the action or the next place. A pair that is not here is not JSON."""
 
 
 def _parse_deep(text: str) -> Any:  # noqa: ANN401
-    """As `parse`, with a stack of its own instead of Python's."""
-    around: list[
-        tuple[Any, str]
-    ] = []  # the containers around this one, and the key that each was to be put at
+    """Return what `parse` returns, for any depth: this function keeps its own stack instead of recursing."""
+    # The open containers around the current one, each with the key at which it will be put.
+    around: list[tuple[Any, str]] = []
     container: Any = None
     value: Any = None
     name, place, at = "", "value", 0
@@ -98,7 +103,7 @@ def _parse_deep(text: str) -> Any:  # noqa: ANN401
 
 
 def _put(container: Any, name: str, value: object) -> str:  # noqa: ANN401
-    """Put a finished value where it belongs, and say where the reader then is."""
+    """Add a finished value to its container, and return the next place in the text."""
     if container is None:
         return "end"
     if isinstance(container, list):
@@ -109,7 +114,7 @@ def _put(container: Any, name: str, value: object) -> str:  # noqa: ANN401
 
 
 def is_suspect(data: str | bytes) -> bool:
-    """Whether this JSON might hold a forbidden key; most streams never do, and this is cheap to say."""
+    """Return True if this JSON may hold a forbidden key. The test is cheap; most streams never need a closer look."""
     if isinstance(data, str):
         return "proto" in data or (
             "\\u00" in data and _SUSPECT.search(data.encode("utf-8", "replace")) is not None
@@ -118,7 +123,10 @@ def is_suspect(data: str | bytes) -> bool:
 
 
 def forbidden_key(value: object) -> str | None:
-    """The key for which the client's secure-json-parse throws, if there is one: `__proto__`, or `constructor.prototype`."""
+    """Return the key for which the client's parser (secure-json-parse) throws: `__proto__` or `constructor.prototype`.
+
+    Return None if the value holds neither.
+    """
     waiting = [value]
     while waiting:
         node = waiting.pop()

@@ -1,7 +1,14 @@
-"""Message data -> chunks: fast where msgspec and JavaScript agree, exact where they might not.
+"""The reader that turns the data of message events into chunks, or into refusals.
 
-What msgspec accepts, the client accepts (but for forbidden keys, which are looked for); what it refuses is judged again, by
-the same table of fields, as the client would.
+The fast path is a msgspec decoder made from the schema (`ChunkReader.decode`). If it accepts the data, the client accepts
+it too, except for forbidden keys such as `__proto__`: these are searched for. If it refuses the data, the exact path
+(`ChunkReader.judge`) decides with the same table of fields, as the client would.
+
+The reader makes a new decoder in two cases, so that more chunks take the fast path:
+
+- A kind of a family, such as `data-weather`, comes for the first time.
+- Several chunks of one kind had more fields than its plain class (`ChunkTypes`) accepts. From then on, the decoder uses
+  the class with all fields for this kind.
 """
 
 from collections import Counter
@@ -29,53 +36,61 @@ from cutover.contract.javascript import NotJsonError, forbidden_key, is_suspect,
 from cutover.text import printable
 
 _MAX_FAMILY_KINDS = 64
-"""Kinds of a family (``data-weather``) that a reader gets to know; more of them go the exact way, one by one."""
-_PATIENCE = 4
-"""Chunks with fields beyond the plain ones that are judged exactly before the reader takes whole chunks at once."""
+"""Largest number of family kinds, such as ``data-weather``, in a decoder. Other family kinds take the exact path."""
+_EXTENDED_CHUNKS_BEFORE_WHOLE = 4
+"""Number of chunks of one kind with more than the plain fields after which the decoder uses the class with all fields."""
 
 REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What the fast path raises where it does not take something."""
+"""The errors that the fast path raises if it refuses data."""
 
 Read = Chunk | Terminator | Refusal | Remarked
+"""The result of reading one event's data."""
 
 
 @lru_cache(maxsize=64)
 def _shared_decoder(schema: ChunkSchema) -> "msgspec.json.Decoder[Chunk]":
+    """Return the decoder with which every reader of this schema begins."""
     return _make_decoder(known_types(schema), whole=())
 
 
 def _make_decoder(
     types: Mapping[str, ChunkTypes], *, whole: Collection[str]
 ) -> "msgspec.json.Decoder[Chunk]":
+    """Return a decoder for these kinds.
+
+    Args:
+        types: Kind -> its struct classes.
+        whole: The kinds for which the class with all fields is used.
+    """
     structs = tuple(each.whole if kind in whole else each.plain for kind, each in types.items())
     return msgspec.json.Decoder(Union[structs])  # noqa: UP007  made at run time
 
 
 @lru_cache(maxsize=32)
 def _open_structs(schema: ChunkSchema) -> frozenset[type[Chunk]]:
-    """Structs in which a forbidden key could hide."""
+    """Return the struct classes whose chunks may hold a forbidden key."""
     types = known_types(schema).values()
     return frozenset({each.plain for each in types if each.has_open} | {each.whole for each in types})
 
 
 @attrs.define(eq=False, kw_only=True)
 class ChunkReader:
-    """Reads the data of message events, in their order."""
+    """A reader of one stream: it turns the data of message events into chunks, in the order of the stream."""
 
     schema: ChunkSchema
+    """The kinds of chunk and their fields."""
     terminator: str
-    """Data that ends the stream, to the letter."""
-    _strange: Counter[str] = attrs.field(
-        factory=Counter, init=False
-    )  # chunks with more than the plain fields, by kind
-    _whole: set[str] = attrs.field(
-        factory=set, init=False
-    )  # kinds of which whole chunks are taken at once, else plain ones
-    _types: dict[str, ChunkTypes] = attrs.field(init=False)  # by kind; those of a family as they come
+    """The exact data of the event that ends the stream."""
+    # Kind -> the number of its chunks that had more than the plain fields.
+    _extended_chunks: Counter[str] = attrs.field(factory=Counter, init=False)
+    # The kinds for which the decoder uses the class with all fields.
+    _whole: set[str] = attrs.field(factory=set, init=False)
+    # Kind, or prefix of a family -> its struct classes. A kind of a family is added when it first comes.
+    _types: dict[str, ChunkTypes] = attrs.field(init=False)
     decode: Callable[[str | bytes], Chunk] = attrs.field(init=False)
-    """The fast path: what it gives is what the client takes, but for forbidden keys; what it refuses, `judge` decides."""
+    """The fast path: returns the chunk, which may still hold a forbidden key, or raises one of `REFUSALS`."""
     open_structs: AbstractSet[type[Chunk]] = attrs.field(init=False)
-    """Structs in which a forbidden key could hide."""
+    """The struct classes whose chunks may hold a forbidden key."""
 
     def __attrs_post_init__(self) -> None:
         self._types = dict(known_types(self.schema))
@@ -83,7 +98,7 @@ class ChunkReader:
         self.open_structs = _open_structs(self.schema)
 
     def read(self, payloads: Sequence[Any]) -> tuple[list[Read], list[type]]:
-        """What each of `payloads` is, and of which type that is."""
+        """Return the result of reading each payload, and the class of each result."""
         reads: list[Read] = []
         waiting: Iterator[Any] = iter(payloads)
         while True:
@@ -99,13 +114,14 @@ class ChunkReader:
         return reads, structs
 
     def look_inside(self, read: Read, payload: str | bytes) -> Read:
-        """What was decoded, unless it holds a forbidden key."""
+        """Return a decoded chunk, or a refusal if its data holds a forbidden key."""
         if type(read) in self.open_structs and is_suspect(payload):
             key = forbidden_key(parse(_decoded(payload)))
             return read if key is None else _forbidden(key)
         return read
 
     def _look_inside_all(self, payloads: Sequence[Any], reads: list[Read], structs: list[type]) -> None:
+        """Replace each chunk that holds a forbidden key by a refusal, in both lists."""
         hiding_places = [index for index, struct in enumerate(structs) if struct in self.open_structs]
         if is_suspect(payloads[0][:0].join([payloads[index] for index in hiding_places])):
             for index in hiding_places:
@@ -113,7 +129,7 @@ class ChunkReader:
                 structs[index] = type(reads[index])
 
     def judge(self, payload: str | bytes) -> Read:
-        """The exact path: what the client makes of this data."""
+        """Return the result of reading data by the exact path, as the client would read it."""
         text = _decoded(payload)
         if text == self.terminator:
             return Terminator()
@@ -123,37 +139,38 @@ class ChunkReader:
         kind = value[TAG]
         fields = self.schema.fields_of(kind) or {}
         if kind not in self._types and len(self._types) < len(known_types(self.schema)) + _MAX_FAMILY_KINDS:
-            self._meet(kind, fields)
+            self._add_family_kind(kind, fields)
         types = self._types.get(kind) or self._types[self.schema.family_of(kind) or kind]
         chunk = types.whole(**{name: value[name] for name in fields if name in value})
         unknown = tuple(name for name in value if name not in fields and name != TAG)
         if kind in self._types and not value.keys() <= {TAG, *types.plain.__struct_fields__}:
-            self._put_up_with(kind)
+            self._count_extended_chunk(kind)
         return Remarked(chunk, unknown) if unknown and self.schema.unknown_fields is not None else chunk
 
-    def _put_up_with(self, kind: str) -> None:
-        """A chunk of this kind has more than the plain fields; after a few the fast path takes such chunks whole.
+    def _count_extended_chunk(self, kind: str) -> None:
+        """Count a chunk with more than the plain fields; after a few, let the decoder accept such chunks of this kind.
 
-        It counts what is in the chunk, not how it came here, so that findings do not depend on how the bytes are cut.
+        The count depends on the fields of the chunks alone, so findings do not depend on how the bytes are cut.
         """
-        self._strange[kind] += 1
-        if self._strange[kind] == _PATIENCE:
+        self._extended_chunks[kind] += 1
+        if self._extended_chunks[kind] == _EXTENDED_CHUNKS_BEFORE_WHOLE:
             self._whole.add(kind)
-            self._renew()
+            self._replace_decoder()
 
-    def _meet(self, kind: str, fields: Fields) -> None:
-        """A kind of a family came for the first time; from now on the fast path knows it."""
+    def _add_family_kind(self, kind: str, fields: Fields) -> None:
+        """Add a kind of a family to the decoder."""
         types = make_types(kind, fields)
         self._types[kind] = types
         self.open_structs |= {types.whole} | ({types.plain} if types.has_open else set())
-        self._renew()
+        self._replace_decoder()
 
-    def _renew(self) -> None:
+    def _replace_decoder(self) -> None:
+        """Make a new decoder for the kinds that are known now."""
         self.decode = _make_decoder(self._types, whole=self._whole).decode
 
 
 def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
-    """What the client makes of one event's data, exactly: JSON, then the schema, field by field."""
+    """Return the fields of a chunk, or the first reason why the client refuses the data."""
     try:
         value = parse(text)
     except NotJsonError as error:
@@ -181,16 +198,19 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
 
 
 def _forbidden(key: str) -> Refusal:
+    """Return the refusal of data with a forbidden key."""
     return Refusal("json.prototype", "no key that reaches a prototype", key)
 
 
 def _shown(value: dict[str, Any], name: str) -> str:
+    """Return a field with its value, for a finding; if it is absent, the names of the fields that came."""
     return (
         printable(f"{name}: {value[name]!r}")
         if name in value
-        else f"no {name}, but {printable(', '.join(value))}"
+        else f"no {name}, only {printable(', '.join(value))}"
     )
 
 
 def _decoded(payload: str | bytes) -> str:
+    """Return a payload as text. Bytes that are not UTF-8 become U+FFFD, as in a client."""
     return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload

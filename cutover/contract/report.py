@@ -1,4 +1,4 @@
-"""What a checker has to say."""
+"""The report of a checker: findings, counts and times of one stream, and the error that shows them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,67 +12,69 @@ from cutover.errors import ContractViolation
 from cutover.text import printable
 
 _SHOWN = 20
-"""Findings that a raised violation spells out."""
+"""Largest number of findings that a raised violation shows."""
 
 
 @attrs.frozen(kw_only=True)
 class ContractReport:
-    """What became of a contract."""
+    """The result of holding one stream to a contract."""
 
     contract: str
-    """Name of the contract."""
+    """The name of the contract."""
     findings: tuple[Finding, ...]
-    """All that was found, in the order of the stream; of one rule only the first few."""
+    """The findings, in the order of the stream. Of each rule, only the first 16 are kept."""
     suppressed: Mapping[str, int] = MappingProxyType({})
-    """Rule -> how many more findings of it there were."""
+    """Id of a rule -> the number of its findings that were not kept."""
     complete: bool
-    """The body came to its end."""
+    """True if the body came to its end."""
     interrupted: FailureKind | None = None
-    """What broke the stream off before its end."""
+    """The failure that ended the stream early; None without one."""
     timings: Timings = attrs.field(factory=Timings)
-    """When things came."""
+    """The times of the stream."""
     chunk_counts: Mapping[str, int] = MappingProxyType({})
-    """Kind of chunk, or the terminator -> how many came."""
+    """Kind of chunk, or the terminator -> the number that came."""
     event_count: int = 0
-    """Message events."""
+    """The number of message events."""
     comment_count: int = 0
-    """Comments: what kept the connection alive."""
+    """The number of comments. Servers send them to keep a connection alive."""
     byte_count: int = 0
-    """Bytes of the body."""
+    """The number of bytes of the body."""
     state: str = ""
-    """Where the turn stood, in words."""
+    """The last state of the turn, in words."""
     service_error: str | None = None
-    """Code of the error that the service itself reported, in the stream or in the body of a refusal."""
+    """The error code that the service reported, in the stream or in the body of a refused request; None without one."""
 
     @property
     def violations(self) -> tuple[Finding, ...]:
-        """What fails the contract."""
+        """Return the findings that fail the contract."""
         return tuple(each for each in self.findings if each.severity is Severity.VIOLATION)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What somebody should know."""
+        """Return the findings that do not fail the contract, but that a person should know of."""
         return tuple(each for each in self.findings if each.severity is Severity.WARNING)
 
     @property
     def ok(self) -> bool:
-        """Whether the stream came to its end and the contract holds."""
+        """Return True if the stream came to its end and the contract holds."""
         return self.complete and not self.violations
 
     def raise_for_violations(self) -> None:
-        """Raise if the contract does not hold.
+        """Raise an error if the contract does not hold, or cannot be judged yet.
 
         Raises:
-            ContractViolation: It does not, or the stream has not come to its end.
+            ContractViolation: If there is a violation, or the stream has not come to its end.
         """
         if not self.ok:
             raise ContractViolation("\n".join(self._lines()), findings=self.violations)
 
     def _lines(self) -> list[str]:
+        """Return the text of the raised violation, as lines: first the first violation, then each with its place."""
         violations = self.violations
         if not violations:
             return [
-                f"stream.unfinished: the contract {self.contract} cannot be judged before the body's end ({self.state})"
+                f"stream.unfinished: the stream has not ended, so the contract {self.contract} "
+                f"cannot be judged yet ({self.state})"
             ]
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""

@@ -1,6 +1,7 @@
-"""Every rule a stream can break: one rule, one stable id, one explanation.
+"""All rules that a stream can break. Each has a stable id and an explanation.
 
-Where a rule holds is a matter of code; how much it weighs is a matter of the contract, which may differ from what stands here.
+This table holds the texts and the default severities. The other modules of this folder hold the checks, and a contract
+may give a rule another severity.
 """
 
 from collections.abc import Mapping
@@ -16,143 +17,206 @@ _VIOLATION, _WARNING = Severity.VIOLATION, Severity.WARNING
 
 @attrs.frozen
 class Rule:
-    """A rule, by what a reader needs to know of it."""
+    """One rule: its id, its explanation and its default severity."""
 
     id: str
-    """Stable: reports, fixtures and `cutover check --explain` go by it."""
+    """The rule's name in reports, fixtures and `cutover check --explain`. It never changes."""
     why: str
-    """One sentence: what goes wrong where it does not hold."""
+    """One or two sentences: the defect, and its effect on a user."""
     severity: Severity = attrs.field(default=_VIOLATION, kw_only=True)
-    """Its weight where a contract does not say otherwise."""
+    """The severity in a contract that sets no other one."""
     user_sees: bool = attrs.field(default=False, kw_only=True)
-    """A user would see it as broken: `StreamContract.strict()` makes it a violation."""
+    """True if a user sees the defect. `StreamContract.strict()` makes such a rule a violation."""
 
 
 _ALL = (
     Rule(
-        "head.status", "A status other than the contract's is no stream: clients show its body as an error."
+        "head.status",
+        "The contract does not allow this status: the response is not a stream, and a client shows an error.",
     ),
-    Rule("head.redirect", "A redirect takes a request, and the token in it, to where nobody meant it to go."),
+    Rule(
+        "head.redirect",
+        "The response is a redirect: it would take the request, and the token in it, to another address.",
+    ),
     Rule(
         "head.content-type",
-        "What is not an event stream by its content type is cached, buffered or saved, not streamed.",
+        "The content type is not an event stream's: browsers and proxies may buffer, cache or save the response.",
     ),
     Rule(
         "head.charset",
-        "Without the charset it promises, an old client guesses, and other scripts come out garbled.",
+        "The charset is missing or wrong: an old client guesses one and garbles letters outside ASCII.",
     ),
-    Rule("head.header-missing", "Clients tell this protocol from others by this header."),
-    Rule("head.header-value", "Another value of this header is another version of the protocol."),
-    Rule("head.header-refused", "This header says that the old implementation answered."),
+    Rule(
+        "head.header-missing",
+        "A required header is missing: clients recognise this stream protocol by that header.",
+    ),
+    Rule(
+        "head.header-value",
+        "A required header has another value: clients take the stream for another version of the protocol.",
+    ),
+    Rule(
+        "head.header-refused",
+        "The response has a header that only the old implementation sends: the old service answered the request.",
+    ),
     Rule(
         "head.header-conflict",
-        "A header that comes twice with two values means whichever the reader happens to take.",
+        "A header comes twice with different values: each client may use another one of them.",
     ),
     Rule(
         "head.compressed",
-        "A compressed stream is held back until a block is full: chunks no longer come as they are sent.",
+        "The stream is compressed: compression collects data into blocks, so text arrives late and in jumps.",
         severity=_WARNING,
     ),
-    Rule("transport.unreachable", "There was no connection, so there was no stream."),
+    Rule(
+        "transport.unreachable", "No connection to the service could be made, so there is no stream to check."
+    ),
     Rule(
         "transport.reset",
-        "The connection broke before the body's end: the rest of the answer is lost.",
+        "The connection broke before the end of the body: the rest of the answer is lost.",
         user_sees=True,
     ),
-    Rule("timing.first-event", "Nothing came for so long that a user, or a proxy, gives up.", user_sees=True),
+    Rule(
+        "timing.first-event",
+        "The first event came too late or not at all: users, and some proxies, give up before it.",
+        user_sees=True,
+    ),
     Rule(
         "timing.event-gap",
-        "No event came for so long that the stream looks dead; comments keep a connection, not a user.",
+        "No event came for too long: the answer looks frozen. Comments do not help, since users do not see them.",
         user_sees=True,
     ),
-    Rule("timing.deadline", "The stream went on past the time a whole turn may take.", user_sees=True),
+    Rule("timing.deadline", "The stream took longer than a whole turn may take.", user_sees=True),
     Rule(
         "timing.not-streamed",
-        "Everything came at once after a long wait: something on the way held the stream back.",
+        "All events came at once after a long wait: something between the service and the client held the stream back.",
         user_sees=True,
     ),
     Rule(
         "timing.held-back",
-        "An answer of announced length that comes late and in one piece: the service is slow, or a proxy held it back.",
+        "The answer came late, in one piece and with a content-length: the service is slow, or a proxy held it back.",
         severity=_WARNING,
     ),
-    Rule("stream.empty", "Not one event came: a client shows an empty answer and no error.", user_sees=True),
+    Rule("stream.empty", "No event came: a client shows an empty answer and no error.", user_sees=True),
     Rule(
         "stream.truncated",
-        "The body ended before the turn did: a client shows half an answer and no error.",
+        "The body ended before the turn ended: a client shows half an answer and no error.",
         user_sees=True,
     ),
-    Rule("stream.oversized", "An event outgrew the bound, so that it was dropped unread.", user_sees=True),
+    Rule(
+        "stream.oversized",
+        "An event is larger than the limit: it was dropped, and its content was not checked.",
+        user_sees=True,
+    ),
     Rule(
         "stream.invalid-utf8",
-        "Bytes that are not UTF-8 turn into replacement characters in the answer.",
+        "The stream holds bytes that are not UTF-8: a user sees replacement characters in the answer.",
         user_sees=True,
     ),
     Rule(
         "stream.event-type",
-        "A browser's EventSource hands out no event of another type to its message handler.",
+        "An event has a type other than `message`: a browser's EventSource does not pass it to its message handler.",
         severity=_WARNING,
     ),
-    Rule("stream.service-error", "The service itself reported that the turn failed.", user_sees=True),
-    Rule("json.syntax", "Data that is not JSON ends the stream in the client."),
     Rule(
-        "json.prototype", "A key that would reach JavaScript's prototypes is refused by the client's parser."
+        "stream.service-error",
+        "The service reported an error in the stream: the turn failed, and a user gets no full answer.",
+        user_sees=True,
     ),
-    Rule("schema.not-object", "Every event's data is one JSON object."),
-    Rule("schema.unknown-kind", "A chunk of a kind that the client does not know ends the stream."),
-    Rule("schema.missing-field", "A chunk without a field that its kind requires is refused."),
-    Rule("schema.field-type", "A chunk with a field of another type is refused."),
+    Rule("json.syntax", "The data of an event is not JSON: the client stops reading the stream there."),
+    Rule(
+        "json.prototype",
+        "The data of an event has a key that could change JavaScript's prototypes: the client's parser refuses such data.",
+    ),
+    Rule("schema.not-object", "The data of an event is not a JSON object: the client refuses it."),
+    Rule(
+        "schema.unknown-kind",
+        "A chunk has a type that the client does not know: the client stops reading the stream there.",
+    ),
+    Rule("schema.missing-field", "A chunk lacks a field that its type requires: the client refuses it."),
+    Rule(
+        "schema.field-type", "A field of a chunk has a value of the wrong type: the client refuses the chunk."
+    ),
     Rule(
         "schema.unknown-field",
-        "Older clients refuse a chunk with a field that they do not know.",
+        "A chunk has a field that the contract does not list: older clients refuse such a chunk.",
         severity=_WARNING,
     ),
     Rule(
         "schema.version-skew",
-        "This client takes it; others of the versions in use refuse it.",
+        "This client accepts the chunk, but other client versions in use refuse it.",
         severity=_WARNING,
     ),
-    Rule("order.start-missing", "The turn's first event is its start."),
-    Rule("order.step-missing", "A step's content comes after the step was started."),
-    Rule("order.step-unfinished", "A step is finished before the next one starts."),
-    Rule("order.finish-before-step", "The turn finishes after its step was finished."),
+    Rule(
+        "order.start-missing",
+        "The turn does not begin with its start event: the beginning of the answer may be lost.",
+    ),
+    Rule(
+        "order.step-missing",
+        "Content came before a step was started: the step's start was lost, or never sent.",
+    ),
+    Rule(
+        "order.step-unfinished",
+        "A new step was started while another was open: the end of that step was lost, or never sent.",
+    ),
+    Rule(
+        "order.finish-before-step",
+        "The turn was finished while a step was open: the end of that step was lost, or never sent.",
+    ),
     Rule(
         "order.finish-missing",
-        "Without a finish a client cannot tell a whole answer from half of one.",
+        "The turn has no finish event: a client cannot tell a whole answer from half of one.",
         user_sees=True,
     ),
-    Rule("order.finish-status", "After an error, and only then, the turn's finish says that it failed."),
-    Rule("order.duplicate", "An event that comes once a turn came again: something was replayed or merged."),
-    Rule("order.outside-step", "Content belongs to a step, between its start and its finish."),
-    Rule("order.after-finish", "Content that comes when the turn is over was meant for another."),
-    Rule("order.unopened-part", "A delta or an end must name a part that was started and is still open."),
+    Rule(
+        "order.finish-status",
+        "The status of the finish event does not match the turn: it must report a failure after an error, and only then.",
+    ),
+    Rule(
+        "order.duplicate",
+        "An event that may come once in a turn came again: something replayed the stream, or merged two streams.",
+    ),
+    Rule(
+        "order.outside-step",
+        "Content came outside a step: it must come between the step's start and its finish.",
+    ),
+    Rule("order.after-finish", "Content came after the turn was finished: it may belong to another turn."),
+    Rule(
+        "order.unopened-part",
+        "A delta or an end names a part that is not open: a client refuses it or loses its text.",
+    ),
     Rule(
         "order.part-left-open",
-        "A part that is never ended looks as if it were still being written.",
+        "A part was never ended: a client shows it as if it were still being written.",
         severity=_WARNING,
     ),
-    Rule("order.unknown-call", "What follows a tool call must name one that was made."),
-    Rule("order.unknown-approval", "An approval's answer must name an approval that was asked for."),
+    Rule(
+        "order.unknown-call",
+        "A chunk names a tool call that was never made: a client cannot match it to a call.",
+    ),
+    Rule(
+        "order.unknown-approval",
+        "An answer names an approval that was never requested: a client cannot match it to a question.",
+    ),
     Rule(
         "order.too-many-open",
-        "So many parts and calls are open at once that they are no longer followed.",
+        "Too many parts and calls are open at once: from here on, the checker no longer follows all of them.",
         severity=_WARNING,
     ),
     Rule(
         "identity.thread",
-        "The stream belongs to another thread than the request: users would see each other's turns.",
+        "The stream belongs to another thread than the request: one user could see the answer to another user.",
     ),
-    Rule("identity.turn", "Events of one stream belong to one turn."),
+    Rule(
+        "identity.turn", "The events of this stream belong to more than one turn: two answers may be mixed."
+    ),
     Rule(
         "terminator.missing",
-        "Without [DONE] a stream that was cut at an event's end looks whole.",
+        "The stream ends without its last event, [DONE]: a stream that was cut between two events looks the same.",
         user_sees=True,
     ),
-    Rule("terminator.count", "A second [DONE] means that two streams were joined, or one was replayed."),
-    Rule(
-        "terminator.trailing", "Nothing follows [DONE]: what does is read by some clients and lost by others."
-    ),
+    Rule("terminator.count", "A second [DONE] came: two streams were joined, or one was replayed."),
+    Rule("terminator.trailing", "Data came after [DONE]: some clients read it, and others lose it."),
 )
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.id: rule for rule in _ALL})
-"""Every rule, by its id."""
+"""Id of a rule -> the rule."""

@@ -1,4 +1,7 @@
-"""When things came, in seconds since the request was sent, and what that breaks."""
+"""The times of one stream, in seconds from sending the request, and the rules about them.
+
+This module has no clock. The caller passes the time of each event.
+"""
 
 from collections.abc import Iterator
 
@@ -10,22 +13,25 @@ from cutover.contract.grammar import Deviation
 
 @attrs.frozen(kw_only=True)
 class Timings:
-    """When things came, in seconds since the request was sent; None where it is not known, or did not come."""
+    """The times of one stream, in seconds from sending the request. None means unknown, or not come."""
 
     head: float | None = None
+    """Seconds to the head of the response."""
     first_byte: float | None = None
-    """First byte of the body."""
+    """Seconds to the first byte of the body."""
     first_event: float | None = None
-    """First message event."""
+    """Seconds to the first message event."""
     last_event: float | None = None
+    """Seconds to the last message event."""
     max_gap: float | None = None
-    """Longest time without a message event: before the first one, between two, or before the end."""
+    """Longest time without a message event, in seconds: before the first one, between two, or before the end."""
     end: float | None = None
-    """End of the body, or failure."""
+    """Seconds to the end of the body, or to the failure of the stream."""
     streamed: bool | None = None
-    """Whether message events came at more than one time; None where there were not several."""
+    """True if the message events came at different times, False if all came at once; None with fewer than two events."""
 
     def __str__(self) -> str:
+        """Return the known times in words."""
         times = [
             f"{name} {seconds * 1000:.0f} ms"
             for name, seconds in (
@@ -44,21 +50,34 @@ class Timings:
 
 @attrs.define(eq=False)
 class Watch:
-    """Keeps the times of one stream."""
+    """The watch over the times of one stream. All times are seconds from sending the request.
+
+    Most events come in time and after a gap that is not the longest. For these, `came_in_time` is enough; the checker
+    repeats its comparison in line where speed matters. For all other events, `events_came` updates the times and
+    reports gaps.
+    """
 
     limits: Limits
+    """The longest times that the contract allows."""
     head: float | None = attrs.field(default=None, init=False)
+    """Seconds to the head; None before it."""
     first_byte: float | None = attrs.field(default=None, init=False)
+    """Seconds to the first byte of the body; None before it."""
     first_event: float | None = attrs.field(default=None, init=False)
+    """Seconds to the first message event; None before it."""
     last_event: float = attrs.field(default=0.0, init=False)
+    """Seconds to the last message event; zero before the first one, so that the first gap begins with the request."""
     max_gap: float = attrs.field(default=0.0, init=False)
-    calm_gap: float = attrs.field(default=-1.0, init=False)
-    """A gap of up to this is neither the longest nor too long; none is before the first event."""
+    """The longest gap so far, in seconds."""
+    usual_gap: float = attrs.field(default=-1.0, init=False)
+    """A gap of up to this many seconds is neither the longest so far nor too long. Negative before the first event."""
     end: float | None = attrs.field(default=None, init=False)
+    """Seconds to the end or the failure; None before it."""
     whole: float = attrs.field(init=False)
-    """Seconds for the whole stream."""
+    """Seconds that the whole stream may take. A copy of the limit, because it is read for each event."""
     length_announced: bool = attrs.field(default=False, init=False)
-    """Whether the head said how long the body is."""
+    """True if the head has a `content-length`."""
+    # True once it has been reported that the stream takes too long.
     _late: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -66,26 +85,29 @@ class Watch:
 
     @property
     def next_deadline(self) -> float | None:
-        """When to give up waiting: for the first event, for the next one, or for the whole."""
+        """Return the time at which a caller should stop waiting for the next event; None after the end."""
         if self.end is not None:
             return None
-        patience = (
+        next_event = (
             self.limits.first_event if self.first_event is None else self.last_event + self.limits.event_gap
         )
-        return min(patience, self.whole)
+        return min(next_event, self.whole)
 
-    def came_calmly(self, elapsed: float) -> bool:
-        """Message events came, and there is nothing to say of when; if there is, nothing is noted yet."""
-        if elapsed - self.last_event > self.calm_gap or elapsed > self.whole:
+    def came_in_time(self, elapsed: float) -> bool:
+        """Record message events that came in time and not after the longest gap, and return True.
+
+        Otherwise record nothing and return False; the caller must then call `events_came`.
+        """
+        if elapsed - self.last_event > self.usual_gap or elapsed > self.whole:
             return False
         self.last_event = elapsed
         return True
 
     def events_came(self, elapsed: float) -> Iterator[Deviation]:
-        """Message events came."""
+        """Record message events, and yield the rules that their time breaks."""
         gap = elapsed - self.last_event
         self.max_gap = max(gap, self.max_gap)
-        self.calm_gap = min(self.max_gap, self.limits.event_gap)
+        self.usual_gap = min(self.max_gap, self.limits.event_gap)
         if self.first_event is None:
             self.first_event = elapsed
             if elapsed > self.limits.first_event:
@@ -98,7 +120,12 @@ class Watch:
             yield self._too_long(elapsed)
 
     def ended(self, elapsed: float, events: int) -> Iterator[Deviation]:
-        """The body ended by itself."""
+        """Record the end of the body, and yield the rules that its time breaks.
+
+        Args:
+            elapsed: The time of the end.
+            events: The number of message events in the stream.
+        """
         self.end = elapsed
         gap = elapsed - self.last_event
         self.max_gap = max(gap, self.max_gap)
@@ -114,7 +141,12 @@ class Watch:
             )
 
     def gave_up(self, elapsed: float, *, whole: bool) -> Deviation:
-        """Who waits has lost patience."""
+        """Return the rule that is broken if the caller stops waiting now.
+
+        Args:
+            elapsed: The time now.
+            whole: True if the whole stream took too long, False if the next event did.
+        """
         if whole:
             return self._too_long(elapsed)
         return (
@@ -125,13 +157,13 @@ class Watch:
 
     @property
     def _came_as_one_answer(self) -> bool:
-        """Whether head and body came together, their length known: a service that is slow to answer in one piece does that."""
+        """Return True if head and body came together, with the length announced: a slow service may answer so."""
         together = (self.first_byte or 0.0) - (self.head or 0.0) <= self.limits.at_once
         return self.length_announced and together
 
     @property
     def was_held_back(self) -> bool:
-        """Whether all events came at once after a long wait."""
+        """Return True if all events came at once after a long wait."""
         return (
             self.first_byte is not None
             and self.first_byte >= self.limits.held_back_after
@@ -139,7 +171,11 @@ class Watch:
         )
 
     def timings(self, events: int) -> Timings:
-        """What is known so far."""
+        """Return the times so far.
+
+        Args:
+            events: The number of message events so far.
+        """
         came = self.first_event is not None
         return Timings(
             head=self.head,
@@ -153,9 +189,11 @@ class Watch:
 
     @property
     def _span(self) -> float:
+        """Return the seconds from the first to the last message event."""
         return 0.0 if self.first_event is None else self.last_event - self.first_event
 
     def _first_event_late(self, elapsed: float) -> Deviation:
+        """Return the deviation of a first event that is late or missing."""
         return Deviation(
             "timing.first-event",
             f"an event within {self.limits.first_event:g} s",
@@ -163,11 +201,13 @@ class Watch:
         )
 
     def _gap(self, gap: float) -> Deviation:
+        """Return the deviation of a gap that is too long."""
         return Deviation(
             "timing.event-gap", f"an event every {self.limits.event_gap:g} s", f"none for {gap:.3f} s"
         )
 
     def _too_long(self, elapsed: float) -> Deviation:
+        """Return the deviation of a stream that takes too long."""
         return Deviation(
             "timing.deadline",
             f"the whole stream within {self.whole:g} s",

@@ -1,4 +1,4 @@
-"""The events of an event stream, as the parser gives them."""
+"""The values that the parser returns: one class for each thing that an event stream can hold."""
 
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -7,80 +7,81 @@ import msgspec
 
 
 class MessageEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event that a client dispatches."""
+    """One dispatched event (WHATWG HTML 9.2.6): a client hands it to its message handler."""
 
     data: str
-    """The `data` lines, joined by LF."""
+    """The values of the `data` lines, joined by LF."""
     event: str = "message"
-    """The event's type."""
+    """The event's type; `message` if the event sets none."""
     last_event_id: str = ""
-    """The last event ID of the stream when it was dispatched; it outlives the event that set it."""
+    """The stream's last event ID at the dispatch. An ID stays in force for all later events until one sets another."""
     byte_offset: int = 0
-    """Where the event's first field line begins, in bytes of the body."""
+    """Position of the first byte of the event's first field line, in bytes of the body."""
 
 
 class Comment(msgspec.Struct, frozen=True, gc=False):
-    """A comment line: clients ignore it; it keeps a connection alive."""
+    """One comment line. Clients ignore comments; servers send them to keep a connection alive."""
 
     text: str
-    """What follows the colon, less one leading space."""
+    """The text after the colon, without one leading space."""
     byte_offset: int = 0
-    """Where the line begins, in bytes of the body."""
+    """Position of the first byte of the line, in bytes of the body."""
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
-    """The server set the reconnection time."""
+    """One `retry` line: the server sets the time that a client waits before it reconnects."""
 
     milliseconds: int
-    """The new reconnection time."""
+    """The new reconnection time, in milliseconds."""
     byte_offset: int = 0
-    """Where the line begins, in bytes of the body."""
+    """Position of the first byte of the line, in bytes of the body."""
 
 
 class Truncated(msgspec.Struct, frozen=True, gc=False):
-    """An event that the end of the stream cut off: evidence, since a client never dispatches it."""
+    """An event without its blank line when the stream ended. A client discards it; here it is kept as evidence."""
 
     pending: bytes
-    """Its `data` lines and the unfinished line, LF between them."""
+    """The event's `data` lines and the unfinished line, joined by LF."""
     byte_offset: int = 0
-    """Where its first field line begins, in bytes of the body."""
+    """Position of the first byte of the event's first field line, in bytes of the body."""
 
 
 class Oversized(msgspec.Struct, frozen=True, gc=False):
-    """An event that outgrew the bound: its bytes are dropped, and parsing goes on after the next blank line."""
+    """An event larger than `max_event_bytes`. Its bytes are dropped; parsing goes on after the next blank line."""
 
     size: int
-    """Bytes that it had when it was given up: the first count past the bound, whatever was still to come."""
+    """The bound plus one byte. The true size is unknown, because the parser stops counting there."""
     byte_offset: int = 0
-    """Where its first field line begins, in bytes of the body."""
+    """Position of the first byte of the event's first field line, in bytes of the body."""
 
 
 StreamEvent: TypeAlias = MessageEvent | Comment | Retry | Truncated | Oversized
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """Consecutive message events of one shape."""
+    """Consecutive message events that have the same type, the same line ends and one `data` line each."""
 
     payloads: list[str] | list[bytes]
-    """The value of each event's one `data` line; bytes are UTF-8, and text is ASCII, so either has the length it had."""
+    """The value of each event's `data` line. Bytes are UTF-8; text is ASCII. `len` counts bytes either way."""
     byte_offset: int
-    """Where the first event begins."""
+    """Position of the first byte of the first event, in bytes of the body."""
     stride: int
-    """Bytes from the end of one payload to the beginning of the next: blank line and field names."""
+    """Bytes from the end of one payload to the beginning of the next: the blank line and the field names."""
     event: str
-    """The type of all of them."""
+    """The type of every event."""
     last_event_id: str
-    """The last event ID of the stream when they were dispatched."""
+    """The stream's last event ID at the dispatch of every event."""
 
     def offset_of(self, index: int) -> int:
-        """Where the event at `index` of this run begins, in bytes of the body."""
+        """Return the position of the first byte of the event at `index` of this run, in bytes of the body."""
         return self.byte_offset + sum(map(len, self.payloads[:index])) + index * self.stride
 
     def messages(self) -> list[MessageEvent]:
-        """The events, decoded."""
+        """Return the events of this run as values, with their data decoded."""
         texts: list[Any] = self.payloads
         if isinstance(texts[0], bytes):
-            if len(texts) == 1:  # the commonest run of a live stream
+            # A run of one event is the most frequent one in a live stream.
+            if len(texts) == 1:
                 return [
                     MessageEvent(
                         texts[0].decode("utf-8", "replace"), self.event, self.last_event_id, self.byte_offset

@@ -1,14 +1,22 @@
-"""Server-Sent Events: bytes in, stream events out, by WHATWG HTML 9.2.5 and 9.2.6, however the bytes are cut.
+"""The parser of Server-Sent Events: bytes in, stream events out (WHATWG HTML 9.2.5 and 9.2.6).
 
-There is one set of rules and two ways to apply them. `_read_lines` interprets bytes line by line, whatever they are: it is the
-standard, spelled out. `_read_tile` applies it wholesale: most streams repeat one shape (`data: `, payload, blank line), so it
-splits a tile of the stream on what stands between two payloads. A payload that still holds a line end, or is too long, was not
-of that shape after all, and it alone goes line by line.
+The result does not depend on how the caller cuts the bytes into pieces.
 
-Nothing is normalised before it is split, so lengths are byte offsets; and text is decoded after it is split, which changes
-nothing, since neither LF nor CR can lie inside a UTF-8 sequence.
+The parser applies one set of rules in three ways:
 
-It is long on purpose: the fast path and the exact path stand side by side, so that a reader sees that they are the same rules.
+- `_read_lines` is the exact path. It follows the standard line by line and accepts any bytes.
+- `_read_tile` is the fast path for large pieces. Most streams repeat one shape: `data: `, a payload, a blank line. The path
+  splits a tile (up to 128 KiB of the stream) at the bytes between two payloads, in one call of `split`. A payload that still
+  holds a line end, or that is too long, does not have this shape: the parser reads it again by the exact path.
+- `receive_one` is the fast path for a live stream, where a piece is mostly one whole event of that shape.
+
+The state between two calls is a few flags and buffers. Each has a sentence above it in `EventStreamParser`. The most
+important one is `_on_first_line`: while it is set, no complete line of an event is stored, so the fast paths may start.
+
+Two facts keep byte offsets exact. The parser changes no byte before it splits, so a length is a distance in the body.
+And it decodes text after it splits, which is safe because no byte of a longer UTF-8 sequence equals LF or CR.
+
+This module is long because the fast paths and the exact path stand side by side: a reader can compare their rules.
 """
 
 from collections.abc import Sequence
@@ -23,83 +31,95 @@ from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, Run, Str
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR, _COLON = 10, 13, 58
 _TILE = 128 * 1024
-"""Bytes looked at in one go: it bounds what splitting into lines can cost in memory."""
+"""Bytes that are split in one call. It bounds the memory that a list of lines can take."""
 _SMALL = 256
-"""Bytes up to which reading line by line is faster than looking for what repeats."""
+"""Bytes up to which the exact path is faster than the search for a repeated shape."""
 _LARGE = 1024
-"""Bytes of an event from which on copying it costs more than looking at it."""
+"""Bytes of an event from which a copy costs more than a search in place."""
 _RETRY_DIGITS = 18
-"""A `retry` of this many digits or more counts as the power of ten with as many zeros: for ever, either way."""
+"""Digits from which a `retry` value counts as 10 to this power: longer than any client waits, and cheap to parse."""
 
 
 class _Shape(msgspec.Struct, frozen=True, gc=False):
-    """What a regular event looks like, but for its payload."""
+    """The bytes around the payload of a regular event: one optional `event` line, one `data` line, a blank line."""
 
     prefix: bytes
-    """What stands before the payload."""
+    """The bytes before the payload: the `event` line if there is one, then `data: `."""
     separator: bytes
-    """The blank line after it, and the prefix of the next."""
+    """The bytes between two payloads: the line end, the blank line, and the prefix of the next event."""
     stride: int
-    """Bytes of the separator."""
+    """Length of the separator, in bytes."""
     event: str
-    """The type."""
+    """The type of the event."""
 
 
 def _shape(prefix: bytes, eol: bytes, event: str) -> _Shape:
+    """Return the shape with this prefix and line end."""
     separator = eol + eol + prefix
     return _Shape(prefix, separator, len(separator), event)
 
 
 _PLAIN = {eol: _shape(b"data: ", eol, "message") for eol in (b"\n", b"\r\n")}
-"""Line end -> the shape of events that have no type."""
+"""Line end -> the shape of events without an `event` line."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class EventStreamParser:
-    """Interprets an event stream incrementally, in bounded memory and linear time.
+    """An incremental parser of one event stream, with bounded memory and linear time.
+
+    Call `receive_data` for each piece of the body and `receive_eof` at its end.
 
     Raises:
-        ValueError: `max_event_bytes` is not positive.
+        ValueError: If `max_event_bytes` is not positive.
     """
 
     max_event_bytes: int = 1 << 20
-    """Bytes that the `data` lines of an event, or one line of any kind, may have: an event with more is `Oversized`."""
+    """Largest size of an event's `data` lines together, and of any single line, in bytes. A larger event is `Oversized`."""
     last_event_id: str = attrs.field(default="", init=False)
-    """The last event ID, as of the last dispatch."""
+    """The stream's last event ID, as the last dispatch set it."""
     received: int = attrs.field(default=0, init=False)
-    """Bytes received."""
+    """Bytes of the body received so far."""
     last_offset: int = attrs.field(default=0, init=False)
-    """Where the event of the last `receive_one` begins."""
+    """Position of the first byte of the event that the last `receive_one` returned, in bytes of the body."""
     invalid_utf8_offset: int | None = attrs.field(default=None, init=False)
-    """Offset of the first byte that is not UTF-8, if any: a client sees U+FFFD in its place (WHATWG HTML 9.2.5)."""
+    """Position of the first byte that is not UTF-8; None without one. A client sees U+FFFD there (WHATWG HTML 9.2.5)."""
 
-    _started: bool = attrs.field(default=False, init=False)  # whether a leading BOM was looked for
-    _shape: _Shape = attrs.field(default=_PLAIN[b"\n"], init=False)  # of the last tile with LF
-    _on_first_line: bool = attrs.field(
-        default=False, init=False
-    )  # all that is below is empty, but perhaps the line
-    _line: bytearray = attrs.field(factory=bytearray, init=False)  # a line whose end has not come yet
-    _after_cr: bool = attrs.field(
-        default=False, init=False
-    )  # the last line ended in CR: an LF next belongs to it
-    _dropping: bool = attrs.field(default=False, init=False)  # inside an oversized event
-    _begins: int | None = attrs.field(
-        default=None, init=False
-    )  # offset of the first field line of the event in progress
-    _lines: list[bytes] = attrs.field(factory=list, init=False)  # its `data` lines, as they came
-    _data: list[bytes] = attrs.field(factory=list, init=False)  # their values
-    _size: int = attrs.field(default=0, init=False)  # their bytes
-    _event: bytes = attrs.field(default=b"", init=False)  # its type, if it sets one
-    _id: bytes | None = attrs.field(
-        default=None, init=False
-    )  # the last event ID that its dispatch will set, if any
+    # True once the parser has decided whether the stream begins with a BOM. Until then no line is read.
+    _started: bool = attrs.field(default=False, init=False)
+    # The shape that the next event is expected to have: the one of the last event that was looked at and ended in LF.
+    _shape: _Shape = attrs.field(default=_PLAIN[b"\n"], init=False)
+    # True while the parser stands between two events or inside the first line of one. All fields below are then
+    # empty, except that `_line` may hold the beginning of that first line. The fast paths need this.
+    _on_first_line: bool = attrs.field(default=False, init=False)
+    # The beginning of a line whose line end has not come yet.
+    _line: bytearray = attrs.field(factory=bytearray, init=False)
+    # True if the last byte read was a CR. The CR ended its line; an LF that comes next belongs to the same line end.
+    _after_cr: bool = attrs.field(default=False, init=False)
+    # True inside an oversized event. All lines are skipped until the blank line that ends the event.
+    _dropping: bool = attrs.field(default=False, init=False)
+    # Position of the first field line of the event in progress, in bytes of the body; None before its first field line.
+    _begins: int | None = attrs.field(default=None, init=False)
+    # The `data` lines of the event in progress, with their field name. Only `Truncated` shows them.
+    _lines: list[bytes] = attrs.field(factory=list, init=False)
+    # The values of those `data` lines. The dispatch joins them.
+    _data: list[bytes] = attrs.field(factory=list, init=False)
+    # The total length of those `data` lines, in bytes. It is held against `max_event_bytes`.
+    _size: int = attrs.field(default=0, init=False)
+    # The type that the event in progress sets; empty if it sets none.
+    _event: bytes = attrs.field(default=b"", init=False)
+    # The ID that the event in progress sets; None if it sets none. The next blank line makes it the last event ID.
+    _id: bytes | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be positive, not {self.max_event_bytes}")
 
     def receive_data(self, data: bytes) -> Sequence[StreamEvent]:
-        """The events that `data` completes, in their order."""
+        """Return the events that `data` completes, in the order of the stream.
+
+        Args:
+            data: The next bytes of the body, of any length.
+        """
         payload = self.receive_one(data)
         if payload is not None:
             text = payload.decode("utf-8", "replace")
@@ -113,20 +133,27 @@ class EventStreamParser:
         return events
 
     def receive_eof(self) -> Sequence[StreamEvent]:
-        """The stream ended: the standard discards an event in progress; it is reported here as `Truncated`."""
-        line, lost = bytes(self._line), self._lines
+        """Return the event that the end of the stream cuts off, as `Truncated`, if there is one.
+
+        A client discards such an event (WHATWG HTML 9.2.6). It is returned here because it is evidence.
+        """
+        line, pending = bytes(self._line), self._lines
         begins = self.received - len(line) if self._begins is None else self._begins
         if self._dropping:
             return ()
-        if len(line) > self.max_event_bytes:  # it was not dropped, since it might have been a BOM
+        # A piece of a possible BOM is kept whatever the bound is, so it may be larger than the bound here.
+        if len(line) > self.max_event_bytes:
             return (Oversized(self.max_event_bytes + 1, begins),)
         self._note_encoding(line, self.received - len(line))
         if line and not line.startswith(b":"):
-            lost = [*lost, line]
-        return (Truncated(b"\n".join(lost), begins),) if lost else ()
+            pending = [*pending, line]
+        return (Truncated(b"\n".join(pending), begins),) if pending else ()
 
     def receive_runs(self, data: bytes) -> Sequence[Run | StreamEvent]:
-        """As `receive_data`, with message events of one shape left together: for a reader in a hurry."""
+        """Return what `receive_data` returns, but with neighbouring message events of one shape grouped into a `Run`.
+
+        A caller that handles whole runs is faster than one that handles each event.
+        """
         items: list[Run | StreamEvent] = []
         if _LF not in data and _CR not in data and self._started:
             if data:
@@ -141,7 +168,8 @@ class EventStreamParser:
             return items
         if self._line and self._on_first_line:
             self.received -= len(self._line)
-            data = b"".join((self._line, data))  # put back, it makes the data begin between two events
+            # With the beginning of the first line put back, the data begins between two events, as `_read_tile` needs.
+            data = b"".join((self._line, data))
             self._line.clear()
         for at in range(0, len(data), _TILE):
             tile = data[at : at + _TILE]
@@ -150,9 +178,10 @@ class EventStreamParser:
         return items
 
     def receive_one(self, data: bytes) -> bytes | None:
-        """As `receive_data`, if `data` ends one event of the usual shape, the commonest chunk of a live stream: its payload.
+        """Return the payload of the one event that `data` completes, if the event has the expected shape; otherwise None.
 
-        Otherwise nothing is received, and the answer is None.
+        This is the most frequent case in a live stream. If the result is None, the parser has received nothing, and the
+        caller must call `receive_data` or `receive_runs` with the same data.
         """
         if not self._on_first_line:
             return None
@@ -176,7 +205,7 @@ class EventStreamParser:
         return payload
 
     def _receive_one_large(self, data: bytes) -> bytes | None:
-        """As `receive_one`, but nothing is copied before it is known that it need be."""
+        """Return what `receive_one` returns, for an event of more than `_LARGE` bytes. Only the payload is copied."""
         size, prefix = len(data), self._shape.prefix
         if (
             data.find(_LF, len(prefix)) != size - 2
@@ -192,9 +221,12 @@ class EventStreamParser:
         return data[len(prefix) : -2]
 
     def _receive_rest(self, data: bytes) -> bytes | None:
-        """As `receive_one`, for an event whose beginning has come already; the beginning of the next line may follow it."""
+        """Return what `receive_one` returns, for an event whose beginning is in `_line`.
+
+        The data may also hold the beginning of the next event's first line, which is then kept in `_line`.
+        """
         if data.endswith(b"\n\n"):
-            return self._finish(data)
+            return self._receive_with_beginning(data)
         end, size = data.find(_LF) + 2, len(data)
         if (
             not data.startswith(b"\n\n", end - 2)
@@ -203,26 +235,26 @@ class EventStreamParser:
             or size - end > self.max_event_bytes
         ):
             return None
-        payload = self._finish(data[:end])
+        payload = self._receive_with_beginning(data[:end])
         if payload is not None:
             self._line += data[end:]
             self.received += size - end
         return payload
 
-    def _finish(self, rest: bytes) -> bytes | None:
-        """Put what has come of an event before the rest of it."""
-        begun = bytes(self._line)
+    def _receive_with_beginning(self, rest: bytes) -> bytes | None:
+        """Return what `receive_one` returns, for `_line` and `rest` together. On None, `_line` is as before."""
+        beginning = bytes(self._line)
         self._line.clear()
-        self.received -= len(begun)
-        whole = begun + rest
+        self.received -= len(beginning)
+        whole = beginning + rest
         payload = self.receive_one(whole) if len(whole) <= _LARGE else self._receive_one_large(whole)
         if payload is None:
-            self._line += begun
-            self.received += len(begun)
+            self._line += beginning
+            self.received += len(beginning)
         return payload
 
     def _receive_tile(self, tile: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
-        """Finish the event in progress, then read what follows it."""
+        """Read one tile: by the exact path to the end of the event in progress, then by the fast path."""
         if not self._started:
             tile, offset = self._drop_bom(tile, offset)
         if not self._started:
@@ -230,9 +262,10 @@ class EventStreamParser:
         elif _LF not in tile and _CR not in tile:
             self._grow_line(tile, offset, items)
         elif self._on_first_line:
-            begun = bytes(self._line)  # none, but in a tile that is not the first one of its data
+            # `_line` is empty for the first tile of the data. For a later tile it may hold the beginning of a line.
+            beginning = bytes(self._line)
             self._line.clear()
-            self._read_tile(begun + tile, offset - len(begun), items)
+            self._read_tile(beginning + tile, offset - len(beginning), items)
         else:
             head, blank, rest = tile.partition(b"\r\n\r\n" if _CR in tile else b"\n\n")
             self._read_lines(head + blank, offset, items)
@@ -240,19 +273,23 @@ class EventStreamParser:
                 self._read_tile(rest, offset + len(head) + len(blank), items)
 
     def _drop_bom(self, tile: bytes, offset: int) -> tuple[bytes, int]:
-        """One leading BOM is no part of the stream (WHATWG HTML 9.2.5); a second one is data."""
-        begun = bytes(self._line) + tile
+        """Return the stream's first bytes without one leading BOM, and their position in the body.
+
+        The standard removes one BOM at the beginning of the stream (WHATWG HTML 9.2.5). A second one is data.
+        If the bytes so far may still become a BOM, `_started` stays False.
+        """
+        beginning = bytes(self._line) + tile
         offset -= len(self._line)
-        if len(begun) < len(_BOM) and _BOM.startswith(begun):
-            return tile, self.received - len(tile)  # it may yet be one
+        if len(beginning) < len(_BOM) and _BOM.startswith(beginning):
+            return tile, self.received - len(tile)
         self._line.clear()
         self._started = self._on_first_line = True
-        if begun.startswith(_BOM):
-            return begun[len(_BOM) :], offset + len(_BOM)
-        return begun, offset
+        if beginning.startswith(_BOM):
+            return beginning[len(_BOM) :], offset + len(_BOM)
+        return beginning, offset
 
     def _read_tile(self, tile: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
-        """Read bytes that begin between two events: wholesale where they repeat one shape, else line by line."""
+        """Read bytes that begin between two events: whole events by the fast path, the rest by the exact path."""
         eol = b"\r\n" if _CR in tile else b"\n"
         end = tile.rfind(eol + eol, 0, tile.rfind(_LF) + 1)
         if end >= 0:
@@ -272,7 +309,7 @@ class EventStreamParser:
             self._grow_line(tile, offset, items)
 
     def _shape_of(self, tile: bytes, eol: bytes) -> _Shape:
-        """The shape of the tile's first event: streams repeat it."""
+        """Return the shape of the tile's first event. Most streams repeat it."""
         if eol == b"\n" and tile.startswith(self._shape.prefix):
             return self._shape
         shape = _PLAIN[eol]
@@ -288,7 +325,7 @@ class EventStreamParser:
         return shape
 
     def _read_block(self, block: bytes, offset: int, shape: _Shape, items: list[Run | StreamEvent]) -> None:
-        """Make runs of whole events; what is not of their shape goes line by line."""
+        """Turn a block of whole events into runs. Events of another shape go to the exact path."""
         at, payloads = _split(block, shape)
         if at:
             self._read_lines(block[:at], offset, items)
@@ -309,7 +346,7 @@ class EventStreamParser:
             first, at = first + len(alike), end
 
     def _run(self, payloads: list[Any], offset: int, shape: _Shape) -> Run:
-        """Dispatch regular events: beside its one `data` line, each has at most a type."""
+        """Return the run of these events. They set no ID, so the last event ID stays the same."""
         if (
             self.invalid_utf8_offset is None
             and isinstance(payloads[0], bytes)
@@ -319,7 +356,7 @@ class EventStreamParser:
         return Run(payloads, offset, shape.stride, shape.event, self.last_event_id)
 
     def _read_lines(self, data: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
-        """Interpret bytes line by line; what is left of the last line waits for its end."""
+        """Read bytes line by line. A last line without its line end is kept in `_line`."""
         if self._after_cr and data.startswith(b"\n"):
             data, offset = data[1:], offset + 1
         if self._line:
@@ -327,7 +364,8 @@ class EventStreamParser:
             data = bytes(self._line) + data
             self._line.clear()
         if _CR in data:
-            lines = data.splitlines(keepends=True)  # of bytes: at LF, CR and CRLF, and nowhere else
+            # For bytes, `splitlines` splits at LF, CR and CRLF only: the line ends of WHATWG HTML 9.2.5.
+            lines = data.splitlines(keepends=True)
             rest = b"" if data.endswith((b"\n", b"\r")) else lines.pop()
             for ended in lines:
                 line = ended.rstrip(b"\r\n")
@@ -351,16 +389,17 @@ class EventStreamParser:
             self._grow_line(rest, offset, items)
 
     def _grow_line(self, data: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
-        """Keep the beginning of a line, or more of it, up to the bound."""
+        """Add bytes to the unfinished line. An event that becomes too large is dropped."""
         self._after_cr = False
         self._line += data
         if self._size + len(self._line) > self.max_event_bytes and not self._dropping:
             self._drop(offset + len(data) - len(self._line), items)
         if self._dropping:
-            del self._line[1:]  # that the line is not empty is all that matters
+            # One byte is enough to remember that the line is not blank.
+            del self._line[1:]
 
     def _read_line(self, line: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
-        """Process one line: WHATWG HTML 9.2.6. Names are case-sensitive, and a field that is not known is ignored."""
+        """Process one line that is not blank (WHATWG HTML 9.2.6). Names are case-sensitive; unknown ones are ignored."""
         if self._dropping:
             return
         size = self._size + len(line)
@@ -388,14 +427,17 @@ class EventStreamParser:
     def _read_rare_field(
         self, name: bytes, value: bytes, offset: int, items: list[Run | StreamEvent]
     ) -> None:
+        """Process an `id` or a `retry` field (WHATWG HTML 9.2.6)."""
+        # The standard ignores an ID that holds NUL.
         if name == b"id" and 0 not in value:
             self._id = value
-        elif name == b"retry" and value.isdigit():  # for bytes: ASCII digits, at least one
+        # For bytes, `isdigit` is True for one or more ASCII digits, which is the rule of the standard.
+        elif name == b"retry" and value.isdigit():
             digits = value.lstrip(b"0") or b"0"
             items.append(Retry(int(digits) if len(digits) < _RETRY_DIGITS else 10**_RETRY_DIGITS, offset))
 
     def _dispatch(self, items: list[Run | StreamEvent]) -> None:
-        """A blank line: dispatch the event, if it has a `data` line, and forget it."""
+        """Process a blank line: set the last event ID; dispatch the event if it has data (WHATWG HTML 9.2.6)."""
         self._dropping = False
         if self._id is not None:
             self.last_event_id = self._id.decode("utf-8", "replace")
@@ -407,17 +449,18 @@ class EventStreamParser:
             event = self._event.decode("utf-8", "replace") if self._event else "message"
             text = data.decode("utf-8", "replace")
             items.append(MessageEvent(text, event, self.last_event_id, self._begins))
-        self._forget()
+        self._clear_event()
 
     def _drop(self, line_offset: int, items: list[Run | StreamEvent]) -> None:
-        """Give up the event in progress: what is left of it, up to its blank line, is skipped."""
+        """Report the event in progress as `Oversized`, and skip its lines up to the blank line."""
         items.append(
             Oversized(self.max_event_bytes + 1, line_offset if self._begins is None else self._begins)
         )
-        self._forget()
+        self._clear_event()
         self._dropping, self._on_first_line = True, False
 
-    def _forget(self) -> None:
+    def _clear_event(self) -> None:
+        """Reset the state of the event in progress, except for its ID, which the next blank line sets."""
         self._begins = None
         self._lines.clear()
         self._data.clear()
@@ -425,6 +468,7 @@ class EventStreamParser:
         self._event = b""
 
     def _note_encoding(self, data: bytes, offset: int) -> None:
+        """Set `invalid_utf8_offset` if `data`, which begins at `offset`, holds the stream's first byte that is not UTF-8."""
         if self.invalid_utf8_offset is None and not data.isascii():
             try:
                 data.decode()
@@ -433,7 +477,11 @@ class EventStreamParser:
 
 
 def _split(block: bytes, shape: _Shape) -> tuple[int, list[Any]]:
-    """Split whole events: how much is not of this shape, and the payloads of the rest; text, if all of it is ASCII."""
+    """Return the number of leading bytes that do not have this shape, and the payloads of the events after them.
+
+    The payloads are text if the whole block is ASCII, and bytes otherwise. A payload may still hold a line end;
+    the caller must check.
+    """
     blank = len(shape.separator) - len(shape.prefix)
     parts: list[Any] = (
         block.decode("ascii").split(shape.separator.decode())
@@ -448,7 +496,10 @@ def _split(block: bytes, shape: _Shape) -> tuple[int, list[Any]]:
 
 
 def _split_long(tile: bytes, end: int, shape: _Shape) -> list[Any]:
-    """As `_split`, but line end by line end, which is faster where they are far apart; empty where it does not apply."""
+    """Return the payloads of events of one shape, found one line end after another; empty if any event has another shape.
+
+    This is faster than `_split` for long events.
+    """
     prefix, blank = shape.prefix, shape.separator.removesuffix(shape.prefix)
     at = 0
     if tile.find(_LF, len(prefix)) < _LARGE:
@@ -469,11 +520,11 @@ def _split_long(tile: bytes, end: int, shape: _Shape) -> list[Any]:
 
 
 def _hold_line_end(payloads: list[Any]) -> bool:
-    """Whether any of these holds CR or LF."""
+    """Return True if any of these payloads holds CR or LF."""
     joined = payloads[0][:0].join(payloads)
     return ("\n" in joined or "\r" in joined) if isinstance(joined, str) else (_LF in joined or _CR in joined)
 
 
 def _value(line: bytes) -> bytes:
-    """What follows the first colon, less one leading space."""
+    """Return the value of a field line: the bytes after the first colon, without one leading space."""
     return line.partition(b":")[2].removeprefix(b" ")

@@ -1,4 +1,4 @@
-"""JSON is read as the client reads it: `JSON.parse`, at any depth, and the guard against prototypes."""
+"""JSON is read as the client reads it: with `JSON.parse`, at any depth, and with the guard against prototypes."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def outcome(read: object, text: str) -> object:
 
 
 @pytest.mark.parametrize("text", ["", " ", "NaN", "Infinity", "-Infinity", "{'a':1}", "[1,]", "{,}", '{"a" 1}', '{"a":}', "[1 2]", "01", "+1", "1.", ".5", '"\n"', "\ufeff{}", "]", "}", "[}", '{"a":1', "1 1", "{1:2}", "[,1]"])  # fmt: skip
-def test_what_is_not_json_is_refused_at_any_depth(text: str) -> None:
+def test_text_that_is_not_json_is_refused_at_any_depth(text: str) -> None:
     for read in (parse, _parse_deep):
         with pytest.raises(NotJsonError):
             read(text)
@@ -56,12 +56,12 @@ def test_what_is_not_json_is_refused_at_any_depth(text: str) -> None:
         ("-0", -0.0),
     ],
 )
-def test_what_javascript_takes_is_taken(text: str, value: object) -> None:
+def test_text_that_javascript_accepts_is_accepted(text: str, value: object) -> None:
     assert parse(text) == value
     assert _parse_deep(text) == value
 
 
-def test_depth_is_no_limit() -> None:
+def test_any_depth_is_accepted() -> None:
     value = parse("[" * 100_000 + "]" * 100_000)
     for _ in range(99_999):
         (value,) = value
@@ -69,7 +69,7 @@ def test_depth_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_an_event_of_any_depth_is_taken_as_the_client_takes_it(count: int) -> None:
+def test_an_event_of_any_depth_is_accepted_as_by_the_client(count: int) -> None:
     deep = "[" * 100_000 + "]" * 100_000
     good = f'data: {{"type":"data-x","data":{deep}}}\n\n' * count
     report = check_recording(f'data: {{"type":"start"}}\n\n{good}'.encode(), contract=AI_SDK_7)
@@ -78,13 +78,13 @@ def test_an_event_of_any_depth_is_taken_as_the_client_takes_it(count: int) -> No
 
 
 @given(VALUES)
-def test_any_value_is_read_the_same_with_and_without_a_stack_of_its_own(value: object) -> None:
+def test_the_parser_for_deep_json_gives_the_same_value(value: object) -> None:
     text = json.dumps(value, ensure_ascii=False)
     assert _parse_deep(text) == parse(text) == value
 
 
 @given(FRAGMENTS)
-def test_any_text_is_read_the_same_with_and_without_a_stack_of_its_own(text: str) -> None:
+def test_the_parser_for_deep_json_refuses_the_same_texts(text: str) -> None:
     assert outcome(_parse_deep, text) == outcome(parse, text)
 
 
@@ -130,7 +130,7 @@ CHUNKS = st.fixed_dictionaries(
 
 @pytest.mark.slow
 @given(st.lists(CHUNKS | st.just({"type": "text-delta", "id": "1", "delta": "é"}), max_size=8), st.booleans())
-def test_what_is_read_fast_is_read_as_exactly(chunks: list[dict[str, object]], ascii_only: bool) -> None:
+def test_the_fast_path_and_the_exact_path_agree(chunks: list[dict[str, object]], ascii_only: bool) -> None:
     texts = [json.dumps(chunk, ensure_ascii=ascii_only) for chunk in chunks]
     payloads = [text.encode("utf-8", "replace") for text in texts]
     if not payloads:
@@ -149,7 +149,7 @@ def test_what_is_read_fast_is_read_as_exactly(chunks: list[dict[str, object]], a
             assert read == exact
 
 
-def test_an_infinite_number_is_json_but_no_provider_metadata() -> None:
+def test_an_infinite_number_is_json_but_is_refused_in_metadata() -> None:
     taken = b'data: {"type":"data-x","data":1e999}\n\n'
     refused = b'data: {"type":"text-start","id":"1","providerMetadata":{"a":{"b":1e999}}}\n\n'
     nested = (

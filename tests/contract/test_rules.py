@@ -1,4 +1,4 @@
-"""Every rule has one explanation and one stream that breaks it and nothing else; a good stream breaks none."""
+"""Every rule has one explanation and one stream that breaks only this rule; a good stream breaks none."""
 
 import json
 from pathlib import Path
@@ -28,8 +28,8 @@ def contract_of(story: dict[str, Any]) -> StreamContract:
     return attrs.evolve(contract, limits=attrs.evolve(contract.limits, **story.get("limits", {})))
 
 
-def told(path: Path, cuts: int | None = None) -> ContractReport:
-    """Feed the fixture as its story says, in pieces of `cuts` bytes where times do not matter."""
+def report_on(path: Path, cuts: int | None = None) -> ContractReport:
+    """Return the report on a fixture. Its story gives head, times and end; `cuts` is the size of the pieces."""
     story_path = path.with_suffix(".json")
     story: dict[str, Any] = json.loads(story_path.read_text("utf-8")) if story_path.exists() else {}
     context = story.get("context", {})
@@ -60,7 +60,7 @@ def told(path: Path, cuts: int | None = None) -> ContractReport:
 @pytest.mark.parametrize("cuts", [None, 1, 7])
 @pytest.mark.parametrize("path", sorted(STREAMS.glob("violations/*.sse")), ids=lambda path: path.stem)
 def test_a_violation_yields_its_rule_and_no_other(path: Path, cuts: int | None) -> None:
-    report = told(path, cuts)
+    report = report_on(path, cuts)
     assert [finding.rule for finding in report.findings] == [path.stem]
     finding = report.findings[0]
     assert finding.expected
@@ -71,8 +71,8 @@ def test_a_violation_yields_its_rule_and_no_other(path: Path, cuts: int | None) 
 
 @pytest.mark.parametrize("cuts", [None, 1, 7])
 @pytest.mark.parametrize("path", sorted(STREAMS.glob("ok/*.sse")), ids=lambda path: path.stem)
-def test_a_good_stream_yields_nothing(path: Path, cuts: int | None) -> None:
-    report = told(path, cuts)
+def test_a_good_stream_yields_no_finding(path: Path, cuts: int | None) -> None:
+    report = report_on(path, cuts)
     assert report.findings == ()
     assert report.ok
 
@@ -82,7 +82,7 @@ def test_every_rule_has_a_stream_that_breaks_it() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
-def test_every_rule_says_why_in_one_sentence(rule: Any) -> None:
+def test_every_rule_explains_the_defect_on_one_line(rule: Any) -> None:
     assert rule.why.endswith(".")
     assert rule.why[0].isupper() or rule.why[0].isdigit()
     assert "\n" not in rule.why
@@ -91,8 +91,8 @@ def test_every_rule_says_why_in_one_sentence(rule: Any) -> None:
 @pytest.mark.parametrize(
     "contract", [each for each in SHIPPED.values() if each is not COMPAT_LANE], ids=lambda each: each.name
 )
-def test_strictly_all_that_a_user_would_see_is_a_violation(contract: StreamContract) -> None:
-    """The client itself lets all of these pass, but for the break."""
+def test_a_strict_contract_makes_each_defect_that_a_user_sees_a_violation(contract: StreamContract) -> None:
+    """The client itself accepts all of these, except for a broken connection, which is a violation anyway."""
     seen = {
         *("timing.first-event", "timing.event-gap", "timing.deadline", "timing.not-streamed"),
         *(
@@ -110,6 +110,6 @@ def test_strictly_all_that_a_user_would_see_is_a_violation(contract: StreamContr
     assert {strict.severity(rule) for rule in (*seen, "transport.reset")} == {Severity.VIOLATION}
 
 
-def test_a_contract_cannot_weigh_a_rule_that_is_none() -> None:
+def test_a_contract_cannot_set_the_severity_of_an_unknown_rule() -> None:
     with pytest.raises(ValueError, match=r"no such rule: order\.nonsense"):
         attrs.evolve(COMPAT_LANE, severities={"order.nonsense": Severity.WARNING})

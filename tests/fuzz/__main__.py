@@ -8,7 +8,6 @@ with atheris.instrument_imports(include=["cutover"]):
     from tests.fuzz.targets import TARGETS
 
 target, *arguments = sys.argv[1:]
-atheris.Setup(
-    [f"{sys.executable} -m tests.fuzz {target}", *arguments], TARGETS[target]
-)  # a merge runs it again, by a shell
+# The program name is a command line, because libFuzzer's merge starts it again in a shell.
+atheris.Setup([f"{sys.executable} -m tests.fuzz {target}", *arguments], TARGETS[target])
 atheris.Fuzz()

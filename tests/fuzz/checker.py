@@ -1,4 +1,4 @@
-"""The checker: it never raises, and what it says does not depend on how the bytes are cut, nor on whether they were recorded."""
+"""The fuzz target for the checker: it never raises, and its findings do not depend on how the bytes are cut."""
 
 from collections.abc import Iterable
 
@@ -34,7 +34,7 @@ CONTEXTS = (None, StreamContext(thread_id="t1", known_tool_calls=frozenset({"c"}
 
 
 def check_checker(data: bytes) -> None:
-    """Whatever the bytes and however they are cut, the report is that of the recording, and nothing is raised."""
+    """Check that any bytes, cut in any way, give the report of the recording and raise nothing."""
     which, setting, pieces = settings_and_pieces(data)
     contract = CONTRACTS[which % len(CONTRACTS)]
     head, context = HEADS[setting % len(HEADS)], CONTEXTS[setting // len(HEADS) % len(CONTEXTS)]
@@ -42,16 +42,17 @@ def check_checker(data: bytes) -> None:
     status, headers = head or (None, None)
     recorded = check_recording(body, contract=contract, status=status, headers=headers, context=context)
     for cut in (pieces, [body], [body[at : at + 1] for at in range(len(body))]):
-        live = _told(contract, head, context, cut)
+        live = _report_at_end(contract, head, context, cut)
         assert attrs.evolve(live, timings=Timings()) == recorded
-    _shown(recorded)
+    _check_report(recorded)
     for kind in FailureKind:
-        _shown(_broken_off(contract, head, context, pieces, kind))
+        _check_report(_report_at_failure(contract, head, context, pieces, kind))
 
 
-def _opened(
+def _started_checker(
     contract: StreamContract, head: tuple[int, dict[str, str]] | None, context: StreamContext | None
 ) -> ContractChecker:
+    """Return a checker that has received the head, if there is one."""
     checker = ContractChecker(contract, context=context)
     if head is not None:
         fields = [(name.encode(), value.encode()) for name, value in head[1].items()]
@@ -59,13 +60,14 @@ def _opened(
     return checker
 
 
-def _told(
+def _report_at_end(
     contract: StreamContract,
     head: tuple[int, dict[str, str]] | None,
     context: StreamContext | None,
     pieces: Iterable[bytes],
 ) -> ContractReport:
-    checker = _opened(contract, head, context)
+    """Return the report on a stream that came to its end. Check that each finding was returned once."""
+    checker = _started_checker(contract, head, context)
     found = list(checker.report().findings)
     for piece in pieces:
         found += checker.receive_data(piece, elapsed=0.0)
@@ -75,17 +77,19 @@ def _told(
     return report
 
 
-def _broken_off(
+def _report_at_failure(
     contract: StreamContract,
     head: tuple[int, dict[str, str]] | None,
     context: StreamContext | None,
     pieces: Iterable[bytes],
     kind: FailureKind,
 ) -> ContractReport:
-    checker = _opened(contract, head, context)
+    """Return the report on a stream that failed. Check that it is not `ok`."""
+    checker = _started_checker(contract, head, context)
     elapsed = 0.0
     for number, piece in enumerate(pieces):
-        elapsed += number % 7 * 1.5  # at once, in time, and too late
+        # The gaps differ: some pieces come at once, some in time, and some too late.
+        elapsed += number % 7 * 1.5
         checker.receive_data(piece, elapsed=elapsed)
     checker.receive_failure(kind, elapsed=elapsed)
     report = checker.report()
@@ -94,8 +98,8 @@ def _broken_off(
     return report
 
 
-def _shown(report: ContractReport) -> None:
-    """What is said of a stream is of the known rules and within it, and can be shown on any terminal."""
+def _check_report(report: ContractReport) -> None:
+    """Check that all findings have a known rule and a place in the stream, and that any terminal can show them."""
     for finding in report.findings:
         assert finding.rule in RULES
         assert finding.byte_offset is None or 0 <= finding.byte_offset <= report.byte_count

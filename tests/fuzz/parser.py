@@ -1,4 +1,4 @@
-"""The parser against the naive reading of the standard, in bounded memory."""
+"""The fuzz target for the parser: it agrees with the naive reference, in bounded memory."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ BOUNDS = (1 << 20, 5, 8, 9, 12, 100, 1510, 3000)
 
 
 def check_parser(data: bytes) -> None:
-    """Whatever the bytes and however they are cut, they are read as the reference reads them, and no more than the bound is kept."""
+    """Check that any bytes, cut in any way, give the events of the reference, and that memory stays bounded."""
     bound, long, pieces = settings_and_pieces(data)
     body = b"".join(pieces)
     if long % 64 == 1:
@@ -28,21 +28,24 @@ def check_parser(data: bytes) -> None:
 
 
 def _parsed(pieces: Iterable[bytes], max_event_bytes: int) -> tuple[list[StreamEvent], str, int | None]:
+    """Return the results of the parser. Check after each piece that it keeps a bounded number of bytes."""
     parser = EventStreamParser(max_event_bytes=max_event_bytes)
     events: list[StreamEvent] = []
     for piece in pieces:
         events += parser.receive_data(piece)
-        assert _held(parser) <= 8 * max_event_bytes + 64  # line, data, type, two ids, and twice the shape
+        # The parser keeps up to eight strings of the bound: line, data (twice), type, two IDs, and the shape (twice).
+        assert _held(parser) <= 8 * max_event_bytes + 64
     events += parser.receive_eof()
     return events, parser.last_event_id, parser.invalid_utf8_offset
 
 
 def _held(parser: EventStreamParser) -> int:
-    """Bytes that the parser keeps, in whatever attribute."""
+    """Return the number of bytes that the parser keeps in all its attributes."""
     return sum(_size(getattr(parser, name)) for name in _ATTRIBUTES)
 
 
 def _size(value: object) -> int:
+    """Return the number of bytes in a value and in the values inside it."""
     if isinstance(value, bytes | bytearray | str):
         return len(value)
     if isinstance(value, msgspec.Struct):

@@ -1,4 +1,4 @@
-"""What the fuzzer has found keeps its promises, without a fuzzer: `nox -s fuzz` adds to it."""
+"""The inputs that the fuzzer found are run again, without a fuzzer. `nox -s fuzz` adds to them."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_an_input_of_the_corpus_keeps_the_promises(name: str) -> None:
     TARGETS[name.partition("/")[0]]((CORPUS / name).read_bytes())
 
 
-def test_every_target_has_a_corpus_and_no_other_has() -> None:
+def test_every_target_has_a_corpus_and_every_corpus_a_target() -> None:
     assert {path.name for path in CORPUS.iterdir()} == TARGETS.keys()
     assert all(any((CORPUS / target).iterdir()) for target in TARGETS)
 
@@ -30,8 +30,8 @@ def test_the_pieces_of_an_input_are_its_body(sizes: bytes) -> None:
     assert SETTINGS == 2 + 4
 
 
-def test_a_target_says_when_a_promise_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fuzzer is no use if nothing can fail."""
+def test_a_target_fails_if_a_promise_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that cannot fail finds nothing."""
     given = b"\0" * SETTINGS + b"data: a\n\n"
     monkeypatch.setattr("tests.fuzz.parser.interpret", lambda body, **_: ([], "", None))
     monkeypatch.setattr("tests.fuzz.checker.check_recording", lambda body, **_: None)

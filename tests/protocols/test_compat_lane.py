@@ -245,7 +245,7 @@ def test_a_redirect_names_its_target() -> None:
     assert [(each.rule, each.actual) for each in found] == [
         ("head.redirect", "307 to https://elsewhere.example/x")
     ]
-    assert check_recording(b"", status=304).findings[0].actual == "304 to nowhere"
+    assert check_recording(b"", status=304).findings[0].actual == "304 without a location"
 
 
 def test_an_owner_derives_a_contract() -> None:

@@ -1,4 +1,4 @@
-"""The parser is the standard, however the bytes are cut: vectors, properties against a naive reference, hostile streams."""
+"""The parser follows the standard, however the bytes are cut: vectors, a naive reference, hostile streams."""
 
 import base64
 import codecs
@@ -82,7 +82,9 @@ def test_a_vector_gives_its_events_at_every_split(vector: dict[str, Any]) -> Non
 @example(body=b"data: x\n\n\ndata: y\n\n", places=[8], bound=1 << 20)
 @example(body=b"\xef\xbb\xbf\n", places=[2], bound=1)
 @example(body=b"\xef\xbb", places=[1], bound=1)
-def test_any_split_is_the_naive_reading(body: bytes, places: list[int], bound: int) -> None:
+def test_every_split_gives_the_events_of_the_naive_reference(
+    body: bytes, places: list[int], bound: int
+) -> None:
     expected = interpret(body, max_event_bytes=bound)
     assert parse([body], max_event_bytes=bound) == expected
     assert parse(cut(body, places), max_event_bytes=bound) == expected
@@ -99,7 +101,7 @@ def test_any_split_is_the_naive_reading(body: bytes, places: list[int], bound: i
     size=st.integers(min_value=1, max_value=64),
 )
 def test_regular_streams_agree_with_httpx_sse(texts: list[str], shape: str, eol: str, size: int) -> None:
-    """Where httpx-sse conforms: no BOM, no id, no event without data."""
+    """The streams stay where httpx-sse follows the standard: no BOM, no id, no event without data."""
     text = "".join((shape.format(each) + "\n\n").replace("\n", eol) for each in texts)
     lines, decoder, theirs = SSELineDecoder(), SSEDecoder(), []
     for line in [*lines.decode(text), *lines.flush()]:
@@ -111,7 +113,7 @@ def test_regular_streams_agree_with_httpx_sse(texts: list[str], shape: str, eol:
     assert [(each.event, each.data) for each in events if isinstance(each, MessageEvent)] == theirs
 
 
-def test_an_event_is_there_as_soon_as_its_blank_line_is() -> None:
+def test_an_event_is_returned_as_soon_as_its_blank_line_has_come() -> None:
     parser = EventStreamParser()
     assert parser.receive_data(b"data: a\n") == []
     assert list(parser.receive_data(b"\n")) == [MessageEvent("a", byte_offset=0)]
@@ -124,7 +126,7 @@ def test_offsets_count_bytes_and_not_characters() -> None:
     assert events == [MessageEvent("é", byte_offset=0), Comment("ok", 10), MessageEvent("ü", byte_offset=16)]
 
 
-def test_what_the_end_cuts_off_is_evidence() -> None:
+def test_an_event_that_the_end_cuts_off_is_kept_as_evidence() -> None:
     events, _, _ = parse([b"id: 1\ndata: a\ndata: b"])
     assert events == [Truncated(b"data: a\ndata: b", 0)]
     assert parse([b"data: a\n\n: half a comm"])[0] == [MessageEvent("a")]
@@ -139,12 +141,12 @@ def test_an_id_with_nul_leaves_the_id_as_it_was(chunks: list[bytes]) -> None:
     assert last_event_id == "7"
 
 
-def test_a_huge_retry_is_for_ever() -> None:
+def test_a_huge_retry_is_capped() -> None:
     assert parse([b"retry: " + b"9" * 5000 + b"\n"])[0] == [Retry(10**18, 0)]
     assert parse([b"retry: 000\n"])[0] == [Retry(0, 0)]
 
 
-def test_the_bound_is_a_positive_number() -> None:
+def test_a_bound_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_event_bytes"):
         EventStreamParser(max_event_bytes=0)
 
@@ -163,14 +165,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("chunks", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_stream_costs_a_bounded_amount_for_each_byte(chunks: list[bytes]) -> None:
-    """Counted work, not time: lines of this library's code that run for twice the stream are twice as many, at most."""
+def test_a_hostile_stream_costs_a_bounded_amount_of_work_for_each_byte(chunks: list[bytes]) -> None:
+    """Twice the stream runs at most twice as many lines of code. The test counts work and not time, so it is stable."""
     once, twice = work(chunks), work(chunks * 2)
     assert twice <= 2.2 * once + 1000
 
 
 def work(chunks: list[bytes]) -> int:
-    """Lines of the parser that ran, and bytes that it had kept and now read again."""
+    """Return the work for these chunks: lines of the parser that ran, and 64 kept bytes read again count as one."""
     parser = EventStreamParser(max_event_bytes=20_000)
     lines = again = 0
 
@@ -191,11 +193,12 @@ def work(chunks: list[bytes]) -> int:
 
 
 def held(parser: EventStreamParser) -> int:
+    """Return the number of bytes that the parser keeps."""
     return len(parser._line) + sum(map(len, parser._data))
 
 
 @pytest.mark.parametrize("chunks", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_stream_keeps_no_more_than_the_bound(chunks: list[bytes]) -> None:
+def test_a_hostile_stream_makes_the_parser_keep_no_more_than_twice_the_bound(chunks: list[bytes]) -> None:
     parser = EventStreamParser(max_event_bytes=20_000)
     for chunk in chunks * 4:
         parser.receive_data(chunk)
@@ -203,7 +206,7 @@ def test_a_hostile_stream_keeps_no_more_than_the_bound(chunks: list[bytes]) -> N
 
 
 @pytest.mark.parametrize("line", [b"\n", b"data: x\n"])
-def test_a_chunk_of_many_lines_is_never_split_whole(line: bytes) -> None:
+def test_a_chunk_of_many_lines_is_split_tile_by_tile(line: bytes) -> None:
     chunk = line * ((1 << 20) // len(line))
     parser = EventStreamParser(max_event_bytes=20_000)
     parser.receive_data(line)
@@ -224,13 +227,13 @@ def test_an_event_past_the_bound_is_reported_once_and_the_next_is_read(size: int
 
 
 @pytest.mark.parametrize("size", [8, 64, 1 << 20])
-def test_many_short_data_lines_outgrow_the_bound_together(size: int) -> None:
+def test_many_short_data_lines_exceed_the_bound_together(size: int) -> None:
     body = b"data: x\n" * 100 + b"\ndata: b\n\n"
     events, _, _ = parse((body[at : at + size] for at in range(0, len(body), size)), max_event_bytes=100)
     assert events == [Oversized(101, 0), MessageEvent("b", byte_offset=len(body) - 9)]
 
 
-def test_an_endless_event_is_reported_at_its_bound() -> None:
+def test_an_endless_event_is_reported_once_it_exceeds_the_bound() -> None:
     parser = EventStreamParser(max_event_bytes=100)
     assert parser.receive_data(b"data: " + b"x" * 90) == []
     assert list(parser.receive_data(b"x" * 10)) == [Oversized(101, 0)]
@@ -249,7 +252,7 @@ def test_text_is_decoded_as_the_standard_says_wherever_it_is_cut() -> None:
 
 @pytest.mark.parametrize("eol", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("between", [b"", b"event: kind", b": a comment", b"data: more"])
-def test_large_events_are_read_alike_whatever_stands_between_them(eol: bytes, between: bytes) -> None:
+def test_large_events_are_read_correctly_whatever_lies_between_them(eol: bytes, between: bytes) -> None:
     large = b"x" * 20_000
     second = between + eol + b"data: " + large if between else b"data: " + large
     body = b"data: " + large + eol + eol + second + eol + eol + b"data: last" + eol + eol
@@ -281,7 +284,7 @@ def test_a_second_bom_is_data(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [500, 5000])
-def test_bad_utf8_is_noted_in_an_event_that_comes_by_itself(size: int) -> None:
+def test_the_offset_of_bad_utf8_is_right_when_each_event_comes_by_itself(size: int) -> None:
     first, second = b"data: a\n\n", b"data: " + b"x" * size + b"\xff\n\n"
     _, _, bad = parse([first, first, second])
     assert bad == 2 * len(first) + 6 + size

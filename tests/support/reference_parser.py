@@ -1,10 +1,13 @@
-"""WHATWG HTML 9.2.5 and 9.2.6, naively: the whole body at once, a character at a time. The parser's independent reference."""
+"""A naive parser of event streams (WHATWG HTML 9.2.5 and 9.2.6), independent of the real one, as its reference.
+
+It takes the whole body at once and reads one byte after another.
+"""
 
 from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
 
 
 def split_lines(body: bytes) -> tuple[list[tuple[int, bytes]], tuple[int, bytes]]:
-    """Each ended line and its offset, and the unended rest."""
+    """Return each complete line with its offset, and the incomplete last line with its offset."""
     lines: list[tuple[int, bytes]] = []
     begin = index = 0
     while index < len(body):
@@ -21,7 +24,7 @@ def split_lines(body: bytes) -> tuple[list[tuple[int, bytes]], tuple[int, bytes]
 def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read beside it
     body: bytes, *, max_event_bytes: int = 1 << 20
 ) -> tuple[list[StreamEvent], str, int | None]:
-    """Everything the parser should say of `body`, its last event ID, and the first byte that is not UTF-8."""
+    """Return what the parser must give: the events, the last event ID, and the first offset that is not UTF-8."""
     skip = 3 if body[:3] == b"\xef\xbb\xbf" else 0
     lines, (rest_at, rest) = split_lines(body[skip:])
     events: list[StreamEvent] = []
@@ -62,7 +65,8 @@ def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read bes
             elif name == "id" and "\0" not in value:
                 buffered = value
             elif name == "retry" and value and all(c in "0123456789" for c in value):
-                digits = value.lstrip("0") or "0"  # of 18 or more, it is for ever
+                # A value of 18 digits or more counts as 10 to the power of 18.
+                digits = value.lstrip("0") or "0"
                 events.append(Retry(int(digits) if len(digits) < 18 else 10**18, offset))
     if rest and not dropping and too_long(rest):
         events.append(Oversized(max_event_bytes + 1, rest_at + skip if begin is None else begin))
@@ -76,6 +80,7 @@ def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read bes
 
 
 def join(lines: list[bytes]) -> str:
+    """Return the values of these `data` lines, joined by LF."""
     values = []
     for line in lines:
         value = line.decode("utf-8", "replace").removeprefix("data").removeprefix(":")
@@ -84,6 +89,7 @@ def join(lines: list[bytes]) -> str:
 
 
 def bad_bytes(line: bytes, offset: int) -> list[int]:
+    """Return the offset of the first byte that is not UTF-8, as a list of at most one."""
     try:
         line.decode()
     except UnicodeDecodeError as error:

@@ -1,8 +1,7 @@
 """The checker: it holds one stream to its contract, in one pass, while the stream comes.
 
-The checker joins four objects. The parser turns bytes into events, the judge checks their data and order, the watch checks
-times, and the head functions check the head. The checker turns the deviations that they report into findings, with a
-severity and a place.
+The parser turns bytes into events, the judge checks their data and order, the watch checks times, and the functions of
+`head` check the head. They report deviations. The checker turns each deviation into a finding, with a severity and a place.
 
 A few flags decide the path of the bytes. Each has a sentence above it in `ContractChecker`. The most important one is
 `_flows`: while it is set, data that is one whole event, in order and in time, costs one call of the parser, one call of

@@ -10,8 +10,8 @@ Three values work together:
 If a chunk breaks the order, the walk reports a `Deviation` and goes on as if the missing event had come. So one mistake
 of a service gives one finding, not a finding for each later chunk.
 
-Whether a chunk is on the fast path depends on its kind and on the state. `KindPlan.fast_states` lists the states in which
-a chunk of the kind breaks no rule, keeps the state, and at most opens something. In such a state, the judge has to check
+A chunk takes the fast path or not, depending on its kind and on the state. `KindPlan.fast_states` lists the states in
+which a chunk of the kind breaks no rule, keeps the state, and at most opens something. In such a state, the judge has to check
 only that the thing it names is open.
 
 This module is long because the table, the scopes and the walk explain each other and are read together.

@@ -72,10 +72,8 @@ class ContractReport:
         """Return the text of the raised violation, as lines: first the first violation, then each with its place."""
         violations = self.violations
         if not violations:
-            return [
-                f"stream.unfinished: the stream has not ended, so the contract {self.contract} "
-                f"cannot be judged yet ({self.state})"
-            ]
+            why = f"the stream has not ended, so the contract {self.contract} cannot be judged yet"
+            return [f"stream.unfinished: {why} ({self.state})"]
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
         lines = [f"{first.rule}: {printable(first.message)}{more}"]

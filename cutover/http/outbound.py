@@ -37,13 +37,13 @@ _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_ERROR_TEXT = 200
 
 
-def pause_after(tries: int, *, wish: float = 0.0) -> float:
-    """Return the seconds to wait after this many tries: at least ``wish``, the seconds of ``retry-after``.
+def pause_after(tries: int, *, at_least: float = 0.0) -> float:
+    """Return the seconds to wait after this many tries: at least ``at_least``, the seconds of ``retry-after``.
 
     The pause grows up to a bound. A random factor of 0.5 to 1 spreads clients that failed at the same time.
     """
     longest = min(FIRST_PAUSE * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE)
-    return max(longest * random.uniform(0.5, 1.0), wish)  # noqa: S311  it spreads retries and guards no secret
+    return max(longest * random.uniform(0.5, 1.0), at_least)  # noqa: S311  it spreads retries and guards no secret
 
 
 @attrs.frozen(kw_only=True)
@@ -173,7 +173,7 @@ class Outbound:
                 if last or reply.status not in _TRANSIENT:
                     return reply
                 retry_after = reply.retry_after
-            await self.clock.sleep(pause_after(attempt, wish=retry_after))
+            await self.clock.sleep(pause_after(attempt, at_least=retry_after))
 
     async def change(  # type: ignore[return]  # this scope is a shield and never cancelled
         self,

@@ -60,17 +60,17 @@ class TrafficUndo:
     releases_untested: bool = False
     """True if an operator asked to restore LATEST even if it now stands for an untested revision."""
 
-    def aim(self, found: TrafficState | None) -> tuple[tuple[TrafficTarget, ...], str]:
+    def targets_for(self, found: TrafficState | None) -> tuple[tuple[TrafficTarget, ...], str]:
         """Return the targets to write, and the reason why LATEST is pinned in them; an empty reason if it is not."""
         if self.releases_untested:
             return self.targets, ""
         return pin_latest_if_changed(self.targets, captured=self.captured, found=found)
 
-    def objection(self, aim: tuple[TrafficTarget, ...], state: TrafficState) -> str:
+    def refuse_reason(self, targets: tuple[TrafficTarget, ...], state: TrafficState) -> str:
         """Return the reason why these targets must not be written over a state; an empty text if they may."""
-        if self.aim(state)[0] != aim:
+        if self.targets_for(state)[0] != targets:
             return "another revision became ready in the meantime"
-        if self.found is None or state.asks_for(aim) or state.asks_for(self.found.targets):
+        if self.found is None or state.asks_for(targets) or state.asks_for(self.found.targets):
             return ""
         return "somebody else changed the traffic in the meantime"
 

@@ -1,4 +1,4 @@
-"""What belongs to the compatibility lane, as one value: its aliases, headers, bodies, paths and probes."""
+"""The compatibility lane as one value: its aliases, headers, bodies, paths and write probes."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Alias:
-    """One of the paths under which the same stream is served."""
+    """One of the paths that serve the same stream."""
 
     name: str
-    """As check ids have it: ``chat-stream``."""
+    """Name in check ids: ``chat-stream``."""
     template: str
-    """The path, with ``{id}`` where it names the thread."""
+    """The path; ``{id}`` stands for the thread id."""
 
     def path(self, thread_id: str) -> str:
         """Return the path of a stream on this thread."""
@@ -20,7 +20,7 @@ class Alias:
 
     @property
     def names_thread(self) -> bool:
-        """Whether the path says which thread it is; else the body does."""
+        """True if the path names the thread; otherwise the body does."""
         return "{id}" in self.template
 
     def body(self, thread_id: str, text: str) -> dict[str, object]:
@@ -32,7 +32,7 @@ class Alias:
 
 @attrs.frozen(kw_only=True)
 class WriteProbe:
-    """A write path that gets an empty object and no token, to see who answers: 401, 404, 405 and 422 are answers."""
+    """A write path that is sent an empty object without a token, to see who answers: 401, 404, 405 and 422 are good answers."""
 
     method: str
     path: str
@@ -40,26 +40,26 @@ class WriteProbe:
 
 @attrs.frozen(kw_only=True)
 class Lane:
-    """A stream lane and what the control plane knows of it."""
+    """A stream lane: its paths, and its words in the route-split API."""
 
     aliases: tuple[Alias, ...]
     status_path: str
     override_path: str
     evaluate_path: str
     evaluated_paths: tuple[str, ...]
-    """Every path that the flip must have moved, but for the aliases, which are always evaluated too."""
+    """Paths that must lead to the new service after the flip. The aliases are always evaluated as well."""
     write_probes: tuple[WriteProbe, ...]
     new_target: str
-    """What the control plane calls the new service in its answers."""
+    """Name of the new service in the replies of the route-split API."""
     override_words: Mapping[str | None, str]
-    """Override as status tells it -> the word that sets it."""
+    """Override in a status reply -> the word that sets it."""
     header_names: tuple[str, str, str]
-    """Client build id, protocol version, schema version."""
+    """Names of the headers for client build id, protocol version and schema version."""
     prompt: str
     """The user text that a probe sends."""
 
     def paths_to_evaluate(self, thread_id: str) -> tuple[str, ...]:
-        """Return the paths to evaluate, the stream aliases among them."""
+        """Return the paths to evaluate, with the stream aliases."""
         return (*self.evaluated_paths, *(alias.path(thread_id) for alias in self.aliases))
 
 

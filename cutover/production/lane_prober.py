@@ -1,4 +1,4 @@
-"""Probes of one lane's aliases."""
+"""The prober of a lane's aliases."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -18,19 +18,19 @@ from cutover.text import printable
 
 @attrs.define(eq=False)
 class LaneProber:
-    """Probes the aliases of one lane at one service, each time on a thread of its own: a stream starts a turn."""
+    """A prober of the aliases of one lane at one service. Each probe has a thread of its own, because a stream starts a turn."""
 
     client: httpx.AsyncClient
     base_url: str
     lane: Lane
     headers: Mapping[str, str] = attrs.field(repr=False)
-    """The client's build, protocol and schema, and the token."""
+    """Headers of each request: client build, protocol, schema, and the token."""
     contract: StreamContract
     thread_prefix: str
     secrets: Secrets = attrs.field(factory=Secrets)
     revision_header: str | None = None
     numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
-    """Of the threads, shared with the probers of other addresses: no two probes are on one thread."""
+    """Numbers for thread ids, shared with the probers of other addresses, so that no two probes use one thread."""
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
@@ -38,11 +38,11 @@ class LaneProber:
         return self.lane.aliases
 
     def at(self, base_url: str) -> "LaneProber":
-        """Return a prober of another address of the same service, such as a revision's own."""
+        """Return a prober of another address of the same service, such as the tag URL of a revision."""
         return attrs.evolve(self, base_url=base_url)
 
     async def probe(self, alias: Alias, *, label: str, hold: Hold | None = None) -> Probe:
-        """Start one turn and check its stream."""
+        """Start one turn and check its stream; return the probe."""
         thread_id = f"{self.thread_prefix}{next(self.numbers):04d}"
         request = StreamRequest(
             method="POST",
@@ -61,7 +61,7 @@ class LaneProber:
         )
 
     async def probe_all(self, *, label: str) -> list[Probe]:
-        """Probe every alias side by side; what happens to one never cancels another."""
+        """Probe every alias side by side; a failure of one never cancels another. Return the probes in the order of the aliases."""
         probes: dict[str, Probe] = {}
 
         async def probe(alias: Alias) -> None:
@@ -73,7 +73,7 @@ class LaneProber:
         return [probes[alias.name] for alias in self.aliases]
 
     def revision(self, probe: Probe) -> str | None:
-        """Return which revision answered, where a header tells."""
+        """Return the revision that answered; None if no header names it."""
         return (
             printable(value, 80)
             if self.revision_header and (value := probe.header(self.revision_header))

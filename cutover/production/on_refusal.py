@@ -1,12 +1,12 @@
-"""Two ways to take the refusal of a change."""
+"""The two reactions to a refused change."""
 
 import enum
 
 
 class OnRefusal(enum.Enum):
-    """What it means that a change was refused, by a stale etag for instance."""
+    """The reaction to a refused change, for instance after a stale etag."""
 
     STOP = "stop"
-    """While going forward: somebody else may be at work."""
+    """Stop. A forward change uses it: somebody else may be changing production."""
     TRY_AGAIN = "try again"
-    """While going back: read the state again, and write again, up to the deadline."""
+    """Read the state again and write again, until the deadline. A rollback and an undo use it."""

@@ -1,4 +1,4 @@
-"""Everything that a train talks to."""
+"""The services that a train talks to."""
 
 import attrs
 
@@ -11,13 +11,13 @@ from cutover.production.traffic.backend import TrafficBackend
 
 @attrs.frozen(kw_only=True)
 class Services:
-    """Everything that a train talks to."""
+    """The services that a train talks to, and its clock."""
 
     prober: LaneProber
-    """The streams, through the front door."""
+    """Probes the streams through the front door."""
     control: ControlPlane
     traffic: TrafficBackend
     service: Outbound
-    """The new service; no token unless a request brings one."""
+    """The new service. It gets no token unless a request carries one."""
     legacy: Outbound
     clock: Clock

@@ -8,7 +8,7 @@ The parser applies one set of rules in three ways:
 - `_read_tile` is the fast path for large pieces. Most streams repeat one shape: `data: `, a payload, a blank line. The path
   splits a tile (up to 128 KiB of the stream) at the bytes between two payloads, in one call of `split`. A payload that still
   holds a line end, or that is too long, does not have this shape: the parser reads it again by the exact path.
-- `receive_one` is the fast path for a live stream, where a piece is mostly one whole event of that shape.
+- `receive_one` is the fast path for a live stream, where a piece is usually one whole event of that shape.
 
 The state between two calls is a few flags and buffers. Each has a sentence above it in `EventStreamParser`. The most
 important one is `_on_first_line`: while it is set, no complete line of an event is stored, so the fast paths may start.

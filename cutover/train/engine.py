@@ -1,4 +1,4 @@
-"""The stage table, and the train that follows it: what runs, what runs side by side, what is armed."""
+"""The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes what was applied."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -33,23 +33,23 @@ from cutover.train.steps import stream_smoke as smoke
 from cutover.train.undo import Undone, carry_out, look_again, to_do, together
 
 UNDO_DEADLINE = 300.0
-"""Seconds for all of an undo; past them it is unproven."""
+"""Seconds for a whole undo; after them it counts as not proven."""
 
 
 @attrs.frozen(kw_only=True)
 class TrainPlan:
-    """The plans of all steps, and what the gates tolerate."""
+    """The plans of all steps, and the figures that the gates tolerate."""
 
     preflight: preflight.Plan
     error_budget: error_budget.Plan
     drill: rollback_drill.Plan
     flip: route_flip.Plan
     dual_run: dual_run.Plan | None
-    """None: left out by configuration."""
+    """None if the configuration leaves the dual run out."""
     held_streams: int
     ceilings: Ceilings
     gcloud_service: str
-    """How a gcloud command names the service; for what an operator is told to run."""
+    """The service in a gcloud command, for messages to an operator."""
 
 
 NOTHING_TO_UNDO = together(())
@@ -59,21 +59,21 @@ Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """Steps that run side by side; a step that moves something is alone in its stage."""
+    """The steps that run side by side. A step that changes production is alone in its stage."""
 
     steps: tuple[tuple[str, Step], ...]
 
 
 @attrs.define(eq=False)
 class Train:
-    """One train: its plans, its services, and what has happened so far."""
+    """One train: its plans, its services and its results so far."""
 
     plan: TrainPlan
     services: Services
     undo_services: Callable[[], AbstractAsyncContextManager[Services]]
-    """Opens services of the undo's own: the train's clients may be closing when they are needed."""
+    """Opens services for the undo alone, because the train's clients may be closing by then."""
     interrupted_code: Callable[[], int]
-    """Asked when the train is interrupted: the exit code that says by what."""
+    """Returns the exit code of an interruption, when the train is interrupted."""
     journal: Journal
     evidence: EvidenceFolder
     results: list[StepResult] = attrs.field(factory=list)
@@ -82,16 +82,16 @@ class Train:
     sentinels: Sentinels = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Make the sentinels, which every mover shares."""
+        """Make the sentinels, which all steps share."""
         self.sentinels = Sentinels(prober=self.services.prober, held=self.plan.held_streams)
 
     async def run(self) -> None:
-        """Run every stage, or stop at the first gate that says no; undo then, and say so in the journal.
+        """Run every stage, or stop at the first failed gate, undo every change, and journal the end.
 
-        Cancellation, and any fault of this library's own, is undone first and raised again.
+        A cancellation, or a fault in cutover itself, is raised again after the undo.
 
         Raises:
-            UndoUnprovenError: Interrupted, and what had been applied could not be proven undone.
+            UndoUnprovenError: The train was interrupted, and a change could not be proven undone.
         """
         try:
             for stage in STAGES:
@@ -103,7 +103,8 @@ class Train:
         except BaseException as error:
             cause = type(root_cause(error)).__name__
             self.journal.record(Interrupted(cause=cause))
-            with suppress(anyio.get_cancelled_exc_class()):  # the first one is raised again below
+            # The first cancellation is raised again below.
+            with suppress(anyio.get_cancelled_exc_class()):
                 await self._undo(f"interrupted ({cause})")
             stopped = 1 if isinstance(error, Exception) else self.interrupted_code()
             code = stopped if self.undone.proven else 4
@@ -129,19 +130,19 @@ class Train:
 
     @property
     def captured_routes(self) -> RouteState:
-        """The overrides that flip, undo and the last look go by."""
+        """The captured overrides, for the flip, the undo and the final state."""
         assert self.captured.routes is not None  # noqa: S101  no stage runs after a preflight that read nothing
         return self.captured.routes
 
     @property
     def captured_traffic(self) -> TrafficState:
-        """The split that drill, undo and the last look go by."""
+        """The captured split, for the drill, the undo and the final state."""
         assert self.captured.traffic is not None  # noqa: S101  no stage runs after a preflight that read nothing
         return self.captured.traffic
 
     @property
     def touched(self) -> bool:
-        """Whether anything in production may have been changed."""
+        """True if a change may have been sent to production."""
         return bool(changes(self.journal.events))
 
     async def _run_stage(self, stage: Stage) -> None:
@@ -151,7 +152,7 @@ class Train:
                 if step_id == dual_run.STEP_ID and self.plan.dual_run is None:
                     self._finish(_skipped(step_id, "RUN_DUAL_RUN is 0", by_configuration=True))
                 elif not may:
-                    why = self.journal.broken or "something before it failed"
+                    why = self.journal.broken or "an earlier step failed"
                     self._finish(_skipped(step_id, f"not run: {why}", by_configuration=False))
                 else:
                     group.start_soon(self._run_step, step_id, step)
@@ -168,17 +169,15 @@ class Train:
         self.journal.record(StepFinished(result=result))
 
     async def _undo(self, reason: str) -> None:
-        """Take back what is outstanding, in a child task with a shield of its own, so that no cancellation reaches it."""
+        """Undo what is left to undo, in a child task with a shield of its own, so that no cancellation reaches it."""
         if not self.touched:
             return
-        stable = self.plan.drill.stable
+        stable = self.plan.drill.stable_revision
 
         async def undo() -> None:
             with anyio.CancelScope(shield=True):
-                with (
-                    anyio.move_on_after(UNDO_DEADLINE),
-                    suppress(Exception),
-                ):  # the proof that there was stands
+                # If the traffic cannot be read again, its earlier proof stands.
+                with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
                     async with self.undo_services() as services:
                         await look_again(services, self.journal, stable=stable)
                 if plan := plan_undo(self.journal.events, stable=stable):
@@ -200,7 +199,7 @@ class Train:
             with anyio.move_on_after(UNDO_DEADLINE):
                 async with self.undo_services() as services:
                     self.undone = await carry_out(plan, services, self.journal, service=service)
-        except Exception as error:  # noqa: BLE001  a fault of this library's own: what is open must be told all the same
+        except Exception as error:  # noqa: BLE001  a fault in cutover itself: the operator must still learn what is open
             detail = f"the undo itself failed: {root_cause(error)!r}"
             self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
         if not self.undone.proven and self.evidence.root is not None:
@@ -210,14 +209,12 @@ class Train:
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
         )
         if plan.routes is not None and self.undone.proven:
-            with (
-                anyio.move_on_after(UNDO_DEADLINE),
-                suppress(Exception),
-            ):  # its open step says that it was cut off
+            # A smoke that is cut off leaves its step open in the journal, which shows that.
+            with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
                 await self._smoke_again()
 
     async def _smoke_again(self) -> None:
-        """See that the streams are well after the routes went back."""
+        """Run the smoke again after the routes were undone."""
         step_id = smoke.Phase.UNDONE.step_id
         self.journal.record(StepStarted(step_id=step_id))
         recorder = StepRecorder(step_id=step_id, journal=self.journal, evidence=self.evidence)
@@ -272,12 +269,12 @@ async def _dual_run(train: Train, recorder: StepRecorder) -> StepResult:
 async def _final_state(train: Train, recorder: StepRecorder) -> StepResult:
     routes = train.captured_routes
     goal: Sequence[tuple[str, str | None]] = routes.overrides
-    if train.plan.flip.apply:
+    if train.plan.flip.apply_route_flip:
         goal = tuple(dict(route_flip.wanted_routes(routes, train.services.control.lane.new_target)).items())
     plan = final_state.Plan(
         routes=tuple(goal),
         traffic=train.captured_traffic,
-        canary=train.plan.drill.canary,
+        canary_revision=train.plan.drill.canary_revision,
         budget=train.plan.error_budget.budget,
     )
     return await final_state.run(plan, train.services, recorder)
@@ -291,4 +288,4 @@ STAGES: tuple[Stage, ...] = (
     Stage(steps=((smoke.Phase.POST.step_id, _smoke_post), (dual_run.STEP_ID, _dual_run))),
     Stage(steps=((final_state.STEP_ID, _final_state),)),
 )
-"""What runs, in order. Reads run beside reads; the drill moves traffic, the flip moves routes, each alone."""
+"""The stages, in order. Steps that only read run side by side; the drill, which moves traffic, and the flip, which moves routes, run alone."""

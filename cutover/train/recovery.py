@@ -1,4 +1,7 @@
-"""One part of production after another: look, decide, write the decision down, carry it out."""
+"""The recovery of a run that was killed, or the revert of a completed one.
+
+For each part of production it reads the state, decides (``model/undo_policy.py``), journals the decision and carries it out (``undo.py``).
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,8 +21,11 @@ from cutover.text import recover_command
 from cutover.train.undo import Undone, carry_out, seconds_until_write_expires, together
 
 RecoveryMode = Literal["finish", "revert", "accept-found", "restore-captured"]
-"""How to recover: finish the undo of a train that was cut off; take back a completed cutover as well; close it by accepting
-what is found, unseen where it cannot be read; or write what was captured, whatever is found."""
+"""The way to recover a run.
+
+``finish`` finishes the undo of a killed train. ``revert`` undoes a completed cutover too. ``accept-found`` closes a run and accepts the state
+that production shows, even if it cannot be read. ``restore-captured`` writes the captured state over any other.
+"""
 
 REASONS: dict[RecoveryMode, str] = {
     "finish": "recovered",
@@ -29,26 +35,25 @@ REASONS: dict[RecoveryMode, str] = {
 }
 Found = TypeVar("Found")
 _LOOKS = 3
-"""How often production is looked at before it counts as not to be read, and how often a write that met somebody else's
-is decided upon again."""
+"""Number of reads before production counts as unreadable, and of new decisions after somebody else's change."""
 _PAUSE = 1.0
-"""Seconds between two such looks."""
+"""Seconds between two such reads."""
 
 
 @attrs.frozen(kw_only=True)
 class _Look:
-    """One look at a part of production, and what follows from it."""
+    """One read of a part of production, and the decision that follows."""
 
     decision: Decision
     found: str
-    """In a reader's words."""
+    """The state that was found, in words."""
     plan: UndoPlan
-    """What to carry out, where something is to be written."""
+    """The undo plan, for a decision that writes."""
 
 
 @attrs.frozen(kw_only=True)
 class _TrafficPart:
-    """The split."""
+    """The recovery of the traffic split."""
 
     name: ClassVar[str] = "traffic"
     undo: TrafficUndo
@@ -56,16 +61,16 @@ class _TrafficPart:
 
     @property
     def captured(self) -> str:
-        """What was there before the train touched it."""
+        """The state before the train's first change, in words."""
         return describe_shares(self.undo.captured.served())
 
     @property
     def intended(self) -> str:
-        """What the train had asked for."""
+        """The last state that the train asked for, in words."""
         return describe_shares(shares(self.undo.intended, latest=self.undo.captured.latest_ready))
 
     async def look(self, services: Services, wait: float) -> _Look:
-        """Read it, and decide."""
+        """Read this part of production, and decide."""
         try:
             found = await _patiently(services, lambda: services.traffic.read(label="recover.traffic"))
         except PeerError as error:
@@ -80,19 +85,23 @@ class _TrafficPart:
         )
         return self._outcome(decision, describe_shares(found.served()), found, wait)
 
-    def _outcome(self, decision: Decision, said: str, found: TrafficState | None, wait: float) -> _Look:
+    def _outcome(
+        self, decision: Decision, description: str, found: TrafficState | None, wait: float
+    ) -> _Look:
         undo = attrs.evolve(self.undo, targets=decision.targets, found=found)
         if self.mode == "restore-captured":
             undo = attrs.evolve(self.undo, targets=self.undo.captured.targets, releases_untested=True)
         plan = UndoPlan(routes=None, traffic=undo)
         return _Look(
-            decision=_as_told(decision, self.mode, read=found is not None, wait=wait), found=said, plan=plan
+            decision=_for_mode(decision, self.mode, read=found is not None, wait=wait),
+            found=description,
+            plan=plan,
         )
 
 
 @attrs.frozen(kw_only=True)
 class _RoutesPart:
-    """The overrides."""
+    """The recovery of the overrides."""
 
     name: ClassVar[str] = "routes"
     undo: RoutesUndo
@@ -100,21 +109,21 @@ class _RoutesPart:
 
     @property
     def captured(self) -> str:
-        """What was there before the train touched it."""
+        """The state before the train's first change, in words."""
         return self.undo.captured.describe()
 
     @property
     def intended(self) -> str:
-        """What the train had asked for."""
+        """The last state that the train asked for, in words."""
         return describe_overrides(self.undo.intended)
 
     async def look(self, services: Services, wait: float) -> _Look:
-        """Read it, and decide."""
+        """Read this part of production, and decide."""
         plan = UndoPlan(routes=self.undo, traffic=None)
         try:
             sample = await _patiently(services, lambda: services.control.sample(label="recover.routes"))
         except PeerError as error:
-            decision = _as_told(_unread(error), self.mode, read=False, wait=wait)
+            decision = _for_mode(_unread(error), self.mode, read=False, wait=wait)
             return _Look(decision=decision, found=f"not known ({error})", plan=plan)
         decision = decide_routes(
             [state for state, _ in sample.shares],
@@ -124,7 +133,7 @@ class _RoutesPart:
             wait=wait,
         )
         return _Look(
-            decision=_as_told(decision, self.mode, read=True, wait=wait), found=sample.describe(), plan=plan
+            decision=_for_mode(decision, self.mode, read=True, wait=wait), found=sample.describe(), plan=plan
         )
 
 
@@ -132,25 +141,25 @@ def _unread(error: PeerError) -> Decision:
     return Decision(action=Action.REFUSE, why=f"it could not be read, and was not touched: {error}")
 
 
-def _as_told(decision: Decision, mode: RecoveryMode, *, read: bool, wait: float) -> Decision:
-    """Return what is decided where an operator has decided already."""
+def _for_mode(decision: Decision, mode: RecoveryMode, *, read: bool, wait: float) -> Decision:
+    """Return the decision for this mode: an operator may have decided already."""
     if mode == "accept-found":
         if wait:
-            said = f"a change without an answer may still land: {wait:.0f} s are waited"
-            return attrs.evolve(decision, action=Action.WAIT, why=said)
-        said = "what is found" if read else "it UNSEEN: it could not be read, and nobody knows what is there"
-        return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts {said}")
+            why = f"a write without an answer may still take effect: waiting {wait:.0f} s"
+            return attrs.evolve(decision, action=Action.WAIT, why=why)
+        state = "what is found" if read else "it UNSEEN: it could not be read, and nobody knows what is there"
+        return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts {state}")
     if mode == "restore-captured" and decision.action is not Action.WAIT:
-        said = "an operator wants what was captured, whatever is found"
-        return attrs.evolve(decision, action=Action.WRITE, why=said)
+        why = "an operator wants the captured state, whatever is found"
+        return attrs.evolve(decision, action=Action.WRITE, why=why)
     return decision
 
 
 async def _patiently(services: Services, read: Callable[[], Awaitable[Found]]) -> Found:
-    """Read, and again after a pause where there was no usable answer.
+    """Read up to ``_LOOKS`` times, with pauses, until there is a usable answer; return it.
 
     Raises:
-        PeerError: There never was one.
+        PeerError: There was no usable answer.
     """
     for _ in range(_LOOKS - 1):
         try:
@@ -162,19 +171,19 @@ async def _patiently(services: Services, read: Callable[[], Awaitable[Found]]) -
 
 @attrs.define(eq=False)
 class Recoverer:
-    """Looks at each part of production, decides, writes it down, and carries it out."""
+    """A recovery: it reads each part of production, decides, journals the decision and carries it out."""
 
     journal: Journal
     services: Services
     service: str
-    """How a gcloud command names the service."""
+    """The service in a gcloud command: ``SERVICE --project P --region R``."""
     folder: Path
     mode: RecoveryMode
     begun: bool = False
-    """Whether anything was to be written, or accepted."""
+    """True once something was to be written or accepted."""
 
     async def recover(self, plan: UndoPlan) -> Undone:
-        """Recover what is outstanding: the traffic first, for routes are held, and proven, by the instances that serve."""
+        """Recover every part of a plan. The traffic comes first, because the serving instances hold the overrides."""
         parts: list[_TrafficPart | _RoutesPart] = []
         if plan.traffic is not None:
             parts.append(_TrafficPart(undo=plan.traffic, mode=self.mode))
@@ -183,7 +192,7 @@ class Recoverer:
         return together([await self._recover(part) for part in parts])
 
     async def _recover(self, part: _TrafficPart | _RoutesPart) -> Undone:
-        """Recover one part; a write that meets somebody else's is decided upon again."""
+        """Recover one part; decide again if somebody else changes it meanwhile."""
         wait = seconds_until_write_expires(part.undo.last_sent_at) if part.undo.write_outcome_unknown else 0.0
         undone = Undone(proven=False, detail=f"{part.name}: production does not stop changing")
         for _ in range(_LOOKS + 1):
@@ -215,7 +224,7 @@ class Recoverer:
         return self._unresolved(undone.detail, *undone.to_do, again)
 
     def _begin(self) -> None:
-        """Say, once and before anything is written, that the run's undo is under way: from here on it is unfinished."""
+        """Journal the start of the undo once, before the first write. From then on the undo is unfinished until it ends."""
         if not self.begun:
             self.begun = True
             self.journal.record(UndoStarted(reason=REASONS[self.mode]))

@@ -1,8 +1,10 @@
-"""Streams kept going across a change: one before it, some held in flight while it happens, ten paced after it.
+"""Sentinels: streams that are kept open across a change, to see whether the change breaks them.
 
-A stream of this lane lasts milliseconds and may cost a turn, so to have one in flight for certain the last byte of its
-request is kept back while the change is made (at most fifteen seconds). A proxy that buffers requests routes such a
-stream only when it is complete: a held stream proves that its connection survived, and its revision header who answered.
+Around each change one stream runs before it, some are held in flight during it, and up to ten follow it, at most one a second.
+
+A stream of this lane lasts milliseconds and may cost a chat turn. To have one in flight for certain, the last byte of its request is held
+back during the change, for at most fifteen seconds. A proxy that buffers requests routes such a stream only when the request is
+complete. So a held stream proves that its connection survived, and its revision header names who answered.
 """
 
 import math
@@ -20,25 +22,25 @@ from cutover.production.lane_prober import LaneProber
 from cutover.text import printable
 
 PACED = 10
-"""Streams paced through a window, at most one a second."""
+"""Largest number of streams that follow a change, at most one a second."""
 PROBE_EVERY = 10.0
-"""Seconds between full probes of a window; the first and the last tick always have one."""
+"""Seconds between full probes in a window; the first and the last tick always have one."""
 
 T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
 class Tick:
-    """One moment of a window that is watched."""
+    """One moment of a watched window."""
 
     pause: float
-    """Seconds to sleep before it."""
+    """Seconds to sleep before this moment."""
     probe: bool
-    """Whether everything is probed then, or only a sentinel sent."""
+    """True: probe every alias. False: send one sentinel alone."""
 
 
 def ticks(window: float) -> tuple[Tick, ...]:
-    """Divide a window of so many seconds: at least one tick, at most ten after the first, at most one a second."""
+    """Return the moments of a window of that many seconds: at least one, at most ten after the first, at most one a second."""
     paces = min(PACED, math.floor(window))
     if not paces:
         return (Tick(pause=window, probe=True),)
@@ -57,25 +59,25 @@ class Sentinels:
 
     prober: LaneProber
     held: int
-    """How many are held across each change; 0 turns all sentinels off."""
+    """Number of streams held across each change; 0 turns all sentinels off."""
 
     def around(self, change: str) -> "Watch":
-        """Begin to watch one change."""
+        """Return a watch of one change."""
         return Watch(sentinels=self, change=change)
 
 
 @attrs.define(eq=False)
 class Watch:
-    """The sentinels of one change."""
+    """The sentinel streams of one change."""
 
     sentinels: Sentinels
     change: str
     probes: list[Probe] = attrs.field(factory=list)
 
     async def across(self, move: Callable[[], Awaitable[T]]) -> T:
-        """Send one stream, hold others in flight, make the change, let them go, and return what the change returned.
+        """Send one stream, hold others in flight, make the change, release them; return the result of the change.
 
-        However the change ends, the held streams are let go first.
+        The held streams are released however the change ends.
         """
         if not self.sentinels.held:
             return await move()
@@ -94,12 +96,12 @@ class Watch:
         return result
 
     async def pace(self) -> None:
-        """Send one stream of the window after the change."""
+        """Send one of the streams that follow the change."""
         if self.sentinels.held:
             await self._send("paced")
 
     def tally(self) -> SentinelTally:
-        """Sum up what was seen."""
+        """Return the tally of all streams of this change."""
         prober = self.sentinels.prober
         broken = [probe for probe in self.probes if not probe.ok]
         revisions = Counter(name for probe in self.probes if (name := prober.revision(probe)))

@@ -1,4 +1,4 @@
-"""The steps of the train: each a plan, its evidence, one coroutine."""
+"""The recorder of one step: its checks go to the journal, its evidence to the step's folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack
@@ -18,7 +18,7 @@ from cutover.text import printable
 
 
 class CheckFields(TypedDict, total=False):
-    """The fields of ``Check`` that a step may set beside the first three."""
+    """The fields of ``Check`` that a step may set besides the first three."""
 
     kind: str
     endpoint: str
@@ -31,7 +31,7 @@ class CheckFields(TypedDict, total=False):
 
 @attrs.define(eq=False)
 class StepRecorder:
-    """What a step leaves behind while it runs: checks in the journal, replies in its folder."""
+    """A recorder of the checks of one step, and of the replies that are kept as evidence."""
 
     step_id: str
     journal: Journal
@@ -41,7 +41,7 @@ class StepRecorder:
     def check(
         self, check_id: str, status: StepStatus, detail: str = "", **more: Unpack[CheckFields]
     ) -> Check:
-        """Record one row."""
+        """Record one check; return it."""
         check = Check(
             check_id=check_id,
             status=status,
@@ -54,12 +54,12 @@ class StepRecorder:
         return check
 
     def failure(self, check_id: str, error: PeerError, **more: Unpack[CheckFields]) -> Check:
-        """Record a row for which a peer gave no usable answer: a refusal is evidence, silence is none."""
+        """Record a check whose request had no usable answer: ``fail`` for a refusal, ``error`` otherwise."""
         status = StepStatus.FAIL if isinstance(error, RefusedError) else StepStatus.ERROR
         return self.check(check_id, status, str(error), **more)
 
     def budget_check(self, budget: ErrorBudget) -> Check:
-        """Record whether the consumed error budget is below its ceiling."""
+        """Record the check of the error budget against its ceiling."""
         status = StepStatus.PASS if budget.holds else StepStatus.FAIL
         return self.check("error-budget", status, budget.describe(), tolerable=False)
 
@@ -72,13 +72,13 @@ class StepRecorder:
         blame: str = "",
         **more: Unpack[CheckFields],
     ) -> Check:
-        """Record one row for one or more probes of the same thing; the first bad one is what it shows.
+        """Record one check for one or more probes; it shows the first bad probe.
 
         Args:
-            check_id: The row.
-            probes: At least one.
-            detail: What to say where all are good.
-            blame: What to say before the first bad one's own words.
+            check_id: Id of the check.
+            probes: At least one probe.
+            detail: Text of the check if all probes are good.
+            blame: Text before the description of the first bad probe.
             more: Further fields of ``Check``.
         """
         shown = next((probe for probe in probes if not probe.ok), probes[0])
@@ -91,20 +91,20 @@ class StepRecorder:
                 else StepStatus.FAIL
             )
         bad = sum(not probe.ok for probe in probes)
-        said = detail if detail and not bad else shown.describe()
+        text = detail if detail and not bad else shown.describe()
         if bad and len(probes) > 1:
-            said = f"{bad} of {len(probes)} probes failed: {said}"
+            text = f"{bad} of {len(probes)} probes failed: {text}"
         if bad and blame:
-            said = f"{blame}: {said}"
+            text = f"{blame}: {text}"
         self.evidence.write(f"{self.step_id}/{check_id}.log", _probe_log(probes).encode())
         head_path, body_path = self.keep(check_id, shown)
         more["endpoint"], more["http_status"] = shown.request.url, shown.status
         more["headers_path"], more["body_path"] = head_path, body_path
         more["findings"] = tuple(self._masked(finding) for finding in shown.report.findings[:20])
-        return self.check(check_id, status, said, **more)
+        return self.check(check_id, status, text, **more)
 
     def keep(self, check_id: str, probe: Probe) -> tuple[str | None, str | None]:
-        """Keep a probe's head and body as evidence, where there are any."""
+        """Keep the head and body of a probe as evidence; return both paths."""
         if probe.status is None:
             return None, None
         return self.evidence.keep_reply(
@@ -118,7 +118,7 @@ class StepRecorder:
         facts: Mapping[str, object] | None = None,
         sentinels: Sequence[SentinelTally] = (),
     ) -> StepResult:
-        """Sum the checks up."""
+        """Return the result of the step from its checks."""
         failed = [check for check in self.checks if check.status.failed]
         if failed:
             detail = f"{failed[0].check_id}: {failed[0].detail}" + (
@@ -135,7 +135,7 @@ class StepRecorder:
         )
 
     def _masked(self, finding: Finding) -> Finding:
-        """Return a finding as evidence may hold it: no secret, no control character, no endless quote."""
+        """Return a finding for the evidence: without secrets and control characters, and cut to a bound."""
 
         def clean(text: str | None) -> str | None:
             return None if text is None else printable(self.evidence.secrets.mask_text(text), 400)
@@ -149,7 +149,7 @@ class StepRecorder:
 
 
 def _probe_log(probes: Sequence[Probe]) -> str:
-    """Write down what each probe of a row saw, when, and what was found."""
+    """Return the log of the probes of a check: their timings and findings."""
     lines: list[str] = []
     for probe in probes:
         lines.append(f"{probe.request.method} {probe.request.url}: {probe.describe()}")

@@ -1,4 +1,4 @@
-"""Taking back what was applied, and proving it: for the train and for recovery."""
+"""The undo: it restores what a train changed and proves that. The train and ``cutover recover`` use it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,24 +22,24 @@ from cutover.production.traffic.mover import HELD_SECONDS, TrafficMover
 from cutover.record.journal import Journal
 
 TRAFFIC_DEADLINE = 150.0
-"""Seconds for putting the traffic back: two attempts, of which each is read until it has settled."""
+"""Seconds for restoring the split: two attempts, each read until it has settled."""
 
 
 @attrs.frozen(kw_only=True)
 class Undone:
-    """What became of one part of an undo."""
+    """The result of an undo, or of one part of it."""
 
     proven: bool
     detail: str
     to_do: tuple[str, ...] = ()
     overtaken: bool = False
-    """Whether somebody else came in between: what is found now is to be decided upon again."""
+    """True if somebody else changed production meanwhile, so that a new decision is needed."""
 
 
 async def look_again(services: Services, journal: Journal, *, stable: str) -> None:
-    """Read traffic that had settled once more, into the journal: a way back that was proven may have been lost since.
+    """Read settled traffic once more and journal it, because a restored split may have been lost since.
 
-    Where it cannot be read, the proof that there was stands.
+    If the split cannot be read, its earlier proof stands.
     """
     events = journal.events
     captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
@@ -52,25 +52,28 @@ async def look_again(services: Services, journal: Journal, *, stable: str) -> No
 
 
 async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> Undone:
-    """Put everything back and prove it: traffic first, for the overrides are in the memory of the revision that is to serve.
+    """Restore everything in a plan and prove it. The traffic comes first, because overrides live in the memory of the serving revision.
+
+    A restored value is read once more after ``HELD_SECONDS``, since it may be lost again, and not before every change without an answer has
+    expired.
 
     Args:
-        plan: What to put back.
-        services: Services of the undo's own, whose clients nobody else closes.
-        journal: Where the undo's own intents go.
-        service: How a gcloud command names the service: ``SERVICE --project P --region R``.
-
-    What was written and proven is read once more after ``HELD_SECONDS``, for it may be lost; and not before a change that
-    has no answer can no longer land.
+        plan: The undo plan.
+        services: Services for the undo alone, whose clients nobody else closes.
+        journal: The journal for the undo's own changes.
+        service: The service in a gcloud command: ``SERVICE --project P --region R``.
     """
     parts: list[Undone] = []
     if plan.traffic is not None:
         undone = Undone(
             proven=False,
             detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
-            to_do=_traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service),
+            to_do=_traffic_to_do(
+                plan.traffic.targets_for(None)[0], plan.traffic.captured.latest_ready, service
+            ),
         )
-        with anyio.move_on_after(TRAFFIC_DEADLINE):  # the routes are to have their time as well
+        # The deadline of the traffic leaves time for the routes.
+        with anyio.move_on_after(TRAFFIC_DEADLINE):
             undone = await _undo_traffic(plan.traffic, services, journal, service)
         parts.append(undone)
     if plan.routes is not None:
@@ -79,7 +82,7 @@ async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, ser
 
 
 def together(parts: Sequence[Undone]) -> Undone:
-    """Sum up what became of several parts."""
+    """Return the result of several parts together."""
     return Undone(
         proven=all(part.proven for part in parts),
         detail="; ".join(part.detail for part in parts) or "nothing had been applied",
@@ -89,19 +92,21 @@ def together(parts: Sequence[Undone]) -> Undone:
 
 
 def _hold(undo: RoutesUndo | TrafficUndo) -> float:
-    """Return how long after its proof what was written is read once more."""
+    """Return the seconds from the proof of a restored value to its last read."""
     return max(
         HELD_SECONDS, seconds_until_write_expires(undo.last_unanswered_at) if undo.last_unanswered_at else 0.0
     )
 
 
 def seconds_until_write_expires(last_sent_at: str) -> float:
-    """Return for how many seconds a change that was sent by then may still land, by the deadline of one."""
+    """Return the seconds for which a write sent by then may still take effect: the rest of its deadline."""
     try:
         left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(last_sent_at)).total_seconds()
-    except (ValueError, TypeError):  # no time, or one without a zone
+    # The text is no time, or has no time zone.
+    except (ValueError, TypeError):
         return MUTATION_DEADLINE
-    return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)  # whatever the clocks say
+    # A wrong clock must not make this endless.
+    return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)
 
 
 async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -> Undone:
@@ -141,10 +146,12 @@ async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -
 
 
 def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, ...]:
-    """Return what an operator must check and run where nobody can say how far an undo came."""
+    """Return the checks and commands for an operator, if the end of an undo is not known."""
     lines: list[str] = []
     if plan.traffic is not None:
-        lines += _traffic_to_do(plan.traffic.aim(None)[0], plan.traffic.captured.latest_ready, service)
+        lines += _traffic_to_do(
+            plan.traffic.targets_for(None)[0], plan.traffic.captured.latest_ready, service
+        )
     if plan.routes is not None:
         lines += _routes_to_do(plan.routes, control)
     return tuple(lines)
@@ -169,7 +176,7 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
     found, detail = (
         (undo.found, "") if undo.found is not None else await _traffic(services, label="undo.traffic")
     )
-    targets, pinned = undo.aim(found)
+    targets, pinned = undo.targets_for(found)
     if (
         found is not None
         and not undo.write_outcome_unknown
@@ -180,32 +187,38 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
         served = describe_shares(shares(targets, latest=found.latest_ready))
         return Undone(proven=True, detail=f"traffic is as it should be ({served})")
     proven = overtaken = False
-    for anew in (False, True):
-        targets, pinned = undo.aim(found)
+    for write_again in (False, True):
+        targets, pinned = undo.targets_for(found)
         mover = TrafficMover(
             backend=services.traffic,
             journal=journal,
             clock=services.clock,
             captured=undo.captured,
             step_id=step_ids.UNDO,
-            objection=partial(undo.objection, targets) if found is not None else lambda _: "",
+            refuse_reason=partial(undo.refuse_reason, targets) if found is not None else lambda _: "",
         )
-        # without a read there is no etag to go by: the write is made all the same, for nothing is worse than not
+        # Without a read there is no etag. The write is sent all the same: not to restore the split would be worse.
         current = found or attrs.evolve(undo.captured, etag=None)
         shift = await mover.shift(
-            targets, current=current, label="undo.traffic", on_refusal=OnRefusal.TRY_AGAIN, anew=anew
+            targets,
+            current=current,
+            label="undo.traffic",
+            on_refusal=OnRefusal.TRY_AGAIN,
+            write_again=write_again,
         )
         await services.clock.sleep(_hold(undo))
         found, unread = await _traffic(services, label="undo.traffic.held")
         detail = unread or mismatch_reason(found or undo.captured, targets)
-        if proven := not detail and undo.aim(found)[0] == targets:
+        if proven := not detail and undo.targets_for(found)[0] == targets:
             break
         detail = detail if shift.proven else shift.detail
-        overtaken = found is not None and bool(undo.objection(targets, found))
-        if overtaken and undo.aim(found)[0] == targets:
-            break  # somebody else's: to be decided upon again
-    _, pinned = undo.aim(found)
-    if proven and not pinned:  # what is pinned is for an operator to close
+        overtaken = found is not None and bool(undo.refuse_reason(targets, found))
+        if overtaken and undo.targets_for(found)[0] == targets:
+            # The split is somebody else's now: a new decision is needed.
+            break
+    _, pinned = undo.targets_for(found)
+    # A pinned split is left to an operator.
+    if proven and not pinned:
         journal.record(TrafficSettled())
     latest = (found or undo.captured).latest_ready
     undone = _traffic_undone(
@@ -217,7 +230,7 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
 def _traffic_undone(
     targets: Sequence[TrafficTarget], *, latest: str | None, service: str, problem: str, pinned: str
 ) -> Undone:
-    """Say what became of the split, and what is to be done where it is not as captured."""
+    """Return the result for the split, with commands for an operator if it is not as captured."""
     if problem:
         return Undone(
             proven=False,

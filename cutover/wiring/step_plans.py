@@ -1,4 +1,10 @@
-"""The plans of all steps, made from a configuration. Pure."""
+"""The plans of all steps, made from a configuration. Pure.
+
+A field of a plan takes the value of the configuration's attribute of the same name. So a new input needs its field in the configuration
+and a field in the plan of its step, and nothing here. Values that are derived from several inputs are given by name.
+"""
+
+from typing import Any, TypeVar
 
 import attrs
 
@@ -8,6 +14,8 @@ from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+
+Plan = TypeVar("Plan", bound=attrs.AttrsInstance)
 
 
 def lane_contract(config: CutoverConfig) -> StreamContract:
@@ -28,46 +36,38 @@ def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
         config: The configuration of the run.
         run_id: The name of the run; thread ids contain it.
     """
-    return TrainPlan(
-        preflight=preflight.Plan(stable=config.stable_revision, canary=config.canary_revision),
-        error_budget=error_budget.Plan(budget=config.budget),
-        drill=rollback_drill.Plan(
-            stable=config.stable_revision,
-            canary=config.canary_revision,
-            percents=config.canary_steps,
-            soak_seconds=config.canary_soak_seconds,
-            max_rollback_seconds=config.max_rollback_seconds,
-            max_failures=config.max_canary_drill_failures,
-            max_broken_streams=config.max_broken_streams,
-        ),
-        flip=route_flip.Plan(
-            apply=config.apply_route_flip,
-            cohort_key=config.cohort_key,
-            confirm_seconds=config.flip_confirm_seconds,
-            thread_id=f"{config.thread_id_prefix}_{run_id}",
-        ),
-        dual_run=_dual_run_plan(config, run_id) if config.run_dual_run else None,
-        held_streams=config.held_streams,
-        ceilings=config.ceilings,
+    thread_id = f"{config.thread_id_prefix}_{run_id}"
+    return _plan(
+        TrainPlan,
+        config,
+        preflight=_plan(preflight.Plan, config),
+        error_budget=_plan(error_budget.Plan, config),
+        drill=_plan(rollback_drill.Plan, config),
+        flip=_plan(route_flip.Plan, config, thread_id=thread_id),
+        dual_run=_dual_run_plan(config, thread_id) if config.run_dual_run else None,
         gcloud_service=f"{config.service} --project {config.project} --region {config.region}",
     )
 
 
-def _dual_run_plan(config: CutoverConfig, run_id: str) -> dual_run.Plan:
+def _dual_run_plan(config: CutoverConfig, thread_id: str) -> dual_run.Plan:
     """Return the plan of the comparison between the new and the legacy service."""
     headers = lane_headers(config)
-    return dual_run.Plan(
-        entries=config.manifest,
+    return _plan(
+        dual_run.Plan,
+        config,
         new=dual_run.Side(name="new", base_url=config.base_url, token=config.auth_token, headers=headers),
         old=dual_run.Side(
             name="legacy", base_url=config.legacy_base_url, token=config.legacy_token, headers=headers
         ),
         contract=lane_contract(config),
-        thread_prefix=f"{config.thread_id_prefix}_{run_id}_dual_",
-        run_mutating=config.run_mutating_requests,
-        max_mismatches=config.max_dual_run_failures,
-        max_p95_delta_ms=config.max_p95_latency_delta_ms,
+        thread_prefix=f"{thread_id}_dual_",
     )
+
+
+def _plan(kind: type[Plan], config: CutoverConfig, **derived: Any) -> Plan:  # noqa: ANN401
+    """Return a plan: each field has its derived value, or the value of the configuration's attribute of the same name."""
+    names = [field.name for field in attrs.fields(kind)]
+    return kind(**{name: derived[name] if name in derived else getattr(config, name) for name in names})
 
 
 def lane_headers(config: CutoverConfig) -> dict[str, str]:

@@ -159,8 +159,8 @@ class TestPauses:
         assert len(pauses) == 20
 
     def test_a_pause_is_at_least_the_retry_after(self) -> None:
-        assert pause_after(1, wish=7.0) == 7.0
-        assert pause_after(50, wish=0.1) >= LONGEST_PAUSE / 2
+        assert pause_after(1, at_least=7.0) == 7.0
+        assert pause_after(50, at_least=0.1) >= LONGEST_PAUSE / 2
 
     async def test_reads_that_failed_together_are_not_retried_together(self) -> None:
         pauses = []

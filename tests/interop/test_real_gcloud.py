@@ -107,9 +107,9 @@ async def test_one_whose_request_hangs_is_ended_at_its_deadline(tmp_path: Path) 
     )
     told: list[CommandStarted] = []
     with served(tmp_path, hangs) as found:
-        with pytest.raises(NoAnswerError, match="not over within 8 s, and ended"):
+        with pytest.raises(NoAnswerError, match="did not end within 8 s, and was ended"):
             await found.gcloud(Patience(write=8.0)).write(
-                (TrafficTarget(revision=CANARY, percent=100),), etag=None, label="write", begun=told.append
+                (TrafficTarget(revision=CANARY, percent=100),), etag=None, label="write", on_start=told.append
             )
         assert any(row.operation is Operation.TRAFFIC_UPDATE for row in found.production.requests)
         assert not list(members(told[0].pid))

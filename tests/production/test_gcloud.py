@@ -89,8 +89,8 @@ class TestReading:
             ("huge", UnusableReplyError, "its output is larger than 16777216 bytes"),
             ("null", UnusableReplyError, "is not a service"),
             ("fails", NoAnswerError, r"exit code 1, ERROR: .* no\\x1b\[2J such \\u202ething"),
-            ("hang", NoAnswerError, "not over within 2 s, and ended"),
-            ("killed", NoAnswerError, "exit code -9, and no word"),
+            ("hang", NoAnswerError, "did not end within 2 s, and was ended"),
+            ("killed", NoAnswerError, "exit code -9, no output"),
         ],
     )
     async def test_what_does_not_tell_is_no_evidence(
@@ -160,7 +160,7 @@ class TestWriting:
 
     async def test_a_generation_that_is_not_the_one_that_was_read_stops_it(self, tmp_path: Path) -> None:
         with scene(tmp_path) as found:
-            with pytest.raises(RefusedError, match="was of generation 6, and is of 7") as caught:
+            with pytest.raises(RefusedError, match="had generation 6, and now has 7") as caught:
                 await found.gcloud().write(
                     (TrafficTarget(revision=CANARY, percent=100),), etag="6", label="w"
                 )
@@ -221,7 +221,7 @@ class TestWriting:
                     scope.cancel()
 
                 targets = (TrafficTarget(revision=CANARY, percent=100),)
-                await gcloud.write(targets, etag="7", label="w", begun=begun)
+                await gcloud.write(targets, etag="7", label="w", on_start=begun)
                 seen.append("answered")
                 await anyio.sleep(1)
             assert len(seen) == 2
@@ -236,7 +236,7 @@ class TestWriting:
 
             with pytest.raises(RefusedError, match="the disk is full"):
                 await found.gcloud().write(
-                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w", begun=begun
+                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w", on_start=begun
                 )
             assert found.commands == ["describe"]
 

@@ -77,7 +77,7 @@ async def test_the_number_that_is_told_is_the_programs_own() -> None:
 async def test_a_deadline_ends_it_with_what_it_started() -> None:
     told: list[int] = []
     script = "trap '' TERM; sleep 60 & sleep 60 & wait; sleep 60"
-    with pytest.raises(NoAnswerError, match=r"not over within 0\.2 s, and ended"):
+    with pytest.raises(NoAnswerError, match=r"did not end within 0\.2 s, and was ended"):
         await run_program(("/bin/sh", "-c", script), env=ENV, deadline=0.2, grace=GRACE, ready=told.append)
     assert not survivors(told[0])
 

@@ -644,7 +644,7 @@ async def test_what_never_settles_is_waited_for_and_anew_written_again() -> None
     assert move.shift.state is not None
     move.service.settle_seconds = 0.0
     backend = api(move.service.answer)
-    for anew in (False, True):
+    for write_again in (False, True):
         mover = TrafficMover(
             backend=backend,
             journal=Journal(),
@@ -657,9 +657,9 @@ async def test_what_never_settles_is_waited_for_and_anew_written_again() -> None
             current=await backend.read(label="now"),
             label="undo",
             on_refusal=OnRefusal.TRY_AGAIN,
-            anew=anew,
+            write_again=write_again,
         )
-        assert (shift.proven, move.service.writes > writes) == (anew, anew)
+        assert (shift.proven, move.service.writes > writes) == (write_again, write_again)
 
 
 class TestBrokenJournal:

@@ -178,7 +178,7 @@ def work(chunks: list[bytes]) -> int:
 
     def trace(frame: Any, event: str, _: object) -> Any:
         nonlocal lines
-        lines += event == "line" and frame.f_code.co_filename.endswith("sse.py")
+        lines += event == "line" and frame.f_code.co_filename.endswith("sse/parser.py")
         return trace
 
     before = sys.gettrace()

@@ -209,14 +209,14 @@ class Comparison:
     def plan(self) -> Plan:
         headers = {"x-oa-protocol-version": "1"}
         values: dict[str, object] = {
-            "entries": tuple(self.entries),
+            "manifest": tuple(self.entries),
             "new": Side(name="new", base_url=NEW, token="marked-new", headers=headers),
             "old": Side(name="legacy", base_url=OLD, token="marked-old", headers=headers),
             "contract": COMPAT_LANE,
             "thread_prefix": "thread_",
-            "run_mutating": False,
-            "max_mismatches": 0,
-            "max_p95_delta_ms": 0.0,
+            "run_mutating_requests": False,
+            "max_dual_run_failures": 0,
+            "max_p95_latency_delta_ms": 0.0,
         }
         return Plan(**{**values, **self.changes})  # type: ignore[arg-type]
 
@@ -301,7 +301,7 @@ class TestRun:
             raise httpx.ConnectError("refused")
 
         entries = [entry(id="json"), entry(ResponseKind.SSE, id="sse")]
-        result = await Comparison(refuse, refuse, entries, {"max_p95_delta_ms": 10.0}).run(tmp_path)
+        result = await Comparison(refuse, refuse, entries, {"max_p95_latency_delta_ms": 10.0}).run(tmp_path)
         assert "could not connect" in rows(result)["json"].detail
         assert "could not connect" in rows(result)["sse"].detail
         assert section(result, "latency_ms") == {"rust_p95": None, "legacy_p95": None, "p95_delta": None}
@@ -349,7 +349,7 @@ class TestLatency:
         self, new: float, old: float, status: StepStatus, tmp_path: Path
     ) -> None:
         same = json_reply({})
-        comparison = Comparison(same, same, [entry()], {"max_p95_delta_ms": 15.0}, slow={NEW: new, OLD: old})
+        comparison = Comparison(same, same, [entry()], {"max_p95_latency_delta_ms": 15.0}, slow={NEW: new, OLD: old})
         result = await comparison.run(tmp_path)
         latency = section(result, "latency_ms")
         assert latency["p95_delta"] == pytest.approx((new - old) * 1000, abs=1.0)
@@ -425,7 +425,7 @@ class TestRequests:
     async def test_what_changes_something_is_sent_once(self, tmp_path: Path) -> None:
         down = json_reply({}, 503)
         comparison = Comparison(
-            down, down, [entry(method="POST", mutates=True, body={})], {"run_mutating": True}
+            down, down, [entry(method="POST", mutates=True, body={})], {"run_mutating_requests": True}
         )
         result = await comparison.run(tmp_path)
         assert "the new service fails: HTTP 503" in result.detail
@@ -444,12 +444,12 @@ async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
     production = simulated(trial.config, trial.production, clock=EventLoopClock())
     plan = production.plan().dual_run
     assert plan is not None
-    assert plan.entries == shipped_manifest()
+    assert plan.manifest == shipped_manifest()
     async with production.services() as found:
         log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
         result = await dual_run.run(plan, found, log)
     assert result.status is StepStatus.PASS, result.detail
-    assert {entry.response_kind for entry in plan.entries} == set(ResponseKind)
+    assert {entry.response_kind for entry in plan.manifest} == set(ResponseKind)
 
 
 async def test_what_does_not_match_is_kept_on_both_sides(tmp_path: Path) -> None:

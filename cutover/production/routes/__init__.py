@@ -1,1 +1,1 @@
-"""The routes: the route-split API and the one writer of overrides."""
+"""The routes: their one writer (``writer.py``) and the route-split API that it uses (``control_plane.py``)."""

@@ -1,7 +1,7 @@
-"""The route-split API: read what the routes are, on one instance or on all of them; set an override on one.
+"""The route-split API: it reads the overrides of one instance or of all, and sets an override on one instance.
 
-Overrides live in the memory of one instance, so one reply proves nothing. A proof is a sample: 59 status reads in a row
-that agree say, with 95 % confidence, that at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
+An override lives in the memory of one instance, so one reply proves nothing. A proof is a sample: if 59 status reads in a row agree, then,
+with 95 % confidence, at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
 """
 
 import re
@@ -18,14 +18,14 @@ from cutover.production.lane import Lane
 from cutover.text import printable
 
 SAMPLE_READS = 59
-"""Status reads that must agree."""
+"""Number of status reads in a sample, which must agree."""
 SAMPLE_CONCURRENCY = 8
-"""Reads at once."""
+"""Number of reads, or writes, at once."""
 
 
 @attrs.frozen(kw_only=True)
 class Evaluation:
-    """Where the route split would send a path, and why."""
+    """The answer to a route evaluation: the target of a path, and the reason."""
 
     path: str
     target: str
@@ -35,22 +35,22 @@ class Evaluation:
 
 @attrs.frozen(kw_only=True)
 class RouteSample:
-    """The states that a number of status reads saw."""
+    """The states that the reads of a sample saw."""
 
     shares: tuple[tuple[RouteState, int], ...]
-    """(state, in how many reads), the most frequent first."""
+    """(state, number of reads that saw it), the most frequent first."""
 
     @property
     def agreed(self) -> RouteState | None:
-        """The one state that every read saw; None where they differ."""
+        """The state that every read saw; None if they differ."""
         return self.shares[0][0] if len(self.shares) == 1 else None
 
     def holds(self, wanted: Sequence[tuple[str, str | None]]) -> bool:
-        """Return whether every read saw these overrides."""
+        """Return True if every read saw these overrides."""
         return all(state.holds(wanted) for state, _ in self.shares)
 
     def describe(self) -> str:
-        """Say which share of the reads saw which state."""
+        """Return the states and their numbers of reads in words."""
         total = sum(count for _, count in self.shares)
         return "; ".join(f"{count} of {total} reads: {state.describe()}" for state, count in self.shares)
 
@@ -60,16 +60,16 @@ class ControlPlane:
     """The route-split API of one deployment."""
 
     outbound: Outbound
-    """Its client must open a fresh connection for each request: a kept one may stick to one instance."""
+    """Its client must open a new connection for each request, because a kept one may always reach the same instance."""
     base_url: str
     lane: Lane
     token: str = attrs.field(repr=False)
 
     async def status(self, *, label: str) -> RouteState:
-        """Read the overrides from whichever instance answers.
+        """Return the overrides of the instance that answers.
 
         Raises:
-            PeerError: No usable answer.
+            PeerError: There was no usable answer.
         """
         reply = await self.outbound.read(
             "GET", self.base_url + self.lane.status_path, label=label, headers=self._headers()
@@ -77,7 +77,7 @@ class ControlPlane:
         return _route_state(reply.expect_success())
 
     async def sample(self, *, label: str) -> RouteSample:
-        """Read the status as often as a proof takes, eight reads at once.
+        """Return a sample of ``SAMPLE_READS`` status reads.
 
         Raises:
             PeerError: A read had no usable answer, after retries.
@@ -103,10 +103,10 @@ class ControlPlane:
         return RouteSample(shares=tuple(seen.most_common()))
 
     async def evaluate(self, path: str, *, cohort_key: str, label: str) -> Evaluation:
-        """Ask where a path would go.
+        """Return the target of a path.
 
         Raises:
-            PeerError: No usable answer.
+            PeerError: There was no usable answer.
         """
         reply = await self.outbound.read(
             "POST",
@@ -128,12 +128,12 @@ class ControlPlane:
         )
 
     async def override(self, key: str, word: str, *, label: str) -> RouteState:
-        """Set one override, once, on whichever instance answers; return the state that it answers with.
+        """Set one override once, on the instance that answers; return the state in its reply.
 
         Raises:
-            NoAnswerError: No reply came; it may have taken effect.
-            RefusedError: It was refused.
-            UnusableReplyError: It was accepted with a reply that does not say so.
+            NoAnswerError: There was no reply; the override may have taken effect.
+            RefusedError: The override was refused.
+            UnusableReplyError: The status was a success, but the reply does not show the override.
         """
         body = {"target": word} if key == GLOBAL else {"target": word, "domain": key}
         reply = await self.outbound.change(
@@ -184,7 +184,7 @@ def _domain(value: object, reply: Reply) -> str:
 
 
 def _target(value: object) -> str | None:
-    """Normalise a target: the API is set with ``rust`` and answers ``rust_shell``."""
+    """Return a target in the API's own words: it takes ``rust`` and answers ``rust_shell``."""
     match value:
         case None | "":
             return None

@@ -1,7 +1,7 @@
-"""Overrides set, and proven, on every instance: the one writer of the routes.
+"""The one writer of the routes: it sets overrides on every instance and proves them.
 
-Each override is in the memory of the instance that answered, so it is written in rounds, more often in each, and read back
-by a sample of all of them: intent, writes, answer, proof, as ``TrafficMover`` has it for the split.
+An override lives in the memory of the one instance that answered. So each override is written in rounds, more often in each round, and
+read back by a sample that reaches all instances. Each write is journaled before it is sent, and its answer after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, ControlP
 from cutover.record.journal import Journal
 
 ROUNDS = (1, 20, 40, 60)
-"""How often each key is written in each round, until a sample agrees; the last round is repeated until the deadline."""
+"""Number of writes of each key in each round, until a sample agrees. The last round is repeated until the deadline."""
 
 
 @attrs.frozen(kw_only=True)
 class RouteChange:
-    """What became of an attempt to set overrides on every instance."""
+    """The result of setting overrides on every instance."""
 
     proven: bool
     detail: str
@@ -44,27 +44,28 @@ async def set_routes(
     journal: Journal,
     clock: Clock,
 ) -> RouteChange:
-    """Write overrides in rounds, with growing pauses, until a sample of every read agrees, or the deadline has passed.
+    """Write overrides in rounds, with growing pauses, until every read of a sample agrees or the deadline has passed.
 
-    "Write on each disagreement until k agree" passes falsely in a third of all cases with ten instances; rounds do not.
+    Rounds are needed: "write on each disagreement until k reads agree" passes falsely in a third of all cases with ten instances.
 
     Args:
-        control: Where to.
-        wanted: (route key, override or None for clear), in the order in which to write them.
-        captured: What was there before the train touched anything; undo goes back to it.
-        step_id: The step on whose behalf this is.
+        control: The route-split API.
+        wanted: (route key, override or None for clear), in the order of the writes.
+        captured: The overrides before the train's first change, for the undo.
+        step_id: The step that makes the change.
         label: Prefix of the labels of the requests.
-        on_refusal: Whether a refused write ends it, or only delays it.
-        journal: Where intents, answers and read-backs go.
-        clock: Time.
+        on_refusal: The reaction to a refused write.
+        journal: The journal for intents, answers and read-backs.
+        clock: The clock of the train.
     """
     ends = clock.now() + ROUTES_DEADLINE
     refused = ""
-    goal = tuple(dict(wanted).items())  # a key that is written twice is meant to end with its last value
+    # A key that is written twice ends with its last value.
+    goal = tuple(dict(wanted).items())
     change = RouteChange(proven=False, detail="nothing was written")
     for number, times in enumerate(chain(ROUNDS, repeat(ROUNDS[-1])), 1):
         refused = "" if clock.now() < ends else refused
-        wish = 0.0
+        retry_after = 0.0
         for position, (key, value) in enumerate(wanted if number == 1 else goal):
             await checkpoint_if_cancelled()
             if clock.now() >= ends:
@@ -78,12 +79,12 @@ async def set_routes(
                 label=f"{label}.{position}.{key}",
                 on_refusal=on_refusal,
                 journal=journal,
-                over=lambda: clock.now() >= ends,
+                expired=lambda: clock.now() >= ends,
             )
             if answer.outcome in {"refused", "failed", NOT_SENT} and on_refusal is OnRefusal.STOP:
                 return RouteChange(proven=False, detail=answer.detail)
             refused = refused or answer.detail
-            wish = max(wish, answers.retry_after)
+            retry_after = max(retry_after, answers.retry_after)
         change = await _read_back(control, goal, label=label, journal=journal)
         if change.proven:
             return change
@@ -93,7 +94,7 @@ async def set_routes(
         left = ends - clock.now()
         if unread or left <= 0:
             break
-        await clock.sleep(min(pause_after(number, wish=wish), left))
+        await clock.sleep(min(pause_after(number, at_least=retry_after), left))
     return change
 
 
@@ -112,21 +113,21 @@ async def _read_back(
 
 @attrs.define(eq=False)
 class _Answers:
-    """What the writes of one intent were answered."""
+    """The answers to the writes of one intended change."""
 
     intent: RouteIntended
     by_outcome: dict[str, str] = attrs.field(factory=dict)
-    """The first detail of each outcome."""
+    """Outcome -> its first detail."""
     retry_after: float = 0.0
-    """Seconds: the longest that one of them asked for."""
+    """The longest ``retry-after`` of the answers, in seconds."""
 
     def add(self, outcome: str, detail: str = "", *, retry_after: float = 0.0) -> None:
-        """Add one."""
+        """Add the answer to one write."""
         self.by_outcome.setdefault(outcome, detail)
         self.retry_after = max(self.retry_after, retry_after)
 
     def weightiest(self) -> Answered:
-        """Return the answer that weighs most for an undo; refused means that every write was."""
+        """Return the answer that matters most to an undo. ``refused`` means that every write was refused."""
         for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
             if outcome in self.by_outcome:
                 return Answered(key=self.intent.key, outcome=outcome, detail=self.by_outcome[outcome])
@@ -141,30 +142,35 @@ async def _set(
     label: str,
     on_refusal: OnRefusal,
     journal: Journal,
-    over: Callable[[], bool],
+    expired: Callable[[], bool],
 ) -> Answered:
-    """Write one override as often as is intended, between its two journal lines."""
+    """Write one override as often as intended, between its two journal lines."""
     journal.record(answers.intent)
     try:
         if journal.broken is not None and on_refusal is OnRefusal.STOP:
-            answers.add(NOT_SENT, journal.broken)  # what was not written down is not done
+            # A forward change that cannot be journaled is not sent.
+            answers.add(NOT_SENT, journal.broken)
         else:
-            await _write(control, answers, label=label, over=over)
-    finally:  # also where it was cancelled: no intent stays without an answer
+            await _write(control, answers, label=label, expired=expired)
+    # A cancelled change gets its answer too: no intent stays without one.
+    finally:
         answer = answers.weightiest()
         journal.record(answer)
     return answer
 
 
-async def _write(control: ControlPlane, answers: _Answers, *, label: str, over: Callable[[], bool]) -> None:
-    """Write eight at once; no more once the time is over, or the peer asks to be left alone."""
+async def _write(
+    control: ControlPlane, answers: _Answers, *, label: str, expired: Callable[[], bool]
+) -> None:
+    """Write eight times at once; stop when the time is over or the service asks for a pause."""
     times = answers.intent.times
     remaining = iter(range(times))
 
     async def writer() -> None:
         for number in remaining:
-            await checkpoint_if_cancelled()  # a write is shielded: this is where one that is cancelled stops
-            if number and (over() or answers.retry_after):
+            # A write is shielded, so a cancelled change stops here, between two writes.
+            await checkpoint_if_cancelled()
+            if number and (expired() or answers.retry_after):
                 return
             await _write_once(control, answers, label=label)
 

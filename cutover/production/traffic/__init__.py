@@ -1,1 +1,1 @@
-"""The traffic split: its backends (Cloud Run Admin API, gcloud) and its one writer, the mover."""
+"""The traffic split: its one writer (``mover.py``) and the backends that carry a write out (Admin API, gcloud)."""

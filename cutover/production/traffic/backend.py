@@ -1,4 +1,4 @@
-"""The interface of a traffic backend."""
+"""The interface of a traffic backend: the Cloud Run Admin API, or gcloud."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ CONFLICT = 409
 
 
 CommandObserver = Callable[[CommandStarted], None]
-"""Told of a command before it runs; where it raises, the command never does."""
+"""Called with a command before the command runs. If it raises, the command never runs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,21 +26,21 @@ class Revision:
 
 
 class TrafficBackend(Protocol):
-    """How the split is read and written; the Cloud Run Admin API, or gcloud."""
+    """A way to read and write the split of one service."""
 
     async def read(self, *, label: str) -> TrafficState:
-        """Read the split.
+        """Return the split as it is now.
 
         Raises:
-            PeerError: No usable answer.
+            PeerError: There was no usable answer.
         """
         ...
 
     async def revision(self, name: str, *, label: str) -> Revision:
-        """Read whether a revision exists and is ready.
+        """Return a revision: whether it exists and is ready.
 
         Raises:
-            PeerError: No usable answer.
+            PeerError: There was no usable answer.
         """
         ...
 
@@ -50,18 +50,18 @@ class TrafficBackend(Protocol):
         *,
         etag: str | None,
         label: str,
-        begun: CommandObserver | None = None,
+        on_start: CommandObserver | None = None,
     ) -> None:
-        """Ask for a split; that it was accepted says nothing about its effect.
+        """Send one write of the split. An accepted write may still have no effect; only a read shows that.
 
         Args:
-            targets: All there is to be.
-            etag: Of the state that the split is meant to follow; None writes whatever is there.
-            label: Names the request.
-            begun: Told of the command that carries it out, where it is one.
+            targets: The whole split, with all tags.
+            etag: Etag of the state that the write follows; None writes over any state.
+            label: Name of the request.
+            on_start: Called with the command that carries the write out, if it is one.
 
         Raises:
-            NoAnswerError: No reply came; it may have taken effect.
-            RefusedError: It was refused; a status of 409 or 412 means that the etag is stale.
+            NoAnswerError: There was no reply; the write may have taken effect.
+            RefusedError: The write was refused; status 409 or 412 means that the etag is stale.
         """
         ...

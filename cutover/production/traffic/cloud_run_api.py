@@ -16,36 +16,36 @@ _REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 _SUCCEEDED = "CONDITION_SUCCEEDED"
 _NOT_FOUND = 404
 _HTTP_BY_RPC_CODE = {3: 400, 5: 404, 7: 403, 9: 400, 10: 409, 16: 401}
-"""google.rpc.Code of a failed operation -> the HTTP status that means the same."""
+"""google.rpc.Code of a failed operation -> the HTTP status with the same meaning."""
 
 TokenSource = Callable[[], Awaitable[str | None]]
 
 
 @attrs.define(eq=False)
 class CloudRunApi:
-    """One service behind the Admin API v2."""
+    """One service of the Admin API v2."""
 
     outbound: Outbound
     base_url: str
-    """Such as ``https://run.googleapis.com``, without a trailing slash."""
+    """URL such as ``https://run.googleapis.com``, without a trailing slash."""
     project: str
     region: str
     service: str
     token: TokenSource = attrs.field(repr=False)
-    """Gives the access token for each attempt, or raises a ``PeerError``; None where the API takes none (a fake on loopback)."""
+    """Returns the access token for each attempt, or raises a ``PeerError``. None: the API takes no token (a fake on loopback)."""
 
     @property
     def service_url(self) -> str:
-        """The resource that is read and patched."""
+        """URL of the service, which is read and patched."""
         return f"{self.base_url}/v2/projects/{self.project}/locations/{self.region}/services/{self.service}"
 
     async def read(self, *, label: str) -> TrafficState:
-        """Read the split; see ``TrafficBackend``."""
+        """Return the split; see ``TrafficBackend``."""
         reply = await self.outbound.read("GET", self.service_url, label=label, authorize=self._headers)
         return _traffic_state(reply.expect_success())
 
     async def revision(self, name: str, *, label: str) -> Revision:
-        """Read one revision; see ``TrafficBackend``."""
+        """Return one revision; see ``TrafficBackend``."""
         url = f"{self.service_url}/revisions/{name}"
         reply = await self.outbound.read("GET", url, label=label, authorize=self._headers)
         if reply.status == _NOT_FOUND:
@@ -65,11 +65,11 @@ class CloudRunApi:
         *,
         etag: str | None,
         label: str,
-        begun: CommandObserver | None = None,  # noqa: ARG002  there is no command to tell of
+        on_start: CommandObserver | None = None,  # noqa: ARG002  the API runs no command
     ) -> None:
-        """Ask for a split; see ``TrafficBackend``.
+        """Send one write of the split; see ``TrafficBackend``.
 
-        The array replaces everything and the mask is always sent: without it a PATCH would replace the whole service.
+        The array replaces the whole split. The update mask is always sent: without it a PATCH would replace the whole service.
         """
         body: dict[str, object] = {"traffic": [_wire(target) for target in targets]}
         if etag is not None:

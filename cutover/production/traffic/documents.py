@@ -1,4 +1,4 @@
-"""What both versions of the Cloud Run API write alike, read with care: a field may be missing, or odd."""
+"""Readers of the fields that both versions of the Cloud Run API have. A field may be missing or malformed."""
 
 import re
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def rows(value: object) -> list[dict[str, object]]:
-    """Return the objects of a list; none where it is no list."""
+    """Return the objects of a list; an empty list for anything else."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def text(value: object) -> str | None:
-    """Return a text that is not empty; None for anything else."""
+    """Return the value if it is a text and not empty; None otherwise."""
     return value if isinstance(value, str) and value else None
 
 
 def percent(row: Mapping[str, object]) -> int:
-    """Return the share of a traffic target; proto3 leaves out one of 0.
+    """Return the percent of a traffic target; proto3 omits 0.
 
     Raises:
-        UnusableReplyError: It is none.
+        UnusableReplyError: The value is not a percentage.
     """
     share = row.get("percent") or 0
     if isinstance(share, str) and re.fullmatch(r"[0-9]{1,3}", share):
@@ -35,5 +35,5 @@ def percent(row: Mapping[str, object]) -> int:
 
 
 def is_name(value: str) -> bool:
-    """Return whether a text is what Cloud Run takes for the name of a revision or a tag."""
+    """Return True if Cloud Run accepts a text as the name of a revision or a tag."""
     return _NAME.fullmatch(value) is not None

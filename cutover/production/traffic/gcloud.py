@@ -1,12 +1,12 @@
-"""gcloud as a traffic backend: describe, update-traffic, and an exit code that proves nothing.
+"""The program gcloud as a traffic backend: ``services describe`` and ``services update-traffic``, whose exit code proves nothing.
 
-The service is shown and replaced by the Cloud Run API v1. What gcloud says of an update is taken for no more than words:
-only a describe after it tells what is served.
+gcloud shows and replaces the service by the Cloud Run API v1. The output of an update proves nothing either: only a describe after it
+shows the split.
 
-The race that remains: there is no etag to hand over. The generation is compared before each update, and gcloud then reads
-the service once more by itself, and replaces that by its resource version. Who changes the service between these two reads
-(one to four seconds) is not noticed, and if it was the split that they changed, it is overwritten; who changes it after the
-second is refused, or refuses gcloud. So nobody else should deploy while a train runs; the Admin API has no such gap.
+One race remains, because gcloud takes no etag. This backend compares the generation before each update; gcloud then reads the
+service once more and replaces that version. A change by somebody else between these two reads (one to four seconds) is not noticed,
+and a changed split is overwritten. A change after the second read makes gcloud's update fail. So nobody else should deploy while a
+train runs. The Admin API has no such gap.
 """
 
 import os
@@ -31,7 +31,7 @@ from cutover.text import printable
 
 PROGRAM = "gcloud"
 LATEST = "LATEST"
-"""What gcloud calls the revision that became ready last."""
+"""gcloud's name for the revision that became ready last."""
 _SETTINGS = {
     "CLOUDSDK_CORE_DISABLE_PROMPTS": "true",
     "CLOUDSDK_CORE_DISABLE_COLOR": "true",
@@ -44,27 +44,27 @@ _SETTINGS = {
     "CLOUDSDK_RUN_PLATFORM": "managed",
     "CLOUDSDK_SURVEY_DISABLE_PROMPTS": "true",
 }
-"""gcloud asks nobody, writes no log of its own, and talks to Cloud Run alone; whatever its configuration says."""
+"""Settings that win over gcloud's configuration: no prompts, no log files, no reports, managed Cloud Run alone."""
 _SHOWN = 400
 
 
 @attrs.frozen(kw_only=True)
 class Patience:
-    """How long gcloud may take; all in seconds."""
+    """The time limits of gcloud, in seconds."""
 
     read: float = 30.0
-    """For a command that changes nothing."""
+    """For a command that reads."""
     write: float = 45.0
-    """For an update; it is never cut before."""
+    """For an update, which is never ended earlier."""
     request: int = 10
-    """For one of its requests (CLOUDSDK_CORE_HTTP_TIMEOUT); gcloud itself tries a request up to five times."""
+    """For one request of gcloud (CLOUDSDK_CORE_HTTP_TIMEOUT); gcloud tries a request up to five times."""
     grace: float = GRACE_SECONDS
-    """For its process group to heed a signal."""
+    """For its process group to end after a signal."""
 
 
 @attrs.define(eq=False)
 class Gcloud:
-    """One service by way of gcloud; every value that it is given is checked by the configuration."""
+    """One service, read and written by gcloud. The configuration checks every value that is passed to it."""
 
     project: str
     region: str
@@ -72,11 +72,11 @@ class Gcloud:
     clock: Clock
     secrets: Secrets = attrs.field(factory=Secrets)
     token: str = attrs.field(default="", repr=False)
-    """An access token, handed over by the environment; empty: the account that gcloud is logged in with."""
+    """An access token, passed in the environment. Empty: gcloud uses its own account."""
     patience: Patience = attrs.field(factory=Patience)
 
     async def read(self, *, label: str) -> TrafficState:
-        """Describe the service; see ``TrafficBackend``."""
+        """Return the split, by a describe of the service; see ``TrafficBackend``."""
         argv = self._command("services", "describe", self.service, "--format=json")
         document = await self._read(argv, label)
         if not isinstance(document, dict) or document.get("kind") != "Service":
@@ -84,9 +84,9 @@ class Gcloud:
         return _traffic_state(document)
 
     async def revision(self, name: str, *, label: str) -> Revision:
-        """List the service's revisions, and look for one; see ``TrafficBackend``.
+        """Return one revision, from a list of the service's revisions; see ``TrafficBackend``.
 
-        A describe of one that is missing would fail like a describe that failed.
+        A describe of a missing revision fails just like a describe that failed for another reason, so a list is used.
         """
         argv = self._command(
             "revisions",
@@ -114,20 +114,21 @@ class Gcloud:
         *,
         etag: str | None,
         label: str,
-        begun: CommandObserver | None = None,
+        on_start: CommandObserver | None = None,
     ) -> None:
-        """Ask for a split; see ``TrafficBackend``. Here the etag is the generation that was read.
+        """Send one write of the split; see ``TrafficBackend``. The etag is the generation that was read.
 
-        It is asked for without waiting until it has settled (``--async``): the mover reads until it has.
+        gcloud does not wait until the split has settled (``--async``), because the mover reads until it has.
         """
         argv = self._update(targets)
         await self._compare(etag, label)
 
         def ready(pid: int) -> None:
-            if begun is not None:
-                begun(CommandStarted(argv=argv, pid=pid, identity=identity(pid)))
+            if on_start is not None:
+                on_start(CommandStarted(argv=argv, pid=pid, identity=identity(pid)))
 
-        with anyio.CancelScope(shield=True):  # one that is cut may take effect later, unseen
+        # An update that is cut off may take effect later, unnoticed.
+        with anyio.CancelScope(shield=True):
             output = await run_program(
                 argv,
                 env=self._environment(),
@@ -138,10 +139,10 @@ class Gcloud:
             self._expect_success(argv, output, label)
 
     async def _compare(self, generation: str | None, label: str) -> None:
-        """See that the service still is of the generation that was read.
+        """Check that the service still has the generation that was read.
 
         Raises:
-            RefusedError: It is not, or nobody knows; nothing was written.
+            RefusedError: It has another one, or it could not be read; nothing was written.
         """
         if generation is None:
             return
@@ -151,21 +152,21 @@ class Gcloud:
             raise RefusedError(f"nothing was written: {error}", status=0) from error
         if found.etag != generation:
             raise RefusedError(
-                f"nothing was written: the service was of generation {generation}, and is of {found.etag}",
+                f"nothing was written: the service had generation {generation}, and now has {found.etag}",
                 status=CONFLICT,
             )
 
     def _update(self, targets: Sequence[TrafficTarget]) -> tuple[str, ...]:
-        """Return the command for a split.
+        """Return the command that writes a split.
 
-        Percentages that add up to 100 replace all others, LATEST too. Tags outlast them, so they are replaced as well.
+        Percentages that add up to 100 replace all others, LATEST too. Tags would stay, so they are set or cleared as well.
         """
         shares: Counter[str] = Counter()
         tags: dict[str, str] = {}
         for target in targets:
             for name in (target.revision, target.tag):
                 if name is not None and not is_name(name):
-                    raise RefusedError(f"{printable(name)} is no name that gcloud could be told", status=0)
+                    raise RefusedError(f"{printable(name)} is not a name that gcloud accepts", status=0)
             revision = target.revision or LATEST
             shares[revision] += target.percent
             if target.tag:
@@ -183,13 +184,13 @@ class Gcloud:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of gcloud: this process's own, but for the train's tokens, which are none of its business."""
+        """Return the environment of gcloud: this process's own, without the train's tokens."""
         own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
         token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
         return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
-        """Run a command that changes nothing, and decode what it says; a passing fault is tried again."""
+        """Run a command that reads, and return its decoded output; it is tried again after a failure."""
         started, attempt = self.clock.now(), 0
         while True:
             attempt += 1
@@ -214,13 +215,13 @@ class Gcloud:
             ) from error
 
     def _expect_success(self, argv: tuple[str, ...], output: Output, label: str) -> None:
-        """See that a command says that it did what it was for.
+        """Check the exit code of a command.
 
         Raises:
-            NoAnswerError: It says that it failed: of an update that means nothing, it may have taken effect.
+            NoAnswerError: The command failed. An update may have taken effect all the same.
         """
         if output.exit_code:
-            said = printable(self.secrets.mask(output.stderr).strip(), _SHOWN) or "and no word"
+            said = printable(self.secrets.mask(output.stderr).strip(), _SHOWN) or "no output"
             raise NoAnswerError(f"{shlex.join(argv)} ({label}): exit code {output.exit_code}, {said}")
 
 
@@ -253,7 +254,7 @@ def _target(row: Mapping[str, object]) -> TrafficTarget:
 
 
 def _ready(document: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the condition that sums all others up; an empty one where there is none."""
+    """Return the condition Ready, which sums up all others; an empty one if there is none."""
     conditions = rows(_object(document, "status").get("conditions"))
     return next((row for row in conditions if row.get("type") == "Ready"), {})
 

@@ -1,4 +1,4 @@
-"""Application default credentials for the Admin API; needs the extra ``gcp``."""
+"""Application default credentials for the Admin API. They need the extra ``gcp``."""
 
 from functools import partial
 from typing import Any
@@ -12,13 +12,13 @@ from cutover.text import printable
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_DEADLINE = 8.0
-"""Seconds for one token: less than a read has, which then can name what it waited for."""
+"""Seconds for one token. A read has more, so that its error can name the credentials."""
 _SHOWN = 200
 
 
 @attrs.define(eq=False)
 class DefaultCredentials:
-    """The environment's own Google credentials, refreshed when they expire."""
+    """The application default credentials of this environment, refreshed when they expire."""
 
     _credentials: Any = None
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
@@ -27,13 +27,13 @@ class DefaultCredentials:
         """Return an access token that is valid now.
 
         Raises:
-            NoAnswerError: Whoever gives them did not answer; the next attempt may have one.
-            RefusedError: There are no credentials, or they are refused.
+            NoAnswerError: The source of the token did not answer; another attempt may work.
+            RefusedError: There are no credentials, or they were refused.
         """
         try:
             with anyio.fail_after(TOKEN_DEADLINE):
                 async with self._lock:
-                    # a thread that is abandoned may still refresh them: to a token that is valid as well
+                    # An abandoned thread may still refresh the credentials; its token is valid as well.
                     return await anyio.to_thread.run_sync(self._valid_token, abandon_on_cancel=True)
         except TimeoutError as error:
             raise NoAnswerError(
@@ -56,12 +56,12 @@ class DefaultCredentials:
             if self._credentials is None:
                 self._credentials, _ = google.auth.default(scopes=[SCOPE])
             if not self._credentials.valid:
-                # with a timeout, or an abandoned thread would keep the process from its end for two minutes
+                # Without a timeout an abandoned thread would delay the end of the process by two minutes.
                 self._credentials.refresh(
                     partial(google.auth.transport.requests.Request(), timeout=TOKEN_DEADLINE)
                 )
         except google.auth.exceptions.GoogleAuthError as error:
-            # credentials of a virtual machine wrap what became of the request
+            # The credentials of a virtual machine wrap the error of their request.
             passing = error.retryable or any(
                 isinstance(cause, google.auth.exceptions.TransportError) for cause in (error, error.__cause__)
             )

@@ -1,4 +1,4 @@
-"""Who serves what share: the backend's interface, and one change of the split with its proof."""
+"""The one writer of the traffic split: it writes a split by a backend and proves it by reading it back."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -23,43 +23,43 @@ from cutover.production.traffic.backend import CONFLICT, TrafficBackend
 from cutover.record.journal import Journal
 
 SETTLE_DEADLINE = 60.0
-"""Seconds within which a change must have settled and be served."""
+"""Seconds within which a change must settle and be served."""
 IDLE_GRACE = 8.0
-"""Seconds that a service may say that it is settled, and serve something else, before the change counts as lost."""
+"""Seconds for which a service may be settled on another split before the change counts as lost."""
 HELD_SECONDS = 5.0
-"""How long after it was proven a way back is read once more: it may be taken back, or a late write may land."""
+"""Seconds after its proof until a restored split is read once more: it may be lost again, or a late write may take effect."""
 HALVINGS = 4
-"""Writes, while going back, that are waited for half of the time that is left; later ones, all of it."""
+"""Number of writes of a rollback or an undo that get half of the remaining time to settle; later ones get all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
-"""Seconds between reads while settling; doubled from the first to the last."""
+"""Seconds between two reads while a change settles; doubled from the first to the last."""
 _CONFLICTS = frozenset({CONFLICT, 412})
 
 
 @attrs.frozen(kw_only=True)
 class Shift:
-    """What became of one change of the split."""
+    """The result of one change of the split."""
 
     proven: bool
-    """Whether it settled, succeeded, and is served as asked."""
+    """True if the change settled, succeeded and is served as asked."""
     detail: str
     state: TrafficState | None
     """The last state that was read."""
     seconds: float
-    """From the first write to the proof, or to giving up."""
+    """Seconds from the first write to the proof, or to the deadline."""
 
 
 @attrs.define(eq=False)
 class TrafficMover:
-    """The one writer of the split: intent, write, answer, and read back until it is proven."""
+    """The one writer of the split. Each change is journaled, written, answered, and read back until it is proven."""
 
     backend: TrafficBackend
     journal: Journal
     clock: Clock
     captured: TrafficState
-    """What undo needs: the split before the train touched anything."""
+    """The split before the train's first change, for the undo."""
     step_id: str
-    objection: Callable[[TrafficState], str] = lambda _: ""
-    """Why a state is not to be written over, asked before each write; empty where it may be."""
+    refuse_reason: Callable[[TrafficState], str] = lambda _: ""
+    """Returns the reason why a state must not be written over, before each write; an empty text if it may."""
 
     async def shift(
         self,
@@ -69,30 +69,30 @@ class TrafficMover:
         label: str,
         on_refusal: OnRefusal,
         deadline: float = SETTLE_DEADLINE,
-        anew: bool = False,
+        write_again: bool = False,
     ) -> Shift:
-        """Write a split and prove it; while going back again and again, until the deadline.
+        """Write a split and prove it. With ``OnRefusal.TRY_AGAIN`` it writes again until the proof or the deadline.
 
         Args:
-            targets: What to ask for.
+            targets: The split to write.
             current: The last state read; its etag guards the write.
             label: Prefix of the labels of the requests.
-            on_refusal: What to do about a refusal, a stale etag among them.
-            deadline: Seconds for all of it.
-            anew: Write first also where the very same is under way: it was waited for already, and did not settle.
+            on_refusal: The reaction to a refusal, for instance after a stale etag.
+            deadline: Seconds for the whole change.
+            write_again: True writes first even if the same change is in progress already and has not settled in time.
         """
         started = self.clock.now()
         ends = started + deadline
         shift = Shift(proven=False, detail="", state=current, seconds=0.0)
         for number in itertools.count(1):
             state = shift.state or current
-            if objection := self.objection(state):
-                shift = attrs.evolve(shift, proven=False, detail=objection)
+            if reason := self.refuse_reason(state):
+                shift = attrs.evolve(shift, proven=False, detail=reason)
                 break
-            # what is under way already is waited for: writing it again would make it begin anew
-            answer, wish = (
-                (_WAITED_FOR, 0.0)
-                if _under_way(state, targets) and not (anew and number == 1)
+            # A change in progress is waited for: writing it again would start it again.
+            answer, retry_after = (
+                (_IN_PROGRESS, 0.0)
+                if _is_in_progress(state, targets) and not (write_again and number == 1)
                 else await self._write(targets, state, label=label, on_refusal=on_refusal)
             )
             refusal = answer.detail if answer.outcome in {"refused", "failed", NOT_SENT} else ""
@@ -100,7 +100,7 @@ class TrafficMover:
             if refusal and on_refusal is OnRefusal.STOP:
                 shift = attrs.evolve(shift, detail=refusal)
             else:
-                # a refused write is read back once; a written one is waited for, and written again at half-time
+                # A refused write is read back once. An accepted one gets half of the time to settle before the next write.
                 halved = on_refusal is OnRefusal.TRY_AGAIN and number <= HALVINGS
                 wait = 0.0 if refusal else left / 2 if halved else left
                 shift = await self._settle(targets, before=state, label=label, wait=wait, longest=left)
@@ -111,41 +111,43 @@ class TrafficMover:
             left = ends - self.clock.now()
             if shift.proven or on_refusal is OnRefusal.STOP or left <= 0:
                 break
-            await self.clock.sleep(min(pause_after(number, wish=wish), left))
+            await self.clock.sleep(min(pause_after(number, at_least=retry_after), left))
         return attrs.evolve(shift, seconds=self.clock.now() - started)
 
     async def _write(
         self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
     ) -> tuple[Answered, float]:
-        """Send one write between its two journal lines; return what became of it, and for how long the peer wants no other."""
+        """Send one write between its two journal lines; return its answer, and the seconds to wait before the next one."""
         self.journal.record(
             TrafficIntended(
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
             )
         )
         if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
-            # what was not written down is not done; only what goes back still is
+            # A forward change that cannot be journaled is not sent. A rollback and an undo are.
             answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.broken)
             self.journal.record(answer)
             return answer, 0.0
 
-        def begun(command: CommandStarted) -> None:
+        def on_start(command: CommandStarted) -> None:
             self.journal.record(command)
             if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
                 raise RefusedError(self.journal.broken, status=0)
 
-        answer, wish = Answered(key=TRAFFIC, outcome="accepted"), 0.0
+        answer, retry_after = Answered(key=TRAFFIC, outcome="accepted"), 0.0
         try:
-            with anyio.CancelScope(shield=True):  # between its two lines; the backend has the deadline
-                await self.backend.write(targets, etag=state.etag, label=f"{label}.write", begun=begun)
+            # The write is shielded, so that its answer is journaled; the backend has a deadline.
+            with anyio.CancelScope(shield=True):
+                await self.backend.write(targets, etag=state.etag, label=f"{label}.write", on_start=on_start)
         except RefusedError as error:
             why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
-            outcome, wish = "refused" if error.for_certain else "failed", error.retry_after
+            outcome, retry_after = "refused" if error.for_certain else "failed", error.retry_after
             answer = attrs.evolve(answer, outcome=outcome, detail=f"{why}{error}")
-        except PeerError as error:  # only reading back tells
+        # Only a read can show the outcome now.
+        except PeerError as error:
             answer = attrs.evolve(answer, outcome="unknown", detail=str(error))
         self.journal.record(answer)
-        return answer, wish
+        return answer, retry_after
 
     async def _settle(
         self,
@@ -156,9 +158,9 @@ class TrafficMover:
         wait: float,
         longest: float,
     ) -> Shift:
-        """Read until the change is proven, has failed, or shows no sign of life; or so many seconds have passed.
+        """Read until the change is proven, has failed, or has no effect, or until the time is over.
 
-        What is under way is waited for ``longest`` seconds, what is not for ``wait``.
+        A change in progress gets ``longest`` seconds, any other one ``wait`` seconds.
         """
         started, pause = self.clock.now(), FIRST_POLL
         idle_since: float | None = None
@@ -175,7 +177,7 @@ class TrafficMover:
                 failed = found.settled and not found.succeeded and found.generation != before.generation
                 idle_since = _first(idle_since, self.clock.now()) if found.settled else None
                 over = not detail or failed or _idle(idle_since, self.clock.now())
-            patience = longest if shift.state is not None and _under_way(shift.state, targets) else wait
+            patience = longest if shift.state is not None and _is_in_progress(shift.state, targets) else wait
             if over or self.clock.now() - started + pause > patience:
                 if shift.state is not None:
                     self.journal.record(TrafficRead(found=shift.state, proven=shift.proven))
@@ -184,12 +186,12 @@ class TrafficMover:
             pause = min(pause * 2, LAST_POLL)
 
 
-_WAITED_FOR = Answered(key=TRAFFIC, outcome="accepted")
-"""Of a change that is under way already, and is not written again."""
+_IN_PROGRESS = Answered(key=TRAFFIC, outcome="accepted")
+"""The answer for a change in progress, which is not written again."""
 
 
-def _under_way(state: TrafficState, targets: Sequence[TrafficTarget]) -> bool:
-    """Whether the service is reconciling towards exactly these targets."""
+def _is_in_progress(state: TrafficState, targets: Sequence[TrafficTarget]) -> bool:
+    """Return True if the service is reconciling towards exactly these targets."""
     return not state.settled and state.asks_for(targets)
 
 
@@ -198,5 +200,5 @@ def _first(since: float | None, now: float) -> float:
 
 
 def _idle(since: float | None, now: float) -> bool:
-    """Whether the service has long been settled on something else: the change has no effect."""
+    """Return True if the service has been settled on another split for longer than ``IDLE_GRACE``."""
     return since is not None and now - since >= IDLE_GRACE

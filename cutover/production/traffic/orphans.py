@@ -1,4 +1,4 @@
-"""What a killed train may have left running: a gcloud that still moves traffic after its parent has died."""
+"""Orphans: a gcloud that still moves traffic after its train was killed."""
 
 import os
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from cutover.production.traffic.processes import GRACE_SECONDS, arguments, end_g
 
 
 async def end_orphans(events: Iterable[TrainEvent], *, grace: float = GRACE_SECONDS) -> str:
-    """End what still runs of the commands that these events tell of.
+    """End the commands of these events that still run.
 
-    A process is ended only if it is beyond doubt the one that the journal names.
+    A process is ended only if it is certainly the one that the journal names.
 
     Returns:
-        Why one could not be ended; empty where nothing is left.
+        The reason why one could not be ended; an empty text if none is left.
     """
     for event in events:
         if isinstance(event, CommandStarted) and _runs(event) and not await end_group(event.pid, grace=grace):
@@ -26,7 +26,7 @@ async def end_orphans(events: Iterable[TrainEvent], *, grace: float = GRACE_SECO
 
 
 def _runs(event: CommandStarted) -> bool:
-    """Return whether the command's process runs, or what it started, in the group that was made for it."""
+    """Return True if the process of a command, or one that it started, still runs in its process group."""
     with suppress(ProcessLookupError):
         if event.identity and identity(event.pid) == event.identity:
             return os.getpgid(event.pid) == event.pid

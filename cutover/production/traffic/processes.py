@@ -1,4 +1,4 @@
-"""A program in a process group of its own: with a deadline, with bounds, and ended together with all that it started."""
+"""A program in a process group of its own: it has a deadline and bounds, and ends together with everything that it started."""
 
 import os
 import shlex
@@ -15,20 +15,20 @@ from anyio.abc import ByteReceiveStream, Process
 from cutover.errors import NoAnswerError, UnusableReplyError
 
 MAX_OUTPUT_BYTES = 16 << 20
-"""Bytes of a program's output that are read; and of its errors, those that are kept."""
+"""Largest number of bytes of a program's output, and of its errors, that are kept."""
 GRACE_SECONDS = 3.0
-"""How long a process group may take to heed SIGTERM, and then SIGKILL."""
+"""Seconds for a process group to end after SIGTERM, and then after SIGKILL."""
 _POLL = 0.02
 _GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")
-"""Stands before the program until it is told to go: whoever starts it can first write down which process it is.
+"""A gate before the program: it waits for one line, so that the process can first be written into the journal.
 
-Where that writer dies before, the gate reads the end of its input, and the program never runs.
+If the train dies before that, the gate reads the end of its input, and the program never runs.
 """
 
 
 @attrs.frozen(kw_only=True)
 class Output:
-    """What a program left."""
+    """The end of a program: its exit code and its output."""
 
     exit_code: int
     stdout: bytes
@@ -43,17 +43,17 @@ async def run_program(
     grace: float,
     ready: Callable[[int], None] | None = None,
 ) -> Output:
-    """Run a program to its end; whatever happens, nothing of its process group is left.
+    """Run a program to its end; no process of its group is left, whatever happens.
 
     Args:
         argv: The program and its arguments.
         env: Its whole environment.
         deadline: Seconds until its group is ended.
-        grace: Seconds for the group to heed a signal.
-        ready: Called with the number of the process before the program runs in it; where it raises, the program never does.
+        grace: Seconds for the group to end after a signal.
+        ready: Called with the process id before the program runs. If it raises, the program never runs.
 
     Raises:
-        NoAnswerError: It could not be started, or was not over in time.
+        NoAnswerError: The program could not be started, or did not end in time.
         UnusableReplyError: Its output is larger than ``MAX_OUTPUT_BYTES``.
     """
     line = shlex.join(argv)
@@ -68,14 +68,15 @@ async def run_program(
                 group.start_soon(_collect, process.stderr, stderr)
                 await _let_go(process)
                 await process.wait()
-                await end_group(process.pid, grace=grace)  # what it left behind holds its pipes open
+                # Processes that it left behind hold its pipes open.
+                await end_group(process.pid, grace=grace)
     finally:
         with anyio.CancelScope(shield=True):
             await end_group(process.pid, grace=grace)
             with anyio.move_on_after(grace):
                 await process.aclose()
     if scope.cancelled_caught or process.returncode is None:
-        raise NoAnswerError(f"{line}: not over within {deadline:g} s, and ended")
+        raise NoAnswerError(f"{line}: did not end within {deadline:g} s, and was ended")
     if len(stdout) > MAX_OUTPUT_BYTES:
         raise UnusableReplyError(f"{line}: its output is larger than {MAX_OUTPUT_BYTES} bytes")
     return Output(exit_code=process.returncode, stdout=bytes(stdout), stderr=bytes(stderr))
@@ -83,7 +84,8 @@ async def run_program(
 
 async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Process:  # type: ignore[return]  # it only shields
     try:
-        with anyio.CancelScope(shield=True):  # one that is cut off between its start and its name is nobody's
+        # A process that is cancelled between its start and its id could not be ended.
+        with anyio.CancelScope(shield=True):
             return await anyio.open_process([*_GATE, *argv], env=env, start_new_session=True)
     except OSError as error:
         raise NoAnswerError(f"{line}: could not be started: {error}") from error
@@ -91,15 +93,14 @@ async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Proc
 
 async def _let_go(process: Process) -> None:
     assert process.stdin is not None  # noqa: S101  it is a pipe
-    with suppress(
-        anyio.BrokenResourceError, anyio.ClosedResourceError
-    ):  # ended already: its exit code says it
+    # A process that has ended already has an exit code.
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         await process.stdin.send(b"go\n")
     await process.stdin.aclose()
 
 
 async def _collect(stream: ByteReceiveStream | None, kept: bytearray) -> None:
-    """Read to the end; what is past the bound is dropped, but for the byte that tells."""
+    """Read to the end. Bytes past the bound are dropped, except one that shows that there were more."""
     assert stream is not None  # noqa: S101  it is a pipe
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         async for chunk in stream:
@@ -107,7 +108,7 @@ async def _collect(stream: ByteReceiveStream | None, kept: bytearray) -> None:
 
 
 async def end_group(group: int, *, grace: float) -> bool:
-    """End a process group: SIGTERM, wait, SIGKILL, wait; return whether nothing of it is left."""
+    """End a process group: SIGTERM, wait, SIGKILL, wait. Return True if no process of it is left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not _signal(group, number):
             return True
@@ -118,18 +119,19 @@ async def end_group(group: int, *, grace: float) -> bool:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Signal a group, and return whether it is there."""
+    """Signal a process group; return True if it exists."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's; or, on macOS, one that is over and not yet waited for
+    # The group is somebody else's; or, on macOS, it has ended and nobody has waited for it.
+    except PermissionError:
         return True
     return True
 
 
 def _lives(group: int) -> bool:
-    """Return whether any process of a group still runs; one that is over and that nobody waited for does not."""
+    """Return True if a process of a group still runs. A zombie does not run."""
     return _signal(group, 0) and (not _PROC.exists() or any(members(group)))
 
 
@@ -139,7 +141,7 @@ _STATE, _GROUP, _START = 0, 2, 19
 
 
 def _stat(pid: int | str) -> list[str]:
-    """Return the fields of a process; none where there is no such process, or only what is left of one."""
+    """Return the fields of a process; none if there is no such process, or only a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
     except OSError:
@@ -148,7 +150,7 @@ def _stat(pid: int | str) -> list[str]:
 
 
 def members(group: int) -> Iterator[int]:
-    """Give every process of a group that runs; none where there is no /proc."""
+    """Give every running process of a group; none without /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         fields = _stat(folder.name)
         if fields and fields[_GROUP] == str(group):
@@ -156,9 +158,10 @@ def members(group: int) -> Iterator[int]:
 
 
 def identity(pid: int) -> str:
-    """Return what tells a process from all others that ever have its number: this boot, and when it started.
+    """Return the boot and the start time of a process, which no other process with its id shares.
 
-    Empty where there is no such process.
+    Returns:
+        The identity; an empty text if there is no such process.
     """
     if _PROC.exists():
         fields = _stat(pid)
@@ -171,7 +174,7 @@ def identity(pid: int) -> str:
 
 
 def arguments(pid: int) -> tuple[str, ...]:
-    """Return the command line of a process; empty where it cannot be read."""
+    """Return the command line of a process; empty if it cannot be read."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""The dual run: the same requests to the new service and to the old one, compared by meaning."""
+"""The dual run: it sends the same requests to the new service and to the legacy one, and compares the answers by meaning."""
 
 from collections.abc import Mapping, Sequence
 
@@ -34,29 +34,29 @@ class Side:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What to send, and how much may differ."""
+    """The plan of the dual run: the requests, the two sides, and the tolerated differences."""
 
-    entries: tuple[ManifestEntry, ...]
+    manifest: tuple[ManifestEntry, ...]
     new: Side
     old: Side
     contract: StreamContract
-    """Its limits bound the streams of both; neither is held to its rules here."""
+    """The contract whose limits bound both streams; its rules are not checked here."""
     thread_prefix: str
-    run_mutating: bool
-    max_mismatches: int
-    """Of each kind and in all; recorded beside what was observed, held by the gate."""
-    max_p95_delta_ms: float
-    """0: not gated."""
+    run_mutating_requests: bool
+    max_dual_run_failures: int
+    """Number of tolerated mismatches, of each kind and in all. It is recorded here, and the gate applies it."""
+    max_p95_latency_delta_ms: float
+    """Largest p95 latency above the legacy service, in milliseconds; 0 means no gate."""
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepResult:
-    """Send every entry to both sides at once, and compare."""
+    """Send every entry to both sides at once, and compare the answers."""
     latencies: dict[str, list[float]] = {plan.new.name: [], plan.old.name: []}
     mismatched: list[ManifestEntry] = []
     skipped = 0
     rows: list[dict[str, object]] = []
-    for entry in plan.entries:
-        if entry.mutates and not plan.run_mutating:
+    for entry in plan.manifest:
+        if entry.mutates and not plan.run_mutating_requests:
             recorder.check(entry.id, StepStatus.SKIP, "it changes something: RUN_MUTATING_REQUESTS=1 runs it")
             skipped += 1
             continue
@@ -93,7 +93,7 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepRes
 def _keep(
     entry: ManifestEntry, side: Side, answer: Answer, recorder: StepRecorder
 ) -> tuple[str | None, str | None]:
-    """Keep what one side answered to an entry on which the two do not agree."""
+    """Keep the answer of one side as evidence, for an entry with a difference; return both paths."""
     if answer.status is None:
         return None, None
     return recorder.evidence.keep_reply(
@@ -106,7 +106,7 @@ def _keep(
 
 
 def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepStatus:
-    """Tell evidence that says no from evidence that could not be had."""
+    """Return the status of an entry: ``error`` if there was no evidence, ``fail`` for a difference."""
     if not why:
         return StepStatus.PASS
     refused = entry.requires_auth and TOKEN_REFUSED & {new.status, old.status}
@@ -134,7 +134,7 @@ def _headers(entry: ManifestEntry, side: Side) -> dict[str, str]:
 
 
 def _filled(value: object, thread_id: str) -> object:
-    """Put the thread id into a path or a body, where either asks for one."""
+    """Return a path or a body with the thread id in place of ``{thread_id}``."""
     match value:
         case str():
             return value.replace("{thread_id}", thread_id)
@@ -222,10 +222,10 @@ def _facts(
     new, old = p95(latencies[plan.new.name]), p95(latencies[plan.old.name])
     return {
         "thresholds": {
-            "max_critical_mismatches": plan.max_mismatches,
-            "max_total_mismatches": plan.max_mismatches,
-            "max_stream_mismatches": plan.max_mismatches,
-            "max_p95_latency_delta_ms": plan.max_p95_delta_ms,
+            "max_critical_mismatches": plan.max_dual_run_failures,
+            "max_total_mismatches": plan.max_dual_run_failures,
+            "max_stream_mismatches": plan.max_dual_run_failures,
+            "max_p95_latency_delta_ms": plan.max_p95_latency_delta_ms,
         },
         "totals": {
             "request_count": len(rows),
@@ -244,20 +244,20 @@ def _facts(
 
 
 def _hold_thresholds(plan: Plan, facts: Mapping[str, object], recorder: StepRecorder) -> None:
-    """Record the one threshold that no single request can break: the latency."""
+    """Record the check of the latency, which no single request can fail."""
     latency = facts["latency_ms"]
     delta = latency["p95_delta"] if isinstance(latency, dict) else None
-    if plan.max_p95_delta_ms <= 0:
+    if plan.max_p95_latency_delta_ms <= 0:
         return
     if delta is None:
         recorder.check(
             "p95-latency", StepStatus.ERROR, "no latency was measured on both sides", kind="latency"
         )
         return
-    said = f"the new service's p95 is {delta:+g} ms against the legacy service's, {plan.max_p95_delta_ms:g} ms is allowed"
+    said = f"the new service's p95 is {delta:+g} ms against the legacy service's, {plan.max_p95_latency_delta_ms:g} ms is allowed"
     recorder.check(
         "p95-latency",
-        StepStatus.PASS if delta <= plan.max_p95_delta_ms else StepStatus.FAIL,
+        StepStatus.PASS if delta <= plan.max_p95_latency_delta_ms else StepStatus.FAIL,
         said,
         kind="latency",
     )

@@ -1,4 +1,4 @@
-"""The error-budget gate: is there enough left to take a risk?"""
+"""The error-budget gate: a train starts only if enough of the budget is left."""
 
 import attrs
 
@@ -12,13 +12,13 @@ STEP_ID = step_ids.ERROR_BUDGET
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is consumed, and what may be."""
+    """The plan of the error-budget gate."""
 
     budget: ErrorBudget
 
 
 async def run(plan: Plan, recorder: StepRecorder) -> StepResult:
-    """Hold the consumed budget against its ceiling."""
+    """Compare the consumed budget with its ceiling."""
     budget = plan.budget
     recorder.budget_check(budget)
     facts = {

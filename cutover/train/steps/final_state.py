@@ -1,4 +1,4 @@
-"""The last look: are routes, traffic and budget what the train means to leave behind?"""
+"""The final state: it reads routes, traffic and budget once more, and checks that they are as the train means to leave them."""
 
 import anyio
 import attrs
@@ -17,17 +17,17 @@ STEP_ID = step_ids.FINAL_STATE
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is meant to be there."""
+    """The plan of the final state: the wanted routes, traffic and budget."""
 
     routes: tuple[tuple[str, str | None], ...]
     traffic: TrafficState
-    """As captured; its targets and shares are wanted again."""
-    canary: str
+    """The captured split, which must be served again."""
+    canary_revision: str
     budget: ErrorBudget
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepResult:
-    """Read both once more, and the budget again."""
+    """Read routes and traffic, and check the budget again."""
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, plan, services, recorder)
         reads.start_soon(_traffic, plan, services, recorder)
@@ -53,6 +53,6 @@ async def _traffic(plan: Plan, services: Services, recorder: StepRecorder) -> No
         return
     problem = mismatch_reason(state, plan.traffic.targets)
     recorder.journal.record(TrafficRead(found=state, proven=not problem))
-    share = state.served().get(plan.canary, 0)
+    share = state.served().get(plan.canary_revision, 0)
     said = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"
     recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)

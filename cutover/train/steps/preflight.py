@@ -1,7 +1,7 @@
-"""The preflight: is there one production to change, may we, and is what we would move to there? It touches nothing.
+"""The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-The tokens of the control plane and of Cloud Run are tried here. The user's token is tried by the smoke that follows: no
-other request is sure to need it, and a stream that refuses it is no evidence, either.
+It changes nothing. The tokens of the control plane and of Cloud Run are tried here. The user's token is tried by the smoke that follows,
+because no other request certainly needs it; a stream that refuses it is no evidence.
 """
 
 import anyio
@@ -20,27 +20,27 @@ STEP_ID = step_ids.PREFLIGHT
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is to be there."""
+    """The plan of the preflight: the two revisions."""
 
-    stable: str
-    canary: str
+    stable_revision: str
+    canary_revision: str
 
 
 @attrs.frozen(kw_only=True)
 class Captured:
-    """Production as it was found; each part is None where it could not be read."""
+    """The capture: production before the first change. A part is None if it could not be read."""
 
     routes: RouteState | None = None
     traffic: TrafficState | None = None
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[StepResult, Captured]:
-    """Read everything at once, and judge each part for itself."""
+    """Read every part at once; return the result and the capture."""
     found: dict[str, RouteState | TrafficState] = {}
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, services, recorder, found)
         reads.start_soon(_traffic, plan, services, recorder, found)
-        for role, name in (("stable", plan.stable), ("canary", plan.canary)):
+        for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
             reads.start_soon(_revision, role, name, services, recorder)
     routes, traffic = found.get("routes"), found.get("traffic")
     captured = Captured(
@@ -87,14 +87,14 @@ async def _traffic(
 
 
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
-    """Return why this traffic is no place to start from; empty where it is one."""
+    """Return the reason why a train must not start from this traffic; an empty text if it may."""
     served = state.served()
     if unready := state.unready_reason():
         return unready
-    if state.asks_for_latest and state.latest_ready == plan.canary:
-        return f"LATEST already is {plan.canary}: what was there before cannot be put back"
-    if not served.get(plan.stable):
-        return f"{plan.stable} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
+    if state.asks_for_latest and state.latest_ready == plan.canary_revision:
+        return f"LATEST already is {plan.canary_revision}: what was there before cannot be put back"
+    if not served.get(plan.stable_revision):
+        return f"{plan.stable_revision} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
     return ""
 
 

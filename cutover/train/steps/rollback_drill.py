@@ -1,6 +1,6 @@
-"""The canary rollback drill: move traffic step by step, watch what it does, and prove the way back before it is needed.
+"""The canary rollback drill: it moves traffic to the canary step by step, watches each step, and proves the rollback before it is needed.
 
-It is long because way forward, soak and way back share what was captured and what has failed, and are read as one story.
+It is long because the steps, the soak and the rollback share the capture and the failures so far, and are best read together.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,43 +33,42 @@ if TYPE_CHECKING:
 
 STEP_ID = step_ids.DRILL
 LAG_SECONDS = 15.0
-"""How long the front door may lag behind the split that is served, where a header tells who answers."""
+"""Seconds for which the front door may lag behind the served split, if a header names who answers."""
 LAG_PAUSE = 1.0
-"""Seconds between two looks at who answers; each starts turns."""
+"""Seconds between two looks at who answers; each look starts chat turns."""
 ROLLBACK_LOOKS = 5
-"""Looks in a row after the rollback, each at every alias, in which the canary answers nobody: ten probes of this lane."""
+"""Number of looks in a row after the rollback in which the canary must answer no probe; each look probes every alias."""
 _ALL = 100
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What to move, how far, and how long to watch."""
+    """The plan of the drill."""
 
-    stable: str
-    canary: str
-    percents: tuple[int, ...]
+    stable_revision: str
+    canary_revision: str
+    canary_steps: tuple[int, ...]
     """The canary's share at each step, in percent, rising."""
-    soak_seconds: float
-    """How long each step is held and watched."""
+    canary_soak_seconds: float
+    """Seconds for which each step is held and watched."""
     max_rollback_seconds: float
-    """From the rollback's first write to the proof that stable serves everything."""
-    max_failures: int
-    """Failed rows that do not end the drill."""
+    """Largest number of seconds from the rollback's first write to the proof that stable serves everything."""
+    max_canary_drill_failures: int
+    """Number of failed checks that do not end the drill."""
     max_broken_streams: int
 
 
 async def run(
     plan: Plan, captured: TrafficState, services: Services, sentinels: Sentinels, recorder: StepRecorder
 ) -> StepResult:
-    """Drill: each step read back and probed, then the rollback, proven and timed, then what was captured.
+    """Move traffic step by step, roll back, and restore the captured split; each change is read back and probed.
 
-    What was captured is the preflight's: where the split is another by now nothing is moved, for it is somebody else's.
+    If the split is no longer as the preflight captured it, somebody else has changed it, and nothing is moved.
     """
     try:
         found = await services.traffic.read(label="drill.status-pre")
-    except (
-        PeerError
-    ) as error:  # nothing was moved, and nothing is known: no evidence, also where it was refused
+    # Nothing was moved and nothing is known: even a refusal is no evidence here.
+    except PeerError as error:
         recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(found) or found.unready_reason():
@@ -90,14 +89,14 @@ class _Drill:
     sentinels: Sentinels
     recorder: StepRecorder
     captured: TrafficState
-    """By the preflight."""
+    """The split that the preflight captured."""
     state: TrafficState
-    """As it was last read."""
+    """The split at the last read."""
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
     rollback_seconds: float | None = None
     named: set[str] = attrs.field(factory=set)
-    """Who has ever answered at the front door, where a header told."""
+    """The revisions that have answered at the front door so far, by the header."""
 
     def __attrs_post_init__(self) -> None:
         self.mover = TrafficMover(
@@ -110,13 +109,13 @@ class _Drill:
 
     @property
     def moved(self) -> bool:
-        """Whether a write may have been sent."""
+        """True if a write may have been sent."""
         return any(isinstance(event, TrafficIntended) for event in changes(self.recorder.journal.events))
 
     async def run(self) -> StepResult:
         await self._canary_first()
         if self._may_go_on():
-            for percent in self.plan.percents:
+            for percent in self.plan.canary_steps:
                 await self._step(percent)
                 if not self._may_go_on():
                     break
@@ -138,21 +137,21 @@ class _Drill:
         failed = [check for check in self.recorder.checks if check.status.failed]
         broken = sum(tally.broken for tally in self.tallies)
         return (
-            len(failed) <= self.plan.max_failures
+            len(failed) <= self.plan.max_canary_drill_failures
             and all(check.tolerable for check in failed)
             and broken <= self.plan.max_broken_streams
         )
 
     def _names(self, probes: Iterable[Probe]) -> set[str]:
-        """Return who answered these, where a header tells."""
+        """Return the revisions that answered these probes, by the header."""
         names = {name for probe in probes if (name := self.services.prober.revision(probe))}
         self.named |= names
         return names
 
     async def _until_canary(self, seen: set[str], name: str) -> set[str]:
-        """Return who answers, given who answered so far: a shift is not instantaneous, so ask on for the canary."""
+        """Return the revisions that answer; probe on until the canary does, because a front door may lag."""
         deadline = self.services.clock.now() + LAG_SECONDS
-        while seen and self.plan.canary not in seen and self.services.clock.now() < deadline:
+        while seen and self.plan.canary_revision not in seen and self.services.clock.now() < deadline:
             await self.services.clock.sleep(LAG_PAUSE)
             probe = await self.services.prober.probe(
                 self.services.prober.aliases[0], label=f"drill.{name}.lag"
@@ -161,16 +160,22 @@ class _Drill:
         return seen
 
     async def _without_canary(self, seconds: float) -> tuple[list[Probe], bool]:
-        """Look until the canary has answered nobody in so many looks in a row; return all probes, and whether it still did.
+        """Look until the canary has answered no probe in ``ROLLBACK_LOOKS`` looks in a row.
 
-        Each answer of the canary starts the run anew after a pause, and fails it once the seconds are over. Where no header
-        has ever told who answers one look is all; a broken stream ends it as well.
+        An answer of the canary starts the count again after a pause, and ends the looks once the time is over. Without a header that names
+        who answers, one look is all. A broken stream ends the looks as well.
+
+        Args:
+            seconds: Time until an answer of the canary is final.
+
+        Returns:
+            All probes, and True if the canary answered in the last look.
         """
         deadline, clean, probes = self.services.clock.now() + seconds, 0, list[Probe]()
         while True:
             look = await self.services.prober.probe_all(label="drill.rollback.front")
             probes += look
-            still = self.plan.canary in self._names(look)
+            still = self.plan.canary_revision in self._names(look)
             clean = 0 if still else clean + 1
             over = still and self.services.clock.now() >= deadline
             broken = any(not probe.ok for probe in look)
@@ -180,15 +185,17 @@ class _Drill:
                 await self.services.clock.sleep(LAG_PAUSE)
 
     async def _canary_first(self) -> None:
-        """Probe the canary by its tag's URL, where it has one, before it serves anyone."""
-        url = self.state.tag_url(self.plan.canary)
+        """Probe the canary at its tag URL, if it has one, before it serves anyone."""
+        url = self.state.tag_url(self.plan.canary_revision)
         if url is not None:
             probes = await self.services.prober.at(url).probe_all(label="drill.canary-direct")
             self.recorder.stream_check("canary-direct", probes)
 
     async def _step(self, percent: int) -> None:
         name = f"traffic-{percent}"
-        targets = split(self.captured, {self.plan.stable: _ALL - percent, self.plan.canary: percent})
+        targets = split(
+            self.captured, {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
+        )
         watch = self.sentinels.around(name)
         shift = await self._shift(targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE)
         if not shift.proven:
@@ -198,7 +205,7 @@ class _Drill:
         self._count(watch)
 
     def _count(self, watch: Watch) -> None:
-        """Add up the sentinels of one change; more broken ones than may be are a row of their own."""
+        """Add up the sentinels of one change; record a check if more broke than are tolerated."""
         tally = watch.tally()
         self.tallies.append(tally)
         broken = sum(seen.broken for seen in self.tallies)
@@ -225,9 +232,9 @@ class _Drill:
         return shift
 
     async def _soak(self, percent: int, targets: tuple[TrafficTarget, ...], name: str, watch: Watch) -> None:
-        """Watch one step through its soak; all that is seen is one row."""
+        """Watch one step through its soak; record one check for all of it."""
         seen: dict[str, list[Probe]] = {}
-        for tick in ticks(self.plan.soak_seconds):
+        for tick in ticks(self.plan.canary_soak_seconds):
             if tick.pause:
                 await self.services.clock.sleep(tick.pause)
                 await watch.pace()
@@ -235,7 +242,8 @@ class _Drill:
                 for who, probes in (await self._look(name)).items():
                     seen.setdefault(who, []).extend(probes)
                 if any(not probe.ok for probes in seen.values() for probe in probes):
-                    break  # it has failed; every further second is a user's
+                    # The step has failed, and every further second would cost users.
+                    break
         if all(probe.ok for probes in seen.values() for probe in probes) and not await self._held(
             targets, name
         ):
@@ -243,7 +251,7 @@ class _Drill:
         await self._judge(percent, name, seen)
 
     async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
-        """Read the split once more: what was watched is evidence only if it was there to the end."""
+        """Read the split once more; return True if it was there to the end of the soak."""
         try:
             self.state = await self.services.traffic.read(label=f"drill.{name}.held")
         except PeerError as error:
@@ -255,9 +263,9 @@ class _Drill:
         return not problem
 
     async def _look(self, name: str) -> Mapping[str, list[Probe]]:
-        """Probe the front door, and each revision by its tag's URL where it has one, side by side."""
+        """Probe the front door, and each revision that has a tag URL, side by side."""
         probers: dict[str, LaneProber] = {"the front door": self.services.prober}
-        for revision in (self.plan.canary, self.plan.stable):
+        for revision in (self.plan.canary_revision, self.plan.stable_revision):
             if url := self.state.tag_url(revision):
                 probers[revision] = self.services.prober.at(url)
         seen: dict[str, list[Probe]] = {}
@@ -279,21 +287,25 @@ class _Drill:
         if percent == _ALL:
             answered = await self._until_canary(answered, name)
         told = ", ".join(sorted(answered))
-        if percent == _ALL and answered and self.plan.canary not in answered:
+        if percent == _ALL and answered and self.plan.canary_revision not in answered:
             said = f"all traffic is the canary's, and {told} answered"
             return self.recorder.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
         who = f", answered by {told}" if answered else ""
-        who += "" if not answered or self.plan.canary in answered else f" ({self.plan.canary} answered none)"
+        who += (
+            ""
+            if not answered or self.plan.canary_revision in answered
+            else f" ({self.plan.canary_revision} answered none)"
+        )
         said = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
         return self.recorder.stream_check(name, probes, detail=said, kind="traffic")
 
     async def _rollback(self) -> None:
-        """Give everything to stable, by way of proof also where the drill has failed; and see who answers then."""
+        """Move all traffic to stable, also after a failed drill; prove it, and check who answers then."""
         if not self.moved:
             return
         watch = self.sentinels.around("rollback")
         shift = await self._shift(
-            split(self.captured, {self.plan.stable: _ALL}),
+            split(self.captured, {self.plan.stable_revision: _ALL}),
             watch,
             "rollback",
             on_refusal=OnRefusal.TRY_AGAIN,
@@ -310,7 +322,7 @@ class _Drill:
         else:
             probes, still = await self._without_canary(self.plan.max_rollback_seconds - shift.seconds)
             if still:
-                said = f"after the rollback {self.plan.canary} still answered a stream"
+                said = f"after the rollback {self.plan.canary_revision} still answered a stream"
                 self.recorder.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
             else:
                 said = f"stable serves everything, proven within {shift.seconds:.1f} s"
@@ -318,17 +330,18 @@ class _Drill:
         self._count(watch)
 
     async def _restore(self) -> None:
-        """Put back what was captured; after a failed drill, leave everything on stable."""
-        stable = split(self.captured, {self.plan.stable: _ALL})
+        """Restore the captured split; after a failed drill leave all traffic on stable."""
+        stable = split(self.captured, {self.plan.stable_revision: _ALL})
         if not self.moved:
             await self._status_post(self.captured.targets, "as captured, nothing was moved")
             return
         if not self._may_go_on():
-            await self.services.clock.sleep(HELD_SECONDS)  # no later step looks again
+            # No later step reads the split again.
+            await self.services.clock.sleep(HELD_SECONDS)
             await self._status_post(stable, "left on stable, for the drill failed")
             return
         if not self._untested(self.state) and mismatch_reason(self.state, self.captured.targets):
-            mover = attrs.evolve(self.mover, objection=self._untested)
+            mover = attrs.evolve(self.mover, refuse_reason=self._untested)
             shift = await mover.shift(
                 self.captured.targets,
                 current=self.state,
@@ -342,7 +355,7 @@ class _Drill:
         await self._status_post(self.captured.targets, "as captured")
 
     def _untested(self, found: TrafficState) -> str:
-        """Return why what was captured is not to be put back over this state, empty where it may be."""
+        """Return the reason why the captured split must not be restored over this state; an empty text if it may."""
         return pin_latest_if_changed(self.captured.targets, captured=self.captured, found=found)[1]
 
     async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:
@@ -359,9 +372,9 @@ class _Drill:
 
 
 def _blame(failing: list[str], plan: Plan) -> str:
-    """Say whose fault it looks like: the canary's alone, or everybody's."""
-    if plan.stable in failing:
+    """Return who breaks the contract, in words: the canary alone, stable too, or the front door."""
+    if plan.stable_revision in failing:
         return "stable breaks the contract too: not the canary alone is broken"
-    if plan.canary in failing:
-        return f"{plan.canary} breaks the contract by its own URL"
+    if plan.canary_revision in failing:
+        return f"{plan.canary_revision} breaks the contract by its own URL"
     return "a stream through the front door breaks the contract"

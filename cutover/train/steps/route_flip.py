@@ -1,4 +1,4 @@
-"""The route flip: set the overrides, or only verify them; then prove where every path leads, twice."""
+"""The route flip: it sets the overrides, or only verifies them, and then proves twice where every path leads."""
 
 import re
 
@@ -22,18 +22,18 @@ _SERVER_ERROR = 500
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """Whether to write, and how long to wait before reading again."""
+    """The plan of the flip."""
 
-    apply: bool
+    apply_route_flip: bool
     cohort_key: str
-    confirm_seconds: float
-    """After the flip, how long until it is read once more."""
+    flip_confirm_seconds: float
+    """Seconds after the flip until the routes are read once more."""
     thread_id: str
-    """Names the thread in the alias path that is evaluated; no stream is started on it."""
+    """Thread id in the evaluated alias paths; no stream starts on it."""
 
 
 def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str | None], ...]:
-    """Return what a flip writes, in order: the global override cleared, each domain, and the global one last."""
+    """Return the writes of a flip, in order: the global override is cleared, each domain is set, the global one is set last."""
     return (
         (GLOBAL, None),
         *((domain, new_target) for domain in captured.domains),
@@ -44,9 +44,9 @@ def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str
 async def run(
     plan: Plan, captured: RouteState, services: Services, sentinels: Sentinels, recorder: StepRecorder
 ) -> StepResult:
-    """Verify, or apply and verify; on apply, streams are kept going across the change.
+    """Verify the routes, or set and verify them with sentinel streams across the change.
 
-    What was captured is the preflight's: where the overrides are others by now nothing is set, for they are somebody else's.
+    If the overrides are no longer as the preflight captured them, somebody else has changed them, and nothing is set.
     """
     try:
         before = await services.control.sample(label="flip.control-status")
@@ -64,7 +64,7 @@ async def run(
     recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
     watch = sentinels.around(STEP_ID)
     goal: tuple[tuple[str, str | None], ...] = captured.overrides
-    if plan.apply:
+    if plan.apply_route_flip:
         wanted = wanted_routes(captured, services.control.lane.new_target)
         goal = tuple(dict(wanted).items())
         if not await _apply(wanted, captured, services, watch, recorder):
@@ -74,17 +74,17 @@ async def run(
         recorder.check(f"evaluate-{name}", status, said, kind="route_evaluate", endpoint=path)
     await _write_probes(services, recorder)
     await _confirm(plan, goal, services, watch, recorder)
-    verb = "applied and verified" if plan.apply else "verified"
+    verb = "applied and verified" if plan.apply_route_flip else "verified"
     rows = len(services.control.lane.paths_to_evaluate(plan.thread_id))
     return recorder.finish(
         f"{verb}: {rows} paths lead to {services.control.lane.new_target}",
-        facts={"applied": plan.apply, "routes": dict(goal)},
+        facts={"applied": plan.apply_route_flip, "routes": dict(goal)},
         sentinels=_tallies(plan, watch),
     )
 
 
 def _tallies(plan: Plan, watch: Watch) -> tuple[SentinelTally, ...]:
-    return (watch.tally(),) if plan.apply else ()
+    return (watch.tally(),) if plan.apply_route_flip else ()
 
 
 async def _apply(
@@ -112,7 +112,7 @@ async def _apply(
 
 
 async def _evaluate_all(plan: Plan, services: Services, *, label: str) -> dict[str, tuple[StepStatus, str]]:
-    """Evaluate every path, side by side, in the lane's order."""
+    """Evaluate every path side by side; return the outcomes in the lane's order."""
     paths = services.control.lane.paths_to_evaluate(plan.thread_id)
     outcomes = dict.fromkeys(paths, (StepStatus.ERROR, ""))
 
@@ -138,7 +138,7 @@ async def _evaluate(path: str, plan: Plan, services: Services, *, label: str) ->
 
 
 async def _write_probes(services: Services, recorder: StepRecorder) -> None:
-    """Send each write path an empty object without a token: any answer of the new service will do, a redirect will not."""
+    """Send an empty object without a token to each write path. Any answer passes, except a redirect or a server error."""
 
     async def write(probe: WriteProbe) -> None:
         check_id = f"write-{probe.method.lower()}-{_slug(probe.path)}"
@@ -169,11 +169,11 @@ async def _confirm(
     watch: Watch,
     recorder: StepRecorder,
 ) -> None:
-    """Wait, with a stream now and then, and read everything again: an override may be lost with its instance."""
-    for tick in ticks(plan.confirm_seconds):
+    """Wait, with sentinel streams in between, and read everything again: an override may be lost with its instance."""
+    for tick in ticks(plan.flip_confirm_seconds):
         if tick.pause:
             await services.clock.sleep(tick.pause)
-            if plan.apply:
+            if plan.apply_route_flip:
                 await watch.pace()
     try:
         sample = await services.control.sample(label="flip.confirm")
@@ -181,7 +181,7 @@ async def _confirm(
         recorder.failure("confirm-routes", error, kind="control_status", tolerable=False)
         return
     held = sample.holds(goal)
-    said = f"after {plan.confirm_seconds:g} s {'still' if held else 'no longer'} as it should be: {sample.describe()}"
+    said = f"after {plan.flip_confirm_seconds:g} s {'still' if held else 'no longer'} as it should be: {sample.describe()}"
     status = StepStatus.PASS if held else StepStatus.FAIL
     recorder.check("confirm-routes", status, said, kind="control_status", tolerable=False)
     outcomes = (await _evaluate_all(plan, services, label="flip.confirm")).values()

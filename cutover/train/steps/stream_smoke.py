@@ -1,4 +1,4 @@
-"""The stream smoke: every alias, side by side, each on a thread of its own, against the contract."""
+"""The stream smoke: it probes every alias against the contract, side by side, each on a thread of its own."""
 
 import enum
 
@@ -11,7 +11,7 @@ from cutover.train.step_recorder import StepRecorder
 
 
 class Phase(enum.Enum):
-    """When the smoke runs."""
+    """The phase of the train in which the smoke runs."""
 
     PRE = "pre-cutover"
     POST = "post-cutover"
@@ -19,7 +19,7 @@ class Phase(enum.Enum):
 
     @property
     def step_id(self) -> str:
-        """The id of the step of this phase."""
+        """The step id of this phase."""
         match self:
             case Phase.PRE:
                 return step_ids.SMOKE_PRE
@@ -31,13 +31,13 @@ class Phase(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """Which phase."""
+    """The plan of the smoke."""
 
     phase: Phase
 
 
 async def run(plan: Plan, prober: LaneProber, recorder: StepRecorder) -> StepResult:
-    """Probe every alias of the lane at once; one row each."""
+    """Probe every alias of the lane; record one check for each."""
     label = plan.phase.step_id
     probes = await prober.probe_all(label=label)
     for alias, probe in zip(prober.aliases, probes, strict=True):

@@ -1,0 +1,75 @@
+"""An input keeps its name from the configuration to the plan of its step, and nothing stands in between."""
+
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+import pytest
+
+from cutover.config.config import CutoverConfig
+from cutover.config.manifest import shipped_manifest
+from cutover.train.engine import TrainPlan
+from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+from cutover.wiring.step_plans import train_plan
+from tests.support.embedded_trains import live_config
+
+DERIVED = {"new", "old", "contract", "thread_id", "thread_prefix"}
+"""Fields of plans that are made of several inputs."""
+CHANGED = {
+    "stable_revision": "chat-1",
+    "canary_revision": "chat-2",
+    "canary_steps": (7, 9),
+    "canary_soak_seconds": 11.0,
+    "flip_confirm_seconds": 12.0,
+    "apply_route_flip": False,
+    "cohort_key": "cohort",
+    "max_rollback_seconds": 13.0,
+    "max_canary_drill_failures": 14,
+    "max_broken_streams": 15,
+    "max_dual_run_failures": 16,
+    "max_p95_latency_delta_ms": 17.0,
+    "run_mutating_requests": True,
+    "held_streams": 18,
+    "max_error_budget_consumed_percent": 19.0,
+    "run_dual_run": True,
+}
+"""Values unlike every default."""
+
+
+def _plans(config: CutoverConfig) -> dict[ModuleType, attrs.AttrsInstance]:
+    plan = train_plan(config, run_id="run")
+    assert plan.dual_run is not None
+    return {
+        preflight: plan.preflight,
+        error_budget: plan.error_budget,
+        rollback_drill: plan.drill,
+        route_flip: plan.flip,
+        dual_run: plan.dual_run,
+    }
+
+
+@pytest.mark.parametrize("step", [preflight, error_budget, rollback_drill, route_flip, dual_run])
+def test_each_field_of_a_plan_has_the_value_of_the_input_of_its_name(
+    step: ModuleType, tmp_path: Path
+) -> None:
+    config = live_config(tmp_path, **CHANGED)
+    plan = _plans(config)[step]
+    names = {field.name for field in attrs.fields(type(plan))} - DERIVED
+    assert names
+    assert {name: getattr(plan, name) for name in names} == {name: getattr(config, name) for name in names}
+
+
+def test_the_train_itself_has_its_inputs(tmp_path: Path) -> None:
+    config = live_config(tmp_path, **CHANGED, service="chat", project="p", region="r")
+    plan = train_plan(config, run_id="run")
+    assert isinstance(plan, TrainPlan)
+    assert (plan.held_streams, plan.ceilings.broken_streams) == (18, 15)
+    assert plan.gcloud_service == "chat --project p --region r"
+    assert plan.flip.thread_id == "thread_prod_stream_smoke_run"
+    assert plan.dual_run is not None
+    assert plan.dual_run.manifest == shipped_manifest()
+    assert plan.dual_run.thread_prefix == "thread_prod_stream_smoke_run_dual_"
+
+
+def test_a_plan_without_a_dual_run_has_none(tmp_path: Path) -> None:
+    assert train_plan(live_config(tmp_path), run_id="run").dual_run is None

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,16 +25,24 @@ def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_a_terminal_has_them() -> Iterator[None]:
-    """Each test, and each process that it starts, takes SIGINT as under a terminal, and leaves the signals as they were.
+def _signals_as_under_a_terminal() -> Iterator[None]:
+    """Let each test, and each process that it starts, take signals as under a terminal; restore them afterwards.
 
-    A parent that ignores SIGINT (nohup, a shell's background job) hands that down to every child. And a command blocks signals once its
-    exit code is decided, which in process would outlive it.
+    A parent that ignores a signal (nohup, a background job of a shell) passes that on to every child. And a command blocks signals once its
+    exit code is decided, which would outlive it in this process.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    ignored = [number for number in usual if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
     yield
-    signal.signal(signal.SIGINT, handler)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 

@@ -4,7 +4,6 @@ Wall time, process start to exit, the median of interleaved runs, side by side w
 """
 
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -56,7 +55,8 @@ def main() -> None:
             live = [sys.executable, "-m", "cutover", "run", *revisions]
             times.setdefault("a live train, no soak", []).append(_timed(live, {**env, **QUICK}))
         finally:
-            process.send_signal(signal.SIGINT)
+            # A background job ignores SIGINT.
+            process.terminate()
             process.communicate(timeout=30)
     print(f"| what | median of {RUNS} | worst |\n|---|---|---|")
     for name, seconds in times.items():

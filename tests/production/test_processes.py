@@ -127,7 +127,7 @@ def sleeper() -> subprocess.Popen[bytes]:
 
 
 def over() -> subprocess.Popen[bytes]:
-    with subprocess.Popen(["/bin/true"], start_new_session=True) as process:
+    with subprocess.Popen(["/bin/sh", "-c", ":"], start_new_session=True) as process:
         return process
 
 

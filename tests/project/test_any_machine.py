@@ -10,21 +10,24 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.pseudo_terminal import PseudoTerminal
 
-IGNORING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
-"""Becomes another program that inherits an ignored SIGINT, as nohup's children and a shell's background jobs do."""
+IGNORING = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+os.execv(sys.executable, sys.argv[1:])
+"""
+"""Becomes another program that inherits ignored signals, as the children of nohup and a shell's background jobs do."""
 
 
 @pytest.mark.slow
 def test_signals_are_tested_where_the_parent_ignores_them() -> None:
-    pytest_command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
+    chosen = [
         "tests/cli/test_entry.py",
+        "tests/cli/test_signals.py",
+        "-k",
+        "reads or ends_a_check or second_says",
     ]
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV"))}
     done = subprocess.run(
         [sys.executable, "-c", IGNORING, *pytest_command],

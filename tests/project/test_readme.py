@@ -65,7 +65,7 @@ def test_a_file_of_inputs_is_one(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", SHELL)
 def test_a_shell_block_runs(text: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
+        ["sh", "-eu", "-c", text],
         env=_environment() | {"PYTHONUNBUFFERED": "1"},
         cwd=tmp_path,
         capture_output=True,

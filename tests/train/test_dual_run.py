@@ -349,7 +349,9 @@ class TestLatency:
         self, new: float, old: float, status: StepStatus, tmp_path: Path
     ) -> None:
         same = json_reply({})
-        comparison = Comparison(same, same, [entry()], {"max_p95_latency_delta_ms": 15.0}, slow={NEW: new, OLD: old})
+        comparison = Comparison(
+            same, same, [entry()], {"max_p95_latency_delta_ms": 15.0}, slow={NEW: new, OLD: old}
+        )
         result = await comparison.run(tmp_path)
         latency = section(result, "latency_ms")
         assert latency["p95_delta"] == pytest.approx((new - old) * 1000, abs=1.0)

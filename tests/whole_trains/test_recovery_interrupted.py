@@ -282,7 +282,7 @@ async def test_commands_can_be_pasted_whatever_the_folder_is_called(
             await _next_train(tmp_path)
         monkeypatch.chdir(directory)
         recovery = await recover_production(found.production, Path("run"))
-    shown = [str(refused.value).partition("run: ")[2].partition(" (where")[0]]
+    shown = [str(refused.value).partition("run: ")[2].partition(" (if that folder")[0]]
     shown += [line.partition(": ")[2] for line in recovery.to_do]
     assert [shlex.split(line)[-1] for line in shown] == [str(directory / "run")] * 3
     assert [shlex.split(line)[:-1] for line in shown] == [

@@ -29,8 +29,8 @@ class ErrorBudget:
 
     def describe(self) -> str:
         """Return both figures in words, and a remark if the first is only assumed."""
-        assumed = " (nobody gave a figure: 0 is an assumption)" if self.source is BudgetSource.DEFAULT else ""
+        assumed = " (nobody gave a figure: 0 is assumed)" if self.source is BudgetSource.DEFAULT else ""
         return (
             f"{self.consumed_percent:g} % of the error budget is consumed, "
-            f"{self.max_consumed_percent:g} % may be{assumed}"
+            f"{self.max_consumed_percent:g} % is allowed{assumed}"
         )

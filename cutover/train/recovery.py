@@ -138,7 +138,7 @@ class _RoutesPart:
 
 
 def _unread(error: PeerError) -> Decision:
-    return Decision(action=Action.REFUSE, why=f"it could not be read, and was not touched: {error}")
+    return Decision(action=Action.REFUSE, why=f"it could not be read, and was not changed: {error}")
 
 
 def _for_mode(decision: Decision, mode: RecoveryMode, *, read: bool, wait: float) -> Decision:
@@ -194,7 +194,7 @@ class Recoverer:
     async def _recover(self, part: _TrafficPart | _RoutesPart) -> Undone:
         """Recover one part; decide again if somebody else changes it meanwhile."""
         wait = seconds_until_write_expires(part.undo.last_sent_at) if part.undo.write_outcome_unknown else 0.0
-        undone = Undone(proven=False, detail=f"{part.name}: production does not stop changing")
+        undone = Undone(proven=False, detail=f"{part.name}: production keeps changing")
         for _ in range(_LOOKS + 1):
             look = await part.look(self.services, wait)
             self._say(part, look)

@@ -138,7 +138,7 @@ def test_on_a_terminal_the_train_is_a_live_table(tmp_path: Path) -> None:
     assert "\x1b[?25l" in shown
     assert "\x1b[?25h" in shown
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert re.search(r"preflight +pass +production is one", plain)
+    assert re.search(r"preflight +pass +production has one clear state", plain)
     assert "traffic: " in plain
     assert "verdict   passed (live run), exit 0" in out
 

@@ -57,14 +57,16 @@ class TestBlame:
         scope = Scope(operations=STREAMS, sites=FRONT | TAG, role=Role.CANARY, first=3)
         rows, summary, trial = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": TAGS})
         assert rows["canary-direct"].status is StepStatus.PASS
-        assert f"{CANARY} breaks the contract by its own URL" in rows["traffic-5"].detail
+        assert f"{CANARY} breaks the contract at its own URL" in rows["traffic-5"].detail
         assert rows["rollback"].status is StepStatus.PASS
         assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
 
     async def test_stable_too(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=TAG, first=3)
         rows, _, trial = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": TAGS})
-        assert "stable breaks the contract too: not the canary alone" in rows["traffic-5"].detail
+        assert (
+            "stable breaks the contract too, so the canary is not the only cause" in rows["traffic-5"].detail
+        )
         assert trial.production.traffic == {STABLE: 100}
 
     async def test_somebody_behind_the_front_door(self, tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ class TestWhoAnswers:
         scope = Scope(operations=STREAMS, sites=FRONT, role=Role.CANARY)
         rows, _, _ = await drilled(tmp_path, (scope, named(STABLE)), canary_steps=(100,))
         assert rows["traffic-100"].status is StepStatus.FAIL
-        assert rows["traffic-100"].detail == f"all traffic is the canary's, and {STABLE} answered"
+        assert rows["traffic-100"].detail == f"the canary has all traffic, but {STABLE} answered"
         assert not rows["traffic-100"].tolerable
 
     async def test_after_the_rollback_the_canary_still_answers(self, tmp_path: Path) -> None:

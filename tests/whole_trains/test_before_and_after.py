@@ -60,7 +60,7 @@ def said(old: bytes, new: bytes) -> Rewrite:
             {},
             "the service's last change failed",
         ),
-        ((), {"latest": True, "latest_ready": CANARY}, f"LATEST already is {CANARY}"),
+        ((), {"latest": True, "latest_ready": CANARY}, f"LATEST is {CANARY} already"),
         ((), {"stable": CANARY, "canary": STABLE}, f"{STABLE} serves nothing ({CANARY} 100 %)"),
     ],
 )

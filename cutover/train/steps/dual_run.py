@@ -57,7 +57,11 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepRes
     rows: list[dict[str, object]] = []
     for entry in plan.manifest:
         if entry.mutates and not plan.run_mutating_requests:
-            recorder.check(entry.id, StepStatus.SKIP, "it changes something: RUN_MUTATING_REQUESTS=1 runs it")
+            recorder.check(
+                entry.id,
+                StepStatus.SKIP,
+                "not sent, because it changes something: RUN_MUTATING_REQUESTS=1 sends it",
+            )
             skipped += 1
             continue
         new, old = await _both(entry, plan, services)

@@ -51,7 +51,7 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
         "traffic": captured.traffic.served() if captured.traffic else None,
         "routes": dict(captured.routes.overrides) if captured.routes else None,
     }
-    return recorder.finish("production is one, and may be changed", facts=facts), captured
+    return recorder.finish("production has one clear state, and may be changed", facts=facts), captured
 
 
 async def _routes(
@@ -63,7 +63,7 @@ async def _routes(
         recorder.check("routes", StepStatus.ERROR, str(error), tolerable=False)
         return
     if sample.agreed is None:
-        said = f"instances disagree, so there is no one state to come back to: {sample.describe()}"
+        said = f"the instances disagree, so there is no single state to restore: {sample.describe()}"
         recorder.check("routes", StepStatus.ERROR, said, tolerable=False)
         return
     found["routes"] = sample.agreed
@@ -82,7 +82,7 @@ async def _traffic(
     problem = _traffic_problem(plan, state)
     said = problem or describe_shares(state.served())
     if not problem and state.asks_for_latest:
-        said += "; LATEST is pinned during the drill, and put back after it"
+        said += "; LATEST is pinned during the drill, and restored after it"
     recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
 
 
@@ -92,7 +92,7 @@ def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     if unready := state.unready_reason():
         return unready
     if state.asks_for_latest and state.latest_ready == plan.canary_revision:
-        return f"LATEST already is {plan.canary_revision}: what was there before cannot be put back"
+        return f"LATEST is {plan.canary_revision} already, so the earlier split cannot be restored"
     if not served.get(plan.stable_revision):
         return f"{plan.stable_revision} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
     return ""

@@ -72,7 +72,7 @@ async def run(
         recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(found) or found.unready_reason():
-        said = f"the service is not as the preflight found it, and was not touched: {moved}"
+        said = f"the service is not as the preflight found it, and was not changed: {moved}"
         recorder.check("status-pre", StepStatus.FAIL, said, tolerable=False)
         return recorder.finish()
     recorder.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
@@ -288,7 +288,7 @@ class _Drill:
             answered = await self._until_canary(answered, name)
         told = ", ".join(sorted(answered))
         if percent == _ALL and answered and self.plan.canary_revision not in answered:
-            said = f"all traffic is the canary's, and {told} answered"
+            said = f"the canary has all traffic, but {told} answered"
             return self.recorder.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
         who = f", answered by {told}" if answered else ""
         who += (
@@ -315,9 +315,7 @@ class _Drill:
         if not shift.proven:
             self.recorder.check("rollback", StepStatus.FAIL, shift.detail, kind="rollback", tolerable=False)
         elif shift.seconds > self.plan.max_rollback_seconds:
-            said = (
-                f"the rollback took {shift.seconds:.1f} s, and may take {self.plan.max_rollback_seconds:g} s"
-            )
+            said = f"the rollback took {shift.seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
             self.recorder.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
         else:
             probes, still = await self._without_canary(self.plan.max_rollback_seconds - shift.seconds)
@@ -338,7 +336,7 @@ class _Drill:
         if not self._may_go_on():
             # No later step reads the split again.
             await self.services.clock.sleep(HELD_SECONDS)
-            await self._status_post(stable, "left on stable, for the drill failed")
+            await self._status_post(stable, "left on stable, because the drill failed")
             return
         if not self._untested(self.state) and mismatch_reason(self.state, self.captured.targets):
             mover = attrs.evolve(self.mover, refuse_reason=self._untested)
@@ -374,7 +372,7 @@ class _Drill:
 def _blame(failing: list[str], plan: Plan) -> str:
     """Return who breaks the contract, in words: the canary alone, stable too, or the front door."""
     if plan.stable_revision in failing:
-        return "stable breaks the contract too: not the canary alone is broken"
+        return "stable breaks the contract too, so the canary is not the only cause"
     if plan.canary_revision in failing:
-        return f"{plan.canary_revision} breaks the contract by its own URL"
+        return f"{plan.canary_revision} breaks the contract at its own URL"
     return "a stream through the front door breaks the contract"

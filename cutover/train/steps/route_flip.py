@@ -58,7 +58,7 @@ async def run(
         recorder.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(before.agreed):
-        said = f"the overrides are not as the preflight found them, and were not touched: {moved}"
+        said = f"the overrides are not as the preflight found them, and were not changed: {moved}"
         recorder.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
         return recorder.finish()
     recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
@@ -190,7 +190,7 @@ async def _confirm(
     recorder.check(
         "confirm-evaluations",
         status,
-        "; ".join(astray) or "every path still leads there",
+        "; ".join(astray) or "every path still leads to the new service",
         kind="route_evaluate",
     )
 

@@ -1,1 +1,1 @@
-"""The tests. Each folder mirrors a room of ``cutover``; ``support`` holds what they share, ``whole_trains`` runs trains end to end."""
+"""The tests. A folder mirrors a room of ``cutover``; ``support`` is shared code; ``whole_trains`` runs trains end to end."""

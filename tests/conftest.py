@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Fixtures that all tests share."""
 
 import signal
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from tests.support.virtual_time import virtual_backend
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
-    """Every asynchronous test runs on both event loops; where it is marked so, on such as time jumps on."""
+    """Run every asynchronous test on both event loops; with the mark ``virtual_time``, on loops whose time jumps."""
     marked = request.node.get_closest_marker("virtual_time") is not None
     return virtual_backend(request.param) if marked else request.param
 
 
 @pytest.fixture(autouse=True)
 def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has locks of its own."""
+    """Give each test its own folder of locks."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
@@ -48,7 +48,7 @@ def _signals_as_under_a_terminal() -> Iterator[None]:
 
 @pytest.fixture
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one instance a sample of 59 reads says nothing that five do not, nor do many writes of one override."""
+    """Make samples and rounds small: with one instance, many reads or writes prove no more than a few."""
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
     monkeypatch.setattr(overrides, "ROUNDS", (1, 4))
 

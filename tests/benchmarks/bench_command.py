@@ -1,6 +1,6 @@
-"""How long an operator waits: ``import cutover``, a rehearsal, and a live train against ``cutover simulate``.
+"""Measure how long an operator waits for ``import cutover``, a rehearsal, and a live train against ``cutover simulate``.
 
-Wall time, process start to exit, the median of interleaved runs, side by side with a bare interpreter.
+The table shows wall time from process start to exit: median and worst of interleaved runs, beside a bare interpreter.
 """
 
 import os
@@ -35,11 +35,11 @@ def _simulation() -> tuple[subprocess.Popen[str], dict[str, str], list[str]]:
             return process, env, line.split()[-2:]
         name, _, value = line.removeprefix("export ").strip().partition("=")
         env[name] = value
-    raise RuntimeError("the simulation ended before it said its environment")
+    raise RuntimeError("the simulation ended before it printed its environment")
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure each command and print a table."""
     python = [sys.executable, "-c"]
     commands: dict[str, tuple[list[str], dict[str, str]]] = {
         "bare interpreter": ([*python, "pass"], {}),
@@ -50,7 +50,8 @@ def main() -> None:
     for _ in range(RUNS):
         for name, (command, env) in commands.items():
             times.setdefault(name, []).append(_timed(command, env))
-        process, env, revisions = _simulation()  # a new one each time: the last train has flipped its routes
+        # a new simulation each time, because the last train has flipped the routes of its own
+        process, env, revisions = _simulation()
         try:
             live = [sys.executable, "-m", "cutover", "run", *revisions]
             times.setdefault("a live train, no soak", []).append(_timed(live, {**env, **QUICK}))
@@ -58,7 +59,7 @@ def main() -> None:
             # A background job ignores SIGINT.
             process.terminate()
             process.communicate(timeout=30)
-    print(f"| what | median of {RUNS} | worst |\n|---|---|---|")
+    print(f"| command | median of {RUNS} | worst |\n|---|---|---|")
     for name, seconds in times.items():
         print(f"| {name} | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s |")
 

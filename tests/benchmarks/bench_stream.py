@@ -1,12 +1,13 @@
-"""Parser and contract check, side by side with httpx-sse's decoders: run it by hand, it is no test.
+"""Measure the parser and the contract check, beside httpx-sse's decoders. Run it by hand; it is no test.
 
     python tests/benchmarks/bench_stream.py [--events N] [--rounds N] [--node] [WORKLOAD...]
     python tests/benchmarks/bench_stream.py --long MIB
 
-The peer parses with httpx-sse's decoders and, for the check, calls `json.loads` on each event's data, which checks nothing.
-Times are CPU time, medians of interleaved rounds, in nanoseconds an event; so many times (x) longer the peer takes. `--node` adds the AI SDK's own client, which reads and
-validates the same bytes in Node (its packages are those of `tests/interop`: `npm ci` there). `--long` checks a good stream of so
-many MiB, and hostile ones of an eighth and a quarter of that, and says what each took: time that doubles, memory that does not.
+The peer parses with httpx-sse's decoders. For the check it calls `json.loads` on the data of each event and checks nothing.
+A figure is CPU time in nanoseconds per event, the median of interleaved rounds. The figure with an x is the peer's time
+divided by ours. `--node` adds the AI SDK's own client, which reads and validates the same bytes in Node; first run `npm ci`
+in `tests/interop`. `--long MIB` checks a good stream of that size, and hostile streams of an eighth and a quarter of it. A
+table shows the time of each, which should double with the size, and the memory, which should not grow.
 """
 
 import argparse
@@ -125,7 +126,7 @@ def ours_checks(chunks: Sequence[bytes]) -> int:
 
 
 def measure(chunks: Sequence[bytes], rounds: int) -> list[float]:
-    """CPU nanoseconds an event of each contestant."""
+    """Return the CPU nanoseconds per event of each contestant."""
     contestants = (peer_parses, ours_parses, peer_checks, ours_checks)
     times: list[list[float]] = [[] for _ in contestants]
     count = ours_checks(chunks)
@@ -137,12 +138,12 @@ def measure(chunks: Sequence[bytes], rounds: int) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def say(line: str = "") -> None:
+def print_line(line: str = "") -> None:
     sys.stdout.write(line + "\n")
 
 
 def node_checks(body: bytes, rounds: int) -> float:
-    """CPU nanoseconds an event of the AI SDK's own client."""
+    """Return the CPU nanoseconds per event of the AI SDK's own client."""
     node = shutil.which("node")
     if node is None:
         sys.exit("--node: there is no program node")
@@ -172,7 +173,7 @@ LONG_STREAMS: dict[str, Callable[[int], Iterator[bytes]]] = {
 
 
 def long_streams(mebibytes: int) -> None:
-    """Check long streams, made as they are read, and say what each took."""
+    """Check long streams, generated while they are read, and print the time and memory of each."""
 
     def take(chunks: Iterator[bytes]) -> float:
         checker, before = ContractChecker(AI_SDK_7), time.process_time()
@@ -185,15 +186,17 @@ def long_streams(mebibytes: int) -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     whole, part = mebibytes << 20, mebibytes << 17
-    say(f"before: the process holds {held():.0f} MiB")
+    print_line(f"before: the process holds {held():.0f} MiB")
     seconds = take(repeated(DELTA * (CHUNK // len(DELTA)))(whole))
-    say(f"{mebibytes} MiB of small deltas: {seconds:.1f} s; the process has held at most {held():.0f} MiB")
-    say()
-    say(f"| hostile stream | {part >> 20} MiB, s | {part >> 19} MiB, s | ratio | held at most, MiB |")
-    say("|---|---:|---:|---:|---:|")
+    print_line(
+        f"{mebibytes} MiB of small deltas: {seconds:.1f} s; the process has held at most {held():.0f} MiB"
+    )
+    print_line()
+    print_line(f"| hostile stream | {part >> 20} MiB, s | {part >> 19} MiB, s | ratio | held at most, MiB |")
+    print_line("|---|---:|---:|---:|---:|")
     for name, make in LONG_STREAMS.items():
         once, twice = take(make(part)), take(make(2 * part))
-        say(f"| {name} | {once:.2f} | {twice:.2f} | {twice / once:.1f} | {held():.0f} |")
+        print_line(f"| {name} | {once:.2f} | {twice:.2f} | {twice / once:.1f} | {held():.0f} |")
 
 
 def main() -> None:
@@ -209,8 +212,8 @@ def main() -> None:
     if options.long:
         long_streams(options.long)
         return
-    say("| workload | parse | check | workload | parse | check |")
-    say("|---|---|---|---|---|---|")
+    print_line("| workload | parse | check | workload | parse | check |")
+    print_line("|---|---|---|---|---|---|")
     cells: list[str] = []
     for name, make in WORKLOADS.items():
         if not options.workloads or any(word in name for word in options.workloads):
@@ -221,15 +224,15 @@ def main() -> None:
             )
             cells.append(f"| {name} | {parse} | {check} ")
             if len(cells) % 2 == 0:
-                say("".join(cells[-2:]) + "|")
+                print_line("".join(cells[-2:]) + "|")
     if len(cells) % 2:
-        say(cells[-1] + "| | | |")
+        print_line(cells[-1] + "| | | |")
     if options.node:
         chunks = WORKLOADS["small deltas, 64 KiB chunks"](options.events)
         ours, theirs = measure(chunks, options.rounds)[3], node_checks(b"".join(chunks), options.rounds)
-        say()
-        say(
-            f"The AI SDK's own client: {theirs:.0f} ns an event, where the check takes {ours:.0f}: {theirs / ours:.0f} times."
+        print_line()
+        print_line(
+            f"The AI SDK's own client takes {theirs:.0f} ns per event; the check takes {ours:.0f} ns ({theirs / ours:.0f}x)."
         )
 
 

@@ -1,4 +1,4 @@
-"""The AI SDK in Node, majors 5, 6 and 7: its servers, streaming from mock models, and its chat clients."""
+"""The AI SDK in Node, majors 5, 6 and 7: its servers, which stream from mock models, and its chat clients."""
 
 import base64
 import fcntl
@@ -24,7 +24,7 @@ CONTRACTS: Mapping[int, StreamContract] = {
     major: attrs.evolve(contract, limits=_PATIENT)
     for major, contract in ((5, AI_SDK_5), (6, AI_SDK_6), (7, AI_SDK_7))
 }
-"""Major -> its contract, with the patience that a machine busy with tests needs."""
+"""Major version -> its contract, with long time limits because a machine is slow while it runs tests."""
 HERE = Path(__file__).parent
 _INSTALL = ("ci", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=20000")
 _INSTALL_SECONDS = 90
@@ -35,11 +35,12 @@ _READ_SECONDS = 60
 
 @functools.cache
 def _node() -> Path | str:
-    """Install the packages, once a session; return the program, or why it cannot be used."""
+    """Install the packages, once per session. Return the path of Node, or the reason why it cannot run."""
     node, npm = requirements.program("node", of="node"), requirements.program("npm", of="node")
     wanted = json.loads((HERE / "package-lock.json").read_text())["packages"]
     with (HERE / "package-lock.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # sessions side by side share the packages
+        # sessions side by side share the packages
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if _installed() == {name: each["version"] for name, each in wanted.items() if name}:
             return node
         try:
@@ -52,7 +53,7 @@ def _node() -> Path | str:
                 timeout=_INSTALL_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            return f"npm was not done after {_INSTALL_SECONDS} s"
+            return f"npm did not finish within {_INSTALL_SECONDS} s"
     return node if done.returncode == 0 else f"npm failed: {' '.join(done.stderr.split())[:300]}"
 
 
@@ -63,7 +64,7 @@ def _installed() -> dict[str, str]:
 
 
 def node() -> Path:
-    """Return Node, with the packages beside these files; where it cannot be had the test is skipped, or fails."""
+    """Return the path of Node, with the packages installed in this folder. Without Node, skip or fail the test."""
     found = _node()
     if isinstance(found, str):
         requirements.missing("node", found)
@@ -72,7 +73,7 @@ def node() -> Path:
 
 @contextmanager
 def mock_server() -> Iterator[str]:
-    """Serve the streams of all three majors at ``/<major>/<scenario>``; it ends with its standard input, so with this process."""
+    """Serve the streams of all three majors at ``/<major>/<scenario>``. The server ends when its standard input closes."""
     with subprocess.Popen(
         [node(), "mock_server.mjs"], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -82,7 +83,7 @@ def mock_server() -> Iterator[str]:
             assert process.stdout is not None
             port = process.stdout.readline().strip()
             late.cancel()
-            assert port, "the mock server did not start; what it said stands in the captured output"
+            assert port, "the mock server did not start; see its messages in the captured output"
             yield f"http://127.0.0.1:{port}"
         finally:
             late.cancel()
@@ -90,7 +91,7 @@ def mock_server() -> Iterator[str]:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """End a server by its standard input: what was started may be a program that started Node."""
+    """Stop a server by closing its standard input, because a signal may reach only a program that started Node."""
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -101,30 +102,30 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 @attrs.frozen(kw_only=True)
 class Reading:
-    """What a real client made of a stream."""
+    """The result of one real client that read one stream."""
 
     stage: str | None
-    """Where it refused: head, transport, json, schema or order; None where it did not."""
+    """Stage at which the client refused the stream: head, transport, json, schema or order. None: it did not refuse."""
     error: str | None
-    """What its user is told; an error that the service reports is told, too, and no refusal."""
+    """The error that the client shows its user. An error that the service reports is shown too, but is no refusal."""
     kinds: tuple[str, ...]
-    """The chunks that passed its schema."""
+    """Kinds of the chunks that passed the client's schema."""
     text: str
     """The text of the answer."""
 
 
 def recorded(body: bytes) -> Mapping[str, Any]:
-    """Have a client read a recorded body."""
+    """Return a task for a client: read a recorded body."""
     return {"body": base64.b64encode(body).decode()}
 
 
 def asking(url: str, *, headers: Mapping[str, str] | None = None, body: object = None) -> Mapping[str, Any]:
-    """Have a client ask for a stream; the body is its own where none is given."""
+    """Return a task for a client: request a stream. Without ``body`` the client sends its own."""
     return {"url": url, "headers": dict(headers or {}), "request": body}
 
 
 def read(major: int, tasks: Sequence[Mapping[str, Any]]) -> list[Reading]:
-    """Have the chat client of one major read streams, one after the other."""
+    """Run the chat client of one major on these tasks, one after the other. Return its readings."""
     done = subprocess.run(
         [node(), "chat_client.mjs", str(major)],
         cwd=HERE,
@@ -139,12 +140,12 @@ def read(major: int, tasks: Sequence[Mapping[str, Any]]) -> list[Reading]:
 
 
 def stage(report: ContractReport) -> str | None:
-    """Say what a reading's stage should be, by the first violation of a report."""
+    """Return the stage at which a client must refuse the stream, from the first violation of a report."""
     return report.violations[0].rule.partition(".")[0] if report.violations else None
 
 
 async def check_all(streams: Iterable[tuple[str, StreamContract]], *, json: object) -> list[ContractReport]:
-    """Check streams side by side, each against its contract; all of them are asked for with the same body."""
+    """Check streams side by side, each against its contract. Every request has the same body."""
     reports: dict[int, ContractReport] = {}
 
     async def check(number: int, url: str, contract: StreamContract) -> None:

@@ -1,4 +1,4 @@
-"""Streams made from others by small changes, such as faults in servers and on the way make: the same ones for the same seed."""
+"""Streams with small changes, like those from faults in servers and networks. The same seed gives the same streams."""
 
 import json
 import random
@@ -20,9 +20,9 @@ VALUES: tuple[Any, ...] = (
     {},
     {"a": {"b": 1}},
 )
-"""What a field is set to."""
+"""Values that a field may get."""
 CHARACTERS = b'\r\n:{}[],"\\ dat0\x00\x1f\xc3\xff\xef\xbb\xbf'
-"""What a byte is replaced by."""
+"""Bytes that may replace a byte."""
 
 _Events = list[bytes]
 
@@ -58,7 +58,7 @@ def _byte(chance: random.Random, events: _Events) -> None:
 
 
 def _field(chance: random.Random, events: _Events) -> None:
-    """Set, take away or rename one field of one event that is a JSON object."""
+    """Set, remove or rename one field of one event whose data is a JSON object."""
     at = _event(chance, events)
     try:
         chunk = json.loads(events[at].removeprefix(b"data:"))
@@ -89,8 +89,8 @@ _CHANGES: Sequence[Callable[[random.Random, _Events], None]] = (
 
 
 def mutations(bodies: Sequence[bytes], *, seed: int, count: int) -> Iterator[bytes]:
-    """Give so many bodies, each of them one of these, or the beginning of one with the end of another, with one to three changes."""
-    chance = random.Random(seed)  # noqa: S311  the same ones each time
+    """Yield ``count`` bodies with one to three changes. Each is one of ``bodies``, or the start of one and the end of another."""
+    chance = random.Random(seed)  # noqa: S311  a seed gives the same streams
     for _ in range(count):
         events = chance.choice(bodies).split(b"\n\n")
         if chance.random() < 0.2:

@@ -1,4 +1,4 @@
-"""Programs that a test needs of its machine: where one is missing the test is skipped, or fails if ``CUTOVER_REQUIRE`` names it."""
+"""Programs that a test needs. If one is missing, the test is skipped, or fails if ``CUTOVER_REQUIRE`` names the program."""
 
 import os
 import shutil
@@ -9,15 +9,15 @@ from typing import NoReturn
 import pytest
 
 VARIABLE = "CUTOVER_REQUIRE"
-"""Environment variable: what must be there, separated by commas."""
+"""Environment variable with the names of required programs, separated by commas."""
 NAMES = frozenset({"node", "nginx", "prometheus", "gcloud", "chromium"})
-"""What it may name."""
+"""Names that the variable may contain."""
 _FOLDERS = (Path(sys.executable).parent, "/usr/sbin", "/usr/local/sbin")
-"""Where programs lie beside those on the path: Python's own folder, and that of daemons."""
+"""Folders to search after the path: Python's own, and those of daemons."""
 
 
 def program(name: str, *, of: str) -> Path:
-    """Find a program of a requirement; without it the test is skipped, or fails."""
+    """Return the path of a program that requirement ``of`` needs. Without the program, skip or fail the test."""
     path = os.pathsep.join(map(str, (os.environ.get("PATH", os.defpath), *_FOLDERS)))
     found = shutil.which(name, path=path)
     if found is None:
@@ -26,10 +26,10 @@ def program(name: str, *, of: str) -> Path:
 
 
 def missing(name: str, why: str) -> NoReturn:
-    """Skip the test, for want of something; or fail it, where that is required.
+    """Skip the test because a requirement is missing; fail it if the environment requires it.
 
     Raises:
-        ValueError: The environment requires something that no test knows: it would never be missed.
+        ValueError: The environment requires a name that no test uses, so its absence would never fail a test.
     """
     required = {each.strip() for each in os.environ.get(VARIABLE, "").split(",")} - {""}
     if unknown := sorted((required | {name}) - NAMES):

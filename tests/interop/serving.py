@@ -1,4 +1,4 @@
-"""Servers of the tests: on loopback, on a free port, gone when the test is."""
+"""Servers for tests: on loopback, on a free port, stopped when the test ends."""
 
 import socket
 import subprocess
@@ -20,8 +20,9 @@ _START_SECONDS = 10
 
 @contextmanager
 def served(make_app: Callable[[str], Any]) -> Iterator[str]:
-    """Serve an ASGI app, made for the URL that it is served at, by uvicorn in a thread of its own."""
-    listener = socket.create_server((HOST, 0))  # requests wait in its backlog until uvicorn is up
+    """Serve an ASGI app with uvicorn in its own thread. ``make_app`` gets the URL of the server."""
+    # requests wait in the backlog until uvicorn is up
+    listener = socket.create_server((HOST, 0))
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         make_app(url),
@@ -69,7 +70,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, upstream: str, *directives: str) -> Iterator[str]:
-    """Run an nginx of its own in front of a server, with these directives and nothing of the machine's configuration."""
+    """Run a private nginx in front of a server, with these directives and without the machine's configuration."""
     program = requirements.program("nginx", of="nginx")
     port = _free_port()
     lines = "\n      ".join(f"{each};" for each in directives)
@@ -96,11 +97,11 @@ def _free_port() -> int:
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(_START_SECONDS * 50):
-        assert process.poll() is None, "the server ended; why stands in its error.log"
+        assert process.poll() is None, "the server ended; its error.log gives the reason"
         try:
             socket.create_connection((HOST, port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:
             return
-    raise AssertionError("the server does not listen")
+    raise AssertionError(f"the server does not listen on port {port}")

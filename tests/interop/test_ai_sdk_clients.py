@@ -1,4 +1,4 @@
-"""The AI SDK's own chat clients, majors 5, 6 and 7, take and refuse exactly what their contracts take and refuse."""
+"""The AI SDK's own chat clients, majors 5, 6 and 7, accept and refuse the same streams as their contracts."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ from tests.support.paths import FIXTURES
 
 STREAMS = FIXTURES / "ui-message-stream"
 VERSIONS = {5: "5.0.277", 6: "6.0.326", 7: "7.0.173"}
-"""Major -> the version that package.json names, and that the verdicts among the fixtures are of."""
+"""Major -> the version in package.json, which also gave the verdicts in the fixtures."""
 SEED, MUTATIONS = 20260221, 300
 AFTER_AN_ERROR = (
     (b'{"type":"start"}', b'{"type":"error","errorText":"boom"}', b'{"type":"nonsense"}'),
@@ -31,21 +31,23 @@ AFTER_AN_ERROR = (
     ),
     (b"[DONE]", b'{"type":"error","errorText":"boom"}', b'{"type":"nonsense"}'),
 )
-"""Data of streams in which something is wrong after an error was reported: no client reads as far."""
+"""Data of streams with a fault after a reported error. No client reads beyond that error."""
 
 NO_STREAMS = (
     b"",
     b"<!doctype html><p>Bad gateway</p>",
     b'{"error": {"code": "internal"}}',
-    b'0:"Hel"\n0:"lo"\n',  # the protocol of major 4
-    b"\x1f\x8b\x08\x00\x00",  # gzip that nobody decoded
+    # the protocol of major 4
+    b'0:"Hel"\n0:"lo"\n',
+    # gzip that nobody decoded
+    b"\x1f\x8b\x08\x00\x00",
 )
 
 majors = pytest.mark.parametrize("major", ai_sdk.CONTRACTS)
 
 
 def assert_agreement(major: int, bodies: Sequence[bytes]) -> list[ai_sdk.Reading]:
-    """Have the client and the contract of one major read the same bodies; they refuse the same ones, and for the same reason."""
+    """Assert that client and contract of one major refuse the same bodies for the same reason. Return the readings."""
     readings = ai_sdk.read(major, [ai_sdk.recorded(body) for body in bodies])
     for body, reading in zip(bodies, readings, strict=True):
         report = check_recording(body, contract=ai_sdk.CONTRACTS[major])
@@ -54,7 +56,7 @@ def assert_agreement(major: int, bodies: Sequence[bytes]) -> list[ai_sdk.Reading
 
 
 @majors
-def test_they_agree_on_every_labelled_body(major: int) -> None:
+def test_client_and_contract_agree_on_every_labelled_body(major: int) -> None:
     cases = json.loads((STREAMS / "cases.json").read_text())
     readings = assert_agreement(
         major, [(STREAMS / "cases" / f"{case['name']}.body").read_bytes() for case in cases]
@@ -64,7 +66,7 @@ def test_they_agree_on_every_labelled_body(major: int) -> None:
 
 
 @majors
-def test_they_agree_on_what_real_servers_sent(major: int) -> None:
+def test_client_and_contract_agree_on_captures_of_real_servers(major: int) -> None:
     captures = sorted((STREAMS / "captures").rglob("*.body"))
     readings = assert_agreement(major, [capture.read_bytes() for capture in captures])
     labels = [
@@ -74,27 +76,27 @@ def test_they_agree_on_what_real_servers_sent(major: int) -> None:
 
 
 @majors
-def test_they_agree_on_bodies_with_small_faults(major: int) -> None:
+def test_client_and_contract_agree_on_bodies_with_small_faults(major: int) -> None:
     readings = assert_agreement(major, list(mutations(_bodies(), seed=SEED, count=MUTATIONS)))
     assert {each.stage for each in readings} == {None, "json", "schema", "order"}
 
 
 @majors
-def test_they_agree_that_nothing_is_read_after_an_error(major: int) -> None:
+def test_neither_client_nor_contract_reads_beyond_an_error(major: int) -> None:
     bodies = [b"".join(b"data: %s\n\n" % each for each in data) for data in AFTER_AN_ERROR]
     for reading in assert_agreement(major, bodies):
         assert (reading.stage, reading.error) == (None, "boom")
 
 
 @majors
-def test_they_agree_on_a_refused_chunk_of_a_dynamic_tool(major: int) -> None:
+def test_client_and_contract_agree_on_a_refused_chunk_of_a_dynamic_tool(major: int) -> None:
     chunk = b'{"type":"tool-input-available","toolCallId":"c","input":{},"dynamic":true}'
     (reading,) = assert_agreement(major, [b"data: %s\n\ndata: [DONE]\n\n" % chunk])
     assert reading.stage == "schema"
 
 
 @majors
-def test_what_a_client_shows_as_an_empty_answer_fails_the_strict_contract(major: int) -> None:
+def test_a_body_that_a_client_shows_as_an_empty_answer_fails_the_strict_contract(major: int) -> None:
     for body, reading in zip(NO_STREAMS, assert_agreement(major, NO_STREAMS), strict=True):
         assert (reading.stage, reading.kinds, reading.text) == (None, (), "")
         strict = check_recording(body, contract=ai_sdk.CONTRACTS[major].strict())
@@ -110,7 +112,7 @@ def _bodies() -> tuple[bytes, ...]:
 
 @pytest.fixture
 def lane(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The lane's service, served; the parameter names what is unusual or wrong with it, if anything is."""
+    """Serve the lane's service. The parameter names its fault or variant; an empty name means none."""
     faults = tuple(fault for name, fault in {**FAULTS, **VARIANTS}.items() if name == request.param)
     assert len(faults) == len(request.param.split())
 
@@ -139,7 +141,8 @@ async def _rules(url: str, *, major: int | None) -> set[str]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the clients are the subject here
+# the test is about the clients, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @majors
 @pytest.mark.parametrize(
     ("lane", "text"),
@@ -150,7 +153,7 @@ async def _rules(url: str, *, major: int | None) -> set[str]:
     ],
     indirect=["lane"],
 )
-async def test_plain_and_text_turns_of_the_lane_are_read(lane: str, text: str, major: int) -> None:
+async def test_clients_read_plain_and_text_turns_of_the_lane(lane: str, text: str, major: int) -> None:
     for reading in _ask(lane, major=major):
         assert (reading.stage, reading.error, reading.text) == (None, None, text)
         assert (reading.kinds[:2], reading.kinds[-2:]) == (("start", "start-step"), ("finish-step", "finish"))
@@ -158,7 +161,8 @@ async def test_plain_and_text_turns_of_the_lane_are_read(lane: str, text: str, m
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the clients are the subject here
+# the test is about the clients, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @majors
 @pytest.mark.parametrize(
     ("lane", "theirs", "own"),
@@ -168,10 +172,10 @@ async def test_plain_and_text_turns_of_the_lane_are_read(lane: str, text: str, m
     ],
     indirect=["lane"],
 )
-async def test_the_lane_s_own_tools_and_errors_are_refused(
+async def test_clients_refuse_the_tools_and_errors_of_the_lane(
     lane: str, theirs: set[str], own: set[str], major: int
 ) -> None:
-    """They are no chunks of the UI message stream: `tool-input`, `tool-output`, and an `error` without errorText."""
+    """The UI message stream has no kinds `tool-input` and `tool-output`, and no `error` without errorText."""
     for reading in _ask(lane, major=major):
         assert reading.stage == "schema"
         assert set(reading.kinds) <= {"start", "start-step", "text-start", "text-delta", "text-end"}

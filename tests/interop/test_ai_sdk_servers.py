@@ -1,4 +1,4 @@
-"""The AI SDK's own servers, majors 5, 6 and 7, live over HTTP: each keeps its contract, and each client sees what the contract says."""
+"""The AI SDK's own servers, majors 5, 6 and 7, live over HTTP. Each server keeps its contract; each client agrees."""
 
 from collections.abc import Iterator, Mapping
 
@@ -32,20 +32,20 @@ KINDS: Mapping[str, frozenset[str]] = {
     "connection-lost": frozenset({"text-delta"}),
     "nothing-there": frozenset(),
 }
-"""Scenario -> what it is about, and so must have come."""
+"""Scenario -> kinds that its stream must contain."""
 MORE_KINDS: Mapping[tuple[str, int], frozenset[str]] = {
     ("approval", 6): frozenset({"tool-approval-request"}),
     ("approval", 7): frozenset({"tool-approval-request"}),
     ("new-in-7", 7): frozenset({"custom", "reasoning-file"}),
 }
-"""(scenario, major) -> what only that major sends."""
+"""(scenario, major) -> kinds that only this major sends."""
 WARNED: Mapping[str, frozenset[str]] = {
     "error-in-the-stream": frozenset({"stream.service-error"}),
     "error-at-once": frozenset({"stream.service-error"}),
 }
-"""Scenario -> what the client lets pass, but a user sees as broken."""
+"""Scenario -> rules that warn: the client accepts the stream, but a user sees an error."""
 REFUSED: Mapping[str, str] = {"connection-lost": "transport.reset", "nothing-there": "head.status"}
-"""Scenario -> what no client takes."""
+"""Scenario -> the rule that the stream breaks, so that every client refuses it."""
 SKEWED: Mapping[tuple[str, int, int], str] = {
     ("approval", 6, 5): "schema",
     ("approval", 7, 5): "schema",
@@ -54,7 +54,7 @@ SKEWED: Mapping[tuple[str, int, int], str] = {
     ("new-in-7", 7, 5): "schema",
     ("new-in-7", 7, 6): "schema",
 }
-"""(scenario, major of the server, of the client) -> the stage at which a client of another major refuses the stream."""
+"""(scenario, major of the server, major of the client) -> the stage at which this client refuses the stream."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def server() -> Iterator[str]:
 @pytest.mark.parametrize("scenario", KINDS)
 async def test_a_server_keeps_the_contract_of_its_own_major(server: str, scenario: str) -> None:
     refused = {REFUSED[scenario]} if scenario in REFUSED else set()
-    seen = WARNED.get(scenario, frozenset())
+    warned = WARNED.get(scenario, frozenset())
     for major, contract in ai_sdk.CONTRACTS.items():
         url = f"{server}/{major}/{scenario}"
         report, strict = await ai_sdk.check_all(
@@ -74,8 +74,8 @@ async def test_a_server_keeps_the_contract_of_its_own_major(server: str, scenari
         )
         skew = {"schema.version-skew"} if (scenario, major) == ("unknown-finish", 5) else set()
         assert {finding.rule for finding in report.violations} == refused, url
-        assert {finding.rule for finding in report.warnings} == seen | skew, url
-        assert {finding.rule for finding in strict.violations} == refused | seen, url
+        assert {finding.rule for finding in report.warnings} == warned | skew, url
+        assert {finding.rule for finding in strict.violations} == refused | warned, url
         assert report.ok is not bool(refused)
         assert set(report.chunk_counts) >= KINDS[scenario] | MORE_KINDS.get((scenario, major), frozenset()), (
             url
@@ -84,7 +84,8 @@ async def test_a_server_keeps_the_contract_of_its_own_major(server: str, scenari
         assert ("[DONE]" in report.chunk_counts) is not bool(refused)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the clients are the subject here
+# the test is about the clients, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("major", ai_sdk.CONTRACTS)
 async def test_each_client_agrees_with_its_contract_on_every_server(server: str, major: int) -> None:
     streams = [(scenario, sender) for scenario in KINDS for sender in ai_sdk.CONTRACTS]
@@ -101,7 +102,7 @@ async def test_each_client_agrees_with_its_contract_on_every_server(server: str,
             reading,
             report.findings,
         )
-        told = "stream.service-error" in {finding.rule for finding in report.findings}
-        assert (reading.error is not None) == (told or expected is not None)
+        service_error = "stream.service-error" in {finding.rule for finding in report.findings}
+        assert (reading.error is not None) == (service_error or expected is not None)
         if scenario in {"text", "data"}:
             assert reading.text == "Hello, wörld 🌍"

@@ -1,4 +1,4 @@
-"""An nginx in front of a stream: what it holds back and what it compresses is told in so many words."""
+"""An nginx in front of a stream. A contract check reports that nginx buffers or compresses it."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ TURN = (
     "[DONE]",
 )
 GAP = 0.13
-"""Seconds between two events: in all, longer than a stream may be held back unnoticed."""
+"""Seconds between two events. The whole stream lasts longer than the check lets a proxy hold it back."""
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1", "cache-control": "no-cache"}
 STREAMED = ("proxy_buffering off", "proxy_http_version 1.1", 'proxy_set_header Connection ""')
 BUFFERED = ("proxy_buffering on",)
@@ -58,7 +58,7 @@ def app() -> Iterator[str]:
 
 @pytest.fixture
 def front(request: pytest.FixtureRequest, app: str, tmp_path: Path) -> Iterator[str]:
-    """The app behind an nginx that has the parameter's directives."""
+    """Serve the app behind an nginx with the directives of the parameter."""
     with nginx(tmp_path, app, *request.param) as url:
         yield url
 
@@ -72,9 +72,9 @@ async def _check(url: str) -> ContractReport:
     ("front", "path"),
     [(STREAMED, "/chat"), (BUFFERED, "/unbuffered")],
     indirect=["front"],
-    ids=["buffering-off", "the-app-forbids-it"],
+    ids=["buffering-off", "the-app-forbids-buffering"],
 )
-async def test_behind_an_nginx_that_lets_it_through_the_contract_holds(front: str, path: str) -> None:
+async def test_the_contract_holds_behind_an_nginx_that_does_not_buffer(front: str, path: str) -> None:
     report = await _check(front + path)
     assert (report.ok, report.findings) == (True, ())
     assert report.event_count == len(TURN)
@@ -82,7 +82,7 @@ async def test_behind_an_nginx_that_lets_it_through_the_contract_holds(front: st
 
 
 @pytest.mark.parametrize("front", [BUFFERED], indirect=True)
-async def test_a_stream_that_nginx_holds_back_is_called_not_streamed(front: str) -> None:
+async def test_a_stream_that_nginx_buffers_is_reported_as_not_streamed(front: str) -> None:
     report = await _check(f"{front}/chat")
     (finding,) = report.findings
     assert (finding.rule, report.ok, report.event_count) == ("timing.not-streamed", False, len(TURN))
@@ -90,30 +90,33 @@ async def test_a_stream_that_nginx_holds_back_is_called_not_streamed(front: str)
     assert "all at once" in str(report.timings)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # nginx is the subject here
+# the test is about nginx, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("front", [BUFFERED], indirect=True)
-async def test_a_test_of_a_buffered_stream_fails_and_says_so_first(front: str) -> None:
+async def test_a_test_of_a_buffered_stream_fails_with_that_finding_first(front: str) -> None:
     with pytest.raises(ContractViolation, match=r"^timing\.not-streamed[\s\S]*not streamed: nothing for "):
         async with stream_contract(front, "/chat", json=BODY) as stream:
             await stream.drain()
 
 
 @pytest.mark.parametrize("front", [COMPRESSED], indirect=True)
-async def test_a_stream_that_nginx_compresses_is_called_compressed(front: str) -> None:
+async def test_a_stream_that_nginx_compresses_is_reported_as_compressed(front: str) -> None:
     report = await _check(f"{front}/chat")
     (finding,) = report.findings
     assert (finding.rule, report.event_count) == ("head.compressed", len(TURN))
     assert "the stream is compressed: gzip" in finding.message
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # nginx is the subject here
+# the test is about nginx, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("front", [(*COMPRESSED[1:], *BUFFERED)], indirect=True)
-async def test_both_are_told_where_both_are_wrong(front: str) -> None:
+async def test_a_buffered_and_compressed_stream_has_both_findings(front: str) -> None:
     report = await _check(f"{front}/chat")
     assert {finding.rule for finding in report.findings} == {"head.compressed", "timing.not-streamed"}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # nginx is the subject here
+# the test is about nginx, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
     ("front", "code", "words"),
     [
@@ -124,7 +127,7 @@ async def test_both_are_told_where_both_are_wrong(front: str) -> None:
     indirect=["front"],
     ids=["streamed", "buffered", "compressed"],
 )
-async def test_the_command_says_it_too(front: str, code: int, words: str) -> None:
+async def test_the_check_command_reports_the_same(front: str, code: int, words: str) -> None:
     command = [sys.executable, "-m", "cutover", "check", "--contract", "ai-sdk-7", f"{front}/chat"]
     done = await anyio.to_thread.run_sync(
         lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -132,7 +135,7 @@ async def test_the_command_says_it_too(front: str, code: int, words: str) -> Non
     assert (done.returncode, words in done.stdout) == (code, True), done.stdout + done.stderr
 
 
-async def test_an_nginx_with_nothing_behind_it_is_a_wrong_status(tmp_path: Path) -> None:
+async def test_an_nginx_without_a_server_behind_it_is_a_wrong_status(tmp_path: Path) -> None:
     with (
         nginx(tmp_path, "http://127.0.0.1:1") as url,
         pytest.raises(ContractViolation, match=r"^head\.status[\s\S]*502"),

@@ -1,4 +1,4 @@
-"""What Python services stream with, under uvicorn: pydantic-ai's Vercel adapter, sse-starlette, FastAPI, Starlette."""
+"""Python servers under uvicorn keep the contracts: pydantic-ai's Vercel adapter, sse-starlette, FastAPI and Starlette."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
@@ -37,8 +37,8 @@ CHUNKS = (
 )
 GAP = 0.01
 MESSAGE = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "What is the weather?"}]}
-ASKED = {"trigger": "submit-message", "id": "c1", "messages": [MESSAGE]}
-"""What the AI SDK's client asks with."""
+CLIENT_REQUEST = {"trigger": "submit-message", "id": "c1", "messages": [MESSAGE]}
+"""The request body of the AI SDK's client."""
 
 
 async def _chunks() -> AsyncIterator[str]:
@@ -58,7 +58,7 @@ async def _sse_starlette(_: Request) -> Response:
 
 
 async def _named_events(_: Request) -> Response:
-    """A service that names its events: the client does not care, a browser's EventSource does."""
+    """Stream events with a name. The AI SDK's client ignores the name; a browser's EventSource does not."""
     events = ({"event": "chunk", "id": "1", "data": chunk} async for chunk in _chunks())
     return EventSourceResponse(events, headers=PROTOCOL, ping=3600)
 
@@ -85,7 +85,7 @@ def _fastapi() -> FastAPI:
 
 
 def _agent(scenario: str) -> Agent[None, str]:
-    """An agent whose model thinks, calls a tool and answers, or fails."""
+    """Return an agent whose model thinks, calls the tool that the scenario names, and answers."""
 
     async def model(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
         if len(messages) == 1 and scenario != "text":
@@ -105,7 +105,7 @@ def _agent(scenario: str) -> Agent[None, str]:
 
     @agent.tool_plain
     def nothing(city: str) -> None:
-        """Its result is None, and 2.68 sends no `output` then, which every client refuses."""
+        """Return None. Version 2.68 of pydantic-ai then sends no `output`, and every client refuses that."""
 
     @agent.tool_plain
     def failing(city: str) -> str:
@@ -138,7 +138,7 @@ def server() -> Iterator[str]:
 
 
 async def _check(url: str, major: int) -> ContractReport:
-    (report,) = await ai_sdk.check_all([(url, ai_sdk.CONTRACTS[major].strict())], json=ASKED)
+    (report,) = await ai_sdk.check_all([(url, ai_sdk.CONTRACTS[major].strict())], json=CLIENT_REQUEST)
     return report
 
 
@@ -147,19 +147,19 @@ def _rules(findings: Iterable[Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("major", ai_sdk.CONTRACTS)
-@pytest.mark.parametrize("way", ["starlette", "sse-starlette", "fastapi"])
-async def test_a_stream_by_any_of_them_keeps_the_contract(server: str, way: str, major: int) -> None:
-    report = await _check(f"{server}/{way}", major)
+@pytest.mark.parametrize("framework", ["starlette", "sse-starlette", "fastapi"])
+async def test_a_stream_of_each_framework_keeps_the_contract(server: str, framework: str, major: int) -> None:
+    report = await _check(f"{server}/{framework}", major)
     assert (report.ok, report.findings) == (True, ())
     assert report.event_count == len(CHUNKS)
-    assert report.comment_count == (way == "fastapi")
+    assert report.comment_count == (framework == "fastapi")
     assert report.timings.streamed
 
 
 @pytest.mark.parametrize(
     ("path", "rule"), [("named-events", "stream.event-type"), ("header-too-late", "head.header-missing")]
 )
-async def test_what_only_some_clients_mind_is_a_warning(server: str, path: str, rule: str) -> None:
+async def test_a_fault_that_only_some_clients_refuse_is_a_warning(server: str, path: str, rule: str) -> None:
     report = await _check(f"{server}/{path}", 7)
     assert report.ok
     assert _rules(report.findings) == {rule}
@@ -178,14 +178,15 @@ async def test_pydantic_ai_keeps_the_contract_of_each_major(
 
 async def test_a_failed_agent_is_a_service_error(server: str) -> None:
     url, contract = f"{server}/pydantic-ai/6/failing", ai_sdk.CONTRACTS[6]
-    report, strict = await ai_sdk.check_all([(url, contract), (url, contract.strict())], json=ASKED)
+    report, strict = await ai_sdk.check_all([(url, contract), (url, contract.strict())], json=CLIENT_REQUEST)
     assert report.ok
     assert _rules(report.findings) == _rules(strict.violations) == {"stream.service-error"}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the clients are the subject here
+# the test is about the clients, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("major", ai_sdk.CONTRACTS)
-async def test_the_real_clients_agree_on_all_of_them(server: str, major: int) -> None:
+async def test_the_real_clients_agree_with_their_contracts_on_every_server(server: str, major: int) -> None:
     paths = ["starlette", "sse-starlette", "fastapi", "named-events", "header-too-late"]
     paths += [
         f"pydantic-ai/{sdk}/{each}"
@@ -194,7 +195,7 @@ async def test_the_real_clients_agree_on_all_of_them(server: str, major: int) ->
     ]
     urls = [f"{server}/{path}" for path in paths]
     readings = ai_sdk.read(major, [ai_sdk.asking(url) for url in urls])
-    reports = await ai_sdk.check_all(((url, ai_sdk.CONTRACTS[major]) for url in urls), json=ASKED)
+    reports = await ai_sdk.check_all(((url, ai_sdk.CONTRACTS[major]) for url in urls), json=CLIENT_REQUEST)
     for path, reading, report in zip(paths, readings, reports, strict=True):
         assert ai_sdk.stage(report) == reading.stage, (path, reading, report.findings)
         if not path.startswith("pydantic-ai"):

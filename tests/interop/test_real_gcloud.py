@@ -1,6 +1,6 @@
-"""The real gcloud against the simulation: what it sends, what it does to a split, and that it leaves when it must.
+"""The real gcloud against the simulation: its requests, its changes to a split, and its end at a deadline.
 
-Each command takes one to four seconds, so there are few.
+Each command takes one to four seconds, so there are few tests.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ def _gcloud() -> None:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The fake goes by both loops."""
+    """Run on asyncio alone: the tests with the fake gcloud cover both event loops."""
     return "asyncio"
 
 
@@ -88,7 +88,7 @@ async def test_an_interrupted_train_is_undone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fake", [False, True], ids=["real", "fake"])
 async def test_shares_tags_and_latest_are_replaced_together(fake: bool, tmp_path: Path) -> None:
-    """By the real one and, so that nothing is proven of a fake alone, by the fake."""
+    """The real gcloud and the fake do the same, so tests with the fake count for the real one."""
     with served(tmp_path) as found, fake_gcloud(tmp_path) if fake else nullcontext():
         for rows in SPLITS:
             await found.gcloud().write(rows, etag=None, label="write")
@@ -97,7 +97,7 @@ async def test_shares_tags_and_latest_are_replaced_together(fake: bool, tmp_path
             assert state.serves(rows)
 
 
-async def test_one_whose_request_hangs_is_ended_at_its_deadline(tmp_path: Path) -> None:
+async def test_a_command_whose_request_hangs_is_ended_at_its_deadline(tmp_path: Path) -> None:
     scope = Scope(operations=frozenset({Operation.TRAFFIC_UPDATE}), sites=frozenset({Site.CLOUD_RUN}))
     hangs = Fault(
         name="hangs",
@@ -105,17 +105,20 @@ async def test_one_whose_request_hangs_is_ended_at_its_deadline(tmp_path: Path) 
         strikes=(Strike(scope, Refuse(SILENCE)),),
         outcome=Outcome(exit_code=1),
     )
-    told: list[CommandStarted] = []
+    commands: list[CommandStarted] = []
     with served(tmp_path, hangs) as found:
         with pytest.raises(NoAnswerError, match="did not end within 8 s, and was ended"):
             await found.gcloud(Patience(write=8.0)).write(
-                (TrafficTarget(revision=CANARY, percent=100),), etag=None, label="write", on_start=told.append
+                (TrafficTarget(revision=CANARY, percent=100),),
+                etag=None,
+                label="write",
+                on_start=commands.append,
             )
         assert any(row.operation is Operation.TRAFFIC_UPDATE for row in found.production.requests)
-        assert not list(members(told[0].pid))
+        assert not list(members(commands[0].pid))
 
 
-async def test_what_it_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
+async def test_an_error_of_gcloud_is_reported_in_its_own_words(tmp_path: Path) -> None:
     with served(tmp_path) as found:
         gcloud = found.gcloud()
         revision = await gcloud.revision("chat-00099-none", label="revision")

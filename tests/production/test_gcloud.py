@@ -21,7 +21,7 @@ from cutover.production.traffic.mover import Shift, TrafficMover
 from cutover.production.traffic.processes import identity, members
 from cutover.record.journal import Journal
 from tests.support.embedded_trains import CANARY, STABLE
-from tests.support.served_production import Served, fake_gcloud, served
+from tests.support.served_production import ServedProduction, fake_gcloud, served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ TOKENS = ("marked-auth-token", "marked-control-token", "marked-cloud-run-token",
 class Scene:
     """A production, a gcloud that is as bad as it was told to be, and the calls that it wrote down."""
 
-    served: Served
+    served: ServedProduction
     calls_file: Path
 
     def gcloud(self, patience: Patience = PATIENT) -> Gcloud:
@@ -193,7 +193,7 @@ class TestWriting:
         self, target: TrafficTarget, tmp_path: Path
     ) -> None:
         with scene(tmp_path) as found:
-            with pytest.raises(RefusedError, match="no name that gcloud could be told"):
+            with pytest.raises(RefusedError, match="not a name that gcloud accepts"):
                 await found.gcloud().write((target,), etag="7", label="w")
             assert found.commands == []
 

@@ -19,7 +19,7 @@ from cutover.production.traffic.orphans import end_orphans
 from cutover.production.traffic.processes import arguments, identity, members
 from cutover.record.journal import read_journal
 from tests.support.embedded_trains import STABLE, TOKENS
-from tests.support.served_production import Served, fake_gcloud, served
+from tests.support.served_production import ServedProduction, fake_gcloud, served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -27,7 +27,7 @@ SLEEPER = ("/bin/sh", "-c", "sleep 60 & echo $!; wait")
 GRACE = 0.3
 
 
-def _run_killed_while_gcloud_hangs(found: Served, calls: Path) -> int:
+def _run_killed_while_gcloud_hangs(found: ServedProduction, calls: Path) -> int:
     """Run a train as a command, kill it when its gcloud hangs, and return the process that is left."""
     config = found.config
     names = (

@@ -1,4 +1,4 @@
-"""The house keeps its shape: layers, public names, what loads when."""
+"""The structure of the package: its public names, the modules that an import loads, and the layers."""
 
 import ast
 import importlib
@@ -33,13 +33,13 @@ def test_the_public_names_are_exactly_these() -> None:
         _ = cutover.nonsense
 
 
-def test_importing_it_loads_no_io() -> None:
+def test_import_cutover_loads_no_io_library() -> None:
     code = "import sys, cutover; print([m for m in ('httpx', 'anyio', 'asyncio', 'jinja2', 'rich', 'click') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_the_pytest_plugin_loads_nothing_of_it() -> None:
+def test_the_pytest_plugin_loads_no_library_and_no_contract() -> None:
     code = (
         "import sys, cutover.testing.pytest_plugin as plugin; "
         "print([m for m in ('httpx', 'anyio', 'jinja2', 'msgspec', 'cutover.contract', 'cutover.testing.session') if m in sys.modules])"

@@ -78,7 +78,7 @@ def test_a_shell_block_runs(text: str, tmp_path: Path) -> None:
     assert ": ok " in done.stdout
 
 
-def test_the_set_up_commands_are_run_by_ci() -> None:
+def test_ci_runs_the_set_up_commands() -> None:
     ci = README.parent / ".ci" / "run"
     if not ci.exists():
         pytest.skip("an installed wheel has no CI")

@@ -12,7 +12,7 @@ import pytest
 from cutover.errors import NotStartedError
 from cutover.record.lock import ServiceLock, state_folder
 from cutover.wiring.production import live
-from tests.support.embedded_trains import Trial, live_config
+from tests.support.embedded_trains import EmbeddedTrain, live_config
 from tests.support.full_disk import disk_with_room_for
 from tests.support.paths import ROOT
 
@@ -196,7 +196,7 @@ async def test_a_run_that_cannot_make_its_folder_or_journal_leaves_no_mark(
     tmp_path: Path, obstacle: str
 ) -> None:
     """What came in its way after the configuration was checked is left as it is; the next run, elsewhere, may start."""
-    refused = Trial(live_config(tmp_path))
+    refused = EmbeddedTrain(live_config(tmp_path))
     path = tmp_path / obstacle
     path.parent.mkdir(exist_ok=True)
     path.write_text("somebody else's\n")
@@ -205,6 +205,6 @@ async def test_a_run_that_cannot_make_its_folder_or_journal_leaves_no_mark(
     assert refused.production.requests == []
     assert path.read_text() == "somebody else's\n"
     assert live(refused.config).lock().path.read_bytes() == b""
-    following = Trial(live_config(tmp_path / "elsewhere"))
+    following = EmbeddedTrain(live_config(tmp_path / "elsewhere"))
     assert live(following.config).lock().path == live(refused.config).lock().path
     assert (await following.run()).passed

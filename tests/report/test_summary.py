@@ -28,7 +28,7 @@ from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.report.artifacts import SCHEMA, Reporter, markdown
 from cutover.simulation import FAULTS
-from tests.support.embedded_trains import CANARY, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.virtual_time import virtual_backend
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -39,7 +39,7 @@ HOSTILE = "a|b `code` <script>alert(1)</script>\n# head\n| x | [link](http://evi
 async def run_train(directory: Path, *faults: str, **changes: object) -> CutoverSummary:
     """Run a live train against the embedded production; its artifacts are in ``directory/run``."""
     config = live_config(directory, **changes)
-    return await Trial(config, faults=tuple(FAULTS[name] for name in faults)).run()
+    return await EmbeddedTrain(config, faults=tuple(FAULTS[name] for name in faults)).run()
 
 
 @attrs.frozen

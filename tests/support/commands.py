@@ -1,4 +1,4 @@
-"""The command in processes of its own: `cutover simulate` in one, what is run against it in another."""
+"""Commands in their own processes: `cutover simulate` in one, and the command under test in another."""
 
 import os
 import re
@@ -14,7 +14,7 @@ COMMAND = [sys.executable, "-m", "cutover"]
 
 
 class Served:
-    """A simulation that is served on loopback, and what it said when it was stopped."""
+    """A simulation that a process serves on loopback, with the output that it prints when it stops."""
 
     def __init__(
         self,
@@ -105,11 +105,11 @@ def started(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[s
 
 
 def until(process: subprocess.Popen[str], *words: str) -> None:
-    """Read what it says up to a line with all of these words."""
+    """Read the process's stderr up to a line that contains all of these words."""
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
         seen.append(line)
         if all(each in line for each in words):
             return
-    raise AssertionError(f"{words} was never said: {seen}")
+    raise AssertionError(f"no line contains {words}: {seen}")

@@ -1,6 +1,6 @@
-"""What a train that meets one wire fault must come to, declared by the sort of request and the kind of fault.
+"""The declared outcome of a train in which one wire fault is injected, by group of requests and by fault.
 
-Read it as the promise to an operator. Every outcome has one exit code and one place where production is left.
+The declarations are the promise to an operator: each outcome names one exit code and one state of production.
 """
 
 import re
@@ -9,202 +9,273 @@ from collections.abc import Callable
 import attrs
 
 from tests.support.run_invariants import AS_CAPTURED, AS_MEANT, ON_STABLE, OPEN
-from tests.support.wire_faults import OF_ANY, OF_ROUTES, OF_TRAFFIC, Kind
-
-PASSING = frozenset(
-    {Kind.REFUSED, Kind.HTTP_429, Kind.HTTP_500, Kind.HTTP_503, Kind.HANG, Kind.RESET, Kind.TRUNCATED}
+from tests.support.wire_faults import (
+    ANY_REQUEST_FAULTS,
+    ROUTE_CHANGE_FAULTS,
+    TRAFFIC_CHANGE_FAULTS,
+    WireFault,
 )
-"""What a read tries again: the provider's hiccups. Any other answer is one, and is not asked for twice."""
-SAID_NO = frozenset(kind for kind in Kind if kind.status is not None)
-"""A change that was answered with these was refused, as far as the peer's word goes."""
-DONE = frozenset({Kind.TRUNCATED, Kind.REPLY_LOST, Kind.NO_REPLY, Kind.LOST_AND_LATE, Kind.LATE, Kind.SLOW})
-"""A change that took effect, or will: reading back tells, whatever became of the reply."""
-NOT_DONE = frozenset({Kind.REFUSED, Kind.HANG, Kind.RESET, Kind.HTML, Kind.NO_EFFECT})
-"""A change that did not take effect, without a refusal: only reading back tells."""
-FAILED = frozenset({Kind.FAILED_AND_DONE, Kind.FAILED_AND_LATE})
-"""A change that took effect, or will, behind a gateway's 503: on the way forward a stop, on the way back found by reading."""
+
+TRANSIENT = frozenset(
+    {
+        WireFault.REFUSED,
+        WireFault.HTTP_429,
+        WireFault.HTTP_500,
+        WireFault.HTTP_503,
+        WireFault.HANG,
+        WireFault.RESET,
+        WireFault.TRUNCATED,
+    }
+)
+"""Faults after which the train sends a read again. Every other fault is an answer, and the train does not ask twice."""
+REFUSALS = frozenset(fault for fault in WireFault if fault.status is not None)
+"""Faults that answer a change with an error status. The train takes such a change for refused."""
+WITH_EFFECT = frozenset(
+    {
+        WireFault.TRUNCATED,
+        WireFault.REPLY_LOST,
+        WireFault.NO_REPLY,
+        WireFault.LOST_AND_LATE,
+        WireFault.LATE,
+        WireFault.SLOW,
+    }
+)
+"""Faults after which a change takes effect, now or later. Reading back shows the effect, with or without a reply."""
+WITHOUT_EFFECT = frozenset(
+    {WireFault.REFUSED, WireFault.HANG, WireFault.RESET, WireFault.HTML, WireFault.NO_EFFECT}
+)
+"""Faults after which a change has no effect, although no server refused it. Only reading back shows this."""
+FAILED_WITH_EFFECT = frozenset({WireFault.FAILED_AND_DONE, WireFault.FAILED_AND_LATE})
+"""Faults that answer 503 to a change that takes effect. A step stops there; an undo finds the effect by reading."""
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a train ends, and where it leaves production."""
+    """The end of a train: its exit code, and the state in which it leaves production."""
 
     exit_code: int
     left: str
+    """State of production: one of the words in ``run_invariants``."""
 
     def __str__(self) -> str:
         return f"{self.exit_code}" + (f" ({self.left})" if self.exit_code == 4 else "")
 
 
 @attrs.frozen(kw_only=True)
-class Strike:
-    """A fault of one kind, at one request of a label or at every one."""
+class InjectedFault:
+    """One wire fault, at one request of a label or at every one."""
 
     label: str
-    kind: Kind
-    always: bool
-    base: int
-    """The exit code of the same train without it."""
+    fault: WireFault
+    at_every_request: bool
+    """True: every request of the label meets the fault. False: one request does."""
+    exit_code_without_fault: int
+    """Exit code of the same train without this fault."""
 
 
 GO = Outcome(exit_code=0, left=AS_MEANT)
-NO = Outcome(exit_code=1, left=AS_CAPTURED)
-NO_LATEST = Outcome(exit_code=1, left=ON_STABLE)
-"""A drill that fails leaves everything on stable, whatever was captured."""
+NO_GO = Outcome(exit_code=1, left=AS_CAPTURED)
+NO_GO_ON_STABLE = Outcome(exit_code=1, left=ON_STABLE)
+"""A drill that fails leaves all traffic on stable, also when the captured traffic was on LATEST."""
 NO_EVIDENCE = Outcome(exit_code=3, left=AS_CAPTURED)
 UNREADABLE = Outcome(exit_code=4, left=AS_CAPTURED)
-"""Production is as it was, and nobody could read that: so nobody can claim it."""
+"""Production is as captured, but the train cannot read it, so the undo stays unproven."""
 NOT_PUT_BACK = Outcome(exit_code=4, left=OPEN)
 
 
-def _read_again(strike: Strike, otherwise: Outcome) -> Outcome:
-    """Three attempts: a hiccup is got over, a fault that lasts or an answer that says no is not."""
-    return GO if strike.kind in PASSING and not strike.always else otherwise
+def _read_again(injected: InjectedFault, otherwise: Outcome) -> Outcome:
+    """Return GO for one transient fault, because a read has three attempts; return ``otherwise`` for any other fault."""
+    return GO if injected.fault in TRANSIENT and not injected.at_every_request else otherwise
 
 
-def _preflight(strike: Strike) -> Outcome:
-    return _read_again(strike, NO_EVIDENCE)
+def _preflight(injected: InjectedFault) -> Outcome:
+    return _read_again(injected, NO_EVIDENCE)
 
 
-def _revision(strike: Strike) -> Outcome:
-    """404 is evidence: there is no such revision."""
-    return NO if strike.kind is Kind.HTTP_404 else _preflight(strike)
+def _revision(injected: InjectedFault) -> Outcome:
+    """Return NO_GO for status 404, which is evidence: the revision does not exist."""
+    return NO_GO if injected.fault is WireFault.HTTP_404 else _preflight(injected)
 
 
-def _first_stream(strike: Strike) -> Outcome:
-    """A stream costs a turn and is never tried again; before a connection or with a refused token it tells nothing."""
-    without = {Kind.REFUSED, Kind.HTTP_401, Kind.HTTP_403}
-    return NO_EVIDENCE if strike.kind in without else NO
+def _first_stream(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at a first stream.
+
+    A stream costs a turn, so the train never repeats it. Without a connection, or with a refused token, it is no evidence.
+    """
+    without_evidence = {WireFault.REFUSED, WireFault.HTTP_401, WireFault.HTTP_403}
+    return NO_EVIDENCE if injected.fault in without_evidence else NO_GO
 
 
-def _no(_: Strike) -> Outcome:
-    return NO
+def _always_no_go(_: InjectedFault) -> Outcome:
+    return NO_GO
 
 
-def _read_forward(strike: Strike) -> Outcome:
-    return _read_again(strike, NO)
+def _read_forward(injected: InjectedFault) -> Outcome:
+    return _read_again(injected, NO_GO)
 
 
-def _read_back(strike: Strike) -> Outcome:
-    """The split is read until it is proven or the time is over: one bad read is none."""
-    return NO if strike.always else GO
+def _read_back(injected: InjectedFault) -> Outcome:
+    """Return GO unless every read fails: the train reads the split until it is proven or the time is over."""
+    return NO_GO if injected.at_every_request else GO
 
 
-def _promote(strike: Strike) -> Outcome:
-    return GO if strike.kind in DONE else NO
+def _promote(injected: InjectedFault) -> Outcome:
+    return GO if injected.fault in WITH_EFFECT else NO_GO
 
 
-def _roll_back(strike: Strike) -> Outcome:
-    """Written again until it is proven; where that fails the undo has a write of its own, by another label."""
-    match strike.kind:
-        case Kind.UNDONE | Kind.NEVER:
-            return NO  # put back by the undo: after the last look, after the deadline
-        case kind if strike.always and kind in SAID_NO | NOT_DONE:
-            return NO
+def _roll_back(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at the rollback, which is written again until it is proven.
+
+    If the rollback stays unproven, the undo sends its own write, under another label.
+    """
+    match injected.fault:
+        case WireFault.UNDONE | WireFault.NEVER:
+            # the undo puts the traffic back: after the last look, or after the deadline
+            return NO_GO
+        case fault if injected.at_every_request and fault in REFUSALS | WITHOUT_EFFECT:
+            return NO_GO
         case _:
             return GO
 
 
-def _restore(strike: Strike) -> Outcome:
-    """As the rollback; what fails here fails the drill, and stable has everything by then."""
-    outcome = _roll_back(strike)
-    return outcome if outcome is GO or strike.kind is Kind.UNDONE else NO_LATEST
+def _restore(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at the restore: a failure fails the drill, and stable already has all traffic."""
+    outcome = _roll_back(injected)
+    return outcome if outcome is GO or injected.fault is WireFault.UNDONE else NO_GO_ON_STABLE
 
 
-def _go(_: Strike) -> Outcome:
-    """Only a look on the way: another read decides."""
+def _always_go(_: InjectedFault) -> Outcome:
+    """Return GO: this read only observes progress, and another read decides."""
     return GO
 
 
-def _override(strike: Strike) -> Outcome:
-    """Refused is a stop. What else did not take effect is written again in the next round, and it is idempotent."""
-    kind = strike.kind
-    first, last = ".0." in strike.label, ".5." in strike.label
-    if kind in SAID_NO | FAILED:
-        return NO
-    if kind is Kind.UNDONE:
-        return NO  # the instance forgot everything: found by the second look
-    if first and kind in {Kind.LATE, Kind.LOST_AND_LATE}:
-        return NO  # the clearing lands after the setting: found by the second look
-    if kind in NOT_DONE and strike.always and not first and not last:
-        return NO
-    return GO  # the first label clears what is clear; the last one's rounds are the first one's
+def _override(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at an override.
+
+    A refusal stops the flip. Any other override without effect is written again in the next round; overrides are idempotent.
+    """
+    fault = injected.fault
+    first, last = ".0." in injected.label, ".5." in injected.label
+    if fault in REFUSALS | FAILED_WITH_EFFECT:
+        return NO_GO
+    if fault is WireFault.UNDONE:
+        # the instance lost every override, and the second look finds that
+        return NO_GO
+    if first and fault in {WireFault.LATE, WireFault.LOST_AND_LATE}:
+        # the clearing lands after the setting, and the second look finds that
+        return NO_GO
+    if fault in WITHOUT_EFFECT and injected.at_every_request and not first and not last:
+        return NO_GO
+    # the first label clears an override that is already clear; the last label's rounds are those of the first label
+    return GO
 
 
-def _write_probe(strike: Strike) -> Outcome:
-    """Any answer of the new service will do; none, or a 5xx, is tried no second time."""
-    failed = PASSING - {Kind.HTTP_429}
-    return NO if strike.kind in failed else GO
+def _write_probe(injected: InjectedFault) -> Outcome:
+    """Return GO for any answer of the new service; no answer or a 5xx is NO_GO, because a write probe has one attempt."""
+    failed = TRANSIENT - {WireFault.HTTP_429}
+    return NO_GO if injected.fault in failed else GO
 
 
-def _plain_of_dual_run(strike: Strike) -> Outcome:
-    """Two attempts. A page is expected of the page, whatever it says."""
-    return GO if strike.kind is Kind.HTML and strike.label.endswith(".root") else _read_again(strike, NO)
+def _plain_of_dual_run(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at a plain request of the dual run, which has two attempts.
+
+    The root request expects an HTML page and compares nothing in it, so HTML is no fault there.
+    """
+    is_expected_page = injected.fault is WireFault.HTML and injected.label.endswith(".root")
+    return GO if is_expected_page else _read_again(injected, NO_GO)
 
 
-def _undone(strike: Strike) -> Outcome:
-    return Outcome(exit_code=strike.base, left=AS_CAPTURED)
+def _undone(injected: InjectedFault) -> Outcome:
+    return Outcome(exit_code=injected.exit_code_without_fault, left=AS_CAPTURED)
 
 
-def _undo_override(strike: Strike) -> Outcome:
-    """Written in rounds until read back: only what never takes effect is not put back."""
-    return NOT_PUT_BACK if strike.always and strike.kind in SAID_NO | NOT_DONE else _undone(strike)
+def _undo_override(injected: InjectedFault) -> Outcome:
+    """Return NOT_PUT_BACK only if no write ever takes effect: an undo writes in rounds until it reads back the override."""
+    never_lands = injected.at_every_request and injected.fault in REFUSALS | WITHOUT_EFFECT
+    return NOT_PUT_BACK if never_lands else _undone(injected)
 
 
-def _undo_read(strike: Strike) -> Outcome:
-    return UNREADABLE if strike.always else _undone(strike)
+def _undo_read(injected: InjectedFault) -> Outcome:
+    return UNREADABLE if injected.at_every_request else _undone(injected)
 
 
-def _undo_write(strike: Strike) -> Outcome:
-    """Written again until it is proven, and still proven a while later."""
-    hopeless = SAID_NO | NOT_DONE | {Kind.UNDONE, Kind.NEVER}
-    return NOT_PUT_BACK if strike.always and strike.kind in hopeless else _undone(strike)
+def _undo_write(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at a write of the undo, which is repeated until it is proven to last."""
+    hopeless = REFUSALS | WITHOUT_EFFECT | {WireFault.UNDONE, WireFault.NEVER}
+    return NOT_PUT_BACK if injected.at_every_request and injected.fault in hopeless else _undone(injected)
 
 
 @attrs.frozen
-class Sort:
-    """A sort of requests: which faults there are of it, and what they come to."""
+class RequestGroup:
+    """Requests that meet the same faults with the same outcomes."""
 
     name: str
     labels: str
-    """A regular expression."""
-    kinds: tuple[Kind, ...]
-    outcome: Callable[[Strike], Outcome]
-    every: bool = True
-    """Whether a fault at every request of a label is another thing than one at a single one: not where none is repeated."""
+    """A regular expression for the labels of the requests."""
+    faults: tuple[WireFault, ...]
+    outcome: Callable[[InjectedFault], Outcome]
+    is_repeated: bool = True
+    """True if the train may repeat such a request. Then a fault at every request differs from a fault at one request."""
 
 
-SORTS = (
-    Sort("preflight", r"preflight\.revision-.*", OF_ANY, _revision),
-    Sort("preflight", r"preflight\..*|drill\.status-pre", OF_ANY, _preflight),
-    Sort("first streams", r"(stream-smoke-pre|drill\.canary-direct)\..*", OF_ANY, _first_stream, every=False),
-    Sort("moving traffic", r"drill\.traffic-\d+\.write", OF_TRAFFIC, _promote),
-    Sort("reading back", r"drill\.(traffic-\d+|rollback)\.read-back", OF_ANY, _read_back),
-    Sort("moving traffic back", r"drill\.rollback\.write", OF_TRAFFIC, _roll_back),
-    Sort("moving traffic back", r"drill\.restore\.write", OF_TRAFFIC, _restore),
-    Sort("reading back", r"drill\.restore\.read-back", OF_ANY, _go),
-    Sort("evaluating", r"flip\.(evaluate|confirm)\.(?!root).*", OF_ANY, _read_forward, every=False),
-    Sort("moving routes", r"flip\.apply\.\d\..*", OF_ROUTES, _override),
-    Sort("write probes", r"flip\.write-.*", OF_ANY, _write_probe, every=False),
-    Sort("reading", r"flip\..*|final\..*|drill\.status-post|drill\.traffic-\d+\.held", OF_ANY, _read_forward),
-    Sort("undoing routes", r"undo\.routes\.\d\..*", OF_ROUTES, _undo_override),
-    Sort("reading the undo of routes", r"undo\.routes\.read-back", OF_ANY, _undo_read),
-    Sort("undoing traffic", r"undo\.traffic\.write", OF_TRAFFIC, _undo_write),
-    Sort("reading the undo once more", r"undo\.traffic\.held", OF_ANY, _undo_read),
-    Sort("reading the undo of traffic", r"undo\.traffic(\..*)?", OF_ANY, _undone),
-    Sort("streams after an undo", r"stream-smoke-undone\..*", OF_ANY, _undone, every=False),
-    Sort("dual run", r"dual\.\w+\.(?!(chat|chats)-stream$).*", OF_ANY, _plain_of_dual_run),
-    Sort("streams", r"(drill|stream-smoke-post|sentinel|dual)\..*", OF_ANY, _no, every=False),
+REQUEST_GROUPS = (
+    RequestGroup("preflight", r"preflight\.revision-.*", ANY_REQUEST_FAULTS, _revision),
+    RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
+    RequestGroup(
+        "first streams",
+        r"(stream-smoke-pre|drill\.canary-direct)\..*",
+        ANY_REQUEST_FAULTS,
+        _first_stream,
+        is_repeated=False,
+    ),
+    RequestGroup("moving traffic", r"drill\.traffic-\d+\.write", TRAFFIC_CHANGE_FAULTS, _promote),
+    RequestGroup("reading back", r"drill\.(traffic-\d+|rollback)\.read-back", ANY_REQUEST_FAULTS, _read_back),
+    RequestGroup("moving traffic back", r"drill\.rollback\.write", TRAFFIC_CHANGE_FAULTS, _roll_back),
+    RequestGroup("moving traffic back", r"drill\.restore\.write", TRAFFIC_CHANGE_FAULTS, _restore),
+    RequestGroup("reading back", r"drill\.restore\.read-back", ANY_REQUEST_FAULTS, _always_go),
+    RequestGroup(
+        "evaluating",
+        r"flip\.(evaluate|confirm)\.(?!root).*",
+        ANY_REQUEST_FAULTS,
+        _read_forward,
+        is_repeated=False,
+    ),
+    RequestGroup("moving routes", r"flip\.apply\.\d\..*", ROUTE_CHANGE_FAULTS, _override),
+    RequestGroup("write probes", r"flip\.write-.*", ANY_REQUEST_FAULTS, _write_probe, is_repeated=False),
+    RequestGroup(
+        "reading",
+        r"flip\..*|final\..*|drill\.status-post|drill\.traffic-\d+\.held",
+        ANY_REQUEST_FAULTS,
+        _read_forward,
+    ),
+    RequestGroup("undoing routes", r"undo\.routes\.\d\..*", ROUTE_CHANGE_FAULTS, _undo_override),
+    RequestGroup("reading the undo of routes", r"undo\.routes\.read-back", ANY_REQUEST_FAULTS, _undo_read),
+    RequestGroup("undoing traffic", r"undo\.traffic\.write", TRAFFIC_CHANGE_FAULTS, _undo_write),
+    RequestGroup("reading the undo once more", r"undo\.traffic\.held", ANY_REQUEST_FAULTS, _undo_read),
+    RequestGroup("reading the undo of traffic", r"undo\.traffic(\..*)?", ANY_REQUEST_FAULTS, _undone),
+    RequestGroup(
+        "streams after an undo", r"stream-smoke-undone\..*", ANY_REQUEST_FAULTS, _undone, is_repeated=False
+    ),
+    RequestGroup(
+        "dual run", r"dual\.\w+\.(?!(chat|chats)-stream$).*", ANY_REQUEST_FAULTS, _plain_of_dual_run
+    ),
+    RequestGroup(
+        "streams",
+        r"(drill|stream-smoke-post|sentinel|dual)\..*",
+        ANY_REQUEST_FAULTS,
+        _always_no_go,
+        is_repeated=False,
+    ),
 )
-"""The first whose labels match is a label's."""
+"""A label belongs to the first group whose expression matches it."""
 
 
-def sort(label: str) -> Sort:
-    """Return what sort of request a label is of."""
-    return next(one for one in SORTS if re.fullmatch(one.labels, label))
+def request_group(label: str) -> RequestGroup:
+    """Return the group of the requests with this label."""
+    return next(group for group in REQUEST_GROUPS if re.fullmatch(group.labels, label))
 
 
-def declared(strike: Strike) -> Outcome:
-    """Return what must come of a fault."""
-    outcome = sort(strike.label).outcome(strike)
-    return _undone(strike) if outcome is GO and strike.base else outcome
+def declared_outcome(injected: InjectedFault) -> Outcome:
+    """Return the outcome that a train must have with this fault."""
+    outcome = request_group(injected.label).outcome(injected)
+    return _undone(injected) if outcome is GO and injected.exit_code_without_fault else outcome

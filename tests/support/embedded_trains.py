@@ -1,4 +1,4 @@
-"""Trains to test: a live configuration against an embedded production, on the event loop's own clock."""
+"""Trains for tests: a live configuration against an embedded production, on the event loop's own clock."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from cutover.wiring.run import run_production
 
 STABLE, CANARY = "chat-00041-stable", "chat-00042-canary"
 CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
+"""Operations that change production."""
 TOKENS = {
     "CONTROL_ACCESS_TOKEN": "marked-control-token",
     "AUTH_TOKEN": "marked-auth-token",
     "CLOUD_RUN_ACCESS_TOKEN": "marked-cloud-run-token",
 }
-"""The environment of a recovery; the tokens are those of ``live_config``."""
+"""Environment variables of a recovery. The tokens are those of ``live_config``."""
 
 
 def live_config(directory: Path, **changes: object) -> CutoverConfig:
@@ -44,12 +45,13 @@ def live_config(directory: Path, **changes: object) -> CutoverConfig:
 
 
 @attrs.define(eq=False)
-class Trial:
-    """A train and the production that it runs against."""
+class EmbeddedTrain:
+    """A train and the embedded production that it runs against."""
 
     config: CutoverConfig
     faults: tuple[Fault, ...] = ()
     layout_changes: dict[str, Any] = attrs.field(factory=dict)
+    """Fields of the simulated layout that differ from the default."""
     production: SimulatedProduction = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -1,7 +1,8 @@
-"""A gcloud for tests: quick, speaking the Cloud Run API v1 as the real one does, and as bad as it is told to be.
+"""A fake gcloud program for tests. It is quick, uses the Cloud Run API v1 like the real one, and can fail on demand.
 
-``FAKE_GCLOUD`` is ``COMMAND:MODE`` or ``COMMAND:MODE:NUMBER`` (the number of the call alone), COMMAND one of describe, list,
-update-traffic and all. ``FAKE_GCLOUD_LOG`` is a file that gets a line of JSON for each call. Run without site-packages.
+``FAKE_GCLOUD`` is ``COMMAND:MODE`` or ``COMMAND:MODE:NUMBER``. COMMAND is describe, list, update-traffic or all. With
+NUMBER, only that call of the command has the mode. ``FAKE_GCLOUD_LOG`` names a file that gets one line of JSON for each call.
+The program runs without site-packages.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 
 
 def ask(method: str, path: str, body: object = None) -> Any:
-    """Ask the API by way of the proxy that the real gcloud would go by; return status and document."""
+    """Send one request to the API, through the proxy that the real gcloud uses; return the JSON document of the reply."""
     region = options["--region"]
     override = os.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN"].removeprefix("http://").rstrip("/")
     sent = b"" if body is None else json.dumps(body).encode()
@@ -41,13 +42,13 @@ def ask(method: str, path: str, body: object = None) -> Any:
         fail(f"not JSON: {raw[:80].decode()}")
 
 
-def fail(said: str) -> NoReturn:
-    print(f"ERROR: (gcloud.run) {said}", file=sys.stderr)
+def fail(message: str) -> NoReturn:
+    print(f"ERROR: (gcloud.run) {message}", file=sys.stderr)
     sys.exit(1)
 
 
 def replaced(service: Any) -> list[dict[str, object]]:
-    """Return the traffic that the options ask for, by the real one's rules: shares of 100 replace all, tags outlast them."""
+    """Return the traffic rows that the options ask for. As in the real gcloud, new shares keep the tags."""
     rows: list[dict[str, Any]] = []
     for pair in options["--to-revisions"].split(","):
         name, _, share = pair.partition("=")

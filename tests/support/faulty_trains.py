@@ -1,4 +1,7 @@
-"""Trains on a wire, one at a time and in memory, each with something that goes wrong in any case: for whoever strikes more."""
+"""Trains whose requests go over a faulty transport, one train at a time and in memory.
+
+A scenario is one such train, often with a fault of its own. A test runs a scenario and injects one more fault.
+"""
 
 import os
 import re
@@ -24,129 +27,135 @@ from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production
 from cutover.wiring.recover import Recovery, recover_cutover
 from cutover.wiring.run import run_production
-from tests.support.embedded_trains import TOKENS, Trial, live_config
+from tests.support.embedded_trains import TOKENS, EmbeddedTrain, live_config
 from tests.support.run_invariants import contradictions
 from tests.support.virtual_time import virtual_backend
-from tests.support.wire_faults import Injection, Kind, Wire
+from tests.support.wire_faults import FaultyTransport, Injection, WireFault
 
 WHOLE = os.environ.get("CUTOVER_MATRIX") == "whole"
-"""Whether everything is tried, where otherwise a sample is."""
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  run directories without a disk's fsync
-LANDED = 60.0
-"""Seconds after a train until everything late has landed."""
+"""True: the tests try every case. False: they try a sample."""
+# run directories in memory, because fsync on a disk is slow
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  the folder is memory, not a shared disk
+LANDING_SECONDS = 60.0
+"""Seconds after a train in which every late effect lands."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Scene:
-    """A train whose requests are struck, and which of its labels are of interest."""
+class Scenario:
+    """A train, and the labels of its requests at which tests inject faults."""
 
     name: str
     labels: str
-    """A regular expression."""
+    """A regular expression for the labels."""
     exit_code: int = 0
-    """Of a train without any fault beside the scene's own."""
+    """Exit code of the train when no fault is injected but the scenario's own."""
     config: dict[str, object] = attrs.field(factory=dict)
     layout: dict[str, object] = attrs.field(factory=dict)
-    first: Injection | None = None
-    """What goes wrong in any case, so that there is something to undo."""
+    own_fault: Injection | None = None
+    """A fault that every run of the scenario has. It makes the train undo its changes."""
     cancelled_at: str | None = None
-    """The check at which the train is cancelled."""
+    """Id of the check at which the test cancels the train."""
 
 
-SCENES = {
-    scene.name: scene
-    for scene in (
-        # of the eleven paths that are evaluated side by side: the first, the second and the last
-        Scene(name="cutover", labels=r"(?!flip\.(evaluate|confirm)\.(?!root|feed|api-chats-)).*"),
-        Scene(name="sentinels", labels=r"sentinel\.(traffic-5|route-flip)\..*", config={"held_streams": 1}),
-        Scene(name="dual run", labels=r"dual\..*\.(me|root|chat-stream)", config={"run_dual_run": True}),
-        Scene(name="LATEST", labels=r"drill\.restore\..*", layout={"latest": True}),
-        Scene(
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        # the train evaluates eleven paths side by side; take the first, the second and the last
+        Scenario(name="cutover", labels=r"(?!flip\.(evaluate|confirm)\.(?!root|feed|api-chats-)).*"),
+        Scenario(
+            name="sentinels", labels=r"sentinel\.(traffic-5|route-flip)\..*", config={"held_streams": 1}
+        ),
+        Scenario(name="dual run", labels=r"dual\..*\.(me|root|chat-stream)", config={"run_dual_run": True}),
+        Scenario(name="LATEST", labels=r"drill\.restore\..*", layout={"latest": True}),
+        Scenario(
             name="verify only",
             labels=r"flip\.(control-status|evaluate\.root|confirm)",
             config={"apply_route_flip": False},
         ),
-        Scene(
+        Scenario(
             name="flip undone",
             labels=r"undo\..*|stream-smoke-undone\..*",
             exit_code=1,
-            first=Injection(label="stream-smoke-post.chat-stream", kind=Kind.HTTP_500, number=None),
+            own_fault=Injection(label="stream-smoke-post.chat-stream", fault=WireFault.HTTP_500, number=None),
         ),
-        Scene(
+        Scenario(
             name="drill failed",
             labels=r"drill\.(rollback|status-post).*",
             exit_code=1,
-            first=Injection(label="drill.traffic-100.write", kind=Kind.HTTP_409, number=None),
+            own_fault=Injection(label="drill.traffic-100.write", fault=WireFault.HTTP_409, number=None),
         ),
-        Scene(name="drill cancelled", labels=r"undo\..*", exit_code=130, cancelled_at="traffic-5"),
-        Scene(
+        Scenario(name="drill cancelled", labels=r"undo\..*", exit_code=130, cancelled_at="traffic-5"),
+        Scenario(
             name="rollback refused",
             labels=r"undo\..*",
             exit_code=1,
-            first=Injection(label="drill.rollback.write", kind=Kind.HTTP_403, number=None),
+            own_fault=Injection(label="drill.rollback.write", fault=WireFault.HTTP_403, number=None),
         ),
-        Scene(
+        Scenario(
             name="drill unread",
             labels=r"undo\..*",
             exit_code=1,
-            first=Injection(label="drill.status-post", kind=Kind.HTTP_403, number=None),
+            own_fault=Injection(label="drill.status-post", fault=WireFault.HTTP_403, number=None),
         ),
     )
 }
 
 
 @attrs.define(eq=False)
-class Ride:
-    """One train of a scene, on a wire."""
+class FaultyTrain:
+    """One train of a scenario, whose requests go over a faulty transport."""
 
-    scene: Scene
-    trial: Trial
-    wire: Wire
+    scenario: Scenario
+    embedded: EmbeddedTrain
+    transport: FaultyTransport
 
     @classmethod
-    def of(cls, scene: Scene, directory: str, *injections: Injection) -> "Ride":
+    def of(cls, scenario: Scenario, directory: str, *injections: Injection) -> "FaultyTrain":
+        """Return a train of the scenario with these faults as well as the scenario's own."""
         watched = {"canary_soak_seconds": 2.0, "flip_confirm_seconds": 2.0, "canary_steps": (5, 100)}
-        config = live_config(Path(directory), **{**watched, **scene.config})
-        trial = Trial(config, layout_changes={"instances": 1, **scene.layout})
-        first = () if scene.first is None else (scene.first,)
-        return cls(scene, trial, Wire(trial.production, (*first, *injections)))
+        config = live_config(Path(directory), **{**watched, **scenario.config})
+        embedded = EmbeddedTrain(config, layout_changes={"instances": 1, **scenario.layout})
+        own = () if scenario.own_fault is None else (scenario.own_fault,)
+        return cls(scenario, embedded, FaultyTransport(embedded.production, (*own, *injections)))
 
     @property
     def folder(self) -> Path:
-        assert self.trial.config.output_dir is not None
-        return self.trial.config.output_dir
+        """The run directory of the train."""
+        assert self.embedded.config.output_dir is not None
+        return self.embedded.config.output_dir
 
-    def on_the_wire(self, config: CutoverConfig) -> Production:
-        """Return the production of a configuration, over this wire."""
-        plain = simulated(config, self.trial.production, clock=EventLoopClock())
+    def production_over_transport(self, config: CutoverConfig) -> Production:
+        """Return the production of a configuration, reached over the faulty transport."""
+        plain = simulated(config, self.embedded.production, clock=EventLoopClock())
         return attrs.evolve(
-            plain, new_client=lambda _: httpx.AsyncClient(transport=self.wire), run_id="matrix"
+            plain, new_client=lambda _: httpx.AsyncClient(transport=self.transport), run_id="matrix"
         )
 
     async def run(self) -> None:
-        """Run the train to its end, and let everything land that is late."""
+        """Run the train to its end, then wait until late effects have landed."""
         with anyio.CancelScope() as scope:
 
             def observe(event: TrainEvent) -> None:
-                if isinstance(event, CheckRecorded) and event.check.check_id == self.scene.cancelled_at:
+                if isinstance(event, CheckRecorded) and event.check.check_id == self.scenario.cancelled_at:
                     scope.cancel()
 
-            with suppress(UndoUnprovenError):  # the journal says it too
-                await run_production(self.on_the_wire(self.trial.config), observer=observe)
-        await anyio.sleep(LANDED)
+            # the journal records an unproven undo too
+            with suppress(UndoUnprovenError):
+                await run_production(self.production_over_transport(self.embedded.config), observer=observe)
+        await anyio.sleep(LANDING_SECONDS)
 
     async def recover(self) -> Recovery:
-        """Recover what is open, now that nothing goes wrong any more."""
-        self.wire.heal()
-        with patch("cutover.wiring.recover.live", self.on_the_wire):
+        """Recover the run without any more faults, then wait until late effects have landed."""
+        self.transport.stop_faults()
+        with patch("cutover.wiring.recover.live", self.production_over_transport):
             recovery = await recover_cutover(self.folder, env=TOKENS)
-        await anyio.sleep(LANDED)
+        await anyio.sleep(LANDING_SECONDS)
         return recovery
 
 
 @contextmanager
-def room() -> Iterator[str]:
-    """Give a folder for one run, and for the locks that go with it."""
+def run_room() -> Iterator[str]:
+    """Yield a folder for one run and for its locks."""
     with (
         TemporaryDirectory(dir=MEMORY) as directory,
         patch.dict(os.environ, {"XDG_STATE_HOME": f"{directory}/state"}),
@@ -154,17 +163,19 @@ def room() -> Iterator[str]:
         yield directory
 
 
-def within(loop: str, work: Callable[[], Awaitable[object]]) -> None:
+def run_on_virtual_time(loop: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Run the work on the named event loop, on virtual time."""
     name, options = virtual_backend(loop)
     anyio.run(work, backend=name, backend_options=dict(options))
 
 
 @cache
-def labels(scene: Scene) -> Counter[str]:
-    """Run a scene without a further fault; return how many requests each label of interest had."""
-    with room() as directory:
-        ride = Ride.of(scene, directory)
-        within("asyncio", ride.run)
-        assert fold(read_journal(ride.folder / "journal.jsonl")).exit_code == scene.exit_code
-        assert not list(contradictions(ride.trial.production, ride.folder))
-    return Counter({label: n for label, n in ride.wire.seen.items() if re.fullmatch(scene.labels, label)})
+def label_counts(scenario: Scenario) -> Counter[str]:
+    """Run a scenario without more faults. Return the number of requests that each of its labels had."""
+    with run_room() as directory:
+        train = FaultyTrain.of(scenario, directory)
+        run_on_virtual_time("asyncio", train.run)
+        assert fold(read_journal(train.folder / "journal.jsonl")).exit_code == scenario.exit_code
+        assert not list(contradictions(train.embedded.production, train.folder))
+    counts = train.transport.request_counts
+    return Counter({label: count for label, count in counts.items() if re.fullmatch(scenario.labels, label)})

@@ -1,4 +1,4 @@
-"""A full disk, by the kernel's own hand."""
+"""A full disk for tests: the kernel refuses to let a file grow."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def disk_with_room_for(size: int) -> Iterator[None]:
-    """No file grows beyond so many bytes: what fits is written, what comes on top is refused by the kernel."""
+    """Limit every file of this process to ``size`` bytes. The kernel writes the bytes that fit and refuses the rest."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

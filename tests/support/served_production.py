@@ -1,4 +1,4 @@
-"""An embedded production that is served on loopback, as live services and real commands find it; time is skipped, not waited for."""
+"""An embedded production, served on loopback for live services and real commands. Its clock skips waits."""
 
 import os
 import socket
@@ -24,12 +24,12 @@ from tests.support.embedded_trains import live_config
 
 _HOST = "127.0.0.1"
 _STOP_SECONDS = 10
-FAKE = Path(__file__).parent / "fake_gcloud.py"
+FAKE_GCLOUD = Path(__file__).parent / "fake_gcloud.py"
 
 
 @attrs.define(eq=False)
 class SharedClock:
-    """One clock for a train and for the production in another thread: what the train sleeps passes for both at once."""
+    """One clock for a train and for the production in another thread. A sleep of the train advances it at once for both."""
 
     skipped: float = 0.0
 
@@ -42,19 +42,19 @@ class SharedClock:
 
 
 @attrs.frozen(kw_only=True)
-class Served:
-    """A production on loopback, and a configuration that leads to it."""
+class ServedProduction:
+    """A production on loopback, and the configuration of a train that reaches it."""
 
     config: CutoverConfig
     production: SimulatedProduction
     clock: SharedClock
 
     def live(self) -> Production:
-        """Return its services, as a live run has them, but for the clock."""
+        """Return the production of a live run, with the shared clock."""
         return attrs.evolve(live(self.config), clock=self.clock)
 
     def gcloud(self, patience: Patience | None = None) -> Gcloud:
-        """Return the backend that runs gcloud."""
+        """Return the traffic backend that runs gcloud."""
         return Gcloud(
             project=self.config.project,
             region=self.config.region,
@@ -73,8 +73,8 @@ def served(
     layout: Mapping[str, object] | None = None,
     backend: str = "gcloud",
     **changes: object,
-) -> Iterator[Served]:
-    """Serve a production by uvicorn in a thread of its own; the environment of this process leads gcloud to it."""
+) -> Iterator[ServedProduction]:
+    """Serve a production with uvicorn in its own thread. The environment of this process points gcloud to it."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         listeners = [stack.enter_context(socket.create_server((_HOST, 0))) for _ in range(4)]
@@ -104,7 +104,7 @@ def served(
         thread = threading.Thread(target=server.run, kwargs={"sockets": listeners}, daemon=True)
         thread.start()
         try:
-            yield Served(config=config, production=production, clock=clock)
+            yield ServedProduction(config=config, production=production, clock=clock)
         finally:
             server.should_exit = True
             thread.join(_STOP_SECONDS)
@@ -113,10 +113,10 @@ def served(
 
 @contextmanager
 def fake_gcloud(directory: Path, mode: str = "") -> Iterator[Path]:
-    """Put the fake first on the path; give the file where it writes down its calls."""
+    """Put the fake gcloud first on the path. Yield the log file of its calls."""
     program = directory / "bin" / "gcloud"
     program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_text(f"#!{sys.executable} -ISE\n{FAKE.read_text()}")
+    program.write_text(f"#!{sys.executable} -ISE\n{FAKE_GCLOUD.read_text()}")
     program.chmod(0o755)
     calls = directory / "calls.jsonl"
     with pytest.MonkeyPatch.context() as patch:

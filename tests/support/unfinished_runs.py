@@ -31,7 +31,7 @@ from cutover.train.recovery import RecoveryMode
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production, live
 from cutover.wiring.recover import Recovery, recover_production
-from tests.support.embedded_trains import CANARY, CHANGES, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
 
 
 async def move_traffic(services: Services, journal: Journal, canary: int = 5) -> None:
@@ -177,7 +177,7 @@ class Scene:
 @asynccontextmanager
 async def scene(directory: Path, *faults: Fault, **layout: object) -> AsyncIterator[Scene]:
     """Begin a run against a production."""
-    trial = Trial(live_config(directory), faults=faults, layout_changes={"instances": 2, **layout})
+    trial = EmbeddedTrain(live_config(directory), faults=faults, layout_changes={"instances": 2, **layout})
     (directory / "run").mkdir(parents=True)
     journal = Journal.create(directory / "run" / "journal.jsonl")
     journal.record(TrainStarted(run_id="r1", facts=trial.config.facts()))

@@ -1,4 +1,4 @@
-"""Event loops on which time jumps: a soak of two minutes is over at once, and every deadline still means something."""
+"""Event loops whose time jumps to the next timer. A soak of two minutes ends at once, and deadlines keep their meaning."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ import trio.testing
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Where nothing is ready, it moves the loop's time on instead of waiting."""
+    """A selector that advances the loop's time instead of waiting when no file is ready."""
 
     loop: "VirtualTimeLoop"
 
@@ -23,7 +23,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An asyncio event loop whose time passes by what is waited for, and not otherwise."""
+    """An asyncio event loop whose time advances only when a task waits."""
 
     def __init__(self) -> None:
         selector = _JumpingSelector()
@@ -36,7 +36,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def virtual_backend(name: str) -> tuple[str, Mapping[str, Any]]:
-    """Return a value for the fixture ``anyio_backend``: one of the two loops, on virtual time."""
+    """Return a value for the fixture ``anyio_backend``: the named event loop, on virtual time."""
     if name == "trio":
         return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
     return "asyncio", {"loop_factory": VirtualTimeLoop}

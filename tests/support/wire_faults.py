@@ -1,4 +1,4 @@
-"""One wire fault at one request of a train, found by the request's label: between httpx and the embedded production."""
+"""Wire faults between httpx and the embedded production. A fault is injected by the label and the number of a request."""
 
 import enum
 import math
@@ -16,15 +16,15 @@ from cutover.simulation.faults import Situation
 from tests.support.embedded_trains import CHANGES
 
 LATE = 1.5
-"""Seconds after which a late effect lands: less than the trains here confirm, as an operator would choose it."""
+"""Seconds after which a late effect lands. The trains here confirm a flip for longer, as an operator would."""
 UNDONE = 1.0
-"""Seconds after which an effect is taken back."""
+"""Seconds after which an effect is undone."""
 SLOW = 30.0
-"""Seconds that a slow change of the traffic takes to settle."""
+"""Seconds that a slow traffic change takes to settle."""
 
 
-class Kind(enum.Enum):
-    """What goes wrong with a request."""
+class WireFault(enum.Enum):
+    """One failure of a request on its way to production or back."""
 
     REFUSED = "refused"
     HTTP_401 = "401"
@@ -39,7 +39,7 @@ class Kind(enum.Enum):
     RESET = "reset"
     TRUNCATED = "truncated reply"
     HTML = "HTML instead of JSON"
-    # of a change alone:
+    # only for requests that change traffic or routes:
     REPLY_LOST = "reply lost after the effect"
     NO_REPLY = "effect without reply"
     FAILED_AND_DONE = "503 after the effect"
@@ -48,106 +48,110 @@ class Kind(enum.Enum):
     NO_EFFECT = "success without effect"
     UNDONE = "effect undone a second later"
     LATE = "effect that lands late"
-    # of a change of the traffic alone:
+    # only for requests that change the traffic:
     SLOW = "slow to settle"
     NEVER = "never settles"
 
     @property
     def status(self) -> int | None:
-        """The status with which the peer refuses, where it does."""
+        """The HTTP status of the refusal; None if the fault is no refusal."""
         return int(self.value) if self.value.isdecimal() else None
 
 
-OF_ANY = tuple(Kind)[: tuple(Kind).index(Kind.REPLY_LOST)]
-OF_ROUTES = tuple(Kind)[: tuple(Kind).index(Kind.SLOW)]
-OF_TRAFFIC = tuple(Kind)
+ANY_REQUEST_FAULTS = tuple(WireFault)[: tuple(WireFault).index(WireFault.REPLY_LOST)]
+ROUTE_CHANGE_FAULTS = tuple(WireFault)[: tuple(WireFault).index(WireFault.SLOW)]
+TRAFFIC_CHANGE_FAULTS = tuple(WireFault)
 
 FATES = {
-    Kind.LOST_AND_LATE: Fate(after=LATE),
-    Kind.FAILED_AND_LATE: Fate(after=LATE),
-    Kind.NO_EFFECT: Fate(takes_effect=False),
-    Kind.UNDONE: Fate(undone_after=UNDONE),
-    Kind.LATE: Fate(after=LATE),
-    Kind.SLOW: Fate(settles_after=SLOW),
-    Kind.NEVER: Fate(settles_after=math.inf),
+    WireFault.LOST_AND_LATE: Fate(after=LATE),
+    WireFault.FAILED_AND_LATE: Fate(after=LATE),
+    WireFault.NO_EFFECT: Fate(takes_effect=False),
+    WireFault.UNDONE: Fate(undone_after=UNDONE),
+    WireFault.LATE: Fate(after=LATE),
+    WireFault.SLOW: Fate(settles_after=SLOW),
+    WireFault.NEVER: Fate(settles_after=math.inf),
 }
-_SAYS_NO = b'{"error":{"code":"injected","message":"injected"}}'
-_LOGIN = b"<!doctype html><title>Sign in</title>\n"
+_ERROR_BODY = b'{"error":{"code":"injected","message":"injected"}}'
+_SIGN_IN_PAGE = b"<!doctype html><title>Sign in</title>\n"
 
 
 @attrs.frozen(kw_only=True)
 class Injection:
-    """A fault at one request of a label, or at every one."""
+    """An order to inject one fault at one request of a label, or at every one."""
 
     label: str
-    kind: Kind
+    fault: WireFault
     number: int | None
-    """Which request of the label, counted from one; None: every one."""
+    """Number of the request among those of its label, from one; None: every request."""
 
-    def strikes(self, label: str, number: int) -> bool:
+    def applies_to(self, label: str, number: int) -> bool:
         return label == self.label and self.number in (None, number)
 
 
 @attrs.define(eq=False)
-class Wire(httpx.AsyncBaseTransport):
-    """Every client's way to the production: no sockets, no tasks, and faults where they are asked for.
+class FaultyTransport(httpx.AsyncBaseTransport):
+    """A transport from every client to the embedded production, with injected faults and without sockets or tasks.
 
-    It stands in for what decides about faults within the production, too: what becomes of a change is the production's.
+    It also replaces the production's own faults: ``strike`` gives the production the fate of a change.
     """
 
     production: SimulatedProduction
     injections: tuple[Injection, ...] = ()
-    seen: Counter[str] = attrs.field(factory=Counter)
-    """How many requests each label had."""
-    struck: Counter[Kind] = attrs.field(factory=Counter)
+    request_counts: Counter[str] = attrs.field(factory=Counter)
+    """Number of requests that each label had."""
+    fault_counts: Counter[WireFault] = attrs.field(factory=Counter)
+    """Number of times that each fault was injected."""
     _fate: Fate | None = None
 
     def __attrs_post_init__(self) -> None:
         self.production._active = self  # type: ignore[assignment]
 
     def strike(self, situation: Situation) -> tuple[Fate, ...]:
-        """Tell the production what is to become of the change that it was just sent."""
+        """Return the fate of the change that the production is receiving. The production calls this method."""
         fate, self._fate = self._fate, None
         return (fate,) if fate is not None and situation.operation in CHANGES else ()
 
-    def heal(self) -> None:
-        """Let every later request through."""
+    def stop_faults(self) -> None:
+        """Let every later request pass without a fault."""
         self.injections = ()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         label = request.extensions["label"]
-        self.seen[label] += 1
-        kind = next((one.kind for one in self.injections if one.strikes(label, self.seen[label])), None)
-        if kind is None:
+        self.request_counts[label] += 1
+        number = self.request_counts[label]
+        fault = next((each.fault for each in self.injections if each.applies_to(label, number)), None)
+        if fault is None:
             return await self._deliver(request)
-        self.struck[kind] += 1
-        if kind.status is not None:
-            return httpx.Response(kind.status, headers={"content-type": "application/json"}, content=_SAYS_NO)
-        match kind:
-            case Kind.REFUSED:
+        self.fault_counts[fault] += 1
+        if fault.status is not None:
+            return httpx.Response(
+                fault.status, headers={"content-type": "application/json"}, content=_ERROR_BODY
+            )
+        match fault:
+            case WireFault.REFUSED:
                 raise httpx.ConnectError("injected")
-            case Kind.HANG:
+            case WireFault.HANG:
                 await anyio.sleep_forever()
-            case Kind.RESET:
+            case WireFault.RESET:
                 raise httpx.ReadError("injected")
-            case Kind.HTML:
-                return httpx.Response(200, headers={"content-type": "text/html"}, content=_LOGIN)
-        return await self._do_and_fail(request, kind)
+            case WireFault.HTML:
+                return httpx.Response(200, headers={"content-type": "text/html"}, content=_SIGN_IN_PAGE)
+        return await self._deliver_with_fault(request, fault)
 
-    async def _do_and_fail(self, request: httpx.Request, kind: Kind) -> httpx.Response:
-        """Let the production have the request; what becomes of the change, or of the reply, is the kind's."""
-        self._fate = FATES.get(kind)
+    async def _deliver_with_fault(self, request: httpx.Request, fault: WireFault) -> httpx.Response:
+        """Deliver the request, then apply the fault to the change or to the reply."""
+        self._fate = FATES.get(fault)
         response = await self._deliver(request)
-        match kind:
-            case Kind.TRUNCATED:
+        match fault:
+            case WireFault.TRUNCATED:
                 return httpx.Response(
-                    response.status_code, headers=response.headers, stream=_Cut(response.content)
+                    response.status_code, headers=response.headers, stream=_TruncatedBody(response.content)
                 )
-            case Kind.REPLY_LOST | Kind.LOST_AND_LATE:
+            case WireFault.REPLY_LOST | WireFault.LOST_AND_LATE:
                 raise httpx.ReadError("injected")
-            case Kind.FAILED_AND_DONE | Kind.FAILED_AND_LATE:
-                return httpx.Response(503, headers={"content-type": "application/json"}, content=_SAYS_NO)
-            case Kind.NO_REPLY:
+            case WireFault.FAILED_AND_DONE | WireFault.FAILED_AND_LATE:
+                return httpx.Response(503, headers={"content-type": "application/json"}, content=_ERROR_BODY)
+            case WireFault.NO_REPLY:
                 await anyio.sleep_forever()
         return response
 
@@ -162,7 +166,8 @@ class Wire(httpx.AsyncBaseTransport):
             async for piece in pieces:
                 return {"type": "http.request", "body": piece, "more_body": True}
             if complete:
-                await anyio.sleep_forever()  # the client never leaves early here
+                # no client here disconnects before the end
+                await anyio.sleep_forever()
             complete.append(True)
             return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -187,8 +192,8 @@ class Wire(httpx.AsyncBaseTransport):
 
 
 @attrs.define(eq=False)
-class Severed(Wire):
-    """The wire of a process that may be dead: then it sends nothing any more."""
+class KillableTransport(FaultyTransport):
+    """A faulty transport of a process that a test can kill. A dead process sends nothing."""
 
     is_dead: bool = False
 
@@ -199,8 +204,8 @@ class Severed(Wire):
 
 
 @attrs.define(eq=False)
-class _Cut(httpx.AsyncByteStream):
-    """Half of a body, and then what httpx raises where a peer closes too early."""
+class _TruncatedBody(httpx.AsyncByteStream):
+    """The first half of a body, then the error that httpx raises when a server closes too early."""
 
     body: bytes
 

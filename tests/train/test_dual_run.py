@@ -28,7 +28,7 @@ from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run
 from cutover.train.steps.dual_run import Plan, Side
 from cutover.wiring.embedded import simulated
-from tests.support.embedded_trains import Trial, live_config
+from tests.support.embedded_trains import EmbeddedTrain, live_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -224,7 +224,7 @@ class Comparison:
 @asynccontextmanager
 async def services(directory: Path, answer: Callable[[httpx.Request], object]) -> AsyncIterator[Services]:
     """Give a train's services, but that both services are this handler."""
-    trial = Trial(live_config(directory))
+    trial = EmbeddedTrain(live_config(directory))
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))  # type: ignore[arg-type]
     outbound = Outbound(client=client, clock=EventLoopClock())
     async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as found:
@@ -442,7 +442,7 @@ class TestRequests:
 
 async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
     """The embedded production and its legacy service answer every shipped request alike."""
-    trial = Trial(live_config(tmp_path, run_dual_run=True))
+    trial = EmbeddedTrain(live_config(tmp_path, run_dual_run=True))
     production = simulated(trial.config, trial.production, clock=EventLoopClock())
     plan = production.plan().dual_run
     assert plan is not None
@@ -456,7 +456,7 @@ async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
 
 async def test_what_does_not_match_is_kept_on_both_sides(tmp_path: Path) -> None:
     config = live_config(tmp_path, run_dual_run=True)
-    trial = Trial(config, faults=(FAULTS["legacy-differs"],))
+    trial = EmbeddedTrain(config, faults=(FAULTS["legacy-differs"],))
     summary = await trial.run()
     step = summary.step(dual_run.STEP_ID)
     assert step is not None

@@ -12,7 +12,7 @@ from cutover.simulation.cloud_run import google_error
 from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
-from tests.support.embedded_trains import CANARY, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -28,7 +28,7 @@ async def drilled(
     *strikes: tuple[Scope, Effect],
     layout: dict[str, object] | None = None,
     **changes: object,
-) -> tuple[dict[str, Check], CutoverSummary, Trial]:
+) -> tuple[dict[str, Check], CutoverSummary, EmbeddedTrain]:
     """Run a train on a production with these faults; return the rows of its drill by name."""
     fault = Fault(
         name="custom",
@@ -36,7 +36,7 @@ async def drilled(
         strikes=tuple(Strike(scope, effect) for scope, effect in strikes),
         outcome=Outcome(exit_code=1),
     )
-    trial = Trial(live_config(directory, **changes), faults=(fault,), layout_changes=layout or {})
+    trial = EmbeddedTrain(live_config(directory, **changes), faults=(fault,), layout_changes=layout or {})
     summary = await trial.run()
     drill = summary.step("canary-rollback-drill")
     assert drill is not None
@@ -113,7 +113,7 @@ SMOKES = 4
 """Streams that stable answers before the drill and after it."""
 
 
-def streams_by_stable(trial: Trial) -> int:
+def streams_by_stable(trial: EmbeddedTrain) -> int:
     """Count the streams through the front door that stable answered."""
     return sum(
         request.operation in STREAMS and request.site is Site.FRONT and request.revision == STABLE

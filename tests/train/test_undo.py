@@ -31,7 +31,7 @@ from cutover.train.steps.rollback_drill import STEP_ID as DRILL
 from cutover.train.undo import Undone, carry_out, seconds_until_write_expires
 from cutover.wiring.embedded import simulated
 from cutover.wiring.run import run_production
-from tests.support.embedded_trains import CANARY, CHANGES, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
 from tests.support.unfinished_runs import move_routes, move_traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -44,7 +44,7 @@ OVERRIDE = f"https://chat.example{COMPAT.override_path}"
 class Scene:
     """A production, and a train that moved something in it and got no further."""
 
-    trial: Trial
+    trial: EmbeddedTrain
     services: Services
     journal: Journal = attrs.field(factory=Journal)
 
@@ -66,7 +66,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(directory: Path, *faults: str, **layout: object) -> AsyncIterator[Scene]:
-    trial = Trial(
+    trial = EmbeddedTrain(
         live_config(directory), faults=tuple(FAULTS[name] for name in faults), layout_changes=dict(layout)
     )
     async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as services:
@@ -88,7 +88,7 @@ def route_commands(to_do: Sequence[str]) -> dict[str, dict[str, str]]:
 @pytest.mark.slow
 class TestUnproven:
     async def test_routes_that_stick(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path), faults=(FAULTS["override-sticks"],))
+        trial = EmbeddedTrain(live_config(tmp_path), faults=(FAULTS["override-sticks"],))
         summary = await trial.run()
         assert summary.exit_code == 4
         assert summary.undo is not None
@@ -106,7 +106,7 @@ class TestUnproven:
         assert "CONTROL\\_ACCESS\\_TOKEN" in shown
 
     async def test_traffic_that_stays_on_the_canary(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path), faults=(FAULTS["rollback-403"],))
+        trial = EmbeddedTrain(live_config(tmp_path), faults=(FAULTS["rollback-403"],))
         summary = await trial.run()
         assert summary.exit_code == 4
         assert summary.undo is not None
@@ -184,7 +184,7 @@ class TestUnproven:
         assert state.get(GLOBAL) is None
 
     async def test_an_undo_whose_peers_hang_is_given_up_and_told(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path))
+        trial = EmbeddedTrain(live_config(tmp_path))
         production = simulated(trial.config, trial.production, clock=EventLoopClock())
         hanging: list[str] = []
 
@@ -296,7 +296,7 @@ class TestLatest:
         restore = attrs.evolve(FAULTS["rollback-409-once"].strikes[0].scope, first=2, last=2)
         overtaken = FAULTS["deployed-meanwhile"].strikes[0].effect
         fault = attrs.evolve(FAULTS["deployed-meanwhile"], strikes=(Strike(restore, overtaken),))
-        trial = Trial(
+        trial = EmbeddedTrain(
             live_config(tmp_path, canary_steps=(5, 100)), faults=(fault,), layout_changes={"latest": True}
         )
         summary = await trial.run()
@@ -311,7 +311,7 @@ class TestLatest:
         rollback = FAULTS["rollback-409-once"].strikes[0].scope
         overtaken = FAULTS["deployed-meanwhile"].strikes[0].effect
         fault = attrs.evolve(FAULTS["rollback-409-once"], strikes=(Strike(rollback, overtaken),))
-        trial = Trial(live_config(tmp_path), faults=(fault,), layout_changes={"latest": True})
+        trial = EmbeddedTrain(live_config(tmp_path), faults=(fault,), layout_changes={"latest": True})
         summary = await trial.run()
         assert (
             summary.exit_code == 4
@@ -392,7 +392,7 @@ async def test_a_late_effect_is_found_and_taken_back_again(tmp_path: Path) -> No
             Strike(lost.scope, lost.effect),
         ),
     )
-    trial = Trial(live_config(tmp_path), faults=(fault,))
+    trial = EmbeddedTrain(live_config(tmp_path), faults=(fault,))
     async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as services:
         found = Scene(trial, services)
         captured = await services.control.status(label="pre")

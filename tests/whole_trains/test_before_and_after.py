@@ -18,7 +18,7 @@ from cutover.simulation.addresses import Site
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Scope, Strike
-from tests.support.embedded_trains import CANARY, CHANGES, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -67,7 +67,7 @@ def said(old: bytes, new: bytes) -> Rewrite:
 async def test_a_place_from_which_there_is_no_way_back_is_left_alone(
     faults: tuple[Fault, ...], layout: dict[str, object], why: str, tmp_path: Path
 ) -> None:
-    trial = Trial(live_config(tmp_path), faults=faults, layout_changes=layout)
+    trial = EmbeddedTrain(live_config(tmp_path), faults=faults, layout_changes=layout)
     summary = await trial.run()
     found = row(summary, "preflight", "traffic")
     assert found.status is StepStatus.FAIL
@@ -82,12 +82,12 @@ async def test_a_place_from_which_there_is_no_way_back_is_left_alone(
 async def test_what_cannot_be_read_at_the_end_fails_the_train_and_is_undone(
     operation: Operation, check_id: str, tmp_path: Path
 ) -> None:
-    whole = Trial(live_config(tmp_path / "whole"), layout_changes={"instances": 1})
+    whole = EmbeddedTrain(live_config(tmp_path / "whole"), layout_changes={"instances": 1})
     assert (await whole.run()).passed
     reads = sum(request.operation is operation for request in whole.production.requests)
     last = reads - (SAMPLE_READS - 1 if operation is Operation.ROUTE_STATUS else 0)
     struck = fault(operation, FORBIDDEN, first=last, last=last)
-    trial = Trial(live_config(tmp_path), faults=(struck,), layout_changes={"instances": 1})
+    trial = EmbeddedTrain(live_config(tmp_path), faults=(struck,), layout_changes={"instances": 1})
     summary = await trial.run()
     found = row(summary, "final-state", check_id)
     assert (found.status, found.tolerable) == (StepStatus.FAIL, False)
@@ -99,7 +99,7 @@ async def test_what_cannot_be_read_at_the_end_fails_the_train_and_is_undone(
     assert set(trial.production.route_targets().values()) == {None}
 
 
-async def overtaken(trial: Trial, after: str, deed: Callable[[], object]) -> CutoverSummary:
+async def overtaken(trial: EmbeddedTrain, after: str, deed: Callable[[], object]) -> CutoverSummary:
     """Run a train; once this step is over somebody else does something; leave the requests since in the log."""
     seen = 0
 
@@ -115,7 +115,7 @@ async def overtaken(trial: Trial, after: str, deed: Callable[[], object]) -> Cut
     return summary
 
 
-def intents(trial: Trial) -> list[TrafficIntended | RouteIntended]:
+def intents(trial: EmbeddedTrain) -> list[TrafficIntended | RouteIntended]:
     assert trial.config.output_dir is not None
     events = read_journal(trial.config.output_dir / "journal.jsonl")
     return [event for event in events if isinstance(event, TrafficIntended | RouteIntended)]
@@ -141,7 +141,7 @@ class TestOvertaken:
     async def test_a_split_before_the_drill(
         self, layout: dict[str, object], split: tuple[tuple[str | None, int], ...], why: str, tmp_path: Path
     ) -> None:
-        trial = Trial(live_config(tmp_path), layout_changes=layout)
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes=layout)
         targets = tuple(Target(revision=name, percent=percent) for name, percent in split)
         summary = await overtaken(
             trial, "stream-smoke-pre", lambda: trial.production._deployment.update(targets, Fate())
@@ -154,7 +154,7 @@ class TestOvertaken:
         assert trial.production.traffic_spec == targets
 
     async def test_a_deployment_that_is_under_way(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path))
+        trial = EmbeddedTrain(live_config(tmp_path))
         deployment = trial.production._deployment
         summary = await overtaken(
             trial, "stream-smoke-pre", lambda: deployment.update(deployment.spec, Fate(settles_after=600.0))
@@ -166,7 +166,7 @@ class TestOvertaken:
     async def test_a_revision_that_became_ready_matters_where_latest_serves(
         self, latest: bool, tmp_path: Path
     ) -> None:
-        trial = Trial(live_config(tmp_path), layout_changes={"latest": latest})
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"latest": latest})
         summary = await overtaken(trial, "stream-smoke-pre", trial.production._deployment.deploy)
         assert summary.passed is not latest
         if latest:
@@ -177,7 +177,9 @@ class TestOvertaken:
 
     @pytest.mark.parametrize("apply", [True, False])
     async def test_an_override_before_the_flip(self, apply: bool, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path, apply_route_flip=apply), layout_changes={"flipped": not apply})
+        trial = EmbeddedTrain(
+            live_config(tmp_path, apply_route_flip=apply), layout_changes={"flipped": not apply}
+        )
         stable = trial.production._front_door.all_of(STABLE)
 
         def override() -> None:
@@ -194,7 +196,7 @@ class TestOvertaken:
         assert {instance.overrides["auth_entry"] for instance in stable} == {"legacy"}
 
     async def test_one_capture_serves_the_whole_train(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path))
+        trial = EmbeddedTrain(live_config(tmp_path))
         assert (await trial.run()).passed
         traffic = {event.captured for event in intents(trial) if isinstance(event, TrafficIntended)}
         routes = {event.captured for event in intents(trial) if isinstance(event, RouteIntended)}

@@ -1,4 +1,4 @@
-"""A disk that fills up, at every line of a train's journal: no further mover, the undo goes on, and it is said."""
+"""A disk fills up at each line of a train's journal. The train moves nothing more, undoes its changes, and warns."""
 
 import errno
 import os
@@ -17,15 +17,15 @@ from cutover.model.train_events import TrainEvent
 from cutover.record import journal, lock
 from cutover.record.lock import ServiceLock
 from cutover.wiring.run import run_production
-from tests.support.faulty_trains import LANDED, SCENES, Ride, room, within
+from tests.support.faulty_trains import LANDING_SECONDS, SCENARIOS, FaultyTrain, run_on_virtual_time, run_room
 from tests.support.run_invariants import AS_CAPTURED, AS_MEANT, left_behind, state
 
 FORWARD = re.compile(r"drill\.traffic-\d+\.write|flip\.apply\.\d+\..*")
-"""Requests that move production on; those that take it back are none of these."""
+"""Labels of the requests that move production forward. Requests of a rollback or an undo do not match."""
 
 
 class Disk:
-    """The operating system, as the journal sees it: from some point on nothing is made durable."""
+    """A replacement for ``os`` in the journal. While ``is_full`` is true, every fsync fails with ENOSPC."""
 
     is_full = False
 
@@ -39,78 +39,84 @@ class Disk:
 
 
 @attrs.frozen(kw_only=True)
-class Ending:
-    """How a train ended whose disk filled up."""
+class FullDiskResult:
+    """The end of a train whose disk filled up, and of its recovery."""
 
     exit_code: int
     left: str
-    moved_on: tuple[str, ...]
-    """Requests, by label, that moved production on after that."""
-    refused: bool
-    """Whether the next run was refused until this one was recovered."""
-    recovered: str
-    """Where production was after that recovery, with room on the disk."""
-    complete: bool
-    """Whether that recovery took the cutover for complete."""
-    said: tuple[str, ...]
+    """State of production after the train."""
+    forward_labels: tuple[str, ...]
+    """Labels of the requests that moved production forward after the disk was full."""
+    next_is_refused: bool
+    """True if the lock refuses the next run until this one is recovered."""
+    left_by_recovery: str
+    """State of production after the recovery, which had room on the disk."""
+    is_complete: bool
+    """True if the recovery reported the cutover as complete."""
+    warnings: tuple[str, ...]
 
 
-def full_at(number: int) -> Ending | None:
-    """Run a train whose disk is full from a line of its journal on; None where it does not write as many."""
+def full_at(number: int) -> FullDiskResult | None:
+    """Run a train whose disk is full from the n-th line of its journal. Return None if the journal has fewer lines."""
     disk, seen = Disk(), 0
     at_first: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
-    said_then: list[str] = []
+    details: list[str] = []
     with (
-        room() as directory,
+        run_room() as directory,
         patch.object(journal, "os", disk),
         patch.object(lock, "os", disk),
-        warnings.catch_warnings(record=True) as said,
+        warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
-        ride = Ride.of(SCENES["cutover"], directory)
-        before = state(ride.trial.production)
+        train = FaultyTrain.of(SCENARIOS["cutover"], directory)
+        before = state(train.embedded.production)
 
         def observe(_: TrainEvent) -> None:
             nonlocal seen
             seen += 1
             if seen == number:
                 disk.is_full = True
-                at_first.update(ride.wire.seen)
+                at_first.update(train.transport.request_counts)
 
         async def play() -> None:
             try:
-                code = (await run_production(ride.on_the_wire(ride.trial.config), observer=observe)).exit_code
+                code = (
+                    await run_production(
+                        train.production_over_transport(train.embedded.config), observer=observe
+                    )
+                ).exit_code
             except UndoUnprovenError:
                 code = 4
-            except NotStartedError as error:  # not even the lock could be signed
+            except NotStartedError as error:
+                # the train could not sign the lock
                 code = 3
                 warnings.warn(str(error), stacklevel=1)
-            await anyio.sleep(LANDED)
-            found.append((code, left_behind(ride.trial.production, before)))
+            await anyio.sleep(LANDING_SECONDS)
+            found.append((code, left_behind(train.embedded.production, before)))
 
-        within("asyncio", play)
-        later = ride.wire.seen - at_first
+        run_on_virtual_time("asyncio", play)
+        later = train.transport.request_counts - at_first
         disk.is_full = False
-        refused = ServiceLock.left_by(ride.folder) is not None
+        next_is_refused = ServiceLock.left_by(train.folder) is not None
 
         async def recover() -> None:
-            said_then.append((await ride.recover()).detail)
+            details.append((await train.recover()).detail)
 
-        within("asyncio", recover)
-        assert ServiceLock.left_by(ride.folder) is None
-        recovered = left_behind(ride.trial.production, before)
-    moved_on = tuple(label for label in later if FORWARD.fullmatch(label))
-    told = tuple(str(each.message) for each in said)
+        run_on_virtual_time("asyncio", recover)
+        assert ServiceLock.left_by(train.folder) is None
+        left_by_recovery = left_behind(train.embedded.production, before)
+    forward_labels = tuple(label for label in later if FORWARD.fullmatch(label))
+    messages = tuple(str(each.message) for each in caught)
     return (
-        Ending(
+        FullDiskResult(
             exit_code=found[0][0],
             left=found[0][1],
-            moved_on=moved_on,
-            refused=refused,
-            recovered=recovered,
-            complete="the cutover is complete" in said_then[0],
-            said=told,
+            forward_labels=forward_labels,
+            next_is_refused=next_is_refused,
+            left_by_recovery=left_by_recovery,
+            is_complete="the cutover is complete" in details[0],
+            warnings=messages,
         )
         if seen >= number
         else None
@@ -120,22 +126,24 @@ def full_at(number: int) -> Ending | None:
 @pytest.mark.usefixtures("small_samples")
 def test_a_disk_that_fills_up_at_any_line_stops_the_movers_and_not_the_undo() -> None:
     number, wrong, codes, silent = 1, [], [], []
-    while (ending := full_at(number)) is not None:
-        codes.append(ending.exit_code)
-        if ending.left != (AS_MEANT if ending.exit_code == 0 else AS_CAPTURED):
-            wrong.append(f"line {number}: {ending}")
-        if len(ending.moved_on) > 1:  # the one whose intent was durable, and no other
-            wrong.append(f"line {number}: {ending.moved_on}")
-        if ending.complete != (ending.exit_code == 0):
-            wrong.append(f"line {number}: the disk says that it passed: {ending}")
-        if ending.recovered != ending.left or (ending.exit_code == 1 and not ending.refused):
-            wrong.append(f"line {number}: the disk tells another story: {ending}")
-        if not any("cannot be written" in line for line in ending.said):
+    while (result := full_at(number)) is not None:
+        codes.append(result.exit_code)
+        if result.left != (AS_MEANT if result.exit_code == 0 else AS_CAPTURED):
+            wrong.append(f"line {number}: {result}")
+        # one request may follow: the one whose intent is already on the disk
+        if len(result.forward_labels) > 1:
+            wrong.append(f"line {number}: {result.forward_labels}")
+        if result.is_complete != (result.exit_code == 0):
+            wrong.append(f"line {number}: the journal and the exit code disagree on a pass: {result}")
+        if result.left_by_recovery != result.left or (result.exit_code == 1 and not result.next_is_refused):
+            wrong.append(f"line {number}: the disk and production disagree: {result}")
+        if not any("cannot be written" in line for line in result.warnings):
             silent.append(number)
         number += 1
-    # nothing begun; then taken back; and where the line was there that says that it is done, done
+    # the train does not start; later it undoes its changes; after its last journal line it passes
     assert codes == sorted(codes, key=[3, 1, 0].index)
     assert {*codes} == {3, 1, 0}
     assert codes.count(0) == 1
-    assert silent == [number - 1]  # after the last line only the lock was left to write, and could not be
+    # after the last line only the lock was left to write, and that failed without a warning
+    assert silent == [number - 1]
     assert not wrong, "\n".join(wrong)

@@ -1,8 +1,8 @@
-"""A train that is killed at every line of its journal, and recovered; the recovery killed as well, and run again.
+"""A train is killed at each line of its journal and recovered. Some recoveries are killed too, and run again.
 
-In process, a kill is what a dead process leaves: its files as they were between two lines, and a production that hears no
-more of it. Both sides of each line are tried: with it, and with all that it tells done but the line itself lost. A sample of
-lines is tried with real signals at real processes. ``CUTOVER_MATRIX=whole`` tries every line of every scene, on both loops.
+In process, a kill leaves the files as they were at that line, and the train sends no more requests. Each line is tried
+twice: with the line in the journal, and without it although its action is done. A sample of lines is also tried with real
+signals at real processes. ``CUTOVER_MATRIX=whole`` tries every line of every scenario, on both event loops.
 """
 
 import json
@@ -31,32 +31,39 @@ from cutover.wiring.recover import Recovery, recover_cutover
 from cutover.wiring.run import run_production
 from tests.support.commands import run_env, served
 from tests.support.embedded_trains import TOKENS
-from tests.support.faulty_trains import LANDED, MEMORY, SCENES, WHOLE, Ride, within
+from tests.support.faulty_trains import (
+    LANDING_SECONDS,
+    MEMORY,
+    SCENARIOS,
+    WHOLE,
+    FaultyTrain,
+    run_on_virtual_time,
+)
 from tests.support.run_invariants import AS_CAPTURED, AS_MEANT, State, left_behind, state
-from tests.support.wire_faults import Severed
+from tests.support.wire_faults import KillableTransport
 
 pytestmark = pytest.mark.usefixtures("small_samples")
 
-EVERY = {"cutover": 1, "flip undone": 3, "drill failed": 3, "LATEST": 4}
-"""Scene -> one in how many lines is tried, where not all are."""
+LINE_STEP = {"cutover": 1, "flip undone": 3, "drill failed": 3, "LATEST": 4}
+"""Scenario -> the step between two lines that are tried, when the tests try a sample."""
 SIDES = ("with the line", "without it")
 
 
 @attrs.define(eq=False)
-class Victim:
-    """A train, and its recoveries, of which each may be killed at a line of the journal."""
+class KillableTrain:
+    """A train and its recoveries. A test can kill each of them at a line of the journal."""
 
-    ride: Ride
-    wire: Severed
+    train: FaultyTrain
+    transport: KillableTransport
     room: Path
-    """Where its run and the lock are."""
+    """The folder of the run and of the lock."""
 
     @property
     def journal(self) -> Path:
-        return self.ride.folder / "journal.jsonl"
+        return self.train.folder / "journal.jsonl"
 
-    async def killed(self, work: Callable[[Observer], Awaitable[object]], number: int, side: str) -> bool:
-        """Do the work up to the n-th line that it writes; return whether it wrote as many."""
+    async def kill_at(self, work: Callable[[Observer], Awaitable[object]], number: int, side: str) -> bool:
+        """Run the work and kill it at its n-th line. Return True if it wrote so many lines."""
         seen = 0
         kept = self.room.with_name("kept")
 
@@ -64,13 +71,14 @@ class Victim:
             nonlocal seen
             seen += 1
             if seen == number:
-                self.wire.is_dead = True
+                self.transport.is_dead = True
                 shutil.copytree(self.room, kept)
 
         with suppress(UndoUnprovenError):
             await work(observe)
-        await anyio.sleep(LANDED)  # what had been sent lands
-        self.wire.is_dead = False
+        # requests that were sent before the kill land now
+        await anyio.sleep(LANDING_SECONDS)
+        self.transport.is_dead = False
         if seen < number:
             return False
         shutil.rmtree(self.room)
@@ -80,78 +88,84 @@ class Victim:
             self.journal.write_bytes(b"".join(lines[:-1]))
         return True
 
-    async def train(self, observer: Observer) -> None:
-        await run_production(self.ride.on_the_wire(self.ride.trial.config), observer=observer)
+    async def run_train(self, observer: Observer) -> None:
+        await run_production(
+            self.train.production_over_transport(self.train.embedded.config), observer=observer
+        )
 
-    async def recovery(self, observer: Observer | None = None) -> Recovery:
-        self.wire.heal()
-        with patch("cutover.wiring.recover.live", self.ride.on_the_wire):
-            return await recover_cutover(self.ride.folder, env=TOKENS, observer=observer)
+    async def recover(self, observer: Observer | None = None) -> Recovery:
+        self.transport.stop_faults()
+        with patch("cutover.wiring.recover.live", self.train.production_over_transport):
+            return await recover_cutover(self.train.folder, env=TOKENS, observer=observer)
 
-    async def proven(self, before: State) -> list[str]:
-        """Recover, and say what is wrong with what that left."""
-        told = read_journal(self.journal)
-        passed = bool(told) and isinstance(told[-1], TrainFinished) and told[-1].passed
-        recovery = await self.recovery()
-        await anyio.sleep(LANDED)
+    async def recover_and_check(self, before: State) -> list[str]:
+        """Recover the run. Return what is wrong with production, the journal, the lock and the artifacts."""
+        events = read_journal(self.journal)
+        passed = bool(events) and isinstance(events[-1], TrainFinished) and events[-1].passed
+        recovery = await self.recover()
+        await anyio.sleep(LANDING_SECONDS)
         wrong = [] if recovery.closed else [f"not closed: {recovery.detail}"]
-        left = left_behind(self.ride.trial.production, before)
+        left = left_behind(self.train.embedded.production, before)
         if left != (AS_MEANT if passed else AS_CAPTURED):
             wrong.append(f"production is {left}")
-        if plan_undo(read_journal(self.journal), stable=self.ride.trial.config.stable_revision):
+        if plan_undo(read_journal(self.journal), stable=self.train.embedded.config.stable_revision):
             wrong.append("the journal still has something outstanding")
-        if ServiceLock.left_by(self.ride.folder) is not None:
+        if ServiceLock.left_by(self.train.folder) is not None:
             wrong.append("the lock still holds the next train back")
-        if told and not (self.ride.folder / "summary.json").exists():
+        if events and not (self.train.folder / "summary.json").exists():
             wrong.append("there is no summary")
-        if (await self.recovery()).detail.partition(":")[0] != "nothing was open":
+        if (await self.recover()).detail.partition(":")[0] != "nothing was open":
             wrong.append("a second recovery finds something to do")
         return wrong
 
 
-def _tried(scene: str, number: int, side: str, loop: str, again: int | None) -> tuple[bool, list[str]]:
-    """Kill one train at one line, perhaps its recovery at another; whether it got so far, and what is wrong at the end."""
-    got: list[tuple[bool, list[str]]] = []
+def _try(scenario: str, number: int, side: str, loop: str, again: int | None) -> tuple[bool, list[str]]:
+    """Kill one train at a line, and its recovery at line ``again`` unless that is None; then recover it.
+
+    Returns:
+        True if the train wrote so many lines, and a list of what is wrong at the end.
+    """
+    results: list[tuple[bool, list[str]]] = []
     with TemporaryDirectory(dir=MEMORY) as directory:
         room = Path(directory) / "room"
         room.mkdir()
         with patch.dict(os.environ, {"XDG_STATE_HOME": str(room / "state")}):
-            ride = Ride.of(SCENES[scene], str(room))
-            wire = Severed(ride.trial.production, ride.wire.injections)
-            victim = Victim(attrs.evolve(ride, wire=wire), wire, room)
-            before = state(ride.trial.production)
+            train = FaultyTrain.of(SCENARIOS[scenario], str(room))
+            transport = KillableTransport(train.embedded.production, train.transport.injections)
+            target = KillableTrain(attrs.evolve(train, transport=transport), transport, room)
+            before = state(train.embedded.production)
 
             async def play() -> None:
-                if not await victim.killed(victim.train, number, side):
-                    got.append((False, []))
+                if not await target.kill_at(target.run_train, number, side):
+                    results.append((False, []))
                     return
                 if again is not None:
-                    await victim.killed(victim.recovery, again, side)
-                got.append((True, await victim.proven(before)))
+                    await target.kill_at(target.recover, again, side)
+                results.append((True, await target.recover_and_check(before)))
 
-            within(loop, play)
-    return got[0]
+            run_on_virtual_time(loop, play)
+    return results[0]
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("scene", EVERY)
-def test_a_train_killed_at_any_line_is_recovered(scene: str, side: str, loop: str) -> None:
-    chance = random.Random(f"{scene} {side}")  # noqa: S311  the same sample in every run
-    every = 1 if WHOLE else EVERY[scene] * (1 if loop == "asyncio" else 12)
-    differ: list[str] = []
+@pytest.mark.parametrize("scenario", LINE_STEP)
+def test_a_train_killed_at_any_line_is_recovered(scenario: str, side: str, loop: str) -> None:
+    chance = random.Random(f"{scenario} {side}")  # noqa: S311  the same sample in every run
+    every = 1 if WHOLE else LINE_STEP[scenario] * (1 if loop == "asyncio" else 12)
+    failures: list[str] = []
     number, lines = 1, 0
     while True:
         again = chance.choice([None, *range(1, 8)])
-        got_so_far, wrong = _tried(scene, number, side, loop, again)
-        if not got_so_far:
+        was_killed, wrong = _try(scenario, number, side, loop, again)
+        if not was_killed:
             break
         lines += 1
-        told = f"line {number}" + (f", its recovery at line {again}" if again else "")
-        differ += [f"{told}: {'; '.join(wrong)}"] if wrong else []
+        place = f"line {number}" + (f", its recovery at line {again}" if again else "")
+        failures += [f"{place}: {'; '.join(wrong)}"] if wrong else []
         number += every
     assert lines > 1
-    assert not differ, f"{len(differ)} of {lines} lines:\n" + "\n".join(differ)
+    assert not failures, f"{len(failures)} of {lines} lines:\n" + "\n".join(failures)
 
 
 KILLER = """
@@ -170,14 +184,14 @@ def tell_and_die(self, event):
         os.kill(os.getpid(), sent)
 
 Journal._notify = tell_and_die
-# what is waited for, in case something lands late: nothing does here
+# the wait for late effects: there are none here
 cutover.train.undo.HELD_SECONDS = cutover.train.undo.MUTATION_DEADLINE = 0.1
 cutover.train.steps.rollback_drill.HELD_SECONDS = 0.1
 sys.exit(main())
 """
-"""A command that sends itself a signal when its journal has so many lines; at 0 never."""
+"""A program that runs the command and sends it a signal at the n-th line of its journal; at 0, never."""
 LINES = 60
-"""Fewer than a live train over HTTP writes."""
+"""A number below the journal lines of a live train over HTTP."""
 
 
 def _command(number: int, sent: int, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -205,7 +219,8 @@ def test_a_process_that_gets_a_signal_at_a_line_leaves_nothing_half_done(
             done = _command(number, sent, "run", *simulation.revisions, env=env)
             if sent is signal.SIGKILL:
                 assert done.returncode == -sent
-                again = chance.choice([0, *range(1, 6)])  # the recovery is killed, too
+                # the recovery is killed too, or runs undisturbed at 0
+                again = chance.choice([0, *range(1, 6)])
                 _command(again, sent, "recover", str(run), env=env)
                 recovered = _command(0, sent, "recover", str(run), env=env)
                 assert recovered.returncode == 0, (number, again, recovered.stderr)

@@ -1,4 +1,4 @@
-"""The command, live over HTTP: `cutover simulate` in one process, the printed environment in another."""
+"""The command, live over HTTP: `cutover simulate` in one process, `cutover run` with its environment in another."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.support.commands import COMMAND, recover, run, run_env, served, until
 from tests.support.served_production import fake_gcloud
 
 
-def test_a_cutover_is_taken_back_by_one_command(tmp_path: Path) -> None:
+def test_one_command_reverts_a_cutover(tmp_path: Path) -> None:
     with served() as simulation:
         assert run(simulation, tmp_path, CANARY_STEPS="100").returncode == 0
         done = recover(simulation, tmp_path, "--revert")
@@ -31,10 +31,10 @@ def test_a_live_cutover_passes_and_the_log_shows_its_order(tmp_path: Path) -> No
     with served("--request-log", str(log)) as simulation:
         done = run(simulation, tmp_path, RUN_DUAL_RUN="1")
         assert done.returncode == 0, done.stderr + done.stdout
-        words = simulation.stop()
+        last_output = simulation.stop()
     stable, canary = simulation.revisions
-    assert f"traffic   {{'{stable}': 100}}" in words
-    assert re.search(r"routes .*'global': 'rust_shell'", words)
+    assert f"traffic   {{'{stable}': 100}}" in last_output
+    assert re.search(r"routes .*'global': 'rust_shell'", last_output)
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     updates = [row for row in rows if row["operation"] == "Cloud Run traffic update"]
     overrides = [row for row in rows if row["operation"] == "route-split override"]
@@ -66,12 +66,12 @@ def test_a_live_cutover_passes_and_the_log_shows_its_order(tmp_path: Path) -> No
     assert {row["token"] for row in rows if row["authority"] == legacy_authority} <= {"legacy", None}
 
 
-def test_with_the_settings_that_are_printed_gcloud_moves_the_traffic(tmp_path: Path) -> None:
+def test_gcloud_moves_the_traffic_with_the_printed_settings(tmp_path: Path) -> None:
     with served() as simulation, fake_gcloud(tmp_path) as calls:
         done = run(simulation, tmp_path, CANARY_STEPS="100", **simulation.by_gcloud)
         assert done.returncode == 0, done.stderr + done.stdout
-        words = simulation.stop()
-    assert f"traffic   {{'{simulation.revisions[0]}': 100}}" in words
+        last_output = simulation.stop()
+    assert f"traffic   {{'{simulation.revisions[0]}': 100}}" in last_output
     commands = [json.loads(line)["command"] for line in calls.read_text().splitlines()]
     assert commands.count("update-traffic") == 2
     assert re.search(r"traffic .*, by gcloud$", done.stderr, re.MULTILINE)
@@ -80,9 +80,9 @@ def test_with_the_settings_that_are_printed_gcloud_moves_the_traffic(tmp_path: P
 def test_a_fault_over_http_is_caught_and_undone(tmp_path: Path) -> None:
     with served("--fault", "finish-doubled-after-flip") as simulation:
         done = run(simulation, tmp_path)
-        words = simulation.stop()
+        last_output = simulation.stop()
     assert done.returncode == 1, done.stderr
-    assert "'global': None" in words
+    assert "'global': None" in last_output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["overall_status"] == "failed"
     assert summary["undo"]["proven"] is True
@@ -90,7 +90,7 @@ def test_a_fault_over_http_is_caught_and_undone(tmp_path: Path) -> None:
 
 @pytest.fixture
 def usual_signals() -> Iterator[None]:
-    """Under nohup, or in a script's background, a signal is ignored here, and so by children: not what is tested."""
+    """Reset ignored signals to their default. Under nohup or in a script's background, children would ignore them too."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     inherited = {number: signal.getsignal(number) for number in numbers}
     for number, handler in inherited.items():
@@ -118,10 +118,10 @@ def test_a_signal_in_the_drill_is_undone(number: signal.Signals, code: int, tmp_
         until(process, "traffic   ", "canary 5 %")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-        words = simulation.stop()
+        last_output = simulation.stop()
     assert process.returncode == code, err
     assert "that was proven" in err
-    assert f"traffic   {{'{stable}': 100}}" in words
+    assert f"traffic   {{'{stable}': 100}}" in last_output
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["interrupted"]
     assert "evidence" in out
 
@@ -171,4 +171,5 @@ def test_a_dead_network_is_no_evidence(tmp_path: Path) -> None:
         done = run(simulation, tmp_path)
     assert done.returncode == 3
     assert "could not connect" in done.stderr
-    assert time.monotonic() - started < 110  # no wait without a deadline; not a measurement
+    # proves that no wait is without a deadline; it is no measurement
+    assert time.monotonic() - started < 110

@@ -1,4 +1,7 @@
-"""A recovery that is itself cut off, at each line of its journal, and run again; and what others see of it meanwhile."""
+"""A recovery is cut off at each line of its journal and run again; other trains and recoveries are refused meanwhile.
+
+Longer than 300 lines: the cases of an interrupted recovery share one set of starting states.
+"""
 
 import os
 import shlex
@@ -26,17 +29,17 @@ from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
 from cutover.train.recovery import RecoveryMode
 from cutover.wiring.recover import recover_production
-from tests.support.embedded_trains import CANARY, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.unfinished_runs import Scene, scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 LINES = 60
-"""More than a recovery writes."""
+"""A number above the journal lines of a recovery."""
 
 
 class Killed(BaseException):
-    """What ends a process between two of its lines."""
+    """The end of a process between two lines of its journal."""
 
 
 async def with_traffic(found: Scene) -> None:
@@ -77,27 +80,31 @@ async def overtaken(found: Scene) -> None:
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """How a run was left, and how it is recovered."""
+    """One unfinished run, and the mode of its recovery."""
 
-    left: Callable[[Scene], Awaitable[None]]
-    way: RecoveryMode = "finish"
+    prepare: Callable[[Scene], Awaitable[None]]
+    """Leaves the run as the case needs it."""
+    mode: RecoveryMode = "finish"
     traffic: dict[str, int] = attrs.Factory(lambda: {STABLE: 100})
+    """The traffic after the recovery."""
 
 
 CASES = {
-    "traffic": Case(left=with_traffic),
-    "a write without an answer": Case(left=with_an_unanswered_write),
-    "routes": Case(left=with_routes),
-    "both": Case(left=with_both),
-    "nothing": Case(left=with_nothing),
-    "a completed cutover": Case(left=completed, way="revert"),
-    "somebody else's, accepted": Case(left=overtaken, way="accept-found", traffic={STABLE: 70, CANARY: 30}),
-    "somebody else's, written over": Case(left=overtaken, way="restore-captured"),
+    "traffic": Case(prepare=with_traffic),
+    "a write without an answer": Case(prepare=with_an_unanswered_write),
+    "routes": Case(prepare=with_routes),
+    "both": Case(prepare=with_both),
+    "nothing": Case(prepare=with_nothing),
+    "a completed cutover": Case(prepare=completed, mode="revert"),
+    "somebody else's, accepted": Case(
+        prepare=overtaken, mode="accept-found", traffic={STABLE: 70, CANARY: 30}
+    ),
+    "somebody else's, written over": Case(prepare=overtaken, mode="restore-captured"),
 }
 
 
-async def _cut_at(number: int, found: Scene, way: RecoveryMode, *, by: str) -> bool:
-    """Recover, and cut it off at its n-th line; return whether there was one."""
+async def _cut_at(number: int, found: Scene, mode: RecoveryMode, *, by: str) -> bool:
+    """Recover the run and cut the recovery off at its n-th line. Return True if it wrote so many lines."""
     seen = 0
 
     def observe(event: TrainEvent) -> None:
@@ -110,14 +117,15 @@ async def _cut_at(number: int, found: Scene, way: RecoveryMode, *, by: str) -> b
 
     with anyio.CancelScope() as scope:
         try:
-            await found.recover(way, observe)
-        except* Killed:  # alone, or in the group of the tasks that it ended
+            await found.recover(mode, observe)
+        except* Killed:
+            # raised alone, or in the group of the tasks that it ended
             pass
     return seen >= number
 
 
 async def _next_train(directory: Path) -> None:
-    await Trial(live_config(directory / "next")).run()
+    await EmbeddedTrain(live_config(directory / "next")).run()
 
 
 @pytest.mark.parametrize("by", ["a kill", "a cancellation"])
@@ -126,12 +134,13 @@ async def test_a_recovery_cut_at_any_line_is_finished_by_the_next_one(
     name: str, by: str, tmp_path: Path, anyio_backend_name: str
 ) -> None:
     case, cut = CASES[name], 0
-    every = 1 if by == "a kill" and anyio_backend_name == "asyncio" else 4  # a sample elsewhere
+    # every line for a kill on asyncio, a sample otherwise
+    every = 1 if by == "a kill" and anyio_backend_name == "asyncio" else 4
     for number in range(1, LINES, every):
         directory = tmp_path / str(number)
         async with scene(directory) as found:
-            await case.left(found)
-            if not await _cut_at(number, found, case.way, by=by):
+            await case.prepare(found)
+            if not await _cut_at(number, found, case.mode, by=by):
                 break
             cut += 1
             is_open = bool(plan_undo(found.told(), stable=STABLE))
@@ -140,24 +149,24 @@ async def test_a_recovery_cut_at_any_line_is_finished_by_the_next_one(
                 with pytest.raises(NotStartedError) as refused:
                     await _next_train(directory)
                 assert f"run: cutover recover {found.folder} " in str(refused.value)
-            again = await found.recover(case.way)
+            again = await found.recover(case.mode)
             assert again.closed, number
             assert not found.is_marked()
             await anyio.sleep(30.0)
             assert found.simulation.traffic == case.traffic, number
             assert found.routes == {(None,)}, number
-            told = found.told()
+            events = found.told()
             changes = found.changes
             assert (await found.recover()).detail == "nothing was open"
-            assert (found.changes, found.told()) == (changes, told)
-            summary = fold(told)
+            assert (found.changes, found.told()) == (changes, events)
+            summary = fold(events)
             assert (summary.passed, summary.exit_code) == (False, 1), number
             assert (found.folder / "summary.json").exists()
     assert cut >= (1 if every > 1 or name == "nothing" else 3)
 
 
-async def test_a_revert_that_was_cut_is_finished_without_saying_so_again(tmp_path: Path) -> None:
-    """From its first line on the run is unfinished, like any other."""
+async def test_a_plain_recovery_finishes_a_revert_that_was_cut_off(tmp_path: Path) -> None:
+    """From the first line of the revert the run is unfinished, like any other, so the next recovery needs no option."""
     async with scene(tmp_path) as found:
         await found.move_routes()
         found.complete()
@@ -169,22 +178,22 @@ async def test_a_revert_that_was_cut_is_finished_without_saying_so_again(tmp_pat
 
 
 class TestRevert:
-    async def test_a_completed_cutover_is_taken_back_and_says_so(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path))
-        before = [row for row in trial.production.routes if row["revision"] == STABLE]
-        assert (await trial.run()).passed
-        found = _recovered(trial)
+    async def test_a_completed_cutover_is_reverted_and_its_summary_says_so(self, tmp_path: Path) -> None:
+        train = EmbeddedTrain(live_config(tmp_path))
+        before = [row for row in train.production.routes if row["revision"] == STABLE]
+        assert (await train.run()).passed
+        found = _scene_of(train)
         recovery = await found.recover("revert")
         assert recovery.closed
         assert recovery.detail.startswith("routes are as captured (")
-        assert [row for row in trial.production.routes if row["revision"] == STABLE] == before
-        assert trial.production.traffic == {STABLE: 100}
+        assert [row for row in train.production.routes if row["revision"] == STABLE] == before
+        assert train.production.traffic == {STABLE: 100}
         summary = fold(found.told())
         assert (summary.passed, summary.exit_code, summary.reasons) == (False, 1, ("reverted",))
         assert not found.is_marked()
         assert (await found.recover("revert")).detail == "nothing was open"
 
-    async def test_it_is_refused_where_production_has_moved_on_and_the_cutover_stays_complete(
+    async def test_it_is_refused_when_production_has_changed_and_the_cutover_stays_complete(
         self, tmp_path: Path
     ) -> None:
         async with scene(tmp_path) as found:
@@ -199,28 +208,29 @@ class TestRevert:
             assert "found: 59 of 59 reads: " in recovery.detail
             assert found.changes == changes
             assert [type(event) for event in found.told()[-2:]] == [TrainFinished, Decided]
-            assert not found.is_marked()  # nothing is open: the next train may start
+            # nothing is open, so the next train may start
+            assert not found.is_marked()
             assert fold(found.told()).passed
             assert (await found.recover()).closed
             assert fold(found.told()).passed
             assert (await found.recover("restore-captured")).closed
             assert found.routes == {(None,)}
 
-    async def test_one_that_only_verified_has_nothing_to_take_back(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path, apply_route_flip=False), layout_changes={"flipped": True})
-        assert (await trial.run()).passed
-        found = _recovered(trial)
+    async def test_a_train_that_only_verified_has_nothing_to_revert(self, tmp_path: Path) -> None:
+        train = EmbeddedTrain(live_config(tmp_path, apply_route_flip=False), layout_changes={"flipped": True})
+        assert (await train.run()).passed
+        found = _scene_of(train)
         changes = found.changes
         assert (await found.recover("revert")).detail == "nothing was open"
         assert found.changes == changes
         assert fold(found.told()).passed
 
 
-def _recovered(trial: Trial) -> Scene:
-    return Scene(trial.config, trial.production, journal=None)  # type: ignore[arg-type]
+def _scene_of(train: EmbeddedTrain) -> Scene:
+    return Scene(train.config, train.production, journal=None)  # type: ignore[arg-type]
 
 
-async def test_a_write_that_meets_somebody_elses_is_decided_upon_again(tmp_path: Path) -> None:
+async def test_a_write_refused_after_a_change_by_somebody_else_is_decided_again(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
@@ -230,20 +240,21 @@ async def test_a_write_that_meets_somebody_elses_is_decided_upon_again(tmp_path:
             if isinstance(event, TrafficIntended):
                 found.simulation._deployment.update(rows, Fate())
 
-        events = len(found.told())
+        event_count = len(found.told())
         recovery = await found.recover("finish", overtake)
         assert not recovery.closed
         assert "production has moved on" in recovery.detail
-        told = found.told()[events:]
-        assert [event.action for event in told if isinstance(event, Decided)] == ["write", "touch nothing"]
-        answers = [event.outcome for event in told if isinstance(event, Answered)]
-        assert answers == ["refused"]  # by its etag; and it was not tried again
+        events = found.told()[event_count:]
+        assert [event.action for event in events if isinstance(event, Decided)] == ["write", "touch nothing"]
+        answers = [event.outcome for event in events if isinstance(event, Answered)]
+        # the etag no longer matches, and the recovery does not write again
+        assert answers == ["refused"]
         assert found.simulation.traffic == {STABLE: 60, CANARY: 40}
-        assert isinstance(told[-2], UndoFinished)
-        assert told[-2].to_do == recovery.to_do
+        assert isinstance(events[-2], UndoFinished)
+        assert events[-2].to_do == recovery.to_do
 
 
-async def test_a_second_operator_is_told_who_recovers_since_when_and_where(tmp_path: Path) -> None:
+async def test_a_second_operator_sees_who_recovers_and_where(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         found.kill()
@@ -264,12 +275,12 @@ async def test_a_second_operator_is_told_who_recovers_since_when_and_where(tmp_p
             recovery = await found.recover("finish", meanwhile)
         assert recovery.closed
         assert len(seen) == 2
-        for said in seen:
-            assert said.startswith(f"another train is live: pid {os.getpid()} on ")
-            assert said.endswith(f"run directory {found.folder}")
+        for message in seen:
+            assert message.startswith(f"another train is live: pid {os.getpid()} on ")
+            assert message.endswith(f"run directory {found.folder}")
 
 
-async def test_commands_can_be_pasted_whatever_the_folder_is_called(
+async def test_commands_can_be_pasted_with_any_folder_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "a run; with 'quotes'"
@@ -292,7 +303,7 @@ async def test_commands_can_be_pasted_whatever_the_folder_is_called(
     ]
 
 
-async def test_a_production_that_does_not_stop_changing_is_given_up(tmp_path: Path) -> None:
+async def test_a_recovery_gives_up_when_production_does_not_stop_changing(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.move_traffic()
         await found.move_traffic(25)
@@ -316,11 +327,12 @@ async def test_a_production_that_does_not_stop_changing_is_given_up(tmp_path: Pa
             ["cutover", "recover"],
         ] * 3
         assert shares == [5]
-        assert (await found.recover()).closed  # once it is left alone
+        # the changes have stopped
+        assert (await found.recover()).closed
 
 
-async def test_a_revision_that_is_deployed_while_latest_is_put_back_is_not_released(tmp_path: Path) -> None:
-    """LATEST was what it had been when it was decided upon; the write meets a conflict, and is not simply repeated."""
+async def test_a_revision_deployed_while_latest_is_put_back_gets_no_traffic(tmp_path: Path) -> None:
+    """LATEST changes between the decision and the write. The write gets a conflict, and the recovery decides again."""
     async with scene(tmp_path, latest=True) as found:
         await found.move_traffic()
         found.kill()

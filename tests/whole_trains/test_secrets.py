@@ -1,4 +1,4 @@
-"""No token is left behind: in no artifact, line, warning, exception or repr, whatever services echo and however a train ends."""
+"""No artifact, line, warning, exception or repr holds a token, whatever services echo and however a train ends."""
 
 import traceback
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from cutover.simulation.faults import Outcome, Refuse, Rewrite, Scope, Strike
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import live
 from cutover.wiring.run import run_production
-from tests.support.embedded_trains import Trial, live_config
+from tests.support.embedded_trains import EmbeddedTrain, live_config
 from tests.support.virtual_time import virtual_backend
 
 pytestmark = pytest.mark.anyio
@@ -33,12 +33,12 @@ EVERYWHERE = frozenset(Site)
 
 @pytest.fixture
 def anyio_backend() -> object:
-    """One loop is enough: what is written does not depend on it."""
+    """Run on asyncio alone: the written text does not depend on the event loop."""
     return virtual_backend("asyncio")
 
 
 def _echoed(reply: Reply) -> Reply:
-    """Return the reply with every token in its head."""
+    """Return the reply with every token in its headers."""
     return reply.with_header("x-echo", ALL).with_header("set-cookie", f"token={TOKENS[0]}")
 
 
@@ -50,12 +50,12 @@ def _fault(operations: Sequence[Operation], effect: Refuse | Rewrite) -> Fault:
 
 
 ECHOES = _fault(tuple(Operation), Rewrite(_echoed))
-SAYS_NO = Refuse(problem(403, TOKENS[1], f"not for {ALL}", headers=(("location", f"/?t={TOKENS[0]}"),)))
+REFUSAL = Refuse(problem(403, TOKENS[1], f"not for {ALL}", headers=(("location", f"/?t={TOKENS[0]}"),)))
 TRAINS: dict[str, tuple[Fault, ...]] = {
     "good": (),
     "good, and every head echoes": (ECHOES,),
     **{
-        f"refused with an echo: {operation.name}": (_fault((operation,), SAYS_NO),)
+        f"refused with an echo: {operation.name}": (_fault((operation,), REFUSAL),)
         for operation in (
             Operation.CHAT_STREAM,
             Operation.ROUTE_STATUS,
@@ -77,8 +77,8 @@ def without_tokens(text: str) -> bool:
     return not any(token in text for token in TOKENS)
 
 
-def left_behind(folder: Path) -> str:
-    """Return every artifact, names and contents."""
+def all_artifacts(folder: Path) -> str:
+    """Return the names and contents of every artifact."""
     return "\n".join(
         f"{path}\n{path.read_bytes().decode('utf-8', 'replace')}"
         for path in sorted(folder.rglob("*"))
@@ -87,9 +87,9 @@ def left_behind(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", TRAINS)
-async def test_a_train_leaves_none_behind(name: str, tmp_path: Path) -> None:
+async def test_a_train_writes_no_token(name: str, tmp_path: Path) -> None:
     config = live_config(tmp_path, run_dual_run=True, held_streams=1)
-    trial = Trial(config, faults=TRAINS[name])
+    train = EmbeddedTrain(config, faults=TRAINS[name])
     events: list[TrainEvent] = []
     view = LiveView()
 
@@ -97,63 +97,62 @@ async def test_a_train_leaves_none_behind(name: str, tmp_path: Path) -> None:
         events.append(event)
         view.observe(event)
 
-    summary = await trial.run(observe)
+    summary = await train.run(observe)
     assert summary.passed is name.startswith("good")
-    artifacts = left_behind(tmp_path)
+    artifacts = all_artifacts(tmp_path)
     assert without_tokens(artifacts)
     assert "SUMMARY.md" in artifacts
     if "echo" in name and not summary.passed:
-        assert "*" * len(TOKENS[0]) in artifacts  # it was there, and is masked
-    said = "\n".join((*map(line_of, events), *conclusion(summary, evidence="run/SUMMARY.md"), view.last))
-    assert without_tokens(said)
+        # the token was in the text, and is masked
+        assert "*" * len(TOKENS[0]) in artifacts
+    shown = "\n".join((*map(line_of, events), *conclusion(summary, evidence="run/SUMMARY.md"), view.last))
+    assert without_tokens(shown)
     assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.steps))
 
 
 @pytest.mark.parametrize("operation", ["SERVICE_READ", "REVISION_READ", "TRAFFIC_UPDATE"])
-async def test_a_token_that_a_run_is_handed_on_its_way_is_not_left_behind(
-    operation: str, tmp_path: Path
-) -> None:
-    """Default credentials: no configuration holds them."""
-    trial = Trial(live_config(tmp_path), faults=TRAINS[f"refused with an echo: {operation}"])
+async def test_a_token_from_a_token_source_is_not_written(operation: str, tmp_path: Path) -> None:
+    """Application default credentials give a token during the run, and no configuration holds it."""
+    train = EmbeddedTrain(live_config(tmp_path), faults=TRAINS[f"refused with an echo: {operation}"])
 
-    async def handed_over() -> str:
+    async def token_source() -> str:
         return TOKENS[2]
 
     production = attrs.evolve(
-        simulated(trial.config, trial.production, clock=EventLoopClock()),
-        config=attrs.evolve(trial.config, cloud_run_access_token=""),
-        cloud_run_token=handed_over,
+        simulated(train.config, train.production, clock=EventLoopClock()),
+        config=attrs.evolve(train.config, cloud_run_access_token=""),
+        cloud_run_token=token_source,
     )
     summary = await run_production(production)
     assert not summary.passed
-    artifacts = left_behind(tmp_path)
+    artifacts = all_artifacts(tmp_path)
     assert without_tokens(artifacts)
     assert "*" * len(TOKENS[2]) in artifacts
     assert without_tokens(repr(summary))
 
 
 @pytest.mark.parametrize("fault", ["rollback-403", "settles-slowly"])
-async def test_an_interrupted_train_raises_none(
+async def test_an_interrupted_train_shows_no_token(
     fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trial = Trial(live_config(tmp_path, canary_soak_seconds=30.0), faults=(FAULTS[fault], ECHOES))
-    told = ""
+    train = EmbeddedTrain(live_config(tmp_path, canary_soak_seconds=30.0), faults=(FAULTS[fault], ECHOES))
+    error_text = ""
     with anyio.move_on_after(40.0) as scope:
         try:
-            await trial.run()
+            await train.run()
         except CutoverError as error:
-            told = "".join(traceback.format_exception(error)) + repr(error)
+            error_text = "".join(traceback.format_exception(error)) + repr(error)
     assert scope.cancel_called
-    assert bool(told) is (fault == "rollback-403")
-    assert without_tokens(told)
-    assert without_tokens(left_behind(tmp_path))
+    assert bool(error_text) is (fault == "rollback-403")
+    assert without_tokens(error_text)
+    assert without_tokens(all_artifacts(tmp_path))
     assert without_tokens("".join(capsys.readouterr()))
 
 
-async def test_none_is_in_the_repr_of_what_holds_them(tmp_path: Path) -> None:
+async def test_no_token_is_in_the_repr_of_an_object_that_holds_it(tmp_path: Path) -> None:
     config = live_config(tmp_path, run_dual_run=True)
-    trial = Trial(config)
-    production = simulated(config, trial.production, clock=EventLoopClock())
+    train = EmbeddedTrain(config)
+    production = simulated(config, train.production, clock=EventLoopClock())
     async with production.services() as services:
         shown = [
             config,
@@ -168,11 +167,11 @@ async def test_none_is_in_the_repr_of_what_holds_them(tmp_path: Path) -> None:
         assert without_tokens(repr(attrs.asdict(production.plan().drill)))
 
 
-async def test_a_request_bears_the_token_of_its_peer_alone(tmp_path: Path) -> None:
-    """The one place where tokens may be: the head of a request to the peer that each is for."""
-    trial = Trial(live_config(tmp_path, run_dual_run=True))
-    await run_production(simulated(trial.config, trial.production, clock=EventLoopClock()))
-    rows = trial.production.requests
+async def test_a_request_carries_only_the_token_of_its_service(tmp_path: Path) -> None:
+    """A token appears only in the headers of requests to its own service."""
+    train = EmbeddedTrain(live_config(tmp_path, run_dual_run=True))
+    await run_production(simulated(train.config, train.production, clock=EventLoopClock()))
+    rows = train.production.requests
     assert {row.token for row in rows if row.site is Site.CLOUD_RUN} == {"cloud_run"}
     assert {row.token for row in rows if row.path.startswith("/api/v1/control/")} == {"control"}
     assert {row.token for row in rows if row.site is Site.LEGACY} <= {"legacy", None}

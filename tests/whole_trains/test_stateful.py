@@ -1,7 +1,8 @@
-"""A production's life, at random: trains that meet faults, are cancelled or killed, recoveries, and other people's changes.
+"""Random histories of one production: trains with faults, cancellations, kills, recoveries, and other people's changes.
 
-After each step production is where the journals say: as it was, as a passed train meant it, where a run means it that is
-not recovered, and then no other may start; or where somebody else put it. ``CUTOVER_STATEFUL=500`` lives so many lives.
+After each step the journals explain the state of production. It is as captured; or as a passed train changed it; or as an
+unrecovered run asked for, and then no other run may start; or as somebody else changed it. ``CUTOVER_STATEFUL=500`` tries
+500 new histories. Longer than 300 lines: one state machine holds all steps, because any step may follow any other.
 """
 
 import os
@@ -52,31 +53,32 @@ from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production
 from cutover.wiring.recover import Recovery, recover_cutover
 from cutover.wiring.run import run_production
-from tests.support.declared_outcomes import sort
-from tests.support.embedded_trains import CANARY, STABLE, TOKENS, Trial, live_config
-from tests.support.faulty_trains import LANDED, MEMORY, SCENES, labels
+from tests.support.declared_outcomes import request_group
+from tests.support.embedded_trains import CANARY, STABLE, TOKENS, EmbeddedTrain, live_config
+from tests.support.faulty_trains import LANDING_SECONDS, MEMORY, SCENARIOS, label_counts
 from tests.support.run_invariants import FLIPPED, contradictions
 from tests.support.virtual_time import VirtualTimeLoop
-from tests.support.wire_faults import OF_ANY, Injection, Kind, Severed
+from tests.support.wire_faults import ANY_REQUEST_FAULTS, Injection, KillableTransport, WireFault
 
-LIVES = os.environ.get("CUTOVER_STATEFUL")
-"""How many lives, none like those before; unset: the same few in every run."""
-MEANT = dict(FLIPPED)
-ALL_STABLE = frozenset({(STABLE, 100)})
+HISTORIES = os.environ.get("CUTOVER_STATEFUL")
+"""Number of random histories to try. Unset: the same few in every run."""
+FLIPPED_ROUTES = dict(FLIPPED)
+ALL_ON_STABLE = frozenset({(STABLE, 100)})
 Pieces = Mapping[str, object]
-"""Production in pieces of which each can be somebody's: the ``split``, the ``tags``, and the override of each route key."""
+"""State of production in pieces that change separately: ``split``, ``tags``, and the override of each route key."""
 
 
 @attrs.frozen(kw_only=True)
-class End:
-    """How a train or a recovery is cut off, at one of its events."""
+class Cutoff:
+    """The event at which a train or a recovery is cut off, and the manner."""
 
     how: Literal["cancelled", "killed", "killed before the line"]
     number: int
+    """Number of the event, from one."""
 
 
-def of_rows(rows: Iterable[Target | TrafficTarget]) -> dict[str, object]:
-    """Return the pieces that a specification of the traffic holds."""
+def pieces_of(rows: Iterable[Target | TrafficTarget]) -> dict[str, object]:
+    """Return the pieces in the rows of a traffic specification."""
     rows = tuple(rows)
     return {
         "split": frozenset((row.revision, row.percent) for row in rows if row.percent),
@@ -85,24 +87,24 @@ def of_rows(rows: Iterable[Target | TrafficTarget]) -> dict[str, object]:
 
 
 def intended(events: Iterable[TrainEvent]) -> dict[str, set[object]]:
-    """Return what a journal names of each piece: what was asked for."""
-    told: dict[str, set[object]] = {}
+    """Return the values that a journal asked for, for each piece."""
+    values: dict[str, set[object]] = {}
     for event in events:
         match event:
             case TrafficIntended():
-                for piece, value in of_rows(event.wanted).items():
-                    told.setdefault(piece, set()).add(value)
+                for piece, value in pieces_of(event.wanted).items():
+                    values.setdefault(piece, set()).add(value)
             case RouteIntended():
-                told.setdefault(event.key, set()).add(event.wanted)
+                values.setdefault(event.key, set()).add(event.wanted)
             case _:
                 pass
-    return told
+    return values
 
 
 @cache
-def _struck() -> tuple[str, ...]:
-    found = {label for name in ("cutover", "flip undone", "drill failed") for label in labels(SCENES[name])}
-    return tuple(sorted(found))
+def _train_labels() -> tuple[str, ...]:
+    names = ("cutover", "flip undone", "drill failed")
+    return tuple(sorted({label for name in names for label in label_counts(SCENARIOS[name])}))
 
 
 @st.composite
@@ -110,36 +112,41 @@ def faults(draw: st.DrawFn, labels: st.SearchStrategy[str]) -> Injection | None:
     if draw(st.booleans()):
         return None
     label = draw(labels)
-    kinds: tuple[Kind, ...] = OF_ANY if label.startswith("recover.") else sort(label).kinds
-    if ".routes." in label or label.startswith(
-        "flip."
-    ):  # an instance that restarts forgets what others set, too
-        kinds = tuple(kind for kind in kinds if kind is not Kind.UNDONE)
+    choices: tuple[WireFault, ...] = (
+        ANY_REQUEST_FAULTS if label.startswith("recover.") else request_group(label).faults
+    )
+    # an instance that restarts loses the overrides that other people set, too
+    if ".routes." in label or label.startswith("flip."):
+        choices = tuple(fault for fault in choices if fault is not WireFault.UNDONE)
     return Injection(
-        label=label, kind=draw(st.sampled_from(kinds)), number=draw(st.sampled_from((1, 2, None)))
+        label=label, fault=draw(st.sampled_from(choices)), number=draw(st.sampled_from((1, 2, None)))
     )
 
 
-HOWS = st.sampled_from(("killed", "killed before the line"))
+KILLS = st.sampled_from(("killed", "killed before the line"))
 
 
-def at_a_line(most: int) -> st.SearchStrategy[End]:
-    return st.builds(End, how=HOWS, number=st.sampled_from(range(1, most)))
+def at_a_line(most: int) -> st.SearchStrategy[Cutoff]:
+    return st.builds(Cutoff, how=KILLS, number=st.sampled_from(range(1, most)))
 
 
-TRAIN_FAULTS = faults(st.deferred(lambda: st.sampled_from(_struck())))
+TRAIN_FAULTS = faults(st.deferred(lambda: st.sampled_from(_train_labels())))
 RECOVERY_FAULTS = faults(
     st.deferred(
         lambda: st.sampled_from(
-            ("recover.traffic", "recover.routes", *(one for one in _struck() if one.startswith("undo.")))
+            (
+                "recover.traffic",
+                "recover.routes",
+                *(one for one in _train_labels() if one.startswith("undo.")),
+            )
         )
     )
 )
-WAYS: tuple[RecoveryMode, ...] = ("finish", "revert", "accept-found", "restore-captured")
+RECOVERY_MODES: tuple[RecoveryMode, ...] = ("finish", "revert", "accept-found", "restore-captured")
 
 
-class Life(RuleBasedStateMachine):
-    """One production, and what is known of it."""
+class ProductionHistory(RuleBasedStateMachine):
+    """One production, and the test's own record of its changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,87 +157,95 @@ class Life(RuleBasedStateMachine):
         self.now = 0.0
         self.runs = 0
         self.folder: Path | None = None
-        """Of the last run."""
+        """Run directory of the last run."""
         self.others: dict[str, set[object]] = {}
-        """What somebody else made of a piece since that run began."""
+        """Values that somebody else gave each piece since the last run began."""
         self.deployed = False
-        """Whether somebody deployed since it began, where LATEST then stands for another revision."""
+        """True if somebody deployed since the last run began and so made LATEST, which has traffic, another revision."""
 
     @initialize(latest=st.booleans())
     def begin(self, latest: bool) -> None:
         self.latest = latest
-        self.production = Trial(
+        self.production = EmbeddedTrain(
             live_config(self.room), layout_changes={"instances": 1, "latest": latest}
         ).production
         self.own_states = self.captured = self.found()
 
-    # what is looked at
+    # the state of production and of the last run
 
     def found(self) -> Pieces:
-        """Look at production from within."""
+        """Return the present state of production, read from the simulation itself."""
         [held] = [row for row in self.production.routes if row["revision"] == STABLE]
         domains = held["domains"]
         assert isinstance(domains, dict)
-        overrides = {key: domains.get(key) for key in MEANT} | {"global": held["global"]}
-        return of_rows(self.production.traffic_spec) | overrides
+        overrides = {key: domains.get(key) for key in FLIPPED_ROUTES} | {"global": held["global"]}
+        return pieces_of(self.production.traffic_spec) | overrides
 
     @property
-    def told(self) -> list[TrainEvent]:
+    def events(self) -> list[TrainEvent]:
+        """The journal of the last run."""
         return [] if self.folder is None else read_journal(self.folder / "journal.jsonl")
 
     def is_open(self) -> bool:
-        """Whether the lock says that the last run is to be recovered."""
+        """Return True if the lock marks the last run as unfinished."""
         return self.folder is not None and ServiceLock.left_by(self.folder) is not None
 
     @property
     def has_passed(self) -> bool:
-        """Whether the last run's last word is that it passed; a recovery that has begun since takes that back."""
-        words = [event for event in self.told if isinstance(event, TrainFinished | UndoStarted)]
-        return bool(words) and isinstance(words[-1], TrainFinished) and words[-1].passed
+        """True if the last run passed and no recovery has begun since."""
+        marks = [event for event in self.events if isinstance(event, TrainFinished | UndoStarted)]
+        return bool(marks) and isinstance(marks[-1], TrainFinished) and marks[-1].passed
 
-    def put_back(self, piece: str) -> set[object]:
-        """Return what an undo of the last run makes of a piece."""
+    def undone_values(self, piece: str) -> set[object]:
+        """Return the values that an undo of the last run may give a piece."""
         failed = any(
             isinstance(event, CheckRecorded)
             and event.step_id == "canary-rollback-drill"
             and event.check.status.failed
-            for event in self.told
+            for event in self.events
         )
         return (
-            {ALL_STABLE}
+            {ALL_ON_STABLE}
             if failed and piece == "split" and self._touched_traffic()
             else {self.captured[piece]}
         )
 
     def _touched_traffic(self) -> bool:
-        return any(isinstance(event, TrafficIntended) for event in self.told)
+        return any(isinstance(event, TrafficIntended) for event in self.events)
 
-    # how it is done
+    # running a train or a recovery
 
-    def _within(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Run on time that goes on where it stopped."""
+    def _run_on_virtual_time(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run the work on virtual time that continues where it stopped."""
         loop = VirtualTimeLoop()
         loop.skipped = self.now
         anyio.run(work, backend="asyncio", backend_options={"loop_factory": lambda: loop})
         self.now = loop.skipped
 
-    def _on(self, wire: Severed) -> Callable[[CutoverConfig], Production]:
+    def _live_over(self, transport: KillableTransport) -> Callable[[CutoverConfig], Production]:
+        """Return a replacement for ``live``: the production of a configuration, reached over the transport."""
+
         def live(config: CutoverConfig) -> Production:
             plain = simulated(config, self.production, clock=EventLoopClock())
             return attrs.evolve(
-                plain, new_client=lambda _: httpx.AsyncClient(transport=wire), run_id=f"life-{self.runs}"
+                plain,
+                new_client=lambda _: httpx.AsyncClient(transport=transport),
+                run_id=f"history-{self.runs}",
             )
 
         return live
 
     def _carry_out(
-        self, work: Callable[[Severed, Observer], Awaitable[object]], fault: Injection | None, end: End | None
+        self,
+        work: Callable[[KillableTransport, Observer], Awaitable[object]],
+        fault: Injection | None,
+        cutoff: Cutoff | None,
     ) -> bool:
-        """Do it on a wire with this fault, cut off at this end; return whether it was killed: then nothing is undone.
+        """Run the work with this fault and cut it off. Return True if it was killed, so that nothing is undone.
 
-        What is killed may go on, for it sends nothing any more, and what it writes is thrown away.
+        Killed work runs on in process, but it sends no more requests, and its later files are thrown away.
         """
-        wire = Severed(self.production, () if fault is None else (fault,))
+        transport = KillableTransport(self.production, () if fault is None else (fault,))
         kept = self.room.with_name("kept")
 
         died_at = 0.0
@@ -241,49 +256,50 @@ class Life(RuleBasedStateMachine):
             def observe(_: TrainEvent) -> None:
                 nonlocal seen, died_at
                 seen += 1
-                if end is None or seen != end.number:
+                if cutoff is None or seen != cutoff.number:
                     return
-                if end.how == "cancelled":
+                if cutoff.how == "cancelled":
                     scope.cancel()
                     return
-                wire.is_dead = True
+                transport.is_dead = True
                 died_at = anyio.current_time()
                 shutil.copytree(self.room, kept)
 
-            with anyio.CancelScope() as scope, suppress(UndoUnprovenError):  # the journal says it, too
-                await work(wire, observe)
-            if not wire.is_dead:
-                await anyio.sleep(LANDED)
-                self.production.traffic  # noqa: B018  what was late has landed
+            # the journal records an unproven undo too
+            with anyio.CancelScope() as scope, suppress(UndoUnprovenError):
+                await work(transport, observe)
+            if not transport.is_dead:
+                await anyio.sleep(LANDING_SECONDS)
+                self.production.traffic  # noqa: B018  the property lands the late effects
 
-        self._within(to_its_end)
-        if not wire.is_dead:
+        self._run_on_virtual_time(to_its_end)
+        if not transport.is_dead:
             return False
         self.now = died_at
         shutil.rmtree(self.room)
         kept.rename(self.room)
-        if end is not None and end.how == "killed before the line" and self.folder is not None:
+        if cutoff is not None and cutoff.how == "killed before the line" and self.folder is not None:
             journal = self.folder / "journal.jsonl"
             journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
         return True
 
-    # what happens
+    # steps of a history
 
     @precondition(lambda self: not self.is_open())
-    @rule(fault=TRAIN_FAULTS, end=at_a_line(140))
-    def run_and_be_killed(self, fault: Injection | None, end: End) -> None:
-        """Somebody runs a train, and its machine dies."""
-        self.run(fault, end)
+    @rule(fault=TRAIN_FAULTS, cutoff=at_a_line(140))
+    def run_and_be_killed(self, fault: Injection | None, cutoff: Cutoff) -> None:
+        """Run a train and kill it."""
+        self.run(fault, cutoff)
 
     @rule(
         fault=TRAIN_FAULTS,
-        end=st.none() | st.builds(End, how=st.just("cancelled"), number=st.sampled_from(range(1, 140))),
+        cutoff=st.none() | st.builds(Cutoff, how=st.just("cancelled"), number=st.sampled_from(range(1, 140))),
     )
-    def run(self, fault: Injection | None, end: End | None) -> None:
-        """Somebody runs a train."""
+    def run(self, fault: Injection | None, cutoff: Cutoff | None) -> None:
+        """Run a train, perhaps with a fault, and perhaps cancel it."""
         self.production.requests.clear()
         if self.is_open():
-            self._is_refused()
+            self._check_refusal()
             return
         self.runs += 1
         self.folder = folder = self.room / f"run-{self.runs}"
@@ -298,34 +314,35 @@ class Life(RuleBasedStateMachine):
         )
         served = self.production.traffic
 
-        async def train(wire: Severed, observe: Observer) -> None:
-            await run_production(self._on(wire)(config), observer=observe)
+        async def train(transport: KillableTransport, observe: Observer) -> None:
+            await run_production(self._live_over(transport)(config), observer=observe)
 
-        if self._carry_out(train, fault, end):
+        if self._carry_out(train, fault, cutoff):
             return
         wrong = list(contradictions(self.production, folder))
-        if end is not None:  # a write that a cancellation cuts off has no answer
+        # a write that a cancellation cuts off has no answer
+        if cutoff is not None:
             wrong = [one for one in wrong if "answered" not in one]
         assert not wrong, wrong
-        last = self.told[-1]
+        last = self.events[-1]
         assert isinstance(last, TrainFinished)
         assert self.is_open() == (last.exit_code == 4)
-        if fault is None and end is None and served == {STABLE: 100}:
+        if fault is None and cutoff is None and served == {STABLE: 100}:
             assert last.passed
         if self.is_open():
             return
         if last.passed:
-            self.own_states = {**self.captured, **MEANT}
+            self.own_states = {**self.captured, **FLIPPED_ROUTES}
         else:
-            self.own_states = {piece: self.put_back(piece).pop() for piece in self.captured}
+            self.own_states = {piece: self.undone_values(piece).pop() for piece in self.captured}
 
-    def _is_refused(self) -> None:
+    def _check_refusal(self) -> None:
         assert self.folder is not None
         config = live_config(self.room, output_dir=self.room / "refused")
 
-        async def train(wire: Severed, observe: Observer) -> None:
+        async def train(transport: KillableTransport, observe: Observer) -> None:
             with pytest.raises(NotStartedError) as caught:
-                await run_production(self._on(wire)(config), observer=observe)
+                await run_production(self._live_over(transport)(config), observer=observe)
             assert recover_command(self.folder or "") in str(caught.value)
 
         before = self.found()
@@ -333,53 +350,53 @@ class Life(RuleBasedStateMachine):
         assert not self.production.requests
         assert not (self.room / "refused").exists()
         assert {piece for piece, value in self.found().items() if value != before[piece]} <= intended(
-            self.told
+            self.events
         ).keys()
 
     @precondition(lambda self: self.folder is not None)
     @rule(
-        way=st.sampled_from(WAYS),
+        mode=st.sampled_from(RECOVERY_MODES),
         fault=RECOVERY_FAULTS,
-        end=st.none() | at_a_line(15),
+        cutoff=st.none() | at_a_line(15),
     )
-    def recover(self, way: RecoveryMode, fault: Injection | None, end: End | None) -> None:
-        """Somebody recovers the last run."""
+    def recover(self, mode: RecoveryMode, fault: Injection | None, cutoff: Cutoff | None) -> None:
+        """Recover the last run."""
         was_open, had_passed, before = self.is_open(), self.has_passed, self.found()
-        got: list[Recovery] = []
+        recoveries: list[Recovery] = []
 
-        async def recovery(wire: Severed, observe: Observer) -> None:
+        async def recovery(transport: KillableTransport, observe: Observer) -> None:
             assert self.folder is not None
-            with patch("cutover.wiring.recover.live", self._on(wire)):
-                got.append(await recover_cutover(self.folder, way=way, env=TOKENS, observer=observe))
+            with patch("cutover.wiring.recover.live", self._live_over(transport)):
+                recoveries.append(await recover_cutover(self.folder, way=mode, env=TOKENS, observer=observe))
 
-        if self._carry_out(recovery, fault, end):
+        if self._carry_out(recovery, fault, cutoff):
             return
-        [said] = got
-        if not said.closed:
-            assert fault or self.others or self.deployed, said.detail
-            assert any("--accept-found" in line for line in said.to_do)
-            if fault is None and way in {"finish", "revert"} and not self.deployed:
+        [result] = recoveries
+        if not result.closed:
+            assert fault or self.others or self.deployed, result.detail
+            assert any("--accept-found" in line for line in result.to_do)
+            if fault is None and mode in {"finish", "revert"} and not self.deployed:
                 assert (
                     "production has moved on: somebody else has changed it, and recovery changed nothing"
-                    in said.detail
+                    in result.detail
                 )
                 for piece in self.others:
-                    assert self.found()[piece] in {before[piece], *self.put_back(piece)}, piece
+                    assert self.found()[piece] in {before[piece], *self.undone_values(piece)}, piece
             return
         assert not self.is_open()
-        self._is_closed(way, before, was_open=was_open, had_passed=had_passed)
+        self._check_closed(mode, before, was_open=was_open, had_passed=had_passed)
 
-    def _is_closed(self, way: RecoveryMode, before: Pieces, *, was_open: bool, had_passed: bool) -> None:
+    def _check_closed(self, mode: RecoveryMode, before: Pieces, *, was_open: bool, had_passed: bool) -> None:
         found = self.found()
-        if had_passed and way in {"finish", "accept-found"}:
-            self.own_states = {**self.captured, **MEANT} if was_open else self.own_states
+        if had_passed and mode in {"finish", "accept-found"}:
+            self.own_states = {**self.captured, **FLIPPED_ROUTES} if was_open else self.own_states
             assert all(found[piece] == self.own_states[piece] for piece in found if piece not in self.others)
-        elif way == "accept-found" or not (was_open or had_passed):
+        elif mode == "accept-found" or not (was_open or had_passed):
             for piece, value in found.items():
-                assert value in {before[piece], *intended(self.told).get(piece, ())}, piece
+                assert value in {before[piece], *intended(self.events).get(piece, ())}, piece
         else:
             for piece, value in found.items():
-                mine = self.put_back(piece)
+                mine = self.undone_values(piece)
                 assert value in mine | ({before[piece]} if piece in self.others else set()), (
                     piece,
                     value,
@@ -387,24 +404,24 @@ class Life(RuleBasedStateMachine):
                 )
         self.own_states = found
 
-    def _somebody_else(self, change: Callable[[], object]) -> None:
+    def _change_by_somebody_else(self, change: Callable[[], object]) -> None:
         async def play() -> None:
-            self.production.traffic  # noqa: B018  what is due by now comes first
+            self.production.traffic  # noqa: B018  the property lands effects that are due before the change
             before = self.found()
             change()
             for piece, value in self.found().items():
                 if value != before[piece]:
                     self.others.setdefault(piece, set()).add(value)
 
-        self._within(play)
+        self._run_on_virtual_time(play)
         if not self.is_open():
             self.own_states = self.found()
 
     @rule(kind=st.sampled_from(("share", "tag", "stable", "deploy")))
     def move_traffic(self, kind: str) -> None:
-        """Somebody moves the traffic, or names a revision, or deploys one."""
+        """Somebody else moves the traffic, tags a revision, or deploys one."""
         if kind == "deploy":
-            self._somebody_else(self.production._deployment.deploy)
+            self._change_by_somebody_else(self.production._deployment.deploy)
             self.deployed = self.latest
             return
         rows = {
@@ -419,11 +436,11 @@ class Life(RuleBasedStateMachine):
             rows = (*rows, *tags)
         elif any(row.tag == "mine" for row in tags):
             return
-        self._somebody_else(lambda: self.production._deployment.update(rows, Fate()))
+        self._change_by_somebody_else(lambda: self.production._deployment.update(rows, Fate()))
 
-    @rule(key=st.sampled_from(sorted(MEANT)), value=st.sampled_from((None, "legacy", "rust_shell")))
+    @rule(key=st.sampled_from(sorted(FLIPPED_ROUTES)), value=st.sampled_from((None, "legacy", "rust_shell")))
     def set_override(self, key: str, value: str | None) -> None:
-        """Somebody sets an override, or clears one."""
+        """Somebody else sets or clears an override."""
         [stable] = self.production._front_door.all_of(STABLE)
 
         def change() -> None:
@@ -431,28 +448,28 @@ class Life(RuleBasedStateMachine):
             if value is not None:
                 stable.overrides[key] = value
 
-        self._somebody_else(change)
+        self._change_by_somebody_else(change)
 
     @rule(seconds=st.sampled_from((1.0, 5.0, 600.0)))
     def pass_time(self, seconds: float) -> None:
-        """Nobody does anything."""
+        """Let time pass without a change."""
 
         async def wait() -> None:
             await anyio.sleep(seconds)
-            self.production.traffic  # noqa: B018  what was late has landed
+            self.production.traffic  # noqa: B018  the property lands the late effects
 
-        self._within(wait)
+        self._run_on_virtual_time(wait)
 
-    # what holds
+    # conditions that always hold
 
     @invariant()
     def production_is_where_the_journals_say(self) -> None:
         if not hasattr(self, "known"):
             return
-        told = intended(self.told) if self.is_open() else {}
+        asked = intended(self.events) if self.is_open() else {}
         others = self.others if self.is_open() else {}
         for piece, value in self.found().items():
-            assert value in {self.own_states[piece], *told.get(piece, ()), *others.get(piece, ())}, (
+            assert value in {self.own_states[piece], *asked.get(piece, ()), *others.get(piece, ())}, (
                 piece,
                 value,
             )
@@ -461,13 +478,13 @@ class Life(RuleBasedStateMachine):
             assert self.production._deployment.statuses == self.production.traffic_spec
 
     def teardown(self) -> None:
-        """Whatever happened: it is recovered, and the next train passes."""
+        """Recover the last run after any history; then the next train passes."""
         with self._stack:
             if not hasattr(self, "known"):
                 return
-            self._is_brought_home()
+            self._recover_and_run_again()
 
-    def _is_brought_home(self) -> None:
+    def _recover_and_run_again(self) -> None:
         if self.is_open():
             self.recover("finish", None, None)
         if self.is_open():
@@ -477,17 +494,17 @@ class Life(RuleBasedStateMachine):
         self.move_traffic("stable")
         self.run(None, None)
         assert self.has_passed
-        assert {**self.captured, **MEANT} == self.found()
+        assert {**self.captured, **FLIPPED_ROUTES} == self.found()
 
 
 @pytest.mark.usefixtures("small_samples")
-def test_production_is_never_left_in_a_state_that_no_journal_tells() -> None:
+def test_the_journals_always_explain_the_state_of_production() -> None:
     run_state_machine_as_test(
-        Life,
+        ProductionHistory,
         settings=settings(
-            max_examples=int(LIVES) if LIVES else 25,
-            stateful_step_count=20 if LIVES else 6,
-            derandomize=not LIVES,
+            max_examples=int(HISTORIES) if HISTORIES else 25,
+            stateful_step_count=20 if HISTORIES else 6,
+            derandomize=not HISTORIES,
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),

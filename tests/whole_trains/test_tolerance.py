@@ -13,7 +13,7 @@ from cutover.simulation import FAULTS, Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import STREAMS, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
-from tests.support.embedded_trains import CANARY, STABLE, Trial, live_config
+from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.full_disk import disk_with_room_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -70,7 +70,7 @@ async def test_a_failed_row_is_tolerated_up_to_its_figure(
 ) -> None:
     for tolerated in (0, 1):
         config = live_config(tmp_path / str(tolerated), run_dual_run=True, **{variable: tolerated})
-        trial = Trial(config, faults=(struck,))
+        trial = EmbeddedTrain(config, faults=(struck,))
         summary = await trial.run()
         assert summary.passed is bool(tolerated), summary.reasons
         found = summary.gate(gate)
@@ -86,7 +86,7 @@ async def test_the_two_smokes_add_up_to_one_figure(tmp_path: Path) -> None:
     pre = ONE_SMOKE_ROW.strikes[0]
     post = Strike(attrs.evolve(pre.scope, flipped=True, role=Role.STABLE), BROKEN)
     both = attrs.evolve(ONE_SMOKE_ROW, strikes=(pre, post))
-    summary = await Trial(live_config(tmp_path, max_stream_smoke_failures=1), faults=(both,)).run()
+    summary = await EmbeddedTrain(live_config(tmp_path, max_stream_smoke_failures=1), faults=(both,)).run()
     assert summary.gate("stream_smoke").observed_failed == 2
     assert summary.reasons[0] == "stream_smoke: 2 failed, 1 allowed"
     assert summary.undo is not None
@@ -98,14 +98,14 @@ async def test_a_change_that_was_not_proven_is_never_tolerated(name: str, tmp_pa
     figures = dict.fromkeys(
         ("max_route_flip_failures", "max_stream_smoke_failures", "max_canary_drill_failures"), 1000
     )
-    summary = await Trial(live_config(tmp_path, **figures), faults=(FAULTS[name],)).run()
+    summary = await EmbeddedTrain(live_config(tmp_path, **figures), faults=(FAULTS[name],)).run()
     assert not summary.passed
 
 
 class TestSentinels:
     async def test_one_that_breaks_is_counted_and_stops_the_train(self, tmp_path: Path) -> None:
         config = live_config(tmp_path, held_streams=3, canary_soak_seconds=5.0)
-        trial = Trial(config, faults=(_breaks_sentinels(),))
+        trial = EmbeddedTrain(config, faults=(_breaks_sentinels(),))
         summary = await trial.run()
         assert summary.exit_code == 1
         gate = summary.gate("broken_streams")
@@ -119,7 +119,7 @@ class TestSentinels:
 
     async def test_those_that_may_break_are_counted_and_tolerated(self, tmp_path: Path) -> None:
         config = live_config(tmp_path, held_streams=3, canary_soak_seconds=5.0, max_broken_streams=1000)
-        summary = await Trial(config, faults=(_breaks_sentinels(),)).run()
+        summary = await EmbeddedTrain(config, faults=(_breaks_sentinels(),)).run()
         gate = summary.gate("broken_streams")
         assert gate.observed_failed > 0
         assert gate.holds
@@ -127,7 +127,7 @@ class TestSentinels:
 
     async def test_each_change_has_a_tally_and_whole_ones_a_bound(self, tmp_path: Path) -> None:
         config = live_config(tmp_path, held_streams=2, canary_soak_seconds=3.0, flip_confirm_seconds=3.0)
-        summary = await Trial(config).run()
+        summary = await EmbeddedTrain(config).run()
         assert summary.passed
         tallies = {tally.change: tally for tally in summary.sentinels}
         assert list(tallies) == [
@@ -159,7 +159,7 @@ class TestLatency:
 
         scope = Scope(operations=STREAMS | {Operation.PAGE, Operation.ACCOUNT}, sites=frozenset({Site.FRONT}))
         config = live_config(tmp_path, run_dual_run=True, max_p95_latency_delta_ms=allowed)
-        summary = await Trial(config, faults=(fault(scope, Rewrite(slow)),)).run()
+        summary = await EmbeddedTrain(config, faults=(fault(scope, Rewrite(slow)),)).run()
         assert summary.passed is passes, summary.reasons
         row = checks(summary, "dual-run-diff")["p95-latency"]
         assert row.status is (StepStatus.PASS if passes else StepStatus.FAIL)
@@ -168,7 +168,7 @@ class TestLatency:
 
 class TestFullDisk:
     async def test_the_train_goes_no_further_and_the_undo_goes_on(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path))
+        trial = EmbeddedTrain(live_config(tmp_path))
         with pytest.warns(RuntimeWarning) as warned:
             summary = await _ride_onto_a_full_disk(
                 trial,
@@ -189,7 +189,7 @@ class TestFullDisk:
         assert not any(row.operation is Operation.ROUTE_OVERRIDE for row in trial.production.requests)
 
     async def test_a_disk_that_fills_up_before_the_drill_lets_nothing_be_moved(self, tmp_path: Path) -> None:
-        trial = Trial(live_config(tmp_path))
+        trial = EmbeddedTrain(live_config(tmp_path))
         with pytest.warns(RuntimeWarning, match="cannot be written"):
             summary = await _ride_onto_a_full_disk(
                 trial, lambda event: isinstance(event, StepStarted) and event.step_id == "stream-smoke-pre"
@@ -206,7 +206,7 @@ class TestFullDisk:
     async def test_an_intent_that_cannot_be_written_down_is_not_carried_out_and_nothing_is_undone(
         self, tmp_path: Path
     ) -> None:
-        trial = Trial(live_config(tmp_path))
+        trial = EmbeddedTrain(live_config(tmp_path))
         with pytest.warns(RuntimeWarning, match="cannot be written"):
             summary = await _ride_onto_a_full_disk(
                 trial,
@@ -219,7 +219,9 @@ class TestFullDisk:
         assert not any(row.operation in changes for row in trial.production.requests)
 
 
-async def _ride_onto_a_full_disk(trial: Trial, full_at: Callable[[TrainEvent], bool]) -> CutoverSummary:
+async def _ride_onto_a_full_disk(
+    trial: EmbeddedTrain, full_at: Callable[[TrainEvent], bool]
+) -> CutoverSummary:
     """Run a train; from the first event on of which this holds, the disk has no room."""
     full = disk_with_room_for(0)
     entered: list[TrainEvent] = []

@@ -1,4 +1,4 @@
-"""Whole trains by gcloud: what a fault leads to does not depend on who writes the split."""
+"""Whole trains with the gcloud backend. The outcome of a fault does not depend on the backend that writes the split."""
 
 import json
 from collections import Counter
@@ -23,14 +23,14 @@ QUICK: dict[str, Any] = {"canary_steps": (5, 100), "apply_route_flip": False, "l
 
 
 def targets(production: SimulatedProduction) -> Counter[object]:
-    """The split as it was last asked for, in no order."""
+    """Return the split that was asked for last, without an order."""
     return Counter((row.revision, row.percent, row.tag) for row in production.traffic_spec)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", sorted(FAULTS))
 async def test_a_fault_ends_as_declared(name: str, tmp_path: Path) -> None:
-    """As declared, and as by the Admin API, for which `test_faults` tries the same declarations."""
+    """With gcloud a fault ends as with the Admin API, for which `test_faults` checks the same declarations."""
     fault: Fault = FAULTS[name]
     watch: dict[str, Any] = {
         "canary_soak_seconds": fault.watch_seconds,
@@ -50,7 +50,7 @@ async def test_a_fault_ends_as_declared(name: str, tmp_path: Path) -> None:
             assert found.production.traffic == {CANARY if outcome.traffic == "canary" else STABLE: 100}
 
 
-async def test_a_train_tells_of_each_command_between_its_intent_and_its_proof(tmp_path: Path) -> None:
+async def test_a_train_records_each_command_between_its_intent_and_its_proof(tmp_path: Path) -> None:
     events: list[TrainEvent] = []
     with fake_gcloud(tmp_path), served(tmp_path, **QUICK) as found:
         summary = await run_production(found.live(), observer=events.append)
@@ -59,8 +59,9 @@ async def test_a_train_tells_of_each_command_between_its_intent_and_its_proof(tm
     kinds = [
         type(event) for event in events if isinstance(event, TrafficIntended | CommandStarted | TrafficRead)
     ]
-    moves = [TrafficIntended, CommandStarted, TrafficRead] * 3  # 5 %, 100 %, and back
-    assert kinds == [*moves, TrafficRead]  # and the final state
+    # 5 %, 100 %, and the rollback; the last read is the final state's
+    moves = [TrafficIntended, CommandStarted, TrafficRead] * 3
+    assert kinds == [*moves, TrafficRead]
     commands = [event for event in events if isinstance(event, CommandStarted)]
     assert commands[0].argv == (
         "gcloud", "run", "services", "update-traffic", found.config.service,
@@ -90,9 +91,7 @@ async def test_an_interrupted_train_is_undone(mode: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", ["fails", "html", "killed"])
-async def test_a_gcloud_that_is_of_no_use_is_no_evidence_and_nothing_is_touched(
-    mode: str, tmp_path: Path
-) -> None:
+async def test_a_gcloud_that_fails_is_no_evidence_and_no_change_is_sent(mode: str, tmp_path: Path) -> None:
     with fake_gcloud(tmp_path, f"all:{mode}"), served(tmp_path, **QUICK) as found:
         summary = await run_production(found.live())
         assert summary.exit_code == 3
@@ -113,6 +112,6 @@ async def test_a_train_leaves_no_token_behind(mode: str, tmp_path: Path) -> None
         assert summary.passed is (mode == "")
     assert found.config.output_dir is not None
     left = "".join(path.read_text("latin-1") for path in found.config.output_dir.rglob("*") if path.is_file())
-    said = [" ".join(json.loads(line).get("argv", [])) for line in calls.read_text().splitlines()]
+    arguments = [" ".join(json.loads(line).get("argv", [])) for line in calls.read_text().splitlines()]
     assert "gcloud" in left
-    assert not any(token in text for token in found.config.secrets for text in (left, *said))
+    assert not any(token in text for token in found.config.secrets for text in (left, *arguments))

@@ -15,7 +15,7 @@ from cutover.report.preview import describe, turns
 from cutover.simulation import Site
 from cutover.wiring.embedded import rehearsal
 from cutover.wiring.run import run_production
-from tests.support.embedded_trains import Trial, live_config
+from tests.support.embedded_trains import EmbeddedTrain, live_config
 
 if TYPE_CHECKING:
     from cutover.wiring.production import Production
@@ -101,7 +101,7 @@ async def test_the_preview_counts_every_turn_that_the_train_starts(changes: dict
 async def test_without_a_revision_header_the_rollback_sends_one_round_of_probes(
     held: int, tmp_path: Path
 ) -> None:
-    trial = Trial(live_config(tmp_path, revision_header="", held_streams=held))
+    trial = EmbeddedTrain(live_config(tmp_path, revision_header="", held_streams=held))
     assert (await trial.run()).passed
     started = Counter(entry.site for entry in trial.production.requests if entry.started_turn)
     assert started[Site.FRONT] == turns(trial.config).front

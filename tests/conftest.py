@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from cutover.production.routes import control_plane
-from cutover.production.routes import writer as overrides
+from cutover.production.routes import control_plane, writer
 from tests.support.virtual_time import virtual_backend
 
 
@@ -50,7 +49,7 @@ def _signals_as_under_a_terminal() -> Iterator[None]:
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make samples and rounds small: with one instance, many reads or writes prove no more than a few."""
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
-    monkeypatch.setattr(overrides, "ROUNDS", (1, 4))
+    monkeypatch.setattr(writer, "ROUNDS", (1, 4))
 
 
 SLOW_FOLDERS = {"whole_trains", "interop"}

@@ -2,9 +2,11 @@
 
 import ast
 import importlib
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from cutover import contract, protocols, pytest_plugin
 from cutover.testing import pytest_plugin as testing_plugin
 from tests.support.paths import ROOT
 
+SOURCES = sorted((ROOT / "cutover").rglob("*.py"))
 LONG_MODULE = 300
 """Lines; a longer module has a reason at its top."""
 PUBLIC = {
@@ -90,13 +93,36 @@ def test_no_package_holds_logic(path: Path) -> None:
 
 
 @pytest.mark.source
-@pytest.mark.parametrize("path", sorted((ROOT / "cutover").rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_a_long_module_says_why_it_is_one(path: Path) -> None:
     text = path.read_text()
     if text.count("\n") > LONG_MODULE:
         assert re.search(r"\blong(er)?\b", ast.get_docstring(ast.parse(text)) or ""), (
             f"{path} has no reason at its top"
         )
+
+
+@pytest.mark.source
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_comment_stands_on_its_own_line(path: Path) -> None:
+    """Only what a tool reads, with its reason, may follow code on a line."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type == tokenize.COMMENT and not re.match(r"# (noqa|type: ignore|fmt:)", token.string):
+            assert not token.line[: token.start[1]].strip(), f"{path}:{token.start[0]}: {token.string}"
+
+
+@pytest.mark.source
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_no_docstring_starts_like_a_riddle(path: Path) -> None:
+    """The first sentence has a subject and a verb, or starts with the verb."""
+    riddle = re.compile(r"(What|Whether|Where|As|Of|Whoever|Who|Which|Until when|From|How|When)\b")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            assert not riddle.match(node.value.value), f"{path}:{node.lineno}: {node.value.value[:80]}"
 
 
 @pytest.mark.source

@@ -1,7 +1,6 @@
 """The configuration of a run: one frozen value. Each field but the two revisions is an input.
 
 To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name.
-The module is longer than 300 lines because it is the table of all inputs.
 """
 
 import os
@@ -26,7 +25,7 @@ from cutover.config.inputs import (
     url_field,
 )
 from cutover.config.manifest import read_manifest
-from cutover.config.sources import Reading, Source, misplaced_keys, mistyped_variables, read_toml
+from cutover.config.sources import Source, open_sources
 from cutover.errors import ConfigurationError
 from cutover.model.error_budget import BudgetSource, ErrorBudget
 from cutover.model.gates import Ceilings
@@ -196,25 +195,12 @@ class CutoverConfig:
         Raises:
             ConfigurationError: At least one input is wrong; every problem is listed, and nothing was written.
         """
-        variables = os.environ if env is None else env
-        found = list(mistyped_variables(variables, INPUTS))
-        keys: Mapping[str, object] = {}
-        if file is not None:
-            try:
-                keys = read_toml(file)
-            except ValueError as error:
-                found.append(str(error))
-        found += misplaced_keys(keys, str(file), INPUTS)
-        reading = Reading(
-            options=options or {},
-            variables=variables,
-            keys=keys,
-            file_name=str(file),
-            values=dict(more),
-            problems=found,
+        reading = open_sources(
+            INPUTS, options=options or {}, variables=os.environ if env is None else env, file=file
         )
+        reading.values |= more
         for declared in INPUTS:
-            if not declared.secret and declared.field not in more:
+            if not declared.secret:
                 reading.read(declared)
         # A rehearsal needs no token and reads none.
         if not reading.values.get("dry_run", True):

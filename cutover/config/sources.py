@@ -75,7 +75,9 @@ class Reading:
     problems: list[str] = attrs.field(factory=list)
 
     def read(self, declared: Input) -> None:
-        """Read one input from the first source that sets it."""
+        """Read one input from the first source that sets it, unless it has a value already."""
+        if declared.field in self.values:
+            return
         for source, given in self._candidates(declared):
             if given is None or (given == "" and declared.kind.empty_is_unset):
                 continue
@@ -94,6 +96,21 @@ class Reading:
         yield Source.variable(declared), self.variables.get(declared.variable)
         if not declared.secret:
             yield Source.key(declared, self.file_name), self.keys.get(declared.field)
+
+
+def open_sources(
+    inputs: Sequence[Input], *, options: Mapping[str, str], variables: Mapping[str, str], file: Path | None
+) -> Reading:
+    """Return a reading of these sources, with the problems of mistyped variables and of the file; no input is read yet."""
+    problems = list(mistyped_variables(variables, inputs))
+    keys: Mapping[str, object] = {}
+    if file is not None:
+        try:
+            keys = read_toml(file)
+        except ValueError as error:
+            problems.append(str(error))
+    problems += misplaced_keys(keys, str(file), inputs)
+    return Reading(options=options, variables=variables, keys=keys, file_name=str(file), problems=problems)
 
 
 def _value(declared: Input, given: object, *, in_file: bool) -> object:

@@ -229,3 +229,10 @@ def test_a_name_of_a_file_is_shown_as_it_is(name: str) -> None:
     with pytest.raises(ConfigurationError, match="AUTH_TOKEN is missing") as caught:
         CutoverConfig.from_env(stable_revision="a-1", canary_revision="a-2", env={}, file=Path(name))
     assert f"AUTH_TOKEN is missing: dry_run = false in {name} needs it" in caught.value.problems
+
+
+def test_each_problem_is_told_once() -> None:
+    problems = _problems(
+        None, None, DRY_RUN="0", HELD_STREAMS="many", AUTH_TOKEN="a\nb", CONTROL_ACCESS_TOKEN="marked"
+    )
+    assert len(problems) == len(set(problems)) == 2

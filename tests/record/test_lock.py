@@ -20,13 +20,13 @@ KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 import anyio
-from tests.support.embedded_trains import Trial, live_config
+from tests.support.embedded_trains import EmbeddedTrain, live_config
 
 def kill(event):
     if type(event).__name__ == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
 
-anyio.run(Trial(live_config(Path(sys.argv[1]))).run, kill)
+anyio.run(EmbeddedTrain(live_config(Path(sys.argv[1]))).run, kill)
 """
 
 

@@ -98,7 +98,7 @@ def benchmarks(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Parser and checker under a coverage-guided fuzzer, for so many seconds: `nox -s fuzz -- 120`.
 
-    What reaches new code is added to `fixtures/fuzz`, and so is what breaks a promise, as `crash-*`: `tests/test_fuzz_corpus.py`
+    What reaches new code is added to `fixtures/fuzz`, and so is what breaks a promise, as `crash-*`: `tests/fuzz/test_fuzz_corpus.py`
     then fails until that is mended. It needs Linux and a CPython that atheris has wheels for: 3.11 to 3.14.
     """
     session.install("-e", ".", *_group("fuzz"))

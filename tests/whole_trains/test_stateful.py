@@ -154,6 +154,7 @@ class ProductionHistory(RuleBasedStateMachine):
         self.room = Path(self._stack.enter_context(TemporaryDirectory(dir=MEMORY))) / "room"
         self.room.mkdir()
         self._stack.enter_context(patch.dict(os.environ, {"XDG_STATE_HOME": str(self.room / "state")}))
+        self.has_begun = False
         self.now = 0.0
         self.runs = 0
         self.folder: Path | None = None
@@ -170,6 +171,7 @@ class ProductionHistory(RuleBasedStateMachine):
             live_config(self.room), layout_changes={"instances": 1, "latest": latest}
         ).production
         self.own_states = self.captured = self.found()
+        self.has_begun = True
 
     # the state of production and of the last run
 
@@ -464,7 +466,7 @@ class ProductionHistory(RuleBasedStateMachine):
 
     @invariant()
     def production_is_where_the_journals_say(self) -> None:
-        if not hasattr(self, "known"):
+        if not self.has_begun:
             return
         asked = intended(self.events) if self.is_open() else {}
         others = self.others if self.is_open() else {}
@@ -480,7 +482,7 @@ class ProductionHistory(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Recover the last run after any history; then the next train passes."""
         with self._stack:
-            if not hasattr(self, "known"):
+            if not self.has_begun:
                 return
             self._recover_and_run_again()
 

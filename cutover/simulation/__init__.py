@@ -1,19 +1,31 @@
-"""An embedded production, for rehearsals, tests and demonstrations: one ASGI app that plays every service of a cutover.
+"""An embedded production for rehearsals, tests and demonstrations: one ASGI app plays every service that a train calls.
 
-It is built from the rules of the wire alone and imports nothing else of this library, because a simulation that shared code with the
-checker would prove nothing.
+It imports nothing else of this library. It is written from the wire formats alone, because a simulation that shares code
+with the checker proves nothing about the checker.
 
-| file | part |
-|---|---|
-| ``production.py``, ``wire.py``, ``addresses.py`` | the ASGI app: finds the service that a request is for, lets faults act, sends the reply |
-| ``front_door.py`` | chooses the revision and the instance of a request, by the split |
-| ``service.py``, ``streams.py`` | the chat service and the turns that it streams |
-| ``route_split.py`` | the overrides of each instance, and the route-split API |
-| ``deployment.py``, ``cloud_run.py``, ``cloud_run_v1.py`` | the Cloud Run service, and its Admin API v2 and v1 |
-| ``legacy.py`` | the legacy service |
-| ``layout.py``, ``timeline.py`` | the state at the start, and changes that take effect later |
-| ``exchange.py``, ``request_log.py`` | requests and replies as values, and the log of all of them |
-| ``catalog.py``, ``faults.py``, ``*_faults.py``, ``stream_changes.py``, ``outcomes.py`` | the faults, and the outcome declared for each |
+====================================  ==================================================================
+Part                                  Files
+====================================  ==================================================================
+The whole production, one ASGI app    ``production.py``
+Its settings at the start             ``layout.py``
+Host and path to service              ``addresses.py``
+Front door (split, sessions)          ``front_door.py``
+Chat service (streams, pages)         ``service.py``; the events of a turn: ``streams.py``
+Route split (control plane)           ``route_split.py``
+Legacy service                        ``legacy.py``
+Cloud Run API v2                      ``cloud_run.py``
+Cloud Run API v1 (for gcloud)         ``cloud_run_v1.py``
+State behind both Cloud Run APIs      ``deployment.py``
+Changes that happen later             ``timeline.py``
+Requests and replies as values        ``exchange.py``; from and to ASGI: ``wire.py``
+Log of the requests                   ``request_log.py``
+Faults: types and matching            ``faults.py``; the list by name: ``catalog.py``
+Faults of streams                     ``stream_faults.py``, made of the functions in ``stream_changes.py``
+Faults of routes and write paths      ``control_faults.py``
+Faults of Cloud Run traffic           ``traffic_faults.py``
+Faults of the legacy service          ``legacy_faults.py``
+How a train ends under a fault        ``outcomes.py``
+====================================  ==================================================================
 """
 
 from cutover.simulation.addresses import Site

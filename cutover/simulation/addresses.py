@@ -1,4 +1,4 @@
-"""The service that a request is for, found by its authority and then by its path."""
+"""Finds the service that a request is for, by the host and the path of the request."""
 
 import enum
 import urllib.parse
@@ -13,7 +13,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Site(enum.Enum):
-    """The services that requests arrive at."""
+    """The service that a request arrives at."""
 
     FRONT = "front door"
     TAG = "a tagged revision's own URL"
@@ -23,20 +23,23 @@ class Site(enum.Enum):
 
 @attrs.frozen
 class Place:
-    """A service, and the path below its URL."""
+    """A service, and the request's path relative to the URL of that service."""
 
     site: Site
     path: str
     tag: str | None = None
+    """Traffic tag that the request's URL belongs to; None for any URL that is not a tag's own."""
 
 
 def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path: str) -> Place | None:
-    """Return the service with the longest base path; the Cloud Run API wins over the front door; None if no service matches.
+    """Return the service that a request is for, or None if no service has such a URL.
+
+    The URL with the longest matching path wins. On a tie, the Cloud Run API comes before the front door.
 
     Args:
         layout: the URLs of the services.
-        tag_urls: URL by tag, as served now.
-        authority: the request's host, with its port where it has one.
+        tag_urls: URL by traffic tag, at this moment.
+        authority: the request's host, with its port if it has one.
         path: the request's path.
     """
     urls = [
@@ -60,10 +63,10 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
 
 
 def _regional(url: str, region: str) -> str:
-    """Return the host where gcloud looks for an API: the region stands before the host's name."""
+    """Return the URL that gcloud uses for an API: the region stands before the host name."""
     return url.replace("://", f"://{region}-", 1)
 
 
 def _same_host(authority: str, host: str) -> bool:
-    asked = authority.lower()
-    return host in (asked, asked.removesuffix(":443"), asked.removesuffix(":80"))
+    requested = authority.lower()
+    return host in (requested, requested.removesuffix(":443"), requested.removesuffix(":80"))

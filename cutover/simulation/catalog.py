@@ -15,6 +15,6 @@ def _by_name(*groups: tuple[Fault, ...]) -> Mapping[str, Fault]:
 
 
 FAULTS = _by_name(STREAM_FAULTS, CONTROL_FAULTS, TRAFFIC_FAULTS, LEGACY_FAULTS)
-"""Name -> fault: something that is wrong with a production."""
+"""All faults by name: a production with one of them is broken in that way."""
 VARIANTS = _by_name(STREAM_VARIANTS, DEPLOYMENT_VARIANTS)
-"""Name -> variant: something unusual that is right. A train passes with it."""
+"""All variants by name: a production with one of them is unusual but correct, so a train passes."""

@@ -1,13 +1,16 @@
-"""The Cloud Run Admin API v2: the four methods for traffic. Like proto3's JSON it omits default values; its errors are worded like Google's."""
+"""The Cloud Run Admin API v2: the four methods that a traffic change needs.
+
+JSON follows the proto3 mapping, which leaves out default values. Errors have the form of Google's APIs.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 
 import attrs
 
-from cutover.simulation.deployment import Deployment, Operation, Target
-from cutover.simulation.exchange import Operation as Asked
-from cutover.simulation.exchange import Reply, Request, json_reply
+from cutover.simulation.deployment import Deployment, Target
+from cutover.simulation.deployment import Operation as LongRunning
+from cutover.simulation.exchange import Operation, Reply, Request, json_reply
 from cutover.simulation.layout import Credentials
 
 _REVISION_TYPE = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
@@ -20,35 +23,35 @@ _PATH = re.compile(
 
 
 class BadTargetError(ValueError):
-    """The API refuses a traffic list."""
+    """The API refuses this traffic list."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class CloudRunApi:
-    """The Admin API v2 of one deployment."""
+    """The Admin API v2 of one Cloud Run service."""
 
     deployment: Deployment
     credentials: Credentials
 
-    def operation(self, method: str, path: str) -> Asked:
+    def operation(self, method: str, path: str) -> Operation:
         """Return the operation that a request asks for."""
         match = _PATH.fullmatch(path)
         if match is None:
-            return Asked.OTHER
+            return Operation.OTHER
         kind = "operation" if match["operation"] else "revision" if match["revision"] else "service"
         return {
-            ("GET", "service"): Asked.SERVICE_READ,
-            ("PATCH", "service"): Asked.TRAFFIC_UPDATE,
-            ("GET", "revision"): Asked.REVISION_READ,
-            ("GET", "operation"): Asked.OPERATION_READ,
-        }.get((method, kind), Asked.OTHER)
+            ("GET", "service"): Operation.SERVICE_READ,
+            ("PATCH", "service"): Operation.TRAFFIC_UPDATE,
+            ("GET", "revision"): Operation.REVISION_READ,
+            ("GET", "operation"): Operation.OPERATION_READ,
+        }.get((method, kind), Operation.OTHER)
 
-    def answer(self, request: Request, operation: Asked) -> Reply:
+    def answer(self, request: Request, operation: Operation) -> Reply:
         """Return the reply to one request."""
         if "cloud_run" not in self.credentials.names(request.token):
             return google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         match = _PATH.fullmatch(request.path)
-        if match is None or operation is Asked.OTHER:
+        if match is None or operation is Operation.OTHER:
             return google_error(404, "NOT_FOUND", "Not found.")
         if match["operation"]:
             return self._operation(f"{match['parent']}/operations/{match['operation']}")
@@ -58,29 +61,29 @@ class CloudRunApi:
             return google_error(404, "NOT_FOUND", f"Resource '{match['service']}' was not found.")
         if match["revision"]:
             return self._revision(match["revision"])
-        return json_reply(self._service()) if operation is Asked.SERVICE_READ else self._update(request)
+        return json_reply(self._service()) if operation is Operation.SERVICE_READ else self._update(request)
 
     def _service(self) -> dict[str, object]:
-        held = self.deployment
-        name = held.layout.service_path
+        deployment = self.deployment
+        name = deployment.layout.service_path
         state, message = "CONDITION_SUCCEEDED", ""
-        if held.reconciling:
+        if deployment.reconciling:
             state = "CONDITION_RECONCILING"
-        elif held.failure:
-            state, message = "CONDITION_FAILED", held.failure
-        condition = _present({"type": "Ready", "state": state, "message": message})
-        return _present(
+        elif deployment.failure:
+            state, message = "CONDITION_FAILED", deployment.failure
+        condition = _without_defaults({"type": "Ready", "state": state, "message": message})
+        return _without_defaults(
             {
                 "name": name,
-                "generation": str(held.generation),
-                "observedGeneration": str(held.observed_generation),
-                "etag": held.etag,
-                "reconciling": held.reconciling,
-                "traffic": [_target(target) for target in held.spec],
-                "trafficStatuses": [self._status(target) for target in held.statuses],
-                "latestReadyRevision": f"{name}/revisions/{held.latest_ready}",
-                "latestCreatedRevision": f"{name}/revisions/{held.latest_ready}",
-                "uri": held.layout.front_url,
+                "generation": str(deployment.generation),
+                "observedGeneration": str(deployment.observed_generation),
+                "etag": deployment.etag,
+                "reconciling": deployment.reconciling,
+                "traffic": [_target(target) for target in deployment.spec],
+                "trafficStatuses": [self._status(target) for target in deployment.statuses],
+                "latestReadyRevision": f"{name}/revisions/{deployment.latest_ready}",
+                "latestCreatedRevision": f"{name}/revisions/{deployment.latest_ready}",
+                "uri": deployment.layout.front_url,
                 "terminalCondition": condition,
                 "conditions": [condition],
             }
@@ -95,7 +98,7 @@ class CloudRunApi:
         ready = self.deployment.ready.get(revision)
         if ready is None:
             return google_error(404, "NOT_FOUND", f"Revision '{revision}' was not found.")
-        condition = _present(
+        condition = _without_defaults(
             {
                 "type": "Ready",
                 "state": "CONDITION_SUCCEEDED" if ready else "CONDITION_FAILED",
@@ -110,38 +113,44 @@ class CloudRunApi:
         operation = self.deployment.operations.get(name)
         if operation is None:
             return google_error(404, "NOT_FOUND", "Operation not found.")
-        return json_reply(self._shown(operation))
+        return json_reply(self._operation_json(operation))
 
-    def _shown(self, operation: Operation) -> dict[str, object]:
-        shown = _present({"name": operation.name, "done": operation.done})
+    def _operation_json(self, operation: LongRunning) -> dict[str, object]:
+        fields = _without_defaults({"name": operation.name, "done": operation.done})
         if operation.error:
-            shown["error"] = {"code": 13, "message": operation.error}
+            fields["error"] = {"code": 13, "message": operation.error}
         elif operation.done:
-            shown["response"] = {"@type": "type.googleapis.com/google.cloud.run.v2.Service"} | self._service()
-        return shown
+            fields["response"] = {
+                "@type": "type.googleapis.com/google.cloud.run.v2.Service"
+            } | self._service()
+        return fields
 
     def _update(self, request: Request) -> Reply:
-        held = self.deployment
+        deployment = self.deployment
         if request.fate.overtaken:
-            held.deploy()
+            deployment.deploy()
         if request.query.get("updateMask") != "traffic":
             return google_error(400, "INVALID_ARGUMENT", "update_mask must be 'traffic'.")
         try:
             body = request.json_object()
             etag = body.get("etag")
-            targets = read_targets(body.get("traffic"), held.ready)
+            targets = read_targets(body.get("traffic"), deployment.ready)
         except ValueError as error:
             return google_error(400, "INVALID_ARGUMENT", str(error))
-        if etag is not None and etag != held.etag:
+        if etag is not None and etag != deployment.etag:
             return google_error(409, "ABORTED", "Conflict for resource: the etag is not the current one.")
-        return json_reply(self._shown(held.update(targets, request.fate)))
+        return json_reply(self._operation_json(deployment.update(targets, request.fate)))
 
 
 def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Target, ...]:
-    """Return the traffic list of a request.
+    """Return the traffic targets of an update's JSON.
+
+    Args:
+        traffic: the ``traffic`` member of the request body.
+        revisions: every revision that exists, by name.
 
     Raises:
-        BadTargetError: an entry is malformed, a revision does not exist, or the percentages do not add up to 100.
+        BadTargetError: an entry is not a traffic target, or ``check_targets`` refuses the list.
     """
     targets = tuple(_read_target(entry) for entry in (traffic if isinstance(traffic, list) else ()))
     check_targets(targets, revisions)
@@ -149,10 +158,15 @@ def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Targ
 
 
 def check_targets(targets: Sequence[Target], revisions: Mapping[str, object]) -> None:
-    """Refuse a traffic list that neither version of the API takes.
+    """Check a traffic list by the rules that both versions of the API share.
+
+    Args:
+        targets: the traffic list.
+        revisions: every revision that exists, by name.
 
     Raises:
-        BadTargetError: the list is empty, a revision does not exist, or the percentages do not add up to 100.
+        BadTargetError: the list is empty, a revision does not exist, the percentages do not sum to 100, or a tag
+            occurs twice.
     """
     if not targets:
         raise BadTargetError("traffic must be a non-empty list.")
@@ -174,26 +188,34 @@ def _read_target(entry: object) -> Target:
     if kind == _LATEST_TYPE and revision is None:
         return read_share(entry, revision=None)
     if kind != _REVISION_TYPE or not isinstance(revision, str):
-        raise BadTargetError("A target is either LATEST or of type REVISION with a revision.")
+        raise BadTargetError(
+            "A traffic target must be LATEST without a revision, or REVISION with a revision."
+        )
     return read_share(entry, revision=revision)
 
 
 def read_share(entry: Mapping[str, object], *, revision: str | None) -> Target:
-    """Return the percentage and the tag of an entry; both versions of the API write them alike.
+    """Return the target of an entry, with its percentage and its tag. Both versions of the API write these alike.
+
+    Args:
+        entry: the entry's JSON.
+        revision: the entry's revision; None for LATEST.
 
     Raises:
-        BadTargetError: one of them is malformed.
+        BadTargetError: the percentage or the tag is not valid.
     """
     percent, tag = entry.get("percent", 0), entry.get("tag")
     if type(percent) is not int or not 0 <= percent <= _WHOLE:
         raise BadTargetError("percent must be a whole number from 0 to 100.")
     if tag is not None and (not isinstance(tag, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,45}", tag)):
-        raise BadTargetError("tag is not a valid one.")
+        raise BadTargetError(
+            "tag must be 1 to 46 lower-case letters, digits or hyphens, and begin with a letter."
+        )
     return Target(revision=revision, percent=percent, tag=tag)
 
 
 def _target(target: Target) -> dict[str, object]:
-    return _present(
+    return _without_defaults(
         {
             "type": _LATEST_TYPE if target.revision is None else _REVISION_TYPE,
             "revision": target.revision or "",
@@ -203,11 +225,11 @@ def _target(target: Target) -> dict[str, object]:
     )
 
 
-def _present(message: Mapping[str, object]) -> dict[str, object]:
-    """Return a message without its default values, which proto3's JSON omits."""
+def _without_defaults(message: Mapping[str, object]) -> dict[str, object]:
+    """Return a message without its default values: the JSON mapping of proto3 leaves them out."""
     return {key: value for key, value in message.items() if value not in (0, "", None)}
 
 
 def google_error(code: int, status: str, message: str) -> Reply:
-    """Return an error as Google's APIs word it."""
+    """Return an error reply in the form of Google's APIs."""
     return json_reply({"error": {"code": code, "message": message, "status": status}}, status=code)

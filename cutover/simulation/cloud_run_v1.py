@@ -1,4 +1,7 @@
-"""The Cloud Run API v1, which gcloud uses: it reads and replaces a whole Knative service, lists revisions and waits for operations."""
+"""The Cloud Run API v1, which gcloud uses.
+
+A client reads and replaces a whole Knative service, lists revisions, and waits for operations.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ import attrs
 
 from cutover.simulation.cloud_run import BadTargetError, check_targets, google_error, read_share
 from cutover.simulation.deployment import Deployment, Target
-from cutover.simulation.deployment import Operation as Running
+from cutover.simulation.deployment import Operation as LongRunning
 from cutover.simulation.exchange import Operation, Reply, Request, json_reply
 from cutover.simulation.layout import Credentials
 
@@ -25,7 +28,7 @@ _DONE, _FAILED, _UNDER_WAY = "True", "False", "Unknown"
 
 @attrs.define(eq=False, kw_only=True)
 class KnativeApi:
-    """The API v1 of one deployment."""
+    """The API v1 of one Cloud Run service."""
 
     deployment: Deployment
     credentials: Credentials
@@ -71,44 +74,44 @@ class KnativeApi:
         }
 
     def _service(self) -> dict[str, object]:
-        held, layout = self.deployment, self.deployment.layout
-        status = _UNDER_WAY if held.reconciling else _FAILED if held.failure else _DONE
-        last = next(reversed(held.operations), "").rpartition("/")[2]
+        deployment, layout = self.deployment, self.deployment.layout
+        status = _UNDER_WAY if deployment.reconciling else _FAILED if deployment.failure else _DONE
+        last = next(reversed(deployment.operations), "").rpartition("/")[2]
         return {
             "apiVersion": _API_VERSION,
             "kind": "Service",
             "metadata": self._metadata(
                 layout.service,
-                held.generation,
+                deployment.generation,
                 selfLink=f"/apis/{_API_VERSION}/namespaces/{layout.project}/services/{layout.service}",
-                resourceVersion=held.etag.strip('"'),
+                resourceVersion=deployment.etag.strip('"'),
                 annotations={_OPERATION_ID: last} if last else {},
             ),
             "spec": {
                 "template": {
-                    "metadata": {"name": held.latest_ready},
+                    "metadata": {"name": deployment.latest_ready},
                     "spec": {"containers": [{"image": "gcr.example/chat"}]},
                 },
-                "traffic": [_row(target) for target in held.spec],
+                "traffic": [_row(target) for target in deployment.spec],
             },
             "status": {
-                "observedGeneration": held.observed_generation,
+                "observedGeneration": deployment.observed_generation,
                 "conditions": [
-                    _condition(kind, status, held.failure)
+                    _condition(kind, status, deployment.failure)
                     for kind in ("Ready", "ConfigurationsReady", "RoutesReady")
                 ],
-                "latestReadyRevisionName": held.latest_ready,
-                "latestCreatedRevisionName": held.latest_ready,
-                "traffic": [self._status(target) for target in held.statuses],
+                "latestReadyRevisionName": deployment.latest_ready,
+                "latestCreatedRevisionName": deployment.latest_ready,
+                "traffic": [self._status(target) for target in deployment.statuses],
                 "url": layout.front_url,
                 "address": {"url": layout.front_url},
             },
         }
 
     def _status(self, target: Target) -> dict[str, object]:
-        held = self.deployment
-        url = {} if target.tag is None else {"url": held.tag_url(target.tag)}
-        return {**_row(target), "revisionName": target.revision or held.latest_ready, **url}
+        deployment = self.deployment
+        url = {} if target.tag is None else {"url": deployment.tag_url(target.tag)}
+        return {**_row(target), "revisionName": target.revision or deployment.latest_ready, **url}
 
     def _revisions(self, only: str | None) -> Reply:
         ready = self.deployment.ready
@@ -120,7 +123,7 @@ class KnativeApi:
         missing = google_error(404, "NOT_FOUND", f"Resource '{only}' was not found.")
         return json_reply(rows[0]) if rows else missing
 
-    def _revision(self, name: str, ready: bool) -> dict[str, object]:  # noqa: FBT001  what the deployment holds
+    def _revision(self, name: str, ready: bool) -> dict[str, object]:  # noqa: FBT001  a value of `Deployment.ready`
         message = "" if ready else "The container failed to start and listen on its port."
         return {
             "apiVersion": _API_VERSION,
@@ -134,35 +137,35 @@ class KnativeApi:
         }
 
     def _wait(self, name: str) -> Reply:
-        """Reply at once, as the API may; a client that waits asks again."""
+        """Return the state of an operation at once. The API may answer before the operation is done; clients ask again."""
         operation = self.deployment.operations.get(name)
         return (
             google_error(404, "NOT_FOUND", "Not found.")
             if operation is None
-            else json_reply(self._shown(operation))
+            else json_reply(self._operation_json(operation))
         )
 
-    def _shown(self, operation: Running) -> dict[str, object]:
-        shown: dict[str, object] = {"name": operation.name, "done": operation.done}
+    def _operation_json(self, operation: LongRunning) -> dict[str, object]:
+        fields: dict[str, object] = {"name": operation.name, "done": operation.done}
         if operation.error:
-            return shown | {"error": {"code": 13, "message": operation.error}}
-        return shown | {"response": self._service()}
+            return fields | {"error": {"code": 13, "message": operation.error}}
+        return fields | {"response": self._service()}
 
     def _replace(self, request: Request) -> Reply:
-        held = self.deployment
+        deployment = self.deployment
         if request.fate.overtaken:
-            held.deploy()
+            deployment.deploy()
         try:
             body = request.json_object()
             targets = tuple(_read_rows(body))
-            check_targets(targets, held.ready)
+            check_targets(targets, deployment.ready)
         except ValueError as error:
             return google_error(400, "INVALID_ARGUMENT", str(error))
         metadata = body.get("metadata")
         version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-        if version not in (None, held.etag.strip('"')):
+        if version not in (None, deployment.etag.strip('"')):
             return google_error(409, "ABORTED", "Conflict for resource: its version is not the current one.")
-        operation = held.update(targets, request.fate)
+        operation = deployment.update(targets, request.fate)
         if request.fate.error:
             return google_error(500, "INTERNAL", operation.error)
         return json_reply(self._service())
@@ -176,7 +179,7 @@ def _read_rows(service: dict[str, object]) -> Iterator[Target]:
             raise BadTargetError("A traffic target must be an object.")
         latest, name = row.get("latestRevision", False), row.get("revisionName")
         if latest is not (name is None) or not isinstance(name, str | None):
-            raise BadTargetError("A target is either the latest revision or has a revision's name.")
+            raise BadTargetError("A traffic target must set either latestRevision or revisionName.")
         yield read_share(row, revision=name)
 
 
@@ -192,5 +195,5 @@ def _row(target: Target) -> dict[str, object]:
 
 
 def _condition(kind: str, status: str, message: str) -> dict[str, object]:
-    said = {"reason": "Failed", "message": message} if message else {}
-    return {"type": kind, "status": status, "lastTransitionTime": _CREATED, **said}
+    detail = {"reason": "Failed", "message": message} if message else {}
+    return {"type": kind, "status": status, "lastTransitionTime": _CREATED, **detail}

@@ -1,4 +1,4 @@
-"""Faults of the control plane and of the write paths."""
+"""Faults of the route-split API (the control plane) and of the write paths."""
 
 import attrs
 
@@ -29,7 +29,7 @@ _HTML = Refuse(html_reply("<!doctype html><title>Sign in</title>\n"))
 def _flip_fault(
     name: str, sentence: str, scope: Scope, effect: Effect, outcome: Outcome = FLIP_FAILS
 ) -> Fault:
-    """Return a fault of writing overrides, which a train that only verifies does not meet."""
+    """Return a fault of override writes. A train that only verifies the routes writes nothing, so it passes."""
     return attrs.evolve(fault(name, sentence, scope, effect, outcome), verify_only=NOTHING_WRITTEN)
 
 
@@ -49,53 +49,100 @@ def _halved(reply: Reply) -> Reply:
 CONTROL_FAULTS = (
     fault(
         "control-401",
-        "The control plane refuses the operator's token.",
+        "The route-split API answers 401: the operator's token is not valid.",
         Scope(operations=CONTROL),
         Refuse(problem(401, "unauthorized", "Unauthenticated.")),
         NO_EVIDENCE,
     ),
     fault(
         "control-403",
-        "The control plane forbids the operator everything.",
+        "The route-split API answers 403: the operator's token has no permission.",
         Scope(operations=CONTROL),
         Refuse(problem(403, "forbidden", "This token may not do that.")),
         NO_EVIDENCE,
     ),
-    fault("status-html", "The status is a login page with 200.", _STATUS, _HTML, NO_EVIDENCE),
-    fault("status-500", "The status is always 500.", _STATUS, _500, NO_EVIDENCE),
-    fault("status-truncated", "The status is cut in the middle.", _STATUS, Rewrite(_halved), NO_EVIDENCE),
-    fault("status-429-once", "The first status asks to wait a second.", once(_STATUS), _BUSY, PASSED),
-    fault("status-silence", "The status is never answered.", _STATUS, Refuse(SILENCE), NO_EVIDENCE),
-    fault("status-500-once", "The first status is 500, later ones are not.", once(_STATUS), _500, PASSED),
+    fault(
+        "status-html",
+        "Reading the route-split status returns a login page with status 200.",
+        _STATUS,
+        _HTML,
+        NO_EVIDENCE,
+    ),
+    fault("status-500", "Reading the route-split status always fails with 500.", _STATUS, _500, NO_EVIDENCE),
+    fault(
+        "status-truncated",
+        "The JSON of the route-split status is cut in the middle.",
+        _STATUS,
+        Rewrite(_halved),
+        NO_EVIDENCE,
+    ),
+    fault(
+        "status-429-once",
+        "The first read of the route-split status answers 429 with a wait of one second.",
+        once(_STATUS),
+        _BUSY,
+        PASSED,
+    ),
+    fault(
+        "status-silence",
+        "Reading the route-split status never gets an answer.",
+        _STATUS,
+        Refuse(SILENCE),
+        NO_EVIDENCE,
+    ),
+    fault(
+        "status-500-once",
+        "The first read of the route-split status fails with 500; later reads work.",
+        once(_STATUS),
+        _500,
+        PASSED,
+    ),
     _flip_fault(
         "override-422",
-        "Overrides are refused as invalid.",
+        "Overrides to the new service are refused with 422 as invalid.",
         _FLIP,
         Refuse(problem(422, "invalid_request", "Unknown.")),
     ),
     _flip_fault(
-        "override-403", "Overrides are forbidden.", _FLIP, Refuse(problem(403, "forbidden", "Read only."))
+        "override-403",
+        "Overrides to the new service are refused with 403.",
+        _FLIP,
+        Refuse(problem(403, "forbidden", "Read only.")),
     ),
-    _flip_fault("override-500", "Overrides fail with 500.", _FLIP, _500),
-    _flip_fault("override-html", "Overrides are answered with a login page.", _FLIP, _HTML),
-    _flip_fault("override-ignored", "Overrides are answered with 200 and do nothing.", _FLIP, _NO_EFFECT),
+    _flip_fault("override-500", "Overrides to the new service fail with 500.", _FLIP, _500),
+    _flip_fault(
+        "override-html", "Overrides to the new service return a login page with status 200.", _FLIP, _HTML
+    ),
+    _flip_fault(
+        "override-ignored", "Overrides to the new service answer 200 and change nothing.", _FLIP, _NO_EFFECT
+    ),
     attrs.evolve(
         _flip_fault(
             "override-forgotten",
-            "The instance restarts a second after an override, and has forgotten all of them.",
+            "One second after an override to the new service, the instance restarts and loses all its overrides.",
             _FLIP,
             Fate(undone_after=1.0),
         ),
         watch_seconds=2.0,
     ),
-    _flip_fault("override-late", "Overrides land two seconds late.", _FLIP, Fate(after=2.0), PASSED),
     _flip_fault(
-        "override-reply-lost", "An override takes effect, its reply is lost.", once(_FLIP), LOST, PASSED
+        "override-late",
+        "Overrides to the new service take effect two seconds after the answer.",
+        _FLIP,
+        Fate(after=2.0),
+        PASSED,
+    ),
+    _flip_fault(
+        "override-reply-lost",
+        "The first override to the new service takes effect, but its reply is lost.",
+        once(_FLIP),
+        LOST,
+        PASSED,
     ),
     attrs.evolve(
         _flip_fault(
             "override-one-instance",
-            "Of three instances one takes overrides, the others answer 200 and ignore them.",
+            "One of three instances accepts overrides; the other two answer 200 and change nothing.",
             attrs.evolve(_FLIP, instances=frozenset({1, 2})),
             _NO_EFFECT,
         ),
@@ -103,7 +150,7 @@ CONTROL_FAULTS = (
     ),
     Fault(
         name="override-sticks",
-        sentence="Evaluations say legacy after the flip, and the overrides cannot be taken back.",
+        sentence="After the flip, evaluations answer legacy, and writes that take an override back change nothing.",
         strikes=(
             Strike(attrs.evolve(_EVALUATE, flipped=True), Rewrite(_evaluates_legacy)),
             Strike(attrs.evolve(_FLIP, asks="clear", flipped=True), _NO_EFFECT),
@@ -115,18 +162,22 @@ CONTROL_FAULTS = (
     ),
     Fault(
         name="instances-disagree",
-        sentence="Of three instances one has a global override that the others do not have.",
+        sentence="One of three instances has a global override that the other two do not have.",
         arrange=lambda layout: attrs.evolve(layout, instances=3, odd_instance=True),
         outcome=NO_EVIDENCE,
     ),
     fault(
-        "evaluate-legacy", "Every evaluation says legacy.", _EVALUATE, Rewrite(_evaluates_legacy), FLIP_FAILS
+        "evaluate-legacy",
+        "Every route evaluation answers legacy.",
+        _EVALUATE,
+        Rewrite(_evaluates_legacy),
+        FLIP_FAILS,
     ),
-    fault("evaluate-500", "Evaluations fail with 500.", _EVALUATE, _500, FLIP_FAILS),
+    fault("evaluate-500", "Route evaluations fail with 500.", _EVALUATE, _500, FLIP_FAILS),
     attrs.evolve(
         fault(
             "status-html-after-flip",
-            "Once the routes are flipped, the status is a login page.",
+            "After the flip, reading the route-split status returns a login page.",
             attrs.evolve(_STATUS, flipped=True),
             _HTML,
             FLIP_FAILS,
@@ -136,7 +187,7 @@ CONTROL_FAULTS = (
     fault("write-redirected", "The write paths redirect to the login page.", _WRITE, _MOVED, FLIP_FAILS),
     fault(
         "write-500",
-        "One write path fails with 500.",
+        "The write path /api/runtime/tools/execute fails with 500.",
         attrs.evolve(_WRITE, paths=frozenset({"/api/runtime/tools/execute"})),
         _500,
         FLIP_FAILS,

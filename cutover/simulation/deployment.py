@@ -1,6 +1,6 @@
-"""The state of the Cloud Run service: the traffic asked for, the traffic served, and the change from one to the other.
+"""The state of the Cloud Run service: the requested traffic, the served traffic, and the way from one to the other.
 
-This module knows no JSON of any API; the APIs v1 and v2 show and change this state.
+This file holds no JSON. `cloud_run.py` and `cloud_run_v1.py` show and change this state, each in its own format.
 """
 
 from collections.abc import Mapping
@@ -19,34 +19,40 @@ class Target:
     revision: str | None
     """Name of the revision; None for LATEST."""
     percent: int = 0
+    """Share of the traffic in percent; 0 for an entry that only sets a tag."""
     tag: str | None = None
 
 
 @attrs.define(eq=False, kw_only=True)
 class Operation:
-    """A long-running operation."""
+    """A long-running operation: the progress of one traffic update."""
 
     name: str
     done: bool = False
     error: str = ""
-    """Message of the failure, with code 13 (INTERNAL); empty if there is none."""
+    """Message of its failure, reported with code 13 (INTERNAL); empty if it did not fail."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Deployment:
-    """The service. Its spec and its status are two lists, which agree only when the service has settled."""
+    """The Cloud Run service: requested and served traffic are two lists, which agree when the last update has settled."""
 
     layout: Layout
     timeline: Timeline
     ready: dict[str, bool]
-    """Name of each revision -> True if it is ready."""
+    """Every revision that exists, by name; the value is True for a revision that is ready."""
     latest_ready: str
+    """Name of the latest ready revision, which LATEST stands for."""
     spec: tuple[Target, ...]
+    """The requested traffic."""
     statuses: tuple[Target, ...]
+    """The served traffic."""
     generation: int = 7
+    """Number of the newest spec."""
     observed_generation: int = 7
+    """Number of the newest spec that has settled."""
     failure: str = ""
-    """The reason why the last update failed; empty if it did not."""
+    """The reason why the last update failed; empty if it did not fail."""
     operations: dict[str, Operation] = attrs.field(factory=dict)
 
     @classmethod
@@ -70,17 +76,17 @@ class Deployment:
 
     @property
     def etag(self) -> str:
-        """The etag: it changes with every change of the service."""
+        """Return the etag, which changes with every change of the service."""
         return f'"{1700 + self.generation}"'
 
     @property
     def reconciling(self) -> bool:
-        """True while a change has not settled."""
+        """Return True while a change has not settled yet."""
         return self.observed_generation != self.generation
 
     @property
     def split(self) -> Mapping[str, int]:
-        """Revision -> percent, as served now."""
+        """Return the served traffic: percent by revision."""
         shares: dict[str, int] = {}
         for target in self.statuses:
             if target.percent:
@@ -90,7 +96,7 @@ class Deployment:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """Tag -> revision, as served now."""
+        """Return the served tags: revision by tag."""
         return {
             target.tag: target.revision or self.latest_ready
             for target in self.statuses
@@ -102,7 +108,12 @@ class Deployment:
         return self.layout.tag_urls.get(tag) or f"https://{tag}---{self.layout.service}.a.run.app"
 
     def update(self, targets: tuple[Target, ...], fate: Fate) -> Operation:
-        """Replace the traffic; ``fate`` says what happens to the change."""
+        """Replace the requested traffic, and return the operation of this update.
+
+        Args:
+            targets: the new traffic list.
+            fate: the later course of the update, such as a delay or a failure.
+        """
         name = f"projects/{self.layout.project}/locations/{self.layout.region}/operations/op-{len(self.operations) + 1}"
         operation = self.operations[name] = Operation(name=name)
         if not fate.keeps_tags:
@@ -117,18 +128,18 @@ class Deployment:
         return operation
 
     def deploy(self) -> None:
-        """Deploy a revision as somebody else would; only the traffic of LATEST moves."""
+        """Deploy a new revision, as another operator would. Only traffic on LATEST moves to it."""
         self.generation += 1
         self.observed_generation = self.generation
         self.latest_ready = f"{self.layout.service}-{self.generation:05}-other"
         self.ready[self.latest_ready] = True
 
     def _land(self, targets: tuple[Target, ...], fate: Fate, operation: Operation, based_on: int) -> None:
-        """Apply a late update, unless the service has changed since and the update's etag is stale."""
+        """Apply a late update, unless the service has changed since the request: then the etag of the update is stale."""
         if self.generation == based_on:
             self._apply(targets, fate, operation)
         else:
-            operation.done, operation.error = True, "The service has changed since."
+            operation.done, operation.error = True, "The service has changed since this update was requested."
 
     def _apply(self, targets: tuple[Target, ...], fate: Fate, operation: Operation) -> None:
         before = self.spec
@@ -155,6 +166,6 @@ class Deployment:
             self.timeline.after(fate.undone_after, lambda: self._take_back(generation, before))
 
     def _take_back(self, generation: int, before: tuple[Target, ...]) -> None:
-        """Restore the earlier traffic as somebody else would, unless the traffic has changed since."""
+        """Put the old traffic back, as another operator would, unless the service has changed since."""
         if self.generation == generation:
             self._apply(before, Fate(settles_after=0.0), Operation(name=""))

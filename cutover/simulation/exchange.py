@@ -1,7 +1,7 @@
-"""One request and one reply, as values. Every service of the simulation takes a request and returns a reply.
+"""Requests and replies as values: every service of the simulation takes a request and returns a reply.
 
-A reply is complete before it is sent, with its pauses and breaks. So services need no task and no clock, and a fault is a function
-from one reply to another.
+A reply describes its whole course before it is sent, with its pauses and breaks. So a service needs no task and no clock,
+and a fault can be a function that turns one reply into another.
 """
 
 import enum
@@ -12,7 +12,7 @@ import attrs
 
 
 class Operation(enum.Enum):
-    """The operation that a request asks for."""
+    """The operation that a request asks for, at any of the services."""
 
     CHAT_STREAM = "POST /api/chat/stream"
     CHATS_STREAM = "POST /api/chats/{id}/stream"
@@ -38,24 +38,24 @@ CLOUD_RUN = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Fate:
-    """The course of a change after it was accepted. The default is a change that works."""
+    """The course of a change (a traffic update or an override) after it is accepted; the defaults are the correct course."""
 
     takes_effect: bool = True
-    """False: nothing changes, although the reply says so."""
+    """False if nothing changes, although the reply reports the change."""
     after: float = 0.0
-    """Seconds until the change takes effect. A newer traffic update meanwhile drops it."""
+    """Seconds until the change takes effect. A late traffic update is dropped if the service changes before."""
     undone_after: float | None = None
-    """Seconds after which the change is lost. For an override: the instance restarts and forgets all its overrides."""
+    """Seconds until the change is lost, None for never: old traffic comes back; an instance loses all its overrides."""
     settles_after: float | None = None
-    """Seconds until a traffic update settles; infinity for never; None for the layout's figure."""
+    """Seconds until a traffic update settles; infinity for never, None for the layout's ``settle_seconds``."""
     fails: str = ""
-    """Message of a traffic update that settles as failed: the spec has the new target, the statuses keep the old one."""
+    """Message of an update that settles as failed: the spec changes, the served traffic does not. Empty: no failure."""
     error: str = ""
-    """Message of an operation that fails at once and changes nothing."""
+    """Message of a traffic update whose operation fails at once, so that nothing changes. Empty: no failure."""
     keeps_tags: bool = True
-    """False: the tags of a traffic update are lost."""
+    """False if a traffic update drops the tags that it sends."""
     overtaken: bool = False
-    """True: somebody deploys a revision just before the request is handled."""
+    """True if somebody else deploys a revision just before the request is handled."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,19 +64,19 @@ class Request:
 
     method: str
     path: str
-    """The decoded path below the base path of the service's URL."""
+    """Decoded path, relative to the URL of the service that the request is for."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    """Header name in lower case -> value; the last one of repeated headers."""
+    """Value by name in lower case; the last value of a repeated name."""
     body: bytes
     client: str = ""
-    """The address and port at the other end of the connection."""
+    """Address and port of the client's end of the connection."""
     fate: Fate = Fate()
     """The course of the change that the request asks for."""
 
     @property
     def token(self) -> str | None:
-        """The bearer token; None if there is none."""
+        """Return the bearer token, or None if the request has none."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
@@ -88,26 +88,26 @@ class Request:
         """
         value = json.loads(self.body)
         if not isinstance(value, dict):
-            raise ValueError("the body is not a JSON object")  # noqa: TRY004  both are a body that cannot be read
+            raise ValueError("the body is not a JSON object")  # noqa: TRY004  callers catch one error for all bad bodies
         return value
 
 
 @attrs.frozen
 class Event:
-    """One event of a turn, not yet encoded: a chunk, or a text such as ``[DONE]``."""
+    """One event of a turn, not yet written as bytes. Its data is a chunk, or a text such as ``[DONE]``."""
 
     data: Mapping[str, object] | str
 
 
 @attrs.frozen
 class Pause:
-    """A pause of this many seconds."""
+    """A pause of the body: nothing is sent for ``seconds`` seconds."""
 
     seconds: float
 
 
 class Halt(enum.Enum):
-    """An early end of a body."""
+    """The way in which a body stops before its end."""
 
     STALL = "nothing more comes, and the connection stays open"
     RESET = "the connection breaks"
@@ -118,40 +118,40 @@ Piece = Event | bytes | Pause | Halt
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """A reply, with its pauses and breaks."""
+    """A reply, with the course of its sending."""
 
     status: int | None = 200
-    """None: no head is sent; the halt in the body says why."""
+    """Status code; None if no head is sent: then the body's ``Halt`` describes the course."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Header names in lower case."""
+    """Pairs of name and value; names are in lower case."""
     body: tuple[Piece, ...] = ()
     streamed: bool = False
-    """True: the pieces are sent one by one. False: as one body with a content-length."""
+    """True if the pieces are sent one by one; False for one body with a content-length."""
     held: float = 0.0
     """Seconds before the head is sent."""
     started_turn: bool = False
     """True if the request started a chat turn."""
 
     def with_header(self, name: str, value: str | None) -> "Reply":
-        """Return the reply with one header set, or removed."""
+        """Return this reply with one header set to ``value``, or without the header if ``value`` is None."""
         kept = tuple(pair for pair in self.headers if pair[0] != name)
         return attrs.evolve(self, headers=kept if value is None else (*kept, (name, value)))
 
 
 NO_REPLY = Reply(status=None, body=(Halt.RESET,))
-"""Return a reply whose connection breaks before the head."""
+"""A reply that breaks the connection before the head."""
 SILENCE = Reply(status=None, body=(Halt.STALL,))
-"""Return a reply that never comes."""
+"""A reply that never comes; the connection stays open."""
 
 
 def json_reply(value: object, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    """Return a JSON reply."""
+    """Return a reply with a JSON document."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Reply(status=status, headers=(("content-type", "application/json"), *headers), body=(body,))
 
 
 def html_reply(text: str, *, status: int = 200) -> Reply:
-    """Return an HTML page."""
+    """Return a reply with an HTML page."""
     return Reply(
         status=status, headers=(("content-type", "text/html; charset=utf-8"),), body=(text.encode(),)
     )
@@ -165,6 +165,14 @@ def problem(
     headers: tuple[tuple[str, str], ...] = (),
     more: Mapping[str, object] | None = None,
 ) -> Reply:
-    """Return a refusal in the words of the chat service and its control plane."""
+    """Return an error reply in the form of the chat service and its control plane.
+
+    Args:
+        status: the status code.
+        code: the error code for programs.
+        message: the error message for people.
+        headers: more headers.
+        more: more members of the JSON body.
+    """
     value = {"message": message, "error": {"code": code, "message": message}, **(more or {})}
     return json_reply(value, status=status, headers=headers)

@@ -1,4 +1,4 @@
-"""The parts of a fault: its scope, its effect, and the declared outcome of a train that meets it."""
+"""The types of a fault: the requests that it affects, its effect, and the expected outcome of a train that runs into it."""
 
 import enum
 import json
@@ -16,7 +16,7 @@ NEW_SERVICE = frozenset({Site.FRONT, Site.TAG})
 
 
 class Role(enum.Enum):
-    """The two revisions."""
+    """One of the two revisions that a train works with."""
 
     STABLE = "stable"
     CANARY = "canary"
@@ -24,28 +24,29 @@ class Role(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """The requests that a fault acts on. A field that is None matches every request."""
+    """The requests that a fault affects. A condition that is None holds for every request."""
 
     operations: frozenset[Operation]
     sites: frozenset[Site] = NEW_SERVICE
     role: Role | None = None
-    """Role of the revision that answers."""
+    """The revision that the request is routed to."""
     instances: frozenset[int] | None = None
-    """Numbers of the instances that answer."""
+    """Numbers of the instances that the request may be routed to."""
     flipped: bool | None = None
     """True: only while a stable instance has its global override on the new service. False: only while none has."""
     asks: str | None = None
-    """The wanted change: an override's target, or ``canary`` for a traffic update that gives it a share, else ``stable``."""
+    """Target of an override; of a traffic update ``canary`` if it gives the canary a share, otherwise ``stable``."""
     paths: frozenset[str] | None = None
+    """Paths of the requests, relative to the URL of their service."""
     first: int = 1
-    """Number of the first matching request that the fault acts on, from 1."""
+    """Number of the first matching request that the fault affects, counted from 1."""
     last: int | None = None
-    """Number of the last one; None means all that follow."""
+    """Number of the last matching request that the fault affects; None for no end."""
 
 
 @attrs.frozen(kw_only=True)
 class Situation:
-    """A request and the state around it, which scopes are compared with."""
+    """A request and the state of the production at that moment, to be compared with scopes."""
 
     request: Request
     operation: Operation
@@ -57,13 +58,13 @@ class Situation:
 
     @property
     def asks(self) -> str | None:
-        """The change that the request asks for, in the words of ``Scope.asks``."""
+        """Return the change that the request asks for, as a value of ``Scope.asks``; None if it asks for none."""
         try:
             body = json.loads(self.request.body)
             if self.operation is Operation.ROUTE_OVERRIDE:
                 return str(body["target"])
             if self.operation is Operation.TRAFFIC_UPDATE:
-                # The API v1 nests the traffic in ``spec``.
+                # The Cloud Run API v1 puts the traffic list inside `spec`, v2 at the top.
                 spec = body.get("spec", body)
                 shares = (
                     (target.get("revisionName", target.get("revision")), target.get("percent", 0))
@@ -75,12 +76,12 @@ class Situation:
                     else "stable"
                 )
         except (ValueError, TypeError, KeyError, AttributeError):
-            # The service will refuse this body, so it asks for nothing.
+            # The service will refuse this body, so it asks for no change.
             pass
         return None
 
     def lies_in(self, scope: Scope) -> bool:
-        """Return True if the scope covers this situation; its counts are not considered."""
+        """Return True if the request meets all conditions of a scope, apart from ``first`` and ``last``."""
         return (
             self.operation in scope.operations
             and self.site in scope.sites
@@ -97,14 +98,14 @@ class Situation:
 
 @attrs.frozen
 class Refuse:
-    """An effect that replies in place of the service, which never sees the request."""
+    """An effect: the service never sees the request, and the client gets this reply."""
 
     reply: Reply
 
 
 @attrs.frozen
 class Rewrite:
-    """An effect that changes the reply of the service, which has done what was asked."""
+    """An effect: the service handles the request, and its reply is changed on the way to the client."""
 
     change: Callable[[Reply], Reply]
 
@@ -114,7 +115,7 @@ Effect = Refuse | Rewrite | Fate
 
 @attrs.frozen
 class Strike:
-    """One effect in one scope."""
+    """One effect on the requests of one scope."""
 
     scope: Scope
     effect: Effect
@@ -129,12 +130,13 @@ class Outcome:
     """The end of a train."""
 
     exit_code: int
+    """Exit code of the command."""
     failed_steps: tuple[str, ...] = ()
     """Ids of the steps that fail or have no evidence, in the order of the train; ``undo`` if the undo is not proven."""
     routes: Routes = "captured"
-    """The overrides at the end: as found, or all on the new service."""
+    """The overrides at the end: as they were before the train, or all on the new service."""
     traffic: Traffic = "captured"
-    """The split at the end: as found, stable at 100 %, or the canary at 100 %."""
+    """The split at the end: as it was before the train, stable at 100 percent, or the canary at 100 percent."""
 
 
 def _same_without_flip(fault: "Fault") -> Outcome:
@@ -143,39 +145,43 @@ def _same_without_flip(fault: "Fault") -> Outcome:
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """One fault: something that can be wrong with a production."""
+    """One fault or variant of a production, and the expected outcome of a train."""
 
     name: str
+    """Name that the user types, such as ``stream-500``."""
     sentence: str
-    """The fault in one sentence, for an operator."""
+    """One sentence for an operator: the behaviour of the production with this fault."""
     strikes: tuple[Strike, ...] = ()
+    """The effects on requests."""
     arrange: Callable[[Layout], Layout] | None = None
-    """Changes the layout that the production starts with."""
+    """Function that changes the layout which the production starts with; None for no change."""
     outcome: Outcome
-    """The outcome of a live train with APPLY_ROUTE_FLIP=1 and HELD_STREAMS=0, on routes that lead to legacy."""
+    """Outcome of a live train with APPLY_ROUTE_FLIP=1 and HELD_STREAMS=0 that starts with all routes on legacy."""
     verify_only: Outcome = attrs.field(default=attrs.Factory(_same_without_flip, takes_self=True))
-    """The outcome of a live train with APPLY_ROUTE_FLIP=0, on routes that are flipped already."""
+    """Outcome of a live train with APPLY_ROUTE_FLIP=0 and HELD_STREAMS=0 that starts with flipped routes."""
     dual_run: bool = False
-    """True: the outcomes are those of a train with RUN_DUAL_RUN=1."""
+    """True if the outcomes need a train with RUN_DUAL_RUN=1; False for RUN_DUAL_RUN=0."""
     watch_seconds: float = 0.0
-    """Smallest CANARY_SOAK_SECONDS and FLIP_CONFIRM_SECONDS with which a train can see the fault."""
+    """Minimum of CANARY_SOAK_SECONDS and FLIP_CONFIRM_SECONDS: a train that watches for less time misses the effect."""
 
 
 @attrs.define(eq=False)
 class ActiveFaults:
-    """The faults of a production, and the number of requests that matched each of their scopes."""
+    """The faults of one production, with a count of the requests that matched each scope."""
 
     _faults: tuple[Fault, ...]
-    _met: dict[tuple[int, int], int] = attrs.field(factory=dict)
+    _matches: dict[tuple[int, int], int] = attrs.field(factory=dict)
+    """Number of matching requests so far, by the positions of fault and strike."""
 
     def strike(self, situation: Situation) -> tuple[Effect, ...]:
-        """Count a request; return the effects that act on it."""
+        """Count a request, and return the effects that it gets."""
         effects = []
         for number, fault in enumerate(self._faults):
-            for part, strike in enumerate(fault.strikes):
+            for position, strike in enumerate(fault.strikes):
                 scope = strike.scope
                 if situation.lies_in(scope):
-                    met = self._met[number, part] = self._met.get((number, part), 0) + 1
-                    if met >= scope.first and (scope.last is None or met <= scope.last):
+                    count = self._matches.get((number, position), 0) + 1
+                    self._matches[number, position] = count
+                    if count >= scope.first and (scope.last is None or count <= scope.last):
                         effects.append(strike.effect)
         return tuple(effects)

@@ -1,4 +1,4 @@
-"""The front door: it chooses the revision of a request by the split, and one of its instances."""
+"""The front door: chooses the revision for a request by the served split, then one of its instances."""
 
 import random
 from collections.abc import Mapping
@@ -15,30 +15,32 @@ _COOKIE = "front-door-session"
 
 @attrs.define(eq=False, kw_only=True)
 class FrontDoor:
-    """A front door that splits evenly: 5 percent is every twentieth request, never two in a row by chance."""
+    """A load balancer that splits evenly: with 5 percent, exactly every twentieth request goes to the revision."""
 
     size: int
     """Number of instances of each revision."""
     chance: random.Random
-    """The random choice among instances."""
+    """Source of the choice among instances."""
     affinity: Affinity = Affinity.NONE
+    """The way in which a client stays on one instance."""
     instances: dict[str, tuple[Instance, ...]] = attrs.field(factory=dict)
-    """Revision -> its instances, for each revision that ever got a request."""
+    """The instances of each revision that has had a request."""
     _sessions: dict[str, Instance] = attrs.field(factory=dict)
     _split: Mapping[str, int] = attrs.field(factory=dict)
     _credit: dict[str, int] = attrs.field(factory=dict)
+    """Credit by revision, in percent of a request; see ``choose``."""
 
     def session(self, head: Request) -> str:
-        """Return the session of a request, or a new one; an empty text without session affinity."""
+        """Return the name of the session that a request belongs to or begins; empty if there are no sessions."""
         if self.affinity is Affinity.CONNECTION:
             return head.client
         if self.affinity is Affinity.COOKIE:
-            named = SimpleCookie(head.headers.get("cookie", "")).get(_COOKIE)
-            return named.value if named is not None else f"s{len(self._sessions)}"
+            cookie = SimpleCookie(head.headers.get("cookie", "")).get(_COOKIE)
+            return cookie.value if cookie is not None else f"s{len(self._sessions)}"
         return ""
 
     def admit(self, session: str, split: Mapping[str, int]) -> Instance:
-        """Return the instance for a request: the one of its session at any split, or the next one."""
+        """Return the instance for a request: the instance of its session, or for a new session a choice by the split."""
         if not session:
             return self.choose(split)
         if session not in self._sessions:
@@ -46,18 +48,19 @@ class FrontDoor:
         return self._sessions[session]
 
     def keep(self, session: str, reply: Reply) -> Reply:
-        """Return a reply that keeps its client in the session."""
+        """Return the reply, with the session cookie if sessions go by cookie."""
         if self.affinity is not Affinity.COOKIE or not session:
             return reply
         return reply.with_header("set-cookie", f"{_COOKIE}={session}; Path=/; HttpOnly")
 
     def choose(self, split: Mapping[str, int]) -> Instance:
-        """Return the instance for the next request.
+        """Return the instance that gets the next request.
 
-        The choice is a smooth weighted round robin: each revision earns its share, and the one with the most credit serves and pays.
+        This is smooth weighted round robin. On each request every revision gains its percentage as credit. The revision
+        with the most credit serves the request and loses the sum of all percentages.
 
         Args:
-            split: percent by revision; a new split starts afresh.
+            split: percent by revision. When it differs from the last call's, all credits start at 0.
         """
         if split != self._split:
             self._split, self._credit = dict(split), dict.fromkeys(split, 0)
@@ -68,11 +71,11 @@ class FrontDoor:
         return self.one_of(revision)
 
     def one_of(self, revision: str) -> Instance:
-        """Return an instance of one revision."""
+        """Return one instance of a revision, chosen at random."""
         return self.chance.choice(self.all_of(revision))
 
     def all_of(self, revision: str) -> tuple[Instance, ...]:
-        """Return the instances of one revision. New ones start without overrides."""
+        """Return the instances of a revision. The first call starts them, without overrides."""
         if revision not in self.instances:
             self.instances[revision] = tuple(
                 Instance(revision=revision, number=number) for number in range(self.size)

@@ -1,4 +1,4 @@
-"""The state of a simulated production before anything happens to it."""
+"""The settings that a simulated production starts with."""
 
 import enum
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ class RouteGroup:
     domain: str
     """Name of the domain, such as ``auth_entry``."""
     prefixes: tuple[str, ...]
-    """Paths that the domain covers, each with everything below it; ``/`` covers itself alone."""
+    """Paths of the domain. Each covers every path below it, except ``/``, which covers only itself."""
     rollback_target: str
-    """Target of a ``rollback``: ``legacy`` or ``rust_shell``."""
+    """Target of a ``rollback`` of this domain: ``legacy`` or ``rust_shell``."""
 
 
 DEFAULT_GROUPS = (
@@ -37,28 +37,28 @@ DEFAULT_GROUPS = (
 
 @attrs.frozen(kw_only=True)
 class RouteSplitSettings:
-    """The deployed settings of the route split: a new instance starts with them, and no override changes them."""
+    """The deployed configuration of the route split. Every instance has it, and no override changes it."""
 
     enabled: bool = True
-    """False: every path without an override goes to legacy."""
+    """True if ``mode`` decides a path without override; False if such a path goes to legacy."""
     mode: str = "legacy"
-    """The mode: ``legacy``, ``rust`` or ``cohort``."""
+    """Default decision for a path: ``legacy``, ``rust`` or ``cohort``."""
     cohort_percentage: int = 0
-    """Share of cohort buckets, in percent, that the new service gets in mode ``cohort``."""
+    """Percentage of cohort buckets that go to the new service in mode ``cohort``."""
     rust_routes: tuple[str, ...] = ("/",)
-    """Prefixes of the paths that the mode decides; ``/`` stands for every path; other paths go to legacy."""
+    """Prefixes of the paths that ``mode`` decides; ``/`` stands for every path. All other paths go to legacy."""
     force_legacy: bool = False
-    """True: legacy wins over the global override and over the mode, but not over the override of a domain."""
+    """True if all paths without a domain override go to legacy, whatever the global override and the mode are."""
     groups: tuple[RouteGroup, ...] = DEFAULT_GROUPS
-    """The domains."""
+    """The domains of the route split."""
 
 
 class Affinity(enum.Enum):
-    """The way the front door recognises a client that it keeps on one instance."""
+    """The way in which the front door keeps a client on one instance."""
 
-    NONE = "nothing: each request may reach another one"
-    COOKIE = "a cookie that it sets"
-    CONNECTION = "the connection: only over a socket is one told from another"
+    NONE = "none: each request may reach a different instance"
+    COOKIE = "by a cookie that the front door sets"
+    CONNECTION = "by connection: only a served production can distinguish connections"
 
 
 def _frozen_mapping(urls: Mapping[str, str]) -> Mapping[str, str]:
@@ -67,75 +67,81 @@ def _frozen_mapping(urls: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(kw_only=True)
 class Layout:
-    """A production: its names, its addresses and its state at the start."""
+    """The names, the URLs and the starting state of a production."""
 
     stable: str = "openagents-control-service-00041-stable"
-    """The revision that serves everything at the start."""
+    """Name of the revision that serves all traffic at the start."""
     canary: str = "openagents-control-service-00042-canary"
-    """The revision that is drilled; it serves nothing at the start."""
+    """Name of the revision that the train tries; it serves no traffic at the start."""
     project: str = "openagentsgemini"
+    """Google Cloud project."""
     region: str = "us-central1"
+    """Google Cloud region."""
     service: str = "openagents-control-service"
+    """Name of the Cloud Run service."""
     instances: int = attrs.field(default=1, validator=attrs.validators.ge(1))
-    """Number of instances of each revision; each remembers its own overrides."""
+    """Number of instances of each revision; each instance remembers only its own overrides."""
     front_url: str = "https://openagents.com"
     """URL of the front door."""
     cloud_run_url: str = "https://run.googleapis.com"
-    """URL of the Cloud Run Admin API; it may share its authority with the front door."""
+    """URL of the Cloud Run Admin API; may have the same host as the front door."""
     legacy_url: str = "https://legacy.openagents.com"
     """URL of the legacy service."""
     tag_urls: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping)
-    """Tag -> URL at the start. The tag ``canary`` is on the canary, any other tag is on stable."""
+    """URL by traffic tag at the start: the tag ``canary`` is on the canary, all other tags are on stable."""
     flipped: bool = False
-    """True: the stable instances start with all domains and the global override on the new service."""
+    """True if the stable instances start with every override on the new service."""
     odd_instance: bool = False
-    """True: the last stable instance starts with a global override that the others do not have."""
+    """True if the last stable instance starts with a different global override than the other instances."""
     affinity: Affinity = Affinity.NONE
-    """The session affinity of the front door, which wins over the split; None for no affinity."""
+    """The way in which a client stays on one instance, even if the split changes."""
     latest: bool = False
-    """True: the traffic at the start is on LATEST. False: it is pinned to the stable revision."""
+    """True if the traffic is on LATEST at the start; False if it is on the stable revision by name."""
     latest_ready: str | None = None
-    """The latest ready revision. Empty: the stable one if the traffic is on LATEST, else the canary."""
+    """Name of the latest ready revision; None for stable if traffic is on LATEST, otherwise for the canary."""
     canary_exists: bool = True
+    """True if the canary revision exists."""
     canary_ready: bool = True
+    """True if the canary revision is ready to serve."""
     settle_seconds: float = 0.0
-    """Seconds until a traffic update settles; 0: its operation is done at once."""
+    """Seconds until a traffic update settles; with 0, its operation is done at once."""
     chunk_seconds: float = 0.0
-    """Seconds between two chunks of a stream."""
+    """Seconds of pause after each event of a stream."""
     preview: bool = False
-    """True: turns are the lane's short preview, one body with a content-length."""
+    """True if each turn is the short preview of the lane: one body with a content-length, without text."""
     revision_header: str = "x-cutover-revision"
-    """Header, lower-case, that names the revision on every answer of the chat service; empty for none."""
+    """Lower-case name of the response header that names the revision of the chat service; empty for no header."""
     route_split: RouteSplitSettings = attrs.field(factory=RouteSplitSettings)
+    """Deployed configuration of the route split."""
 
     @property
     def latest_ready_revision(self) -> str:
-        """The revision that LATEST means at the start."""
+        """Return the name of the revision that LATEST stands for at the start."""
         if self.latest_ready is not None:
             return self.latest_ready
         return self.stable if self.latest or not self.canary_exists else self.canary
 
     @property
     def service_path(self) -> str:
-        """The service's resource name in the Admin API."""
+        """Return the resource name of the service in the Admin API."""
         return f"projects/{self.project}/locations/{self.region}/services/{self.service}"
 
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """The four tokens that exist."""
+    """The four tokens that the production knows."""
 
     auth_token: str = attrs.field(repr=False)
-    """A chat user's token."""
+    """Token of a chat user at the new service."""
     control_token: str = attrs.field(repr=False)
-    """An operator's token for the route-split API."""
+    """Token of an operator at the route-split API."""
     cloud_run_token: str = attrs.field(repr=False)
-    """An access token for the Cloud Run Admin API."""
+    """Access token at the Cloud Run Admin API."""
     legacy_token: str = attrs.field(repr=False)
-    """A chat user's token at the legacy service; may be the same as ``auth_token``."""
+    """Token of a chat user at the legacy service; may equal ``auth_token``."""
 
     def names(self, token: str | None) -> tuple[str, ...]:
-        """Return the kinds of a token: ``auth``, ``control``, ``cloud_run``, ``legacy``; empty for an unknown token."""
+        """Return the names of a token: ``auth``, ``control``, ``cloud_run``, ``legacy``; empty for an unknown token."""
         return tuple(
             name
             for name in ("auth", "control", "cloud_run", "legacy")

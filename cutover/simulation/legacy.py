@@ -1,4 +1,4 @@
-"""The legacy service: it answers the paths of a dual run like the new one, with ids and a token of its own."""
+"""The legacy service: answers the same paths as the new service, with its own ids and its own token."""
 
 from cutover.simulation.layout import Credentials, Layout
 from cutover.simulation.route_split import Instance
@@ -6,11 +6,11 @@ from cutover.simulation.service import ChatService
 from cutover.simulation.timeline import Timeline
 
 LEGACY_INSTANCE = Instance(revision="legacy", number=0)
-"""The single process of the legacy service, outside Cloud Run."""
+"""The only instance of the legacy service, which does not run on Cloud Run."""
 
 
 def legacy_service(layout: Layout, credentials: Credentials, timeline: Timeline) -> ChatService:
-    """Return the legacy service: it has no control plane and no revisions."""
+    """Return the legacy service: a chat service without control plane and without revisions."""
     return ChatService(
         credentials=credentials,
         user="legacy",

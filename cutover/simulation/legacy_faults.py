@@ -1,4 +1,4 @@
-"""The faults that a dual run meets: faults of the legacy service, and faults of both services."""
+"""Faults that a dual run detects: faults of the legacy service, and faults that both services share."""
 
 import attrs
 
@@ -31,31 +31,31 @@ LEGACY_FAULTS = (
     ),
     _dual_run(
         "legacy-401",
-        "The legacy service refuses the token.",
+        "The legacy service answers 401: the token is not valid.",
         _LEGACY_EVERYTHING,
         Refuse(problem(401, "unauthorized", "Unauthenticated.")),
     ),
     _dual_run(
         "legacy-differs",
-        "The legacy service has another manifest.",
+        "The legacy service has a different /manifest.json.",
         Scope(operations=_DOCUMENTS, sites=_LEGACY, paths=frozenset({"/manifest.json"})),
         Refuse(Reply(headers=(("content-type", "application/json"),), body=(b'{"name":"Legacy"}',))),
     ),
     _dual_run(
         "legacy-stream-differs",
-        "The legacy service leaves out finish-step.",
+        "Streams of the legacy service leave out the finish-step event.",
         attrs.evolve(_LEGACY_EVERYTHING, operations=STREAMS),
         Rewrite(dropped("finish-step")),
     ),
     _dual_run(
         "both-503",
-        "Both services answer 503 for their documents.",
+        "Both services answer 503 for /openapi.json and /manifest.json.",
         Scope(operations=_DOCUMENTS, sites=_BOTH, paths=frozenset({"/openapi.json", "/manifest.json"})),
         Refuse(problem(503, "unavailable", "Down.")),
     ),
     _dual_run(
         "both-401",
-        "Both services refuse the token for a user's JSON.",
+        "Both services answer 401 for the JSON of a user, such as /api/me.",
         Scope(operations=frozenset({Operation.ACCOUNT}), sites=_BOTH),
         Refuse(problem(401, "unauthorized", "Unauthenticated.")),
     ),

@@ -1,4 +1,4 @@
-"""The outcomes that faults declare, named by the step that fails first, and functions to declare faults."""
+"""The expected outcomes of trains, named by the step that fails first, and functions that declare a fault."""
 
 import attrs
 
@@ -7,7 +7,7 @@ from cutover.simulation.faults import Effect, Fault, Outcome, Rewrite, Scope, St
 
 PASSED = Outcome(exit_code=0, routes="flipped")
 NOTHING_WRITTEN = Outcome(exit_code=0)
-"""The outcome of a train that only verifies, for a fault of writing overrides."""
+"""Outcome of a train that only verifies the routes, with a fault of override writes."""
 NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("preflight",))
 PREFLIGHT_FAILS = Outcome(exit_code=1, failed_steps=("preflight",))
 SMOKE_HAS_NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("stream-smoke-pre",))
@@ -18,14 +18,14 @@ POST_FAILS = Outcome(exit_code=1, failed_steps=("stream-smoke-post",))
 DUAL_RUN_FAILS = Outcome(exit_code=1, failed_steps=("dual-run-diff",))
 
 LOST = Rewrite(lambda _: NO_REPLY)
-"""Return an effect that loses the reply of a service that has done what was asked."""
+"""An effect: the service handles the request, but the reply is lost."""
 
 
 def fault(name: str, sentence: str, scope: Scope, effect: Effect, outcome: Outcome) -> Fault:
-    """Return a fault with one effect."""
+    """Return a fault with one effect in one scope."""
     return Fault(name=name, sentence=sentence, strikes=(Strike(scope, effect),), outcome=outcome)
 
 
 def once(scope: Scope) -> Scope:
-    """Return the scope of the first matching request alone."""
+    """Return the scope of only the first request that matches ``scope``."""
     return attrs.evolve(scope, last=1)

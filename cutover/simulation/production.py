@@ -1,4 +1,4 @@
-"""The whole production as one ASGI app: it finds the service of a request, lets faults act, logs the request and sends the reply."""
+"""The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -33,19 +33,22 @@ from cutover.simulation.wire import (
 
 @attrs.define(eq=False, kw_only=True)
 class SimulatedProduction:
-    """A simulated production, with its faults."""
+    """A simulated production, with the behaviour that its layout and its faults describe."""
 
     credentials: Credentials
+    """The tokens that the services know."""
     layout: Layout = attrs.field(factory=Layout)
-    """The state at the start, with the changes of the faults."""
+    """Settings at the start. After construction they include the changes that the faults make."""
     faults: tuple[Fault, ...] = ()
+    """Faults and variants of this production; several at once are allowed."""
     now: Callable[[], float] = anyio.current_time
-    """The clock, in seconds."""
+    """Clock, in seconds."""
     sleep: Sleep = anyio.sleep
+    """Function that waits for so many seconds of the clock."""
     seed: int = 0
     """Seed of the random choice among instances."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
-    """Every request so far, in the order of arrival."""
+    """All requests so far, in the order of arrival."""
     _timeline: Timeline = attrs.field(init=False)
     _deployment: Deployment = attrs.field(init=False)
     _front_door: FrontDoor = attrs.field(init=False)
@@ -62,7 +65,7 @@ class SimulatedProduction:
         self._timeline = Timeline(self.now)
         self._deployment = Deployment.of(layout, self._timeline)
         self._active = ActiveFaults(self.faults)
-        chance = random.Random(self.seed)  # noqa: S311  the same choices in every run, for tests
+        chance = random.Random(self.seed)  # noqa: S311  tests need the same choices in every run
         self._front_door = FrontDoor(size=layout.instances, chance=chance, affinity=layout.affinity)
         self._service = ChatService(
             credentials=self.credentials,
@@ -82,47 +85,46 @@ class SimulatedProduction:
             for instance in stable:
                 instance.overrides |= dict.fromkeys(self._route_keys(), RUST)
         if layout.odd_instance:
-            odd = stable[-1].overrides
-            odd[GLOBAL] = "legacy" if layout.flipped else RUST
+            stable[-1].overrides[GLOBAL] = "legacy" if layout.flipped else RUST
 
     @property
     def turns(self) -> int:
-        """Chat turns started so far, at the new service and at the legacy one."""
+        """Return the number of chat turns started so far, at both the new and the legacy service."""
         return self._service.turns + self._legacy.turns
 
     @property
     def traffic(self) -> dict[str, int]:
-        """Revision -> percent, as served now."""
+        """Return the split that is served now: percent by revision."""
         self._timeline.catch_up()
         return dict(self._deployment.split)
 
     @property
     def traffic_spec(self) -> tuple[Target, ...]:
-        """The traffic that was last asked for."""
+        """Return the traffic list of the last update."""
         self._timeline.catch_up()
         return self._deployment.spec
 
     @property
     def tags(self) -> dict[str, str]:
-        """Tag -> revision, as served now."""
+        """Return the traffic tags that are served now: revision by tag."""
         self._timeline.catch_up()
         return dict(self._deployment.tags)
 
     @property
     def generation(self) -> int:
-        """The service's generation in Cloud Run."""
+        """Return the generation of the Cloud Run service."""
         self._timeline.catch_up()
         return self._deployment.generation
 
     @property
     def reconciling(self) -> bool:
-        """True while a traffic update has not settled."""
+        """Return True while a traffic update has not settled."""
         self._timeline.catch_up()
         return self._deployment.reconciling
 
     @property
     def routes(self) -> list[dict[str, object]]:
-        """The overrides of every instance: ``{"revision", "instance", "global", "domains": {domain: target}}``."""
+        """Return the overrides of each instance: ``{"revision", "instance", "global", "domains": {domain: target}}``."""
         self._timeline.catch_up()
         return [
             {
@@ -136,7 +138,7 @@ class SimulatedProduction:
         ]
 
     def route_targets(self) -> dict[str, str | None]:
-        """Domain or ``global`` -> override on the instances that serve; ``mixed`` if they differ."""
+        """Return the override of each domain and of ``global`` on the serving instances; ``mixed`` if these differ."""
         self._timeline.catch_up()
         serving = [one for name in self._deployment.split for one in self._front_door.all_of(name)]
         targets: dict[str, str | None] = {}
@@ -146,20 +148,20 @@ class SimulatedProduction:
         return targets
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI 3 app.
+        """Handle one ASGI 3 connection: this method is the app.
 
         Raises:
-            ConnectionBroken: a fault breaks the connection.
+            ConnectionBroken: a fault breaks the connection, the request body is too large, or the connection is not HTTP.
         """
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _lifespan(receive, send)
             return
         if scope["type"] != "http":
-            raise ConnectionBroken("only HTTP is spoken here")
+            raise ConnectionBroken(f"the simulation accepts only HTTP, not {scope['type']}")
         now = self._timeline.catch_up()
         head = request_head(scope)
         place = self._locate(head)
-        # Routed by the head alone, as a load balancer does: a request whose body is still to come is in flight.
+        # A load balancer routes by the head alone, so a request whose body has not come yet is already on its instance.
         session = self._front_door.session(head) if place is not None and place.site is Site.FRONT else ""
         instance = self._route(place, session)
         entry = logged(
@@ -207,9 +209,9 @@ class SimulatedProduction:
     def _operation(self, method: str, place: Place | None) -> Operation:
         if place is None:
             return Operation.OTHER
-        return self._peer(place).operation(method, place.path)
+        return self._service_at(place).operation(method, place.path)
 
-    def _peer(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
+    def _service_at(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
         if place.site is Site.CLOUD_RUN:
             return self._cloud_run_api(place.path)
         return self._legacy if place.site is Site.LEGACY else self._service
@@ -226,8 +228,8 @@ class SimulatedProduction:
         for effect in effects:
             if isinstance(effect, Fate):
                 request = attrs.evolve(request, fate=effect)
-        refused = next((effect.reply for effect in effects if isinstance(effect, Refuse)), None)
-        reply = refused or self._ask(request, operation, place.site, instance)
+        refusal = next((effect.reply for effect in effects if isinstance(effect, Refuse)), None)
+        reply = refusal or self._ask(request, operation, place.site, instance)
         if instance is not None and self.layout.revision_header:
             reply = reply.with_header(self.layout.revision_header, instance.revision)
         for effect in effects:
@@ -258,8 +260,8 @@ class SimulatedProduction:
         )
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Answer the lifespan protocol; there is nothing to start or stop."""
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Answer the ASGI lifespan protocol. The production has nothing to start or to stop."""
     while True:
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})

@@ -1,4 +1,4 @@
-"""The log of every request and its answer."""
+"""The log of the production: one entry for each request, with its reply and its end."""
 
 from collections.abc import Mapping
 
@@ -15,32 +15,35 @@ _LOGGED_BYTES = 4096
 
 @attrs.frozen(kw_only=True)
 class LoggedRequest:
-    """One request as the production received it, without its token."""
+    """One request, as the production saw it. An entry contains no token."""
 
     sequence: int
-    """Number in the order of arrival, from 0."""
+    """Position in the order of arrival, counted from 0."""
     time: float
-    """Seconds on the production's clock, when the head arrived."""
+    """Time at which the head arrived, in seconds of the production's clock."""
     authority: str
+    """Host of the request, with its port if it has one."""
     method: str
     path: str
-    """The path as sent."""
+    """Path as the client sent it."""
     query: Mapping[str, str]
     token: str | None
-    """Kind of the token: ``auth``, ``control``, ``cloud_run``, ``legacy`` or ``unknown``; None without a token."""
+    """Name of the token: ``auth``, ``control``, ``cloud_run``, ``legacy`` or ``unknown``; None without a token."""
     site: Site | None
-    """The service; None if no service has this authority and path."""
+    """Service that the request arrived at; None if no service has such a URL."""
     operation: Operation
     revision: str | None
-    """The revision that the request was routed to."""
+    """Name of the revision that the request was routed to; None if it was not for the new service."""
     instance: int | None
+    """Number of the instance that the request was routed to; None if it was not for the new service."""
     body: bytes = b""
-    """The first 4096 bytes of the body."""
+    """First 4096 bytes of the body."""
     status: int | None = None
-    """The status; None before the answer, and if no head was sent."""
+    """Status code of the reply; None before the reply, and for a reply without a head."""
     started_turn: bool = False
+    """True if the request started a chat turn."""
     ending: Ending | None = None
-    """The end of the exchange; None while it lasts."""
+    """End of the exchange; None while it is under way."""
 
 
 def logged(
@@ -53,7 +56,7 @@ def logged(
     operation: Operation,
     instance: Instance | None,
 ) -> LoggedRequest:
-    """Return the entry of a request that has just arrived. It names the kind of the token and forgets the token."""
+    """Return the entry of a request that has just arrived. The entry keeps the token's name, not the token."""
     names = credentials.names(head.token)
     return LoggedRequest(
         sequence=sequence,
@@ -71,5 +74,5 @@ def logged(
 
 
 def answered(entry: LoggedRequest, *, body: bytes, status: int | None, started_turn: bool) -> LoggedRequest:
-    """Return the entry with its answer."""
+    """Return the entry with the facts that are known once there is a reply."""
     return attrs.evolve(entry, body=body[:_LOGGED_BYTES], status=status, started_turn=started_turn)

@@ -1,4 +1,4 @@
-"""The route split: the overrides in the memory of each instance, and the decision about a path."""
+"""The route split: the overrides of each instance, the decision for a path, and the API of the control plane."""
 
 import zlib
 
@@ -9,7 +9,7 @@ from cutover.simulation.layout import RouteGroup, RouteSplitSettings
 from cutover.simulation.timeline import Timeline
 
 GLOBAL = "global"
-"""The key of the override for every domain without one of its own."""
+"""Key of the global override, which belongs to no domain."""
 LEGACY = "legacy"
 RUST = "rust_shell"
 _PREFIX = "/api/v1/control/route-split/"
@@ -22,17 +22,18 @@ OPERATIONS = {
 
 @attrs.define(eq=False, kw_only=True)
 class Instance:
-    """One instance: a process of one revision with its own memory."""
+    """One process of one revision. Its overrides are in its own memory, and no other instance sees them."""
 
     revision: str
     number: int
+    """Position among the instances of the revision, counted from 0."""
     overrides: dict[str, str] = attrs.field(factory=dict)
-    """Domain or ``global`` -> target."""
+    """Target by domain; the global override has the key ``global``."""
 
 
 @attrs.frozen
 class Decision:
-    """The target of a path, and the reason."""
+    """The decision for a path: its target, the reason, and the domain and cohort bucket if there are any."""
 
     target: str
     reason: str
@@ -41,12 +42,12 @@ class Decision:
 
 
 def _covers(prefix: str, path: str) -> bool:
-    """Return True if a prefix covers a path: itself and everything below it; ``/`` covers itself alone."""
+    """Return True if a prefix covers a path: the prefix itself or a path below it. ``/`` covers only itself."""
     return path == prefix or (prefix != "/" and path.startswith(prefix + "/"))
 
 
 def group_of(settings: RouteSplitSettings, path: str) -> RouteGroup | None:
-    """Return the domain of a path; None if it has none."""
+    """Return the domain that a path belongs to, or None."""
     for group in settings.groups:
         if any(_covers(prefix, path) for prefix in group.prefixes):
             return group
@@ -54,12 +55,22 @@ def group_of(settings: RouteSplitSettings, path: str) -> RouteGroup | None:
 
 
 def decide(settings: RouteSplitSettings, overrides: dict[str, str], path: str, cohort_key: str) -> Decision:
-    """Return the decision about a path, in the order of the real service: authority, domain, force, global, deployed settings."""
+    """Return the decision for a path.
+
+    The first rule that applies decides: paths below ``/api`` go to the new service; then the domain's override,
+    ``force_legacy``, the global override, ``enabled``, and last ``rust_routes`` with ``mode``.
+
+    Args:
+        settings: the deployed configuration.
+        overrides: the overrides of one instance.
+        path: the path; a query is ignored.
+        cohort_key: text that chooses the cohort bucket in mode ``cohort``.
+    """
     path = path.partition("?")[0]
     group = group_of(settings, path)
-    fixed = _authority(path) or _override(settings, overrides, group)
-    if fixed is not None:
-        return Decision(*fixed, group)
+    decided = _authority(path) or _override(settings, overrides, group)
+    if decided is not None:
+        return Decision(*decided, group)
     if not any(prefix == "/" or _covers(prefix, path) for prefix in settings.rust_routes):
         return Decision(LEGACY, "legacy_route_default", group)
     if settings.mode == "cohort":
@@ -89,7 +100,7 @@ def _override(
 
 @attrs.define(eq=False, kw_only=True)
 class RouteSplit:
-    """The route-split API of the instance that gets the request."""
+    """The API of the control plane. The instance that gets a request answers from its own overrides."""
 
     settings: RouteSplitSettings
     legacy_url: str
@@ -165,19 +176,19 @@ class RouteSplit:
         if not isinstance(wanted, str) or wanted not in targets:
             return problem(422, "invalid_request", "The target must be legacy, rust, clear or rollback.")
         target = targets[wanted]
-        claimed = dict(instance.overrides)
-        override(claimed, key, target)
+        reported = dict(instance.overrides)
+        override(reported, key, target)
         if fate.takes_effect and fate.after:
             self.timeline.after(fate.after, lambda: override(instance.overrides, key, target))
         elif fate.takes_effect:
             override(instance.overrides, key, target)
         if fate.undone_after is not None:
             self.timeline.after(fate.undone_after, instance.overrides.clear)
-        return self._status(claimed)
+        return self._status(reported)
 
 
 def override(overrides: dict[str, str], key: str, target: str | None) -> None:
-    """Set one override in the memory of an instance, or clear it."""
+    """Set one override of an instance, or remove it if ``target`` is None."""
     if target is None:
         overrides.pop(key, None)
     else:

@@ -1,4 +1,4 @@
-"""The chat service: stream aliases, pages, JSON of a user, write paths. The legacy service answers the same paths."""
+"""The chat service: stream aliases, pages, the JSON of a user, and write paths. The legacy service has them too."""
 
 import datetime as dt
 import re
@@ -25,7 +25,7 @@ PROTOCOL_VERSION = "openagents.control.v1"
 MIN_BUILD_ID = "20260101T000000Z"
 MIN_SCHEMA_VERSION = MAX_SCHEMA_VERSION = 1
 _EPOCH = 1_771_000_000
-"""Unix time of second 0 of the simulation, whose clock starts at 0 but whose documents have dates."""
+"""Unix time of second 0 on the clock of the simulation; documents need a date, and the clock only counts seconds."""
 
 _OPERATIONS = {
     ("POST", "/api/chat/stream"): Operation.CHAT_STREAM,
@@ -62,18 +62,20 @@ _PAGE = "<!doctype html>\n<html><head><title>OpenAgents</title></head><body><mai
 
 @attrs.define(eq=False, kw_only=True)
 class ChatService:
-    """One deployment of the service. The new one has a route split; the legacy one has no control plane."""
+    """The new or the legacy chat service. Only the new one has a route split and its control plane."""
 
     credentials: Credentials
     user: str
-    """Kind of the users' token: ``auth`` or ``legacy``."""
+    """Name of the token that its users have: ``auth`` or ``legacy``."""
     turn_prefix: str
-    """Prefix of its turn and request ids."""
+    """Prefix of its turn ids and request ids."""
     preview: bool
+    """True if each turn is the short preview of the lane."""
     timeline: Timeline
     routes: RouteSplit | None = None
+    """The control plane; None for the legacy service."""
     turns: int = 0
-    """Chat turns started so far."""
+    """Number of chat turns started so far."""
     _answered: int = 0
 
     def operation(self, method: str, path: str) -> Operation:
@@ -97,11 +99,11 @@ class ChatService:
             return self._refusal(request, self.user) or self._document(request.path)
         if operation is Operation.WRITE:
             public = request.path == "/api/auth/email"
-            return (None if public else self._refusal(request, self.user)) or _written(request)
+            return (None if public else self._refusal(request, self.user)) or _write_reply(request)
         return problem(404, "not_found", "Not found.")
 
     def _refusal(self, request: Request, wanted: str) -> Reply | None:
-        """Return 401 for an unknown token, 403 for a token of another kind; None for the right one."""
+        """Return a 401 for an unknown token, a 403 for a token of another kind, or None for a token of the wanted kind."""
         names = self.credentials.names(request.token)
         if wanted in names:
             return None
@@ -121,8 +123,8 @@ class ChatService:
             body = request.json_object()
         except ValueError:
             return problem(400, "invalid_json", "The request body is not JSON.")
-        named = _CHATS_STREAM.fullmatch(request.path)
-        thread_id = named["thread"] if named else body.get("id")
+        by_id = _CHATS_STREAM.fullmatch(request.path)
+        thread_id = by_id["thread"] if by_id else body.get("id")
         text = user_text(body.get("messages"))
         if not text:
             return _invalid("messages", "User text is required.")
@@ -136,7 +138,7 @@ class ChatService:
 
 
 def user_text(messages: object) -> str:
-    """Return the text of the last user message, whose content is a string or a list of text parts; empty without one."""
+    """Return the text of the last user message, whose content is a string or a list of text parts; empty for no text."""
     last: object = None
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and message.get("role") == "user":
@@ -152,7 +154,7 @@ def _invalid(field: str, message: str) -> Reply:
     return problem(422, "invalid_request", message, more={"errors": {field: [message]}})
 
 
-def _written(request: Request) -> Reply:
+def _write_reply(request: Request) -> Reply:
     try:
         body = request.json_object()
     except ValueError:
@@ -166,7 +168,7 @@ def _written(request: Request) -> Reply:
 
 
 def _incompatible(request: Request) -> Reply | None:
-    """Return 426 for a client whose headers are missing, too old or too new; None for any other."""
+    """Return a 426 if the compatibility headers of a client are missing or not supported; None if they are supported."""
     build = request.headers.get("x-oa-client-build-id", "")
     protocol = request.headers.get("x-oa-protocol-version", "")
     schema = request.headers.get("x-oa-schema-version", "")
@@ -182,7 +184,7 @@ def _incompatible(request: Request) -> Reply | None:
 
 
 def upgrade_required(code: str) -> Reply:
-    """Return the 426 that names the wrong compatibility header."""
+    """Return a 426 whose ``code`` names the compatibility header that is not supported."""
     compatibility = {
         "upgrade_required": True,
         "protocol_version": PROTOCOL_VERSION,

@@ -1,4 +1,8 @@
-"""The changes of a turn on its way: each is a function from a reply to another. A reply that is no event stream stays as it is."""
+"""Changes that a fault makes to the event stream of a reply.
+
+Each function here returns a `Change`: a function that takes a reply and returns a changed one. Replies that are not event
+streams pass unchanged.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,7 +15,7 @@ Change = Callable[[Reply], Reply]
 
 
 def _body(change: Callable[[tuple[Piece, ...]], Iterable[Piece]]) -> Change:
-    """Return a change of the body of an event stream alone."""
+    """Return a change of only the body of an event stream."""
 
     def changed(reply: Reply) -> Reply:
         if not any(isinstance(piece, Event) for piece in reply.body):
@@ -22,7 +26,7 @@ def _body(change: Callable[[tuple[Piece, ...]], Iterable[Piece]]) -> Change:
 
 
 def header(name: str, value: str | None) -> Change:
-    """Return a change that sets one header of an event stream, or removes it."""
+    """Return a change that sets one header of an event stream, or removes it if ``value`` is None."""
 
     def changed(reply: Reply) -> Reply:
         streams = any(isinstance(piece, Event) for piece in reply.body)
@@ -43,7 +47,7 @@ def in_turn(*changes: Change) -> Change:
 
 
 def dropped(kind: str) -> Change:
-    """Return a change that removes the events of one kind."""
+    """Return a change that leaves out the events of one kind."""
     return _body(lambda body: (piece for piece in body if event_type(piece) != kind))
 
 
@@ -55,12 +59,12 @@ def doubled(kind: str) -> Change:
 
 
 def backwards() -> Change:
-    """Return a change that reverses the events; the terminator stays last."""
+    """Return a change that sends the events in reverse order, but ``[DONE]`` still last."""
     return _body(lambda body: (*(piece for piece in reversed(body) if piece != DONE), DONE))
 
 
 def swapped(one: str, other: str) -> Change:
-    """Return a change that swaps two kinds of events."""
+    """Return a change that exchanges the events of two kinds."""
 
     def swap(body: tuple[Piece, ...]) -> Iterable[Piece]:
         first = {event_type(piece): piece for piece in body}
@@ -71,22 +75,22 @@ def swapped(one: str, other: str) -> Change:
 
 
 def before(kind: str, *pieces: Piece) -> Change:
-    """Return a change that inserts something before the first event of one kind."""
+    """Return a change that sends more pieces before the first event of one kind."""
 
-    def put(body: tuple[Piece, ...]) -> Iterable[Piece]:
+    def insert(body: tuple[Piece, ...]) -> Iterable[Piece]:
         at = next((index for index, piece in enumerate(body) if event_type(piece) == kind), len(body))
         return (*body[:at], *pieces, *body[at:])
 
-    return _body(put)
+    return _body(insert)
 
 
 def after_all(*pieces: Piece) -> Change:
-    """Return a change that appends something after the end."""
+    """Return a change that sends more pieces after the last one."""
     return _body(lambda body: (*body, *pieces))
 
 
 def up_to(kind: str, *pieces: Piece) -> Change:
-    """Return a change that replaces the rest of a turn, from the first event of one kind on."""
+    """Return a change that ends the body before the first event of one kind, then sends other pieces instead."""
 
     def cut(body: tuple[Piece, ...]) -> Iterable[Piece]:
         at = next((index for index, piece in enumerate(body) if event_type(piece) == kind), len(body))
@@ -96,7 +100,7 @@ def up_to(kind: str, *pieces: Piece) -> Change:
 
 
 def cut_inside(kind: str) -> Change:
-    """Return a change that cuts the body in the middle of the first event of one kind and ends it cleanly."""
+    """Return a change that ends the body in the middle of the first event of one kind. The HTTP message is complete."""
 
     def cut(body: tuple[Piece, ...]) -> Iterable[Piece]:
         for piece in body:
@@ -121,13 +125,13 @@ def field(kind: str, name: str, value: object) -> Change:
 
 
 def service_error(code: str, *, retryable: bool) -> Change:
-    """Return a change that ends the turn with a well-formed error of the lane."""
+    """Return a change that ends the turn with an error event of the service, then ``finish`` and ``[DONE]``."""
     error = {"code": code, "message": "The turn failed.", "retryable": retryable, "type": "error"}
     return up_to("finish-step", Event(error), Event({"status": "error", "type": "finish"}), DONE)
 
 
 def held_back(seconds: float) -> Change:
-    """Return a change that holds the stream back and sends it at once when it is complete, like a buffering proxy."""
+    """Return a change that sends the whole stream at once after a delay, as a buffering proxy does."""
 
     def changed(reply: Reply) -> Reply:
         whole = b"".join(event_bytes(piece) for piece in reply.body if isinstance(piece, Event))
@@ -137,7 +141,7 @@ def held_back(seconds: float) -> Change:
 
 
 def one_body() -> Change:
-    """Return a change that sends the stream as one body with a content-length."""
+    """Return a change that sends the reply as one body with a content-length."""
     return lambda reply: attrs.evolve(reply, streamed=False)
 
 
@@ -147,14 +151,14 @@ def paced(seconds: float) -> Change:
 
 
 def commented(seconds: float) -> Change:
-    """Return a change that sends a pause and a keep-alive comment before each event."""
+    """Return a change that pauses and sends a keep-alive comment before each event."""
     return _body(
         lambda body: (part for piece in body for part in (Pause(seconds), b": keep-alive\n\n", piece))
     )
 
 
 def written(*, line_end: str = "\n", spaced: bool = False, shuffled: bool = False) -> Change:
-    """Return a change that encodes the events in other bytes with the same meaning."""
+    """Return a change that writes the same events in different bytes; see ``event_bytes`` for the arguments."""
 
     def write(piece: Piece) -> Piece:
         if isinstance(piece, Event):
@@ -165,7 +169,7 @@ def written(*, line_end: str = "\n", spaced: bool = False, shuffled: bool = Fals
 
 
 def in_chunks(size: int) -> Change:
-    """Return a change that sends the same bytes in pieces of another size."""
+    """Return a change that sends the same bytes in pieces of ``size`` bytes, which may cut events and characters."""
 
     def split(body: tuple[Piece, ...]) -> Iterable[Piece]:
         whole = b"".join(event_bytes(piece) for piece in body if isinstance(piece, Event))
@@ -180,5 +184,5 @@ def broken_before(kind: str) -> Change:
 
 
 def stalled_before(kind: str) -> Change:
-    """Return a change that stalls the stream from the first event of one kind on."""
+    """Return a change that sends nothing more before the first event of one kind; the connection stays open."""
     return up_to(kind, Halt.STALL)

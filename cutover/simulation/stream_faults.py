@@ -1,4 +1,4 @@
-"""The faults of the streams, and the variants that are no faults."""
+"""Faults of the event streams, and variants of event streams that are unusual but correct."""
 
 import attrs
 
@@ -40,18 +40,22 @@ def _redirect() -> Reply:
 _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
     ("stream-500", "Streams answer 500.", Refuse(problem(500, "internal", "Something went wrong."))),
     ("stream-503", "Streams answer 503.", Refuse(problem(503, "unavailable", "Try again later."))),
-    ("stream-404", "The stream aliases are not there.", Refuse(problem(404, "not_found", "Not found."))),
+    ("stream-404", "Streams answer 404.", Refuse(problem(404, "not_found", "Not found."))),
     (
         "stream-401",
-        "Streams refuse the user's token.",
+        "Streams answer 401: the user's token is not valid.",
         Refuse(problem(401, "unauthorized", "Unauthenticated.")),
     ),
     (
         "stream-403",
-        "Streams forbid the user.",
+        "Streams answer 403: the user's token has no permission.",
         Refuse(problem(403, "forbidden", "This token may not do that.")),
     ),
-    ("stream-426", "Streams call the client too old.", Refuse(upgrade_required("upgrade_required"))),
+    (
+        "stream-426",
+        "Streams answer 426: the client is too old.",
+        Refuse(upgrade_required("upgrade_required")),
+    ),
     ("stream-redirected", "Streams redirect to the login page.", Refuse(_redirect())),
     (
         "stream-html",
@@ -60,29 +64,29 @@ _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
     ),
     (
         "stream-empty",
-        "Streams answer 200 with the right head and no event.",
+        "Streams answer 200 with the right headers and send no event.",
         Refuse(Reply(headers=STREAM_HEADERS, streamed=True)),
     ),
-    ("stream-no-reply", "The connection breaks before the head.", Refuse(NO_REPLY)),
-    ("stream-silence", "Streams are never answered.", Refuse(SILENCE)),
+    ("stream-no-reply", "The connection breaks before the response head.", Refuse(NO_REPLY)),
+    ("stream-silence", "Streams never answer, and the connection stays open.", Refuse(SILENCE)),
     (
         "content-type-json",
-        "Streams say that they are JSON.",
+        "The content type of the stream is application/json.",
         Rewrite(change.header("content-type", "application/json; charset=utf-8")),
     ),
     (
         "charset-missing",
-        "The content type names no charset.",
+        "The content type of the stream has no charset.",
         Rewrite(change.header("content-type", "text/event-stream")),
     ),
     (
         "charset-latin1",
-        "The content type names another charset.",
+        "The content type of the stream has charset iso-8859-1 instead of utf-8.",
         Rewrite(change.header("content-type", "text/event-stream; charset=iso-8859-1")),
     ),
     (
         "protocol-v10",
-        "The protocol header says v10.",
+        "The protocol header is v10 instead of v1.",
         Rewrite(change.header("x-vercel-ai-ui-message-stream", "v10")),
     ),
     (
@@ -92,33 +96,33 @@ _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
     ),
     (
         "retired-header",
-        "Streams call this lane retired.",
+        "Streams have the header that marks this lane as retired.",
         Rewrite(change.header("x-oa-legacy-chat-retired", "true")),
     ),
     *(
-        (f"{kind}-dropped", f"{kind} is never sent.", Rewrite(change.dropped(kind)))
+        (f"{kind}-dropped", f"The stream leaves out the {kind} event.", Rewrite(change.dropped(kind)))
         for kind in ("start", "start-step", "finish-step", "finish")
     ),
     ("done-dropped", "The stream ends without [DONE].", Rewrite(change.dropped("[DONE]"))),
     *(
-        (f"{kind}-doubled", f"{kind} is sent twice.", Rewrite(change.doubled(kind)))
+        (f"{kind}-doubled", f"The stream sends the {kind} event twice.", Rewrite(change.doubled(kind)))
         for kind in ("start", "start-step", "finish-step", "finish")
     ),
-    ("done-doubled", "[DONE] is sent twice.", Rewrite(change.doubled("[DONE]"))),
-    ("reversed", "The events come in reverse order.", Rewrite(change.backwards())),
+    ("done-doubled", "The stream sends [DONE] twice.", Rewrite(change.doubled("[DONE]"))),
+    ("reversed", "The events come in reverse order, but [DONE] is still last.", Rewrite(change.backwards())),
     (
         "steps-swapped",
-        "finish-step comes where start-step should.",
+        "The start-step and finish-step events have changed places.",
         Rewrite(change.swapped("start-step", "finish-step")),
     ),
     (
         "finish-before-step",
-        "finish comes before finish-step.",
+        "The finish event comes before the finish-step event.",
         Rewrite(change.swapped("finish-step", "finish")),
     ),
     (
         "done-first",
-        "[DONE] comes first, and the turn after it.",
+        "[DONE] comes first, before all events of the turn.",
         Rewrite(change.in_turn(change.dropped("[DONE]"), change.before("start", DONE))),
     ),
     (
@@ -128,43 +132,59 @@ _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
     ),
     (
         "service-error",
-        "The turn ends in an error that the service reports.",
+        "The turn ends with an error that the service reports.",
         Rewrite(change.service_error("codex_error", retryable=True)),
     ),
     (
         "wrong-thread",
-        "The stream is of another thread.",
+        "The start event names a different thread than the request.",
         Rewrite(change.field("start", "threadId", "thread_of_others")),
     ),
     (
         "turn-ids-disagree",
-        "finish-step names another turn than start-step.",
+        "The finish-step event names a different turn than the start-step event.",
         Rewrite(change.field("finish-step", "turnId", "turn_of_others")),
     ),
     (
         "not-json",
-        "An event's data is not JSON.",
+        "The data of one event is not JSON.",
         Rewrite(change.before("finish-step", b"data: {'type': oops}\n\n")),
     ),
     (
         "unknown-type",
-        "An event has an unknown type.",
+        "One event has an unknown type.",
         Rewrite(change.before("finish-step", Event({"type": "surprise"}))),
     ),
     ("cut-mid-event", "The body ends in the middle of an event.", Rewrite(change.cut_inside("finish-step"))),
-    ("cut-clean", "The body ends after the step, between two events.", Rewrite(change.up_to("finish"))),
-    ("stream-reset", "The connection breaks in mid-turn.", Rewrite(change.broken_before("finish-step"))),
-    ("stall-at-start", "The head comes, and no event ever.", Rewrite(change.stalled_before("start"))),
+    ("cut-clean", "The body ends after finish-step, between two events.", Rewrite(change.up_to("finish"))),
+    (
+        "stream-reset",
+        "The connection breaks in the middle of the turn.",
+        Rewrite(change.broken_before("finish-step")),
+    ),
+    (
+        "stall-at-start",
+        "The response head comes but no event, and the connection stays open.",
+        Rewrite(change.stalled_before("start")),
+    ),
     (
         "stall-in-turn",
-        "The turn stops, the connection stays open.",
+        "The stream stops in the middle of the turn, and the connection stays open.",
         Rewrite(change.stalled_before("finish-step")),
     ),
-    ("stall-before-done", "Everything comes but [DONE].", Rewrite(change.stalled_before("[DONE]"))),
-    ("first-event-late", "The first event takes 8 seconds.", Rewrite(change.before("start", Pause(8.0)))),
+    (
+        "stall-before-done",
+        "The stream stops before [DONE], and the connection stays open.",
+        Rewrite(change.stalled_before("[DONE]")),
+    ),
+    (
+        "first-event-late",
+        "The first event comes after 8 seconds.",
+        Rewrite(change.before("start", Pause(8.0))),
+    ),
     (
         "gap-too-long",
-        "Nothing comes for 20 seconds in mid-turn.",
+        "The stream pauses for 20 seconds in the middle of the turn.",
         Rewrite(change.before("finish-step", Pause(20.0))),
     ),
     (
@@ -175,29 +195,28 @@ _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
 )
 
 
-def _struck(entry: tuple[str, str, Effect], scope: Scope, outcome: Outcome) -> Fault:
+def _stream_fault(entry: tuple[str, str, Effect], scope: Scope, outcome: Outcome) -> Fault:
     name, sentence, effect = entry
     return fault(name, sentence, scope, effect, outcome)
 
 
-def _elsewhere() -> tuple[Fault, ...]:
-    """Return some of the faults again, for only a part of the streams."""
+def _limited_faults() -> tuple[Fault, ...]:
+    """Return some of the faults again, each limited to one alias, to one revision, or to the time after the flip."""
     by_name = {entry[0]: entry for entry in _EFFECTS}
     places = (
-        ("by-id-alone", "Only /api/chats/{id}/stream:", ONE_ALIAS, SMOKE_FAILS),
-        ("on-stable", "Only the stable revision:", ON_STABLE, SMOKE_FAILS),
-        ("on-canary", "Only the canary:", ON_CANARY, DRILL_FAILS),
-        ("after-flip", "Only once the routes are flipped:", AFTER_FLIP, POST_FAILS),
+        ("by-id-alone", "Only at /api/chats/{id}/stream:", ONE_ALIAS, SMOKE_FAILS),
+        ("on-stable", "Only on the stable revision:", ON_STABLE, SMOKE_FAILS),
+        ("on-canary", "Only on the canary revision:", ON_CANARY, DRILL_FAILS),
+        ("after-flip", "Only after the flip:", AFTER_FLIP, POST_FAILS),
     )
     names = ("stream-500", "done-dropped", "finish-doubled", "service-error", "stream-reset", "protocol-v10")
     faults = []
     for suffix, where, scope, outcome in places:
         for name in names:
             _, sentence, effect = by_name[name]
-            struck = _struck((f"{name}-{suffix}", f"{where} {sentence}", effect), scope, outcome)
-            # Where the routes are flipped already, the fault acts on the first smoke.
-            late = scope is AFTER_FLIP
-            faults.append(attrs.evolve(struck, verify_only=SMOKE_FAILS) if late else struck)
+            one = _stream_fault((f"{name}-{suffix}", f"{where} {sentence}", effect), scope, outcome)
+            # A train that only verifies starts with flipped routes, so its first smoke step already fails.
+            faults.append(attrs.evolve(one, verify_only=SMOKE_FAILS) if scope is AFTER_FLIP else one)
     return tuple(faults)
 
 
@@ -205,31 +224,35 @@ _TOKEN_REFUSED = frozenset({"stream-401", "stream-403"})
 
 STREAM_FAULTS = (
     *(
-        _struck(entry, EVERYWHERE, SMOKE_HAS_NO_EVIDENCE if entry[0] in _TOKEN_REFUSED else SMOKE_FAILS)
+        _stream_fault(entry, EVERYWHERE, SMOKE_HAS_NO_EVIDENCE if entry[0] in _TOKEN_REFUSED else SMOKE_FAILS)
         for entry in _EFFECTS
     ),
-    *_elsewhere(),
+    *_limited_faults(),
 )
 
 _VARIANTS: tuple[tuple[str, str, change.Change], ...] = (
-    ("one-body", "Turns come as one body with a content-length.", change.one_body()),
-    ("crlf", "Lines end in CRLF.", change.written(line_end="\r\n")),
-    ("cr", "Lines end in CR.", change.written(line_end="\r")),
-    ("spaced-json", "The JSON has spaces.", change.written(spaced=True)),
-    ("shuffled-keys", "The keys stand in another order.", change.written(shuffled=True)),
-    ("kept-alive", "Comments keep the connection alive.", change.commented(1.0)),
+    ("one-body", "Each turn comes as one body with a content-length.", change.one_body()),
+    ("crlf", "The lines of the stream end in CRLF.", change.written(line_end="\r\n")),
+    ("cr", "The lines of the stream end in CR.", change.written(line_end="\r")),
+    (
+        "spaced-json",
+        "The JSON of the events has spaces after colons and commas.",
+        change.written(spaced=True),
+    ),
+    ("shuffled-keys", "The JSON keys of the events are in a different order.", change.written(shuffled=True)),
+    ("kept-alive", "A keep-alive comment comes before each event.", change.commented(1.0)),
     (
         "header-spelling",
-        "The content type is spelled in another way that means the same.",
+        "The content type has a different spelling with the same meaning.",
         change.header("content-type", 'Text/Event-Stream;Charset="UTF-8"'),
     ),
     (
         "slow",
-        "The first event takes 3 seconds, each other one 2.",
+        "The first event takes 3 seconds, each later event 2 seconds.",
         change.in_turn(change.paced(2.0), change.before("start", Pause(1.0))),
     ),
-    ("byte-by-byte", "Each byte is a chunk.", change.in_chunks(1)),
-    ("odd-chunks", "Chunks are cut every 37 bytes.", change.in_chunks(37)),
+    ("byte-by-byte", "The body comes in pieces of one byte.", change.in_chunks(1)),
+    ("odd-chunks", "The body comes in pieces of 37 bytes.", change.in_chunks(37)),
     (
         "tool-turn",
         "Every turn calls a tool.",
@@ -248,7 +271,7 @@ STREAM_VARIANTS = (
     *(fault(name, sentence, EVERYWHERE, Rewrite(effect), PASSED) for name, sentence, effect in _VARIANTS),
     Fault(
         name="preview",
-        sentence="Turns are the lane's short preview, without text.",
+        sentence="Each turn is the short preview of this lane, without text.",
         arrange=lambda layout: attrs.evolve(layout, preview=True),
         outcome=PASSED,
     ),

@@ -1,4 +1,4 @@
-"""The chat turns: their events, and the bytes of an event."""
+"""The events of a chat turn, and their bytes on the wire."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ STREAM_HEADERS = (
 
 
 def turn_events(*, thread_id: str, turn_id: str, text: str) -> tuple[Event, ...]:
-    """Return a turn that answers a user's text, word by word; with a tool call if the text mentions a tool."""
+    """Return the events of a turn that repeats the user's text. It has a tool call if the text mentions a tool."""
     middle: list[dict[str, object]] = []
     if "tool" in text.lower():
         call = f"call_{turn_id}"
@@ -34,15 +34,15 @@ def turn_events(*, thread_id: str, turn_id: str, text: str) -> tuple[Event, ...]
     middle.append({"id": answer, "turnId": turn_id, "type": "text-start"})
     for word in ("You ", "said: ", *(f"{word} " for word in text.split()[:8])):
         middle.append({"id": answer, "delta": word, "channel": "assistant", "type": "text-delta"})
-    return _framed(thread_id=thread_id, turn_id=turn_id, middle=middle)
+    return _turn(thread_id=thread_id, turn_id=turn_id, middle=middle)
 
 
 def preview_events(*, thread_id: str, turn_id: str) -> tuple[Event, ...]:
-    """Return the lane's short preview: an accepted turn without its text."""
-    return _framed(thread_id=thread_id, turn_id=turn_id, middle=())
+    """Return the events of the lane's short preview: an accepted turn without its text."""
+    return _turn(thread_id=thread_id, turn_id=turn_id, middle=())
 
 
-def _framed(*, thread_id: str, turn_id: str, middle: Iterable[Mapping[str, object]]) -> tuple[Event, ...]:
+def _turn(*, thread_id: str, turn_id: str, middle: Iterable[Mapping[str, object]]) -> tuple[Event, ...]:
     chunks: tuple[Mapping[str, object], ...] = (
         {"threadId": thread_id, "type": "start"},
         {"model": MODEL, "threadId": thread_id, "turnId": turn_id, "type": "start-step"},
@@ -54,18 +54,18 @@ def _framed(*, thread_id: str, turn_id: str, middle: Iterable[Mapping[str, objec
 
 
 def stream_reply(events: tuple[Event, ...], *, one_body: bool) -> Reply:
-    """Return a turn as an event stream: each event by itself, or all as one body with a content-length."""
+    """Return the reply for a turn: events sent one by one, or with ``one_body`` one body with a content-length."""
     return Reply(headers=STREAM_HEADERS, body=events, streamed=not one_body, started_turn=True)
 
 
 def event_bytes(event: Event, *, line_end: str = "\n", spaced: bool = False, shuffled: bool = False) -> bytes:
-    """Return the bytes of an event: a data line and an empty line.
+    """Return the bytes of an event: a data line and an empty line (WHATWG HTML 9.2.5).
 
     Args:
         event: the event.
-        line_end: what ends a line: LF, CR or CRLF.
-        spaced: whether the JSON has spaces after its colons and commas.
-        shuffled: whether the keys stand in another order than the service's own.
+        line_end: the end of each line: LF, CR or CRLF.
+        spaced: True for JSON with spaces after its colons and commas.
+        shuffled: True for JSON keys in a different order than usual.
     """
     data = event.data
     if not isinstance(data, str):
@@ -75,7 +75,7 @@ def event_bytes(event: Event, *, line_end: str = "\n", spaced: bool = False, shu
 
 
 def event_type(piece: Piece) -> str | None:
-    """Return the kind of a chunk; ``[DONE]`` for the terminator; None for a piece that is no event."""
+    """Return the kind of an event's chunk; ``[DONE]`` for the terminator; None for a piece that is not an event."""
     if not isinstance(piece, Event):
         return None
     return piece.data if isinstance(piece.data, str) else str(piece.data.get("type"))

@@ -1,4 +1,7 @@
-"""Changes that are due later. They are made at the next look at the clock, without a task of their own."""
+"""Changes that happen later, such as a late update.
+
+They need no task: each reader of the state first calls `Timeline.catch_up`, which makes all changes that are due.
+"""
 
 import heapq
 import math
@@ -9,23 +12,24 @@ import attrs
 
 @attrs.define(eq=False)
 class Timeline:
-    """A clock and the changes that are due by it."""
+    """A clock, and the changes that are due at later times of this clock."""
 
     _clock: Callable[[], float]
     _moment: float = -math.inf
-    """The latest known time in seconds. During a due change it is the time at which that change was due."""
+    """Latest known time; during a due change, the time at which this change was due."""
     _due: list[tuple[float, int, Callable[[], None]]] = attrs.field(factory=list)
+    """Heap of pending changes: due time, order of scheduling, change."""
     _scheduled: int = 0
 
     def catch_up(self) -> float:
-        """Make every change that is due, in the order of their times; return the time now in seconds.
+        """Make all changes that are due, in the order of their times, and return the current time in seconds.
 
-        Outside an event loop the time is the last known one.
+        Outside an event loop time stands still: then the current time is the latest known time.
         """
         try:
             now = max(self._moment, self._clock())
-        # anyio raises it outside an event loop.
         except RuntimeError:
+            # anyio raises a RuntimeError when no event loop runs.
             now = max(self._moment, 0.0)
         while self._due and self._due[0][0] <= now:
             self._moment, _, change = heapq.heappop(self._due)
@@ -34,9 +38,10 @@ class Timeline:
         return now
 
     def after(self, seconds: float, change: Callable[[], None]) -> None:
-        """Schedule a change for that many seconds after the current time; infinity means never.
+        """Schedule a change for ``seconds`` seconds after the current time; infinity means never.
 
-        A change that a due change schedules counts from the time at which that one was due.
+        When a due change schedules another one, the seconds count from the due time of the first change, even if
+        ``catch_up`` was called later.
         """
         if not math.isinf(seconds):
             self._scheduled += 1

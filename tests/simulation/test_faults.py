@@ -1,4 +1,4 @@
-"""Each fault of the simulation changes what it says it changes, where it says so, and nothing else."""
+"""Each fault of the simulation changes the behaviour that its sentence describes, and nothing else."""
 
 import json
 from typing import Any
@@ -41,11 +41,11 @@ STEPS = (
 
 
 async def conversation(*faults: Fault) -> list[object]:
-    """What a client sees who asks for everything that a train asks for, and moves what it moves."""
+    """Return everything that a client sees when it makes all requests and all changes of a train."""
     clock = HandClock()
     layout = evolve(LAYOUT, tag_urls={"canary": "https://canary---svc.example"})
     peer = production(*faults, clock=clock, layout=layout)
-    told: list[object] = []
+    seen: list[object] = []
     tag = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION", "revision": "svc-2", "tag": "canary"}
 
     async def look() -> None:
@@ -58,7 +58,7 @@ async def conversation(*faults: Fault) -> list[object]:
             ]
         answers.append(await chat(peer, base=LEGACY, token=CREDENTIALS.legacy_token))
         answers.append(await ask(peer, "POST", f"{FRONT}/api/runtime/tools/execute", json={}))
-        told.extend(
+        seen.extend(
             (
                 answer.status,
                 sorted(answer.headers.items()),
@@ -70,8 +70,8 @@ async def conversation(*faults: Fault) -> list[object]:
         )
 
     async def move(*targets: dict[str, Any]) -> None:
-        told.append((await update(peer, *targets)).status)
-        told.append(peer.traffic)
+        seen.append((await update(peer, *targets)).status)
+        seen.append(peer.traffic)
         await look()
         clock.seconds += 30
 
@@ -80,23 +80,23 @@ async def conversation(*faults: Fault) -> list[object]:
     await move(share("svc-2", 100, tag="canary"))
     await move(share("svc-1", 100), tag)
     await move(share("svc-1", 100), tag)
-    told += [await flip(peer) for _ in range(3)]
-    told.append(peer.routes)
+    seen += [await flip(peer) for _ in range(3)]
+    seen.append(peer.routes)
     clock.seconds += 30
     await look()
-    told += [(await override(peer, "clear", domain)).status for domain in (None, "auth_entry")]
-    told.append(peer.routes)
-    return told
+    seen += [(await override(peer, "clear", domain)).status for domain in (None, "auth_entry")]
+    seen.append(peer.routes)
+    return seen
 
 
 @pytest.mark.anyio
-async def test_two_healthy_productions_say_the_same() -> None:
+async def test_two_healthy_productions_answer_alike() -> None:
     assert await conversation() == await conversation()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_fault_is_seen_by_who_looks(name: str) -> None:
+async def test_each_fault_changes_what_a_client_sees(name: str) -> None:
     assert await conversation(FAULTS[name]) != await conversation()
 
 
@@ -135,10 +135,10 @@ def test_every_fault_is_declared_in_full() -> None:
             assert outcome.routes == "captured" or outcome.exit_code in (0, 4)
 
 
-def test_what_is_right_passes_and_what_is_wrong_does_not_but_for_what_a_train_gets_over() -> None:
+def test_all_variants_pass_and_all_faults_fail_except_the_listed_ones() -> None:
     assert all(variant.outcome.exit_code == 0 for variant in VARIANTS.values())
-    got_over = {name for name, fault in FAULTS.items() if fault.outcome.exit_code == 0}
-    assert got_over == {
+    survived = {name for name, fault in FAULTS.items() if fault.outcome.exit_code == 0}
+    assert survived == {
         "status-429-once", "status-500-once", "override-late", "override-reply-lost", "service-503-once",
         "rollback-409-once", "settles-slowly", "update-late", "update-reply-lost", "rollback-reply-lost",
     }  # fmt: skip
@@ -161,12 +161,12 @@ class TestStreams:
             ("cut-clean", CONTRACT[:3]),
         ],
     )
-    async def test_events_come_as_the_fault_says(self, name: str, types: list[str]) -> None:
+    async def test_a_fault_changes_the_sequence_of_events(self, name: str, types: list[str]) -> None:
         answer = await chat(production(FAULTS[name]))
         assert [kind for kind in answer.types() if kind in CONTRACT] == types
         assert answer.status == 200
 
-    async def test_an_error_of_the_service_ends_the_turn_in_the_lanes_way(self) -> None:
+    async def test_a_service_error_ends_the_turn_with_error_finish_and_done(self) -> None:
         answer = await chat(production(FAULTS["service-error"]))
         assert answer.types()[-3:] == ["error", "finish", "[DONE]"]
         assert "finish-step" not in answer.types()
@@ -185,22 +185,22 @@ class TestStreams:
         assert "content-length" not in answer.headers
         assert clock.seconds == 104.0
 
-    async def test_one_byte_a_chunk(self) -> None:
+    async def test_a_body_can_come_one_byte_at_a_time(self) -> None:
         answer = await chat(production(VARIANTS["byte-by-byte"]))
         assert {len(chunk) for chunk in answer.chunks} == {1}
 
-    async def test_one_alias_alone(self) -> None:
+    async def test_a_fault_can_affect_only_one_alias(self) -> None:
         peer = production(FAULTS["stream-500-by-id-alone"])
         assert [(await chat(peer)).status, (await chats(peer)).status] == [200, 500]
 
-    async def test_one_revision_alone(self) -> None:
+    async def test_a_fault_can_affect_only_one_revision(self) -> None:
         peer = production(FAULTS["stream-500-on-canary"])
         statuses = [(await chat(peer)).status]
         await update(peer, share("svc-2", 100))
         statuses.append((await chat(peer)).status)
         assert statuses == [200, 500]
 
-    async def test_only_after_the_flip_and_not_when_it_is_taken_back(self) -> None:
+    async def test_a_fault_after_the_flip_ends_when_the_flip_is_undone(self) -> None:
         peer = production(FAULTS["stream-500-after-flip"])
         statuses = [(await chat(peer)).status]
         await flip(peer)
@@ -209,13 +209,13 @@ class TestStreams:
         statuses.append((await chat(peer)).status)
         assert statuses == [200, 500, 200]
 
-    async def test_a_refused_stream_starts_no_turn_and_a_broken_one_has(self) -> None:
+    async def test_a_refused_stream_starts_no_turn_but_a_broken_one_does(self) -> None:
         refused, broken = production(FAULTS["stream-401"]), production(FAULTS["stream-reset"])
         await chat(refused)
         await chat(broken)
         assert (refused.turns, broken.turns) == (0, 1)
 
-    async def test_the_legacy_service_has_no_part_in_the_new_ones_faults(self) -> None:
+    async def test_faults_of_the_new_service_do_not_affect_the_legacy_service(self) -> None:
         peer = production(FAULTS["done-dropped"])
         old = await chat(peer, base=LEGACY, token=CREDENTIALS.legacy_token)
         assert old.types()[-1] == "[DONE]"
@@ -223,14 +223,14 @@ class TestStreams:
 
 @pytest.mark.anyio
 class TestOverrides:
-    async def test_an_ignored_override_claims_its_effect(self) -> None:
+    async def test_an_ignored_override_reports_success(self) -> None:
         peer = production(FAULTS["override-ignored"])
         answer = await override(peer, "rust")
         assert answer.json()["data"]["override_target"] == "rust_shell"
         assert peer.route_targets()["global"] is None
         assert (await control(peer, "status")).json()["data"]["override_target"] is None
 
-    async def test_a_late_override_lands_in_its_order(self) -> None:
+    async def test_late_overrides_take_effect_in_their_order(self) -> None:
         clock = HandClock()
         peer = production(FAULTS["override-late"], clock=clock)
         await flip(peer)
@@ -238,7 +238,7 @@ class TestOverrides:
         clock.seconds += 2
         assert set(peer.route_targets().values()) == {"rust_shell"}
 
-    async def test_an_instance_that_restarts_has_forgotten_everything(self) -> None:
+    async def test_an_instance_that_restarts_loses_its_overrides(self) -> None:
         clock = HandClock()
         peer = production(FAULTS["override-forgotten"], clock=clock)
         await flip(peer)
@@ -246,14 +246,14 @@ class TestOverrides:
         clock.seconds += 1
         assert (await evaluate(peer, "/feed"))["target"] == "legacy"
 
-    async def test_a_lost_reply_is_lost_once_and_its_effect_is_not(self) -> None:
+    async def test_one_reply_is_lost_but_its_override_takes_effect(self) -> None:
         peer = production(FAULTS["override-reply-lost"])
         first = await override(peer, "rust")
         assert (first.broken, first.status) == (True, None)
         assert peer.route_targets()["global"] == "rust_shell"
         assert (await override(peer, "rust", "auth_entry")).status == 200
 
-    async def test_one_instance_takes_overrides_and_the_others_say_so(self) -> None:
+    async def test_one_instance_takes_overrides_and_the_others_only_report_success(self) -> None:
         peer = production(FAULTS["override-one-instance"])
         for _ in range(20):
             assert (await override(peer, "rust")).status == 200
@@ -263,7 +263,7 @@ class TestOverrides:
             None,
         ]
 
-    async def test_overrides_that_stick_can_be_set_and_not_taken_back(self) -> None:
+    async def test_overrides_that_stick_can_be_set_but_not_taken_back(self) -> None:
         peer = production(FAULTS["override-sticks"])
         await flip(peer)
         for target in ("clear", "legacy", "rollback"):
@@ -271,7 +271,7 @@ class TestOverrides:
             await override(peer, target, "auth_entry")
         assert set(peer.route_targets().values()) == {"rust_shell"}
 
-    async def test_an_evaluation_that_says_legacy_says_it_of_every_path(self) -> None:
+    async def test_evaluations_answer_legacy_even_for_paths_below_api(self) -> None:
         peer = production(FAULTS["evaluate-legacy"])
         assert (await evaluate(peer, "/api/chat/stream"))["target"] == "legacy"
 
@@ -295,7 +295,7 @@ class TestTraffic:
         assert (operation["done"], operation["error"]["code"]) == (True, 13)
         assert peer.generation == 7
 
-    async def test_a_late_update_lands_unless_somebody_was_faster(self) -> None:
+    async def test_a_late_update_takes_effect_unless_another_update_comes_first(self) -> None:
         for faster, then in ((False, {"svc-2": 100}), (True, {"svc-1": 100})):
             clock = HandClock()
             peer = production(evolve(FAULTS["update-late"], strikes=_promotions("update-late")), clock=clock)
@@ -306,7 +306,7 @@ class TestTraffic:
             clock.seconds += 3
             assert peer.traffic == then
 
-    async def test_an_update_that_somebody_undoes_is_undone_by_an_update(self) -> None:
+    async def test_putting_old_traffic_back_is_an_update_with_a_new_etag(self) -> None:
         clock = HandClock()
         peer = production(FAULTS["update-undone"], clock=clock)
         await update(peer, share("svc-2", 100))
@@ -315,7 +315,7 @@ class TestTraffic:
         assert (await cloud_run(peer)).json()["etag"] != etag
         assert peer.traffic == {"svc-1": 100}
 
-    async def test_what_was_due_counts_from_when_it_was_due_however_late_anybody_looks(self) -> None:
+    async def test_a_change_that_follows_a_due_change_counts_from_the_due_time(self) -> None:
         clock = HandClock()
         peer = production(FAULTS["update-undone"], clock=clock, layout=evolve(LAYOUT, settle_seconds=5.0))
         await update(peer, share("svc-2", 100))
@@ -323,7 +323,7 @@ class TestTraffic:
         assert peer.traffic == {"svc-1": 100}
         assert peer.generation == 9
 
-    async def test_an_update_that_never_settles_gives_way_to_one_that_does(self) -> None:
+    async def test_a_later_update_replaces_one_that_never_settles(self) -> None:
         clock = HandClock()
         peer = production(FAULTS["promotion-never-settles"], clock=clock)
         await update(peer, share("svc-2", 100))
@@ -366,12 +366,12 @@ class TestTraffic:
 
 
 def _promotions(name: str) -> tuple[Strike, ...]:
-    """A fault's strikes, on the updates alone that give the canary a share."""
+    """Return the strikes of a fault, limited to updates that give the canary a share."""
     return tuple(evolve(strike, scope=evolve(strike.scope, asks="canary")) for strike in FAULTS[name].strikes)
 
 
 @pytest.mark.anyio
-async def test_faults_add_up() -> None:
+async def test_several_faults_can_be_active_at_once() -> None:
     peer: SimulatedProduction = production(
         FAULTS["done-dropped"], FAULTS["protocol-v10"], FAULTS["legacy-down"]
     )

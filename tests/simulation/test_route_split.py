@@ -1,4 +1,4 @@
-"""The simulated route split: the order of decision, the overrides, and each instance's own memory."""
+"""The simulated route split: the order of its rules, its overrides, and the separate memory of each instance."""
 
 import pytest
 from attrs import evolve
@@ -23,16 +23,16 @@ RUST_PATHS = ("/api/auth/email", "/api/chat/stream", "/api/runtime/tools/execute
 
 
 def deployed(**settings: object) -> Layout:
-    return evolve(LAYOUT, route_split=RouteSplitSettings(**settings))  # type: ignore[arg-type]  # as the case says
+    return evolve(LAYOUT, route_split=RouteSplitSettings(**settings))  # type: ignore[arg-type]  # valid in each case
 
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("nobody", 401), (CREDENTIALS.auth_token, 403)])
-async def test_the_control_plane_wants_an_operators_token(token: str | None, status: int) -> None:
+async def test_the_control_plane_requires_an_operators_token(token: str | None, status: int) -> None:
     url = f"{FRONT}/api/v1/control/route-split/status"
     assert (await ask(production(), "GET", url, token=token)).status == status
 
 
-async def test_the_status_is_as_on_the_wire() -> None:
+async def test_the_status_has_the_members_of_the_real_api() -> None:
     data = (await control(production(), "status")).json()["data"]
     assert set(data) == {
         "enabled", "mode", "cohort_percentage", "rust_routes", "force_legacy", "legacy_base_url",
@@ -55,7 +55,7 @@ async def test_the_status_is_as_on_the_wire() -> None:
     }
 
 
-async def test_what_lies_under_api_is_always_the_new_services() -> None:
+async def test_paths_below_api_always_go_to_the_new_service() -> None:
     peer = production(layout=deployed(force_legacy=True))
     await override(peer, "legacy")
     for path in RUST_PATHS:
@@ -65,7 +65,7 @@ async def test_what_lies_under_api_is_always_the_new_services() -> None:
     assert (workers["target"], workers["reason"]) == ("rust_shell", "codex_worker_control_rust_authority")
 
 
-async def test_a_domains_override_outranks_force_and_the_global_one() -> None:
+async def test_a_domain_override_outranks_force_legacy_and_the_global_override() -> None:
     peer = production(layout=deployed(force_legacy=True))
     await override(peer, "rust", "auth_entry")
     await override(peer, "legacy")
@@ -75,7 +75,7 @@ async def test_a_domains_override_outranks_force_and_the_global_one() -> None:
     assert (await evaluate(peer, "/feed"))["reason"] == "force_legacy"
 
 
-async def test_the_global_override_outranks_what_is_deployed() -> None:
+async def test_the_global_override_outranks_the_deployed_configuration() -> None:
     peer = production(layout=deployed(enabled=False))
     assert (await evaluate(peer, "/feed"))["reason"] == "route_split_disabled"
     await override(peer, "rust")
@@ -94,7 +94,7 @@ async def test_the_global_override_outranks_what_is_deployed() -> None:
         ({"mode": "cohort", "cohort_percentage": 100}, "rust_shell", "mode_cohort"),
     ],
 )
-async def test_without_overrides_the_deployment_decides(
+async def test_without_overrides_the_deployed_configuration_decides(
     settings: dict[str, object], target: str, reason: str
 ) -> None:
     decision = await evaluate(production(layout=deployed(**settings)), "/feed/7?x=1")
@@ -102,7 +102,7 @@ async def test_without_overrides_the_deployment_decides(
     assert ("cohort_bucket" in decision) == (reason == "mode_cohort")
 
 
-async def test_the_emergency_rollback_does_nothing_for_domains_that_were_set() -> None:
+async def test_a_global_override_to_legacy_does_not_change_domains_with_an_override() -> None:
     peer = production()
     await flip(peer)
     await override(peer, "legacy")
@@ -112,7 +112,7 @@ async def test_the_emergency_rollback_does_nothing_for_domains_that_were_set() -
     assert (await evaluate(peer, "/settings/profile"))["target"] == "legacy"
 
 
-async def test_clear_and_rollback_touch_what_they_name_and_nothing_else() -> None:
+async def test_clear_and_rollback_change_only_the_named_override() -> None:
     peer = production()
     await flip(peer)
     assert set(peer.route_targets().values()) == {"rust_shell"}
@@ -138,13 +138,13 @@ async def test_clear_and_rollback_touch_what_they_name_and_nothing_else() -> Non
         ([], 400),
     ],
 )
-async def test_an_override_that_means_nothing_is_refused(body: object, status: int) -> None:
+async def test_an_invalid_override_is_refused(body: object, status: int) -> None:
     peer = production()
     assert (await control(peer, "override", body)).status == status
     assert set(peer.route_targets().values()) == {None}
 
 
-async def test_an_evaluation_wants_a_path() -> None:
+async def test_an_evaluation_requires_a_path() -> None:
     assert (await control(production(), "evaluate", {"cohort_key": "k"})).status == 422
 
 
@@ -168,7 +168,7 @@ async def test_another_revision_does_not_have_the_overrides() -> None:
     assert (await evaluate(peer, "/feed"))["target"] == "rust_shell"
 
 
-async def test_a_production_can_start_flipped_or_at_odds_with_itself() -> None:
+async def test_a_production_can_start_flipped_or_with_disagreeing_instances() -> None:
     flipped = production(layout=evolve(LAYOUT, flipped=True, instances=2))
     assert set(flipped.route_targets().values()) == {"rust_shell"}
     odd = production(layout=evolve(LAYOUT, odd_instance=True, instances=2))

@@ -1,4 +1,4 @@
-"""The simulated chat service: who may, what is refused before a stream, and what a turn says."""
+"""The simulated chat service: its tokens, its refusals before a stream, and the events of a turn."""
 
 import pytest
 from attrs import evolve
@@ -76,7 +76,7 @@ async def test_the_preview_is_one_body_with_a_content_length() -> None:
         (CREDENTIALS.control_token, 403, "forbidden"),
     ],
 )
-async def test_a_stream_wants_a_users_token(token: str | None, status: int, code: str) -> None:
+async def test_a_stream_requires_a_users_token(token: str | None, status: int, code: str) -> None:
     peer = production()
     url = f"{FRONT}/api/chat/stream"
     answer = await ask(peer, "POST", url, token=token, headers=COMPATIBLE, json=CHAT)
@@ -95,9 +95,7 @@ async def test_a_stream_wants_a_users_token(token: str | None, status: int, code
         ("x-oa-schema-version", None, "unsupported_schema_version"),
     ],
 )
-async def test_an_incompatible_client_is_told_which_header_it_was(
-    header: str, value: str | None, code: str
-) -> None:
+async def test_the_426_names_the_incompatible_header(header: str, value: str | None, code: str) -> None:
     headers = {name: kept for name, kept in COMPATIBLE.items() if name != header}
     headers |= {} if value is None else {header: value}
     url = f"{FRONT}/api/chats/t2/stream"
@@ -170,7 +168,7 @@ async def test_other_paths(method: str, path: str, token: str | None, status: in
 @pytest.mark.parametrize(
     "path", ["/openapi.json", "/manifest.json", "/api/me", "/api/runtime/threads", "/api/chats"]
 )
-async def test_legacy_answers_alike_but_for_dates_and_request_ids(path: str) -> None:
+async def test_legacy_documents_differ_only_in_dates_and_request_ids(path: str) -> None:
     peer = production()
     new = (await ask(peer, "GET", FRONT + path, token=CREDENTIALS.auth_token)).json()
     old = (await ask(peer, "GET", LEGACY + path, token=CREDENTIALS.legacy_token)).json()
@@ -180,7 +178,7 @@ async def test_legacy_answers_alike_but_for_dates_and_request_ids(path: str) -> 
     assert new == old
 
 
-async def test_legacy_streams_the_same_turn_under_ids_of_its_own() -> None:
+async def test_legacy_streams_the_same_turn_with_its_own_ids() -> None:
     peer = production()
     new, old = await chat(peer), await chat(peer, base=LEGACY, token=CREDENTIALS.legacy_token)
     assert new.types() == old.types()
@@ -205,11 +203,11 @@ async def test_the_log_names_tokens_and_never_holds_one() -> None:
     assert (streamed.token, streamed.status, streamed.started_turn) == ("auth", 200, True)
     assert (stolen.token, stolen.status) == ("unknown", 401)
     assert (page.token, page.query, page.sequence) == (None, {"page": "2"}, 2)
-    told = repr(peer.requests) + repr(peer.credentials)
-    assert not any(token in told for token in ("token-of-user", "token-of-operator", "stolen"))
+    shown = repr(peer.requests) + repr(peer.credentials)
+    assert not any(token in shown for token in ("token-of-user", "token-of-operator", "stolen"))
 
 
-async def test_a_host_that_is_nobodys_is_not_found() -> None:
+async def test_an_unknown_host_is_not_found() -> None:
     peer = production()
     assert (await ask(peer, "GET", "https://elsewhere.example/")).status == 404
     assert peer.requests[0].site is None

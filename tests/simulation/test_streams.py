@@ -1,4 +1,4 @@
-"""The simulation really streams: chunk by chunk, in its own time, and no longer than somebody listens."""
+"""The simulation really streams: it sends piece by piece, pauses, and stops when the client disconnects."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ async def until_ended(peer: SimulatedProduction) -> Ending | None:
     return peer.requests[-1].ending
 
 
-async def test_each_event_is_a_chunk_of_its_own_and_waits_for_its_reader() -> None:
+async def test_each_event_is_sent_separately_and_waits_for_its_reader() -> None:
     gate = anyio.Semaphore(0)
     peer = production()
 
@@ -56,7 +56,7 @@ async def test_each_event_is_a_chunk_of_its_own_and_waits_for_its_reader() -> No
     assert all(chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") for chunk in answer.chunks)
 
 
-async def test_time_passes_between_chunks_where_the_layout_says_so() -> None:
+async def test_the_layout_can_set_a_pause_after_each_event() -> None:
     clock, times = HandClock(), []
     peer = production(clock=clock, layout=evolve(LAYOUT, chunk_seconds=0.5))
 
@@ -119,7 +119,7 @@ async def test_a_stalled_stream_stays_open_until_the_reader_leaves() -> None:
         assert await until_ended(peer) is Ending.DISCONNECTED
 
 
-async def test_a_broken_stream_reaches_the_reader_as_the_apps_exception() -> None:
+async def test_a_broken_stream_raises_connection_broken() -> None:
     peer = production(FAULTS["stream-reset"])
     async with request(peer, "POST", URL, **STREAM) as (answer, _):
         assert await until_ended(peer) is Ending.BROKEN
@@ -129,7 +129,7 @@ async def test_a_broken_stream_reaches_the_reader_as_the_apps_exception() -> Non
     assert answer.chunks
 
 
-async def test_a_request_is_routed_by_its_head_whatever_changes_before_its_last_byte() -> None:
+async def test_a_request_is_routed_by_its_head_even_if_the_split_changes_before_its_body() -> None:
     peer = production()
     body, sent = anyio.Event(), []
 
@@ -159,7 +159,7 @@ async def test_it_speaks_the_lifespan_protocol() -> None:
     async def send(message: dict[str, str]) -> None:
         sent.append(message["type"])
 
-    await production().app({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]  # narrower fakes
+    await production().app({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]  # the fakes have narrower types
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 

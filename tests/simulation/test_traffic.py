@@ -1,4 +1,4 @@
-"""The simulated Cloud Run Admin API v2 and the front door that goes by what it holds."""
+"""The simulated Cloud Run Admin API v2, and the front door that serves its split."""
 
 import random
 from collections import Counter
@@ -30,13 +30,13 @@ TAGS = {"canary": "https://canary---svc.example", "blue": "https://blue---svc.ex
 
 
 async def pages(peer: SimulatedProduction, count: int) -> list[str | None]:
-    """Which revision answered each of so many requests."""
+    """Return the revision that answered each of ``count`` requests."""
     return [(await ask(peer, "GET", f"{FRONT}/feed")).headers.get("x-cutover-revision") for _ in range(count)]
 
 
 @pytest.mark.anyio
 class TestAdminApi:
-    async def test_the_service_leaves_out_what_proto3_leaves_out(self) -> None:
+    async def test_the_json_of_the_service_leaves_out_default_values(self) -> None:
         body = (await cloud_run(production())).json()
         assert (body["generation"], body["observedGeneration"]) == ("7", "7")
         assert "reconciling" not in body
@@ -45,7 +45,7 @@ class TestAdminApi:
         assert body["terminalCondition"] == {"type": "Ready", "state": "CONDITION_SUCCEEDED"}
 
     @pytest.mark.parametrize("token", [None, CREDENTIALS.auth_token])
-    async def test_it_wants_an_access_token(self, token: str | None) -> None:
+    async def test_the_api_requires_an_access_token(self, token: str | None) -> None:
         answer = await ask(production(), "GET", SERVICE, token=token)
         assert (answer.status, answer.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
 
@@ -60,7 +60,7 @@ class TestAdminApi:
         missing = await cloud_run(peer, "/revisions/svc-3")
         assert (missing.status, missing.json()["error"]["status"]) == (404, "NOT_FOUND")
 
-    async def test_an_update_replaces_everything_and_is_done_at_once_where_nothing_takes_time(self) -> None:
+    async def test_an_update_replaces_all_targets_and_is_done_at_once_without_settle_time(self) -> None:
         peer = production(layout=evolve(LAYOUT, tag_urls=TAGS))
         etag = (await cloud_run(peer)).json()["etag"]
         operation = (await update(peer, share("svc-1", 95), share("svc-2", 5), etag=etag)).json()
@@ -104,7 +104,7 @@ class TestAdminApi:
             ["svc-1=100"],
         ],
     )
-    async def test_a_traffic_list_that_makes_no_sense_is_an_invalid_argument(
+    async def test_an_invalid_traffic_list_is_an_invalid_argument(
         self, targets: list[dict[str, object]]
     ) -> None:
         peer = production()
@@ -117,7 +117,7 @@ class TestAdminApi:
         answer = await ask(production(), "PATCH", SERVICE, token=CREDENTIALS.cloud_run_token, json=body)
         assert answer.status == 400
 
-    async def test_an_update_settles_in_its_time_and_serves_the_old_split_until_then(self) -> None:
+    async def test_an_update_serves_the_old_split_until_it_settles(self) -> None:
         clock = HandClock()
         peer = production(layout=evolve(LAYOUT, settle_seconds=10.0), clock=clock)
         operation = (await update(peer, share("svc-2", 100))).json()
@@ -136,7 +136,7 @@ class TestAdminApi:
         assert (await ask(peer, "GET", url, token=CREDENTIALS.cloud_run_token)).json()["done"] is True
         assert await pages(peer, 2) == ["svc-2", "svc-2"]
 
-    async def test_an_update_that_overtakes_another_is_the_one_that_settles(self) -> None:
+    async def test_of_two_overlapping_updates_only_the_later_one_settles(self) -> None:
         clock = HandClock()
         peer = production(layout=evolve(LAYOUT, settle_seconds=10.0), clock=clock)
         await update(peer, share("svc-2", 100))
@@ -168,7 +168,7 @@ class TestAdminApi:
 @pytest.mark.anyio
 class TestFrontDoor:
     @pytest.mark.parametrize("percent", [5, 25, 50, 100])
-    async def test_a_share_is_kept_to_the_request(self, percent: int) -> None:
+    async def test_a_share_is_exact_and_evenly_spread(self, percent: int) -> None:
         peer = production()
         targets = [share("svc-1", 100 - percent), share("svc-2", percent)]
         await update(peer, *targets)
@@ -177,7 +177,7 @@ class TestFrontDoor:
         places = [number for number, revision in enumerate(answered) if revision == "svc-2"]
         assert {after - before for before, after in pairwise(places)} == {100 // percent}
 
-    async def test_peers_may_share_an_authority_and_are_told_apart_by_their_paths(self) -> None:
+    async def test_services_on_one_host_are_distinguished_by_their_paths(self) -> None:
         base = "http://127.0.0.1:8080"
         layout = evolve(
             LAYOUT,
@@ -208,7 +208,7 @@ class TestFrontDoor:
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_any_split_is_served_exactly_over_one_round(weights: list[int]) -> None:
-    door = FrontDoor(size=1, chance=random.Random(0))  # noqa: S311  nothing is secret here
+    door = FrontDoor(size=1, chance=random.Random(0))  # noqa: S311  the choice needs no secrecy
     split = {f"r{number}": weight for number, weight in enumerate(weights)}
     served = Counter(door.choose(split).revision for _ in range(sum(weights)))
     assert served == split

@@ -1,4 +1,4 @@
-"""The simulated Cloud Run API v1, which gcloud speaks: another face of the same deployment."""
+"""The simulated Cloud Run API v1, which gcloud uses: it shows and changes the same service as the API v2."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ async def read(peer: SimulatedProduction) -> Any:
 
 
 async def replace(peer: SimulatedProduction, service: Any, *rows: Any) -> Answer:
-    """Put the service back with other traffic, as gcloud does."""
+    """Replace the service by itself with different traffic, as gcloud does."""
     body = {**service, "spec": {**service["spec"], "traffic": list(rows)}}
     return await ask(peer, "PUT", f"{NAMESPACE}/services/svc", token=TOKEN, json=body)
 
@@ -56,7 +56,7 @@ async def test_both_versions_show_the_same_service() -> None:
     ]
 
 
-async def test_what_is_replaced_is_what_both_versions_show() -> None:
+async def test_both_versions_show_a_replaced_service() -> None:
     peer = production()
     service = await read(peer)
     tagged = {"revisionName": "svc-2", "tag": "canary"}
@@ -69,7 +69,7 @@ async def test_what_is_replaced_is_what_both_versions_show() -> None:
     assert (await cloud_run(peer)).json()["traffic"][0]["type"].endswith("LATEST")
 
 
-async def test_a_version_that_is_not_the_current_one_is_a_conflict() -> None:
+async def test_an_old_resource_version_is_a_conflict() -> None:
     peer = production()
     service = await read(peer)
     await update(peer, share("svc-2", 100))
@@ -93,21 +93,21 @@ async def test_a_version_that_is_not_the_current_one_is_a_conflict() -> None:
         [{"revisionName": "svc-1", "percent": 100, "tag": "Not A Tag"}],
     ],
 )
-async def test_traffic_that_makes_no_sense_is_an_invalid_argument(rows: list[Any]) -> None:
+async def test_invalid_traffic_is_an_invalid_argument(rows: list[Any]) -> None:
     peer = production()
     answer = await replace(peer, await read(peer), *rows)
     assert (answer.status, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert peer.generation == 7
 
 
-async def test_a_body_that_is_no_service_is_an_invalid_argument() -> None:
+async def test_a_body_that_is_not_a_service_is_an_invalid_argument() -> None:
     bodies: list[Any] = [[], {"spec": []}, {"spec": {"traffic": {}}}]
     for body in bodies:
         answer = await ask(production(), "PUT", f"{NAMESPACE}/services/svc", token=TOKEN, json=body)
         assert answer.status == 400
 
 
-async def test_an_update_settles_in_its_time_and_its_operation_is_waited_for() -> None:
+async def test_an_update_takes_time_to_settle_and_its_operation_can_be_waited_for() -> None:
     clock = HandClock()
     peer = production(layout=evolve(LAYOUT, settle_seconds=10.0), clock=clock)
     service = (await replace(peer, await read(peer), {"revisionName": "svc-2", "percent": 100})).json()
@@ -154,17 +154,17 @@ async def test_revisions_are_listed_and_described() -> None:
         ("POST", "/v1/projects/p/locations/r/operations/none:wait", 404),
     ],
 )
-async def test_what_is_not_there_is_not_found(method: str, path: str, status: int) -> None:
+async def test_an_unknown_resource_is_not_found(method: str, path: str, status: int) -> None:
     assert (await ask(production(), method, f"{API}{path}", token=TOKEN)).status == status
 
 
-async def test_it_wants_an_access_token() -> None:
+async def test_the_api_requires_an_access_token() -> None:
     answer = await ask(production(), "GET", f"{NAMESPACE}/services/svc", token=CREDENTIALS.auth_token)
     assert (answer.status, answer.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
 
 
-async def test_the_faults_of_updates_strike_here_as_well() -> None:
-    """Those that ask for a share of the canary, too: the body is another, what it asks for is the same."""
+async def test_faults_of_traffic_updates_also_affect_this_version() -> None:
+    """This includes the faults of updates that give the canary a share, although the body has a different form."""
     row = {"revisionName": "svc-2", "percent": 100}
     ignored = production(FAULTS["update-ignored"])
     assert (await replace(ignored, await read(ignored), row)).status == 200
@@ -178,8 +178,8 @@ async def test_the_faults_of_updates_strike_here_as_well() -> None:
     assert (await replace(unaffected, await read(unaffected), row)).status == 200
 
 
-async def test_gcloud_is_heard_at_the_regional_host_by_way_of_a_proxy() -> None:
-    """It puts the region before the host; what a proxy is asked may reach an app as a whole URL."""
+async def test_the_api_answers_at_the_regional_host_and_through_a_proxy() -> None:
+    """gcloud puts the region before the host name, and a proxy may pass the whole URL as the path."""
     peer = production()
     url = NAMESPACE.replace("https://", "https://r-") + "/services/svc"
     assert (await ask(peer, "GET", url, token=TOKEN)).status == 200

@@ -32,7 +32,7 @@ class Alias:
 
 @attrs.frozen(kw_only=True)
 class WriteProbe:
-    """A write path that is sent an empty object without a token, to see who answers: 401, 404, 405 and 422 are good answers."""
+    """A write path that gets an empty object without a token, to see who answers. 401, 404, 405 and 422 are good answers."""
 
     method: str
     path: str

@@ -18,7 +18,10 @@ from cutover.text import printable
 
 @attrs.define(eq=False)
 class LaneProber:
-    """A prober of the aliases of one lane at one service. Each probe has a thread of its own, because a stream starts a turn."""
+    """A prober of the aliases of one lane at one service.
+
+    Each probe uses a thread of its own, because a stream starts a chat turn.
+    """
 
     client: httpx.AsyncClient
     base_url: str
@@ -61,7 +64,10 @@ class LaneProber:
         )
 
     async def probe_all(self, *, label: str) -> list[Probe]:
-        """Probe every alias side by side; a failure of one never cancels another. Return the probes in the order of the aliases."""
+        """Probe every alias side by side; return the probes in the order of the aliases.
+
+        A failure of one probe never cancels another.
+        """
         probes: dict[str, Probe] = {}
 
         async def probe(alias: Alias) -> None:

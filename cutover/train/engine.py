@@ -288,4 +288,5 @@ STAGES: tuple[Stage, ...] = (
     Stage(steps=((smoke.Phase.POST.step_id, _smoke_post), (dual_run.STEP_ID, _dual_run))),
     Stage(steps=((final_state.STEP_ID, _final_state),)),
 )
-"""The stages, in order. Steps that only read run side by side; the drill, which moves traffic, and the flip, which moves routes, run alone."""
+"""The stages, in order. Steps that only read run side by side. The drill moves traffic and the flip moves routes: each runs
+alone."""

@@ -1,6 +1,7 @@
 """The recovery of a run that was killed, or the revert of a completed one.
 
-For each part of production it reads the state, decides (``model/undo_policy.py``), journals the decision and carries it out (``undo.py``).
+For each part of production it reads the state, decides (``model/undo_policy.py``), journals the decision and carries it
+out (``undo.py``).
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,8 +24,9 @@ from cutover.train.undo import Undone, carry_out, seconds_until_write_expires, t
 RecoveryMode = Literal["finish", "revert", "accept-found", "restore-captured"]
 """The way to recover a run.
 
-``finish`` finishes the undo of a killed train. ``revert`` undoes a completed cutover too. ``accept-found`` closes a run and accepts the state
-that production shows, even if it cannot be read. ``restore-captured`` writes the captured state over any other.
+``finish`` finishes the undo of a killed train. ``revert`` undoes a completed cutover too. ``accept-found`` closes a run
+and accepts the state that production shows, even if it cannot be read. ``restore-captured`` writes the captured state
+over any other.
 """
 
 REASONS: dict[RecoveryMode, str] = {

@@ -1,10 +1,11 @@
 """Sentinels: streams that are kept open across a change, to see whether the change breaks them.
 
-Around each change one stream runs before it, some are held in flight during it, and up to ten follow it, at most one a second.
+One stream runs before each change, some are held in flight during it, and up to ten follow it, at most one a second.
 
-A stream of this lane lasts milliseconds and may cost a chat turn. To have one in flight for certain, the last byte of its request is held
-back during the change, for at most fifteen seconds. A proxy that buffers requests routes such a stream only when the request is
-complete. So a held stream proves that its connection survived, and its revision header names who answered.
+A stream of this lane lasts milliseconds and may cost a chat turn. To have one in flight for certain, the last byte of
+its request is held back during the change, for at most fifteen seconds. A proxy that buffers requests routes such a
+stream only when the request is complete. So a held stream proves that its connection survived, and its revision header
+names who answered.
 """
 
 import math
@@ -40,7 +41,7 @@ class Tick:
 
 
 def ticks(window: float) -> tuple[Tick, ...]:
-    """Return the moments of a window of that many seconds: at least one, at most ten after the first, at most one a second."""
+    """Return the moments of a window, whose length is in seconds: one to eleven, and at most one a second."""
     paces = min(PACED, math.floor(window))
     if not paces:
         return (Tick(pause=window, probe=True),)

@@ -52,10 +52,10 @@ async def look_again(services: Services, journal: Journal, *, stable: str) -> No
 
 
 async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> Undone:
-    """Restore everything in a plan and prove it. The traffic comes first, because overrides live in the memory of the serving revision.
+    """Restore everything in a plan and prove it; return the result.
 
-    A restored value is read once more after ``HELD_SECONDS``, since it may be lost again, and not before every change without an answer has
-    expired.
+    The traffic comes first, because overrides live in the memory of the serving revision. A restored value is read once
+    more after ``HELD_SECONDS``, because it may be lost again, and not before every write without an answer has expired.
 
     Args:
         plan: The undo plan.

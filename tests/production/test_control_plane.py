@@ -1,4 +1,4 @@
-"""The route-split API over the wire: what its replies say."""
+"""The route-split API: the requests that are sent, and the meaning of its replies."""
 
 import httpx
 import msgspec
@@ -8,7 +8,7 @@ from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
 from cutover.model.route_state import GLOBAL
 from cutover.production.lane import COMPAT
 from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, RouteSample
-from tests.support.route_instances import BASE, CLEAR, Instances, control, saying, status_body
+from tests.support.route_instances import BASE, CLEAR, Instances, control, control_that_replies, status_body
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -29,7 +29,7 @@ class TestStatus:
                 ],
             }
         }
-        found = await saying(msgspec.json.encode(body)).status(label="status")
+        found = await control_that_replies(msgspec.json.encode(body)).status(label="status")
         assert found.overrides == (
             ("a", "rust_shell"),
             ("m", "leg\\x07acy"),
@@ -39,16 +39,16 @@ class TestStatus:
         assert found.mode == "enabled=True, mode=coh\\u202eort, cohort_percentage=5, force_legacy=False"
         assert found.domains == ("a", "m", "z")
 
-    async def test_what_is_overridden_outranks_what_the_groups_say(self) -> None:
+    async def test_domain_overrides_win_over_the_route_groups(self) -> None:
         body = (
             b'{"data":{"override_target":null,"route_groups":[{"domain":"a"}],'
             b'"domain_overrides":{"a":"rust","unlisted":"legacy"}}}'
         )
-        found = await saying(body).status(label="status")
+        found = await control_that_replies(body).status(label="status")
         assert found.overrides == (("a", "rust_shell"), ("unlisted", "legacy"), (GLOBAL, None))
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             (b"<!doctype html><title>Sign in</title>", "a JSON reply was expected"),
             (b"[]", "no object in `data`"),
@@ -75,18 +75,18 @@ class TestStatus:
             ),
         ],
     )
-    async def test_a_reply_that_does_not_say_is_one_clear_error(self, body: bytes, said: str) -> None:
-        with pytest.raises(UnusableReplyError, match=said) as caught:
-            await saying(body).status(label="status")
+    async def test_a_malformed_reply_raises_one_clear_error(self, body: bytes, message: str) -> None:
+        with pytest.raises(UnusableReplyError, match=message) as caught:
+            await control_that_replies(body).status(label="status")
         assert str(caught.value).startswith(f"GET {BASE}{COMPAT.status_path}: ")
 
-    async def test_a_refusal_is_one_too(self) -> None:
+    async def test_a_refusal_raises_an_error_that_quotes_the_reply(self) -> None:
         with pytest.raises(RefusedError, match=r"HTTP 403 \(forbidden\)"):
-            await saying(b'{"error":{"code":"forbidden"}}', 403).status(label="status")
+            await control_that_replies(b'{"error":{"code":"forbidden"}}', 403).status(label="status")
 
 
 class TestEvaluate:
-    async def test_it_asks_for_a_path_and_a_cohort(self) -> None:
+    async def test_the_request_names_the_path_and_the_cohort(self) -> None:
         requests: list[httpx.Request] = []
 
         def answer(request: httpx.Request) -> httpx.Response:
@@ -100,19 +100,19 @@ class TestEvaluate:
         assert requests[0].url == f"{BASE}{COMPAT.evaluate_path}"
         assert msgspec.json.decode(requests[0].content) == {"path": "/login", "cohort_key": "prod"}
 
-    async def test_what_a_terminal_would_obey_is_escaped(self) -> None:
+    async def test_control_characters_in_a_reply_are_escaped(self) -> None:
         body = b'{"data":{"target":"le\\u001bgacy","reason":"a\\nforged","route_domain":"\\u202e"}}'
-        found = await saying(body).evaluate("/", cohort_key="", label="flip.evaluate")
+        found = await control_that_replies(body).evaluate("/", cohort_key="", label="flip.evaluate")
         assert (found.target, found.reason, found.domain) == ("le\\x1bgacy", "a\\nforged", "\\u202e")
 
     async def test_reason_and_domain_may_be_missing(self) -> None:
-        found = await saying(b'{"data":{"target":"rust_shell","route_domain":null}}').evaluate(
+        found = await control_that_replies(b'{"data":{"target":"rust_shell","route_domain":null}}').evaluate(
             "/", cohort_key="", label="flip.evaluate"
         )
         assert (found.target, found.reason, found.domain) == ("rust_shell", "", None)
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             (b'{"data":{}}', "the reply names no target"),
             (b'{"data":{"target":7}}', "the reply names no target"),
@@ -120,13 +120,13 @@ class TestEvaluate:
             (b"", "a JSON reply was expected"),
         ],
     )
-    async def test_a_reply_that_does_not_say_is_one_clear_error(self, body: bytes, said: str) -> None:
-        with pytest.raises(UnusableReplyError, match=said):
-            await saying(body).evaluate("/", cohort_key="", label="flip.evaluate")
+    async def test_a_malformed_reply_raises_one_clear_error(self, body: bytes, message: str) -> None:
+        with pytest.raises(UnusableReplyError, match=message):
+            await control_that_replies(body).evaluate("/", cohort_key="", label="flip.evaluate")
 
 
 class TestSample:
-    async def test_instances_that_agree_have_one_state(self) -> None:
+    async def test_instances_that_agree_give_one_state(self) -> None:
         instances = Instances(count=3, seconds=0.1)
         sample = await control(instances.answer).sample(label="preflight.routes")
         assert sample.agreed == CLEAR
@@ -134,7 +134,7 @@ class TestSample:
         assert (instances.reads, instances.most_busy) == (SAMPLE_READS, SAMPLE_CONCURRENCY)
         assert set(instances.labels) == {"preflight.routes"}
 
-    async def test_instances_that_disagree_are_told_by_their_share(self) -> None:
+    async def test_instances_that_disagree_are_described_by_their_number_of_reads(self) -> None:
         instances = Instances(count=4)
         instances.memories[3][GLOBAL] = "legacy"
         sample = await control(instances.answer).sample(label="preflight.routes")
@@ -148,41 +148,41 @@ class TestSample:
         assert sample.holds([("auth_entry", None)])
         assert not sample.holds([(GLOBAL, None)])
 
-    async def test_one_read_without_an_answer_ends_it(self) -> None:
+    async def test_one_refused_read_ends_the_sample(self) -> None:
         instances = Instances(on_read=lambda number: httpx.Response(401) if number >= 10 else None)
         with pytest.raises(RefusedError, match="HTTP 401"):
             await control(instances.answer).sample(label="preflight.routes")
         assert instances.reads < SAMPLE_READS
 
-    def test_no_state_is_no_agreement(self) -> None:
+    def test_a_sample_without_reads_has_no_agreed_state(self) -> None:
         assert RouteSample(shares=()).agreed is None
 
 
 class TestOverride:
-    async def test_a_domain_is_named_and_the_global_one_is_not(self) -> None:
+    async def test_the_request_names_a_domain_but_not_the_global_key(self) -> None:
         bodies: list[object] = []
 
         def answer(request: httpx.Request) -> httpx.Response:
             bodies.append(msgspec.json.decode(request.content))
             return httpx.Response(200, content=status_body({"auth_entry": "rust_shell"}))
 
-        peer = control(answer)
-        state = await peer.override("auth_entry", "rust", label="flip")
-        await peer.override(GLOBAL, "clear", label="flip")
+        plane = control(answer)
+        state = await plane.override("auth_entry", "rust", label="flip")
+        await plane.override(GLOBAL, "clear", label="flip")
         assert state.get("auth_entry") == "rust_shell"
         assert bodies == [{"target": "rust", "domain": "auth_entry"}, {"target": "clear"}]
 
-    async def test_silence_may_have_taken_effect(self) -> None:
+    async def test_an_override_without_a_reply_may_have_taken_effect(self) -> None:
         def answer(request: httpx.Request) -> httpx.Response:
             raise httpx.ReadError("reset")
 
         with pytest.raises(NoAnswerError):
             await control(answer).override(GLOBAL, "rust", label="flip")
 
-    async def test_a_login_page_does_not_say_that_it_was_accepted(self) -> None:
+    async def test_a_login_page_is_not_taken_for_an_acceptance(self) -> None:
         with pytest.raises(UnusableReplyError):
-            await saying(b"<html>").override(GLOBAL, "rust", label="flip")
+            await control_that_replies(b"<html>").override(GLOBAL, "rust", label="flip")
 
 
-def test_the_token_is_in_no_repr() -> None:
-    assert "marked" not in repr(saying(b""))
+def test_the_repr_does_not_show_the_token() -> None:
+    assert "marked" not in repr(control_that_replies(b""))

@@ -1,4 +1,4 @@
-"""gcloud as a backend: what is read and asked for, and how little is believed of what a command says and leaves."""
+"""gcloud as a traffic backend: its reads and writes, and the outcomes that a command's exit code does not prove."""
 
 import json
 import os
@@ -27,13 +27,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PATIENT = Patience(request=5, grace=0.3)
 HASTY = attrs.evolve(PATIENT, read=2.0, write=2.0)
-"""For commands that hang; a quick one must be over by then on a busy machine, too."""
+"""Short limits for commands that hang. A quick command must end within them on a busy machine too."""
 TOKENS = ("marked-auth-token", "marked-control-token", "marked-cloud-run-token", "marked-legacy-token")
 
 
 @attrs.frozen
-class Scene:
-    """A production, a gcloud that is as bad as it was told to be, and the calls that it wrote down."""
+class FaultyGcloud:
+    """A served production, a fake gcloud with the chosen fault, and the file of its calls."""
 
     served: ServedProduction
     calls_file: Path
@@ -43,31 +43,35 @@ class Scene:
 
     @property
     def calls(self) -> list[dict[str, Any]]:
+        """The rows that the fake gcloud wrote."""
         if not self.calls_file.exists():
             return []
         return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
 
     @property
     def commands(self) -> list[str]:
+        """The names of the commands that ran, in order."""
         return [row["command"] for row in self.calls if "command" in row]
 
     async def until(self, key: str) -> int:
-        """Wait until a call says so."""
+        """Wait until a call has this key; return its first value."""
         while not (found := [row[key] for row in self.calls if key in row]):  # noqa: ASYNC110  it is another process
             await anyio.sleep(0.02)
         return int(found[0])
 
 
 @contextmanager
-def scene(directory: Path, mode: str = "", **layout: object) -> Iterator[Scene]:
+def faulty_gcloud(directory: Path, mode: str = "", **layout: object) -> Iterator[FaultyGcloud]:
     with fake_gcloud(directory, mode) as calls, served(directory, layout=layout) as found:
-        yield Scene(found, calls)
+        yield FaultyGcloud(found, calls)
 
 
 class TestReading:
     @pytest.mark.parametrize("layout", [{}, {"latest": True}, {"canary_ready": False}])
-    async def test_it_reads_what_the_admin_api_reads(self, layout: dict[str, Any], tmp_path: Path) -> None:
-        with scene(tmp_path, **layout) as found:
+    async def test_gcloud_and_the_admin_api_read_the_same_state(
+        self, layout: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with faulty_gcloud(tmp_path, **layout) as found:
             config = attrs.evolve(
                 found.served.config, traffic_backend="cloud-run-api", output_dir=tmp_path / "o"
             )
@@ -82,7 +86,7 @@ class TestReading:
                     assert (one.name, one.exists, one.ready) == (other.name, other.exists, other.ready)
 
     @pytest.mark.parametrize(
-        ("mode", "error", "said"),
+        ("mode", "error", "message"),
         [
             ("garbage", UnusableReplyError, "JSON was expected, not"),
             ("html", UnusableReplyError, "Sign in"),
@@ -93,25 +97,25 @@ class TestReading:
             ("killed", NoAnswerError, "exit code -9, no output"),
         ],
     )
-    async def test_what_does_not_tell_is_no_evidence(
-        self, mode: str, error: type[PeerError], said: str, tmp_path: Path
+    async def test_an_unusable_output_raises_an_error_that_names_the_command(
+        self, mode: str, error: type[PeerError], message: str, tmp_path: Path
     ) -> None:
-        with scene(tmp_path, f"describe:{mode}") as found:
-            with pytest.raises(error, match=said) as caught:
+        with faulty_gcloud(tmp_path, f"describe:{mode}") as found:
+            with pytest.raises(error, match=message) as caught:
                 await found.gcloud(HASTY if mode == "hang" else PATIENT).read(label="drill.status-pre")
             assert str(caught.value).startswith("gcloud run services describe ")
             assert str(caught.value).isprintable()
             assert not any(list(members(row["pid"])) for row in found.calls if "pid" in row)
 
     @pytest.mark.parametrize("mode", ["fails", "garbage", "hang"])
-    async def test_what_passes_is_tried_again(self, mode: str, tmp_path: Path) -> None:
-        with scene(tmp_path, f"describe:{mode}:1") as found:
+    async def test_a_read_that_fails_once_is_repeated(self, mode: str, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path, f"describe:{mode}:1") as found:
             gcloud = found.gcloud(HASTY if mode == "hang" else PATIENT)
             assert (await gcloud.read(label="read")).served() == {STABLE: 100}
             assert found.commands == ["describe"] * 2
 
-    async def test_a_service_without_what_decides_is_no_evidence(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_a_service_without_generation_or_traffic_raises_an_error(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
             gcloud = found.gcloud()
             for output in ('{"kind":"Service"}', '{"kind":"Service","metadata":{"generation":7}}', "[]"):
                 program = tmp_path / "bin" / "gcloud"
@@ -119,7 +123,7 @@ class TestReading:
                 with pytest.raises(UnusableReplyError):
                     await gcloud.read(label="read")
 
-    async def test_without_a_program_it_says_so(
+    async def test_the_error_without_a_gcloud_names_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with fake_gcloud(tmp_path / "there"), served(tmp_path) as found:
@@ -144,11 +148,11 @@ class TestWriting:
             ),
         ],
     )
-    async def test_shares_tags_and_latest_are_exactly_what_was_asked_for(
+    async def test_shares_tags_and_latest_are_exactly_as_asked_for(
         self, targets: tuple[TrafficTarget, ...], tmp_path: Path
     ) -> None:
-        """From a split that has other shares, LATEST and tags of its own, as a captured one is restored."""
-        with scene(tmp_path, latest=True) as found:
+        """Each write starts from a split with other shares, LATEST and other tags, like the restoration of a captured split."""
+        with faulty_gcloud(tmp_path, latest=True) as found:
             gcloud = found.gcloud()
             captured = await gcloud.read(label="pre")
             for rows in (targets, captured.targets, targets):
@@ -158,8 +162,8 @@ class TestWriting:
                 assert after.asks_for(rows)
                 assert after.serves(rows)
 
-    async def test_a_generation_that_is_not_the_one_that_was_read_stops_it(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_another_generation_stops_the_write(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
             with pytest.raises(RefusedError, match="had generation 6, and now has 7") as caught:
                 await found.gcloud().write(
                     (TrafficTarget(revision=CANARY, percent=100),), etag="6", label="w"
@@ -167,16 +171,16 @@ class TestWriting:
             assert caught.value.status == 409
             assert found.commands == ["describe"]
 
-    async def test_a_generation_that_cannot_be_read_stops_it(self, tmp_path: Path) -> None:
-        with scene(tmp_path, "describe:fails") as found:
+    async def test_a_generation_that_cannot_be_read_stops_the_write(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path, "describe:fails") as found:
             with pytest.raises(RefusedError, match="nothing was written: "):
                 await found.gcloud().write(
                     (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w"
                 )
             assert set(found.commands) == {"describe"}
 
-    async def test_without_one_it_is_not_compared(self, tmp_path: Path) -> None:
-        with scene(tmp_path, "describe:fails") as found:
+    async def test_a_write_without_an_etag_compares_no_generation(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path, "describe:fails") as found:
             await found.gcloud().write((TrafficTarget(revision=CANARY, percent=100),), etag=None, label="w")
             assert found.commands == ["update-traffic"]
             assert found.served.production.traffic == {CANARY: 100}
@@ -189,19 +193,17 @@ class TestWriting:
             TrafficTarget(revision=STABLE, percent=100, tag="^;^x"),
         ],
     )
-    async def test_a_name_that_is_none_is_not_handed_over(
+    async def test_a_malformed_name_is_not_passed_to_gcloud(
         self, target: TrafficTarget, tmp_path: Path
     ) -> None:
-        with scene(tmp_path) as found:
+        with faulty_gcloud(tmp_path) as found:
             with pytest.raises(RefusedError, match="not a name that gcloud accepts"):
                 await found.gcloud().write((target,), etag="7", label="w")
             assert found.commands == []
 
     @pytest.mark.parametrize("mode", ["fails", "fails-after", "hang", "hang-after", "killed"])
-    async def test_a_command_that_fails_says_nothing_about_its_effect(
-        self, mode: str, tmp_path: Path
-    ) -> None:
-        with scene(tmp_path, f"update-traffic:{mode}") as found:
+    async def test_a_failed_command_may_have_taken_effect(self, mode: str, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path, f"update-traffic:{mode}") as found:
             with pytest.raises(NoAnswerError, match="gcloud run services update-traffic"):
                 await found.gcloud(HASTY if "hang" in mode else PATIENT).write(
                     (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w"
@@ -210,41 +212,41 @@ class TestWriting:
             assert found.served.production.traffic == {after: 100}
             assert not any(list(members(row["pid"])) for row in found.calls if "pid" in row)
 
-    async def test_it_is_not_cut_by_a_cancellation(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_a_cancellation_does_not_interrupt_an_update(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
             gcloud = found.gcloud()
             seen: list[object] = []
             with anyio.CancelScope() as scope:
 
-                def begun(command: CommandStarted) -> None:
+                def on_start(command: CommandStarted) -> None:
                     seen.append(command)
                     scope.cancel()
 
                 targets = (TrafficTarget(revision=CANARY, percent=100),)
-                await gcloud.write(targets, etag="7", label="w", on_start=begun)
+                await gcloud.write(targets, etag="7", label="w", on_start=on_start)
                 seen.append("answered")
                 await anyio.sleep(1)
             assert len(seen) == 2
             assert found.served.production.traffic == {CANARY: 100}
 
-    async def test_whoever_writes_it_down_may_still_stop_it(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_an_observer_that_raises_stops_the_update_before_it_runs(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
 
-            def begun(command: CommandStarted) -> None:
+            def on_start(command: CommandStarted) -> None:
                 assert identity(command.pid) == command.identity
                 raise RefusedError("the disk is full", status=0)
 
             with pytest.raises(RefusedError, match="the disk is full"):
                 await found.gcloud().write(
-                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w", on_start=begun
+                    (TrafficTarget(revision=CANARY, percent=100),), etag="7", label="w", on_start=on_start
                 )
             assert found.commands == ["describe"]
 
 
 class TestMoving:
-    """One change of the split by gcloud, from the intent to the proof."""
+    """Changes of the split by the mover and gcloud, from the intent to the proof."""
 
-    async def shift(self, found: Scene, patience: Patience = PATIENT) -> Shift:
+    async def shift(self, found: FaultyGcloud, patience: Patience = PATIENT) -> Shift:
         gcloud, journal = found.gcloud(patience), Journal()
         captured = await gcloud.read(label="pre")
         mover = TrafficMover(
@@ -254,23 +256,25 @@ class TestMoving:
         return await mover.shift(targets, current=captured, label="drill", on_refusal=OnRefusal.STOP)
 
     @pytest.mark.parametrize("mode", ["fails-after", "hang-after", "grandchild"])
-    async def test_what_took_effect_is_found_whatever_the_command_says(
+    async def test_an_update_that_took_effect_is_proven_even_if_the_command_failed(
         self, mode: str, tmp_path: Path
     ) -> None:
-        with scene(tmp_path, f"update-traffic:{mode}") as found:
+        with faulty_gcloud(tmp_path, f"update-traffic:{mode}") as found:
             shift = await self.shift(found, HASTY if mode == "hang-after" else PATIENT)
             assert shift.proven, shift.detail
 
     @pytest.mark.parametrize("mode", ["fails", "ignored"])
-    async def test_what_took_none_is_found_and_why_is_told(self, mode: str, tmp_path: Path) -> None:
-        with scene(tmp_path, f"update-traffic:{mode}") as found:
+    async def test_an_update_without_effect_is_not_proven_and_the_detail_has_the_reason(
+        self, mode: str, tmp_path: Path
+    ) -> None:
+        with faulty_gcloud(tmp_path, f"update-traffic:{mode}") as found:
             shift = await self.shift(found)
             assert not shift.proven
             assert f"was asked for, and {STABLE} 100 % is served" in shift.detail
             assert ("exit code 1, ERROR" in shift.detail) is (mode == "fails")
 
-    async def test_a_disk_that_fills_up_before_the_command_runs_stops_it(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_a_full_disk_stops_the_update_before_it_runs(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
             journal = Journal()
 
             def break_it(event: object) -> None:
@@ -291,12 +295,12 @@ class TestMoving:
 
 
 class TestSecrets:
-    async def test_tokens_are_in_no_argument_and_only_its_own_is_in_its_environment(
+    async def test_no_argument_has_a_token_and_the_environment_has_only_gclouds_own(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for token in TOKENS:
             monkeypatch.setenv(token.upper().replace("-", "_"), f"Bearer {token}")
-        with scene(tmp_path) as found:
+        with faulty_gcloud(tmp_path) as found:
             gcloud = found.gcloud()
             state = await gcloud.read(label="read")
             await gcloud.revision(STABLE, label="revision")
@@ -307,8 +311,8 @@ class TestSecrets:
                 assert with_tokens == ["CLOUDSDK_AUTH_ACCESS_TOKEN=marked-cloud-run-token"]
             assert not any(token in repr(gcloud) for token in TOKENS)
 
-    async def test_what_a_command_echoes_is_masked(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_tokens_in_the_output_are_masked(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
             program = tmp_path / "bin" / "gcloud"
             program.write_text('#!/bin/sh\necho "ERROR: $CLOUDSDK_AUTH_ACCESS_TOKEN" >&2\nexit 1\n')
             with pytest.raises(NoAnswerError, match=r"ERROR: \*{22}") as caught:
@@ -318,18 +322,18 @@ class TestSecrets:
             with pytest.raises(UnusableReplyError, match=r"not '\*{22}"):
                 await found.gcloud().read(label="read")
 
-    async def test_without_a_token_gcloud_goes_by_its_own_account(self, tmp_path: Path) -> None:
-        with scene(tmp_path) as found:
+    async def test_gcloud_without_a_token_uses_its_own_account(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
             gcloud = attrs.evolve(found.gcloud(), token="")
             with pytest.raises(NoAnswerError, match="401"):
                 await gcloud.read(label="read")
             assert not any("CLOUDSDK_AUTH" in row for call in found.calls for row in call["environment"])
 
 
-async def test_a_read_that_is_cancelled_leaves_nothing_running(tmp_path: Path) -> None:
-    with scene(tmp_path, "describe:hang") as found:
+async def test_a_cancelled_read_leaves_no_process(tmp_path: Path) -> None:
+    with faulty_gcloud(tmp_path, "describe:hang") as found:
         async with anyio.create_task_group() as group:
-            group.start_soon(_quietly, found.gcloud())
+            group.start_soon(_read, found.gcloud())
             pid = await found.until("hangs")
             assert list(members(os.getpgid(pid))) == [pid]
             group.cancel_scope.cancel()
@@ -338,5 +342,5 @@ async def test_a_read_that_is_cancelled_leaves_nothing_running(tmp_path: Path) -
             os.kill(pid, signal.SIGKILL)
 
 
-async def _quietly(gcloud: Gcloud) -> None:
+async def _read(gcloud: Gcloud) -> None:
     await gcloud.read(label="read")

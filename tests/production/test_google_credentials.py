@@ -1,4 +1,4 @@
-"""Application default credentials: a token is fetched when one is needed, kept while it holds, and its lack is told."""
+"""Application default credentials: a token is fetched when it is needed and kept while it is valid; errors say what to set."""
 
 import json
 import sys
@@ -21,16 +21,18 @@ pytestmark = pytest.mark.anyio
 
 
 class TokenEndpoint(ThreadingHTTPServer):
-    """Gives a new token at each request, or refuses, breaks the connection, or lets it hang."""
+    """A fake token endpoint: it answers each request with a new token, refuses it, breaks the connection, or lets it hang."""
 
     daemon_threads = True
     status = 200
     given = 0
+    """Number of requests answered so far."""
     breaks = 0
-    """How many of the next connections break."""
+    """Number of the next connections that break."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        # While this is not set, requests hang.
         self.answers = Event()
         self.answers.set()
 
@@ -54,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def private_key() -> str:
 def service_account(
     endpoint: TokenEndpoint, private_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The environment of a job with a service account whose tokens come from the endpoint."""
+    """Set the environment of a job whose service account gets its tokens from the fake endpoint; return the account's file."""
     path = tmp_path / "account.json"
     account = {
         "type": "service_account",
@@ -110,7 +112,7 @@ async def test_a_token_is_fetched_once_and_kept(endpoint: TokenEndpoint) -> None
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_a_refresh_that_is_refused_says_what_to_set(endpoint: TokenEndpoint) -> None:
+async def test_the_error_of_a_refused_refresh_says_what_to_set(endpoint: TokenEndpoint) -> None:
     endpoint.status = 400
     with pytest.raises(RefusedError, match=r"invalid_grant.*set CLOUD_RUN_ACCESS_TOKEN") as caught:
         await DefaultCredentials().token()
@@ -118,7 +120,7 @@ async def test_a_refresh_that_is_refused_says_what_to_set(endpoint: TokenEndpoin
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_a_connection_that_breaks_is_no_answer_and_the_next_may_have_one(
+async def test_a_broken_connection_is_no_answer_and_the_next_attempt_may_succeed(
     endpoint: TokenEndpoint,
 ) -> None:
     endpoint.breaks = 1
@@ -129,31 +131,31 @@ async def test_a_connection_that_breaks_is_no_answer_and_the_next_may_have_one(
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_a_refresh_that_hangs_is_left_at_a_deadline(
+async def test_a_refresh_that_hangs_ends_at_the_deadline(
     endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever waits for the same refresh is let go as well, and the next one is not kept waiting."""
+    """All callers that wait for the same refresh get the error, and a later call is not blocked."""
     monkeypatch.setattr(google_credentials, "TOKEN_DEADLINE", 0.5)
     endpoint.answers.clear()
     credentials = DefaultCredentials()
-    told: list[str] = []
+    messages: list[str] = []
 
     async def ask() -> None:
         with pytest.raises(NoAnswerError, match=r"gave no token within 0\.5 s") as caught:
             await credentials.token()
-        told.append(str(caught.value))
+        messages.append(str(caught.value))
 
     with anyio.fail_after(5.0):
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(ask)
-    assert len(told) == 3
+    assert len(messages) == 3
     endpoint.answers.set()
     assert (await credentials.token()).startswith("token-")
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_a_refresh_that_hangs_keeps_nobody_from_a_deadline_of_his_own(endpoint: TokenEndpoint) -> None:
+async def test_a_refresh_that_hangs_can_be_cancelled(endpoint: TokenEndpoint) -> None:
     endpoint.answers.clear()
     started = anyio.current_time()
     with anyio.move_on_after(0.2) as scope:
@@ -163,10 +165,10 @@ async def test_a_refresh_that_hangs_keeps_nobody_from_a_deadline_of_his_own(endp
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_the_thread_of_a_refresh_that_hangs_comes_to_its_end(
+async def test_the_thread_of_a_refresh_that_hangs_ends(
     endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or a process that has left it would wait for it at its own end."""
+    """Otherwise the process would wait for the thread at its exit."""
     monkeypatch.setattr(google_credentials, "TOKEN_DEADLINE", 0.2)
     endpoint.answers.clear()
     with anyio.fail_after(5.0), pytest.raises(NoAnswerError, match="timed out"):
@@ -174,13 +176,13 @@ async def test_the_thread_of_a_refresh_that_hangs_comes_to_its_end(
 
 
 class MetadataServerError(RefreshError):
-    """What credentials of a virtual machine raise where a request failed."""
+    """The error of a virtual machine's credentials after a failed request."""
 
     __cause__ = TransportError("reset")  # type: ignore[no-untyped-call]
 
 
-class PassingError(RefreshError):
-    """A refresh that may pass."""
+class TemporaryError(RefreshError):
+    """A refresh error that may be temporary."""
 
     retryable = True
 
@@ -190,22 +192,24 @@ class PassingError(RefreshError):
     [
         (TransportError, NoAnswerError),
         (MetadataServerError, NoAnswerError),
-        (PassingError, NoAnswerError),
+        (TemporaryError, NoAnswerError),
         (RefreshError, RefusedError),
     ],
 )
-async def test_only_a_refusal_is_one(failure: type[Exception], kind: type[Exception]) -> None:
+async def test_only_a_lasting_error_counts_as_a_refusal(
+    failure: type[Exception], kind: type[Exception]
+) -> None:
     class Failing:
         valid = False
 
         def refresh(self, _: object) -> None:
-            raise failure("so it said")
+            raise failure("the reason")
 
-    with pytest.raises(kind, match=r"application default credentials.*\(so it said\)"):
+    with pytest.raises(kind, match=r"application default credentials.*\(the reason\)"):
         await DefaultCredentials(credentials=Failing()).token()
 
 
-async def test_no_credentials_at_all_says_what_to_set(
+async def test_the_error_without_credentials_says_what_to_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
@@ -213,7 +217,8 @@ async def test_no_credentials_at_all_says_what_to_set(
         await DefaultCredentials().token()
 
 
-async def test_without_the_extra_it_says_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "google.auth", None)  # as where it is not installed
+async def test_the_error_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The import fails as if google-auth were not installed.
+    monkeypatch.setitem(sys.modules, "google.auth", None)
     with pytest.raises(RefusedError, match=r"pip install 'stream-cutover\[gcp\]'"):
         await DefaultCredentials().token()

@@ -1,4 +1,4 @@
-"""A gcloud that outlives a killed train: recovery ends it first, and ends nothing that is not beyond doubt the train's."""
+"""Orphans: recovery first ends a gcloud that outlived a killed train, and ends no process that may be somebody else's."""
 
 import json
 import os
@@ -28,7 +28,7 @@ GRACE = 0.3
 
 
 def _run_killed_while_gcloud_hangs(found: ServedProduction, calls: Path) -> int:
-    """Run a train as a command, kill it when its gcloud hangs, and return the process that is left."""
+    """Run a train as a command and kill it while its gcloud hangs; return the process id of that gcloud."""
     config = found.config
     names = (
         "base_url",
@@ -65,11 +65,12 @@ def _hanging(calls: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(("mode", "anyio_backend"), [("hang", "asyncio"), ("hang-after", "trio")])
-async def test_recovery_ends_it_and_then_puts_the_traffic_back(mode: str, tmp_path: Path) -> None:
+async def test_recovery_ends_an_orphan_and_then_restores_the_traffic(mode: str, tmp_path: Path) -> None:
     with fake_gcloud(tmp_path, f"update-traffic:{mode}:1") as calls, served(tmp_path) as found:
         assert found.config.output_dir is not None
         orphan = _run_killed_while_gcloud_hangs(found, calls)
-        assert list(members(orphan)) == [orphan]  # it outlived its train, in a group of its own
+        # The gcloud has outlived its train, in a process group of its own.
+        assert list(members(orphan)) == [orphan]
         events = read_journal(found.config.output_dir / "journal.jsonl")
         assert isinstance(events[-1], CommandStarted)
         assert (events[-1].pid, events[-1].identity) == (orphan, identity(orphan))
@@ -81,7 +82,7 @@ async def test_recovery_ends_it_and_then_puts_the_traffic_back(mode: str, tmp_pa
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_one_that_cannot_be_ended_is_told_and_nothing_is_touched(
+async def test_an_orphan_that_cannot_be_ended_stops_the_recovery_before_any_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fake_gcloud(tmp_path, "update-traffic:hang:1") as calls, served(tmp_path) as found:
@@ -107,12 +108,13 @@ async def test_one_that_cannot_be_ended_is_told_and_nothing_is_touched(
 
 @contextmanager
 def sleeper() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run a process that leads a group of its own, with a child in it."""
+    """Run a process that leads a process group of its own and has a child in it; yield both."""
     with subprocess.Popen(SLEEPER, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         try:
-            while arguments(child)[:1] != ("sleep",):  # until then it is a copy of the shell
+            # Before its exec, the child is still a copy of the shell.
+            while arguments(child)[:1] != ("sleep",):
                 time.sleep(0.01)
             yield process, child
         finally:
@@ -125,38 +127,41 @@ def started(process: subprocess.Popen[str], **changes: str | tuple[str, ...]) ->
     return CommandStarted(pid=process.pid, **values)  # type: ignore[arg-type]
 
 
-class TestWhose:
-    async def test_by_number_and_start_it_is_ended_with_its_children(self) -> None:
+class TestEndOrphans:
+    async def test_a_process_with_the_journaled_id_and_start_is_ended_with_its_children(self) -> None:
         with sleeper() as (process, child):
             assert set(members(process.pid)) == {process.pid, child}
             assert await end_orphans([started(process)], grace=GRACE) == ""
             assert not list(members(process.pid))
 
-    async def test_one_that_has_its_number_and_started_at_another_time_is_somebody_elses(self) -> None:
+    async def test_a_process_that_started_at_another_time_is_not_ended(self) -> None:
         with sleeper() as (process, child):
             for other in ("", "another boot 1", f"{identity(process.pid)}0"):
                 event = started(process, identity=other, argv=("gcloud", "run", "services"))
                 assert await end_orphans([event], grace=GRACE) == ""
             assert set(members(process.pid)) == {process.pid, child}
 
-    async def test_one_that_leads_no_group_of_its_own_is_somebody_elses(self) -> None:
+    async def test_a_process_that_leads_no_group_is_not_ended(self) -> None:
         with sleeper() as (process, child):
             event = CommandStarted(argv=("sleep",), pid=child, identity=identity(child))
             assert await end_orphans([event], grace=GRACE) == ""
             assert child in members(process.pid)
 
-    async def test_what_it_left_behind_is_known_by_its_arguments(self) -> None:
+    async def test_a_child_that_is_left_behind_is_found_by_its_arguments(self) -> None:
         with sleeper() as (process, child):
-            told = identity(process.pid)
+            recorded = identity(process.pid)
             process.kill()
             process.wait()
-            event = started(process, identity=told, argv=("/usr/bin/other", "61"))
+            event = started(process, identity=recorded, argv=("/usr/bin/other", "61"))
             assert await end_orphans([event], grace=GRACE) == ""
             assert list(members(process.pid)) == [child]
-            assert await end_orphans([started(process, identity=told, argv=("any", "60"))], grace=GRACE) == ""
+            assert (
+                await end_orphans([started(process, identity=recorded, argv=("any", "60"))], grace=GRACE)
+                == ""
+            )
             assert not list(members(process.pid))
 
-    async def test_what_is_over_is_over(self) -> None:
+    async def test_a_process_that_has_ended_is_ignored(self) -> None:
         with sleeper() as (process, _):
             event = started(process)
             os.killpg(process.pid, signal.SIGKILL)

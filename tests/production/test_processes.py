@@ -1,4 +1,4 @@
-"""A program is bounded, has a deadline, and leaves nothing of its process group behind."""
+"""A program has a deadline and bounds, and no process of its group outlives it."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ async def run(script: str, *, deadline: float = 5.0) -> Output:
 
 
 def shown_arguments(pid: int) -> tuple[str, ...]:
-    """What a process was started with; the kernel shows it a moment after the start has been reported."""
+    """Return the arguments of a process. The kernel shows them a moment after the start is reported, so this waits."""
     latest = time.monotonic() + 5.0
     while not (shown := arguments(pid)) and time.monotonic() < latest:
         time.sleep(0.001)
@@ -31,28 +31,29 @@ def shown_arguments(pid: int) -> tuple[str, ...]:
 
 
 def survivors(group: int) -> list[int]:
+    """Return the processes of a group that still run."""
     return list(members(group))
 
 
-async def test_what_it_says_and_how_it_ends() -> None:
+async def test_the_output_holds_both_streams_and_the_exit_code() -> None:
     output = await run("echo out; echo err >&2; exit 3")
     assert output == Output(exit_code=3, stdout=b"out\n", stderr=b"err\n")
 
 
-async def test_arguments_are_handed_over_as_they_are() -> None:
+async def test_arguments_are_passed_unchanged() -> None:
     argv = ("/bin/echo", "a b", "$HOME", "'", "-n", "*")
     output = await run_program(argv, env=ENV, deadline=5.0, grace=GRACE)
     assert output.stdout == b"a b $HOME ' -n *\n"
 
 
-async def test_it_has_no_environment_but_its_own_and_no_input() -> None:
+async def test_a_program_gets_only_the_given_environment_and_no_input() -> None:
     output = await run_program(("/usr/bin/env",), env={"ONE": "1"}, deadline=5.0, grace=GRACE)
     assert b"ONE=1\n" in output.stdout
     assert b"HOME=" not in output.stdout
     assert (await run("cat")).stdout == b""
 
 
-async def test_it_does_not_run_before_it_is_told_to(tmp_path: Path) -> None:
+async def test_a_program_does_not_run_if_ready_raises(tmp_path: Path) -> None:
     seen: list[tuple[str, ...]] = []
 
     def ready(pid: int) -> None:
@@ -66,41 +67,41 @@ async def test_it_does_not_run_before_it_is_told_to(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_the_number_that_is_told_is_the_programs_own() -> None:
-    told: list[int] = []
+async def test_ready_gets_the_process_id_of_the_program() -> None:
+    pids: list[int] = []
     output = await run_program(
-        ("/bin/sh", "-c", "echo $$"), env=ENV, deadline=5.0, grace=GRACE, ready=told.append
+        ("/bin/sh", "-c", "echo $$"), env=ENV, deadline=5.0, grace=GRACE, ready=pids.append
     )
-    assert told == [int(output.stdout)]
+    assert pids == [int(output.stdout)]
 
 
-async def test_a_deadline_ends_it_with_what_it_started() -> None:
-    told: list[int] = []
+async def test_a_deadline_ends_the_program_and_its_children() -> None:
+    pids: list[int] = []
     script = "trap '' TERM; sleep 60 & sleep 60 & wait; sleep 60"
     with pytest.raises(NoAnswerError, match=r"did not end within 0\.2 s, and was ended"):
-        await run_program(("/bin/sh", "-c", script), env=ENV, deadline=0.2, grace=GRACE, ready=told.append)
-    assert not survivors(told[0])
+        await run_program(("/bin/sh", "-c", script), env=ENV, deadline=0.2, grace=GRACE, ready=pids.append)
+    assert not survivors(pids[0])
 
 
-async def test_what_it_left_behind_is_ended_and_its_output_is_kept() -> None:
+async def test_children_that_are_left_behind_are_ended_and_their_output_is_kept() -> None:
     output = await run("(trap '' TERM; echo child; sleep 60) & sleep 0.1; echo $$; exit 0")
     assert output.exit_code == 0
-    said = output.stdout.split()
-    assert b"child" in said
-    assert not survivors(int(said[-1]))
+    words = output.stdout.split()
+    assert b"child" in words
+    assert not survivors(int(words[-1]))
 
 
-async def test_a_cancellation_ends_it() -> None:
-    told: list[int] = []
+async def test_a_cancellation_ends_the_program() -> None:
+    pids: list[int] = []
     with anyio.move_on_after(0.3) as scope:
         await run_program(
-            ("/bin/sh", "-c", "sleep 60 & sleep 60"), env=ENV, deadline=60.0, grace=GRACE, ready=told.append
+            ("/bin/sh", "-c", "sleep 60 & sleep 60"), env=ENV, deadline=60.0, grace=GRACE, ready=pids.append
         )
     assert scope.cancelled_caught
-    assert not survivors(told[0])
+    assert not survivors(pids[0])
 
 
-async def test_its_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_output_and_errors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MAX_OUTPUT_BYTES", 1000)
     with pytest.raises(UnusableReplyError, match="larger than 1000 bytes"):
         await run("head -c 200000 /dev/zero")
@@ -109,12 +110,12 @@ async def test_its_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(output.stderr) == 1001
 
 
-async def test_one_that_cannot_be_started_is_told() -> None:
+async def test_a_program_that_cannot_be_started_raises_an_error() -> None:
     with pytest.raises(NoAnswerError, match="could not be started"):
         await run_program(("/bin/echo", "x" * (1 << 22)), env=ENV, deadline=5.0, grace=GRACE)
 
 
-async def test_a_gate_that_is_killed_is_told() -> None:
+async def test_a_killed_gate_gives_its_exit_code() -> None:
     def ready(pid: int) -> None:
         os.kill(pid, 9)
 
@@ -123,29 +124,32 @@ async def test_a_gate_that_is_killed_is_told() -> None:
 
 
 def sleeper() -> subprocess.Popen[bytes]:
+    """Return a process that sleeps in a group of its own."""
     return subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
 
 
-def over() -> subprocess.Popen[bytes]:
+def ended() -> subprocess.Popen[bytes]:
+    """Return a process that has ended and was waited for."""
     with subprocess.Popen(["/bin/sh", "-c", ":"], start_new_session=True) as process:
         return process
 
 
-async def test_a_group_that_is_not_there_is_over() -> None:
-    process = over()
+async def test_a_missing_group_counts_as_ended() -> None:
+    process = ended()
     assert await end_group(process.pid, grace=GRACE)
     assert identity(process.pid) == ""
     assert arguments(process.pid) == ()
 
 
-async def test_one_that_nobody_waits_for_is_over() -> None:
+async def test_a_zombie_counts_as_ended() -> None:
     with sleeper() as process:
         assert await end_group(process.pid, grace=GRACE)
-        assert Path(f"/proc/{process.pid}").exists()  # a zombie of this test's own
+        # Nobody has waited for the process yet, so it is a zombie.
+        assert Path(f"/proc/{process.pid}").exists()
         assert identity(process.pid) == ""
 
 
-async def test_somebody_elses_group_is_not_taken_for_one_that_is_over(
+async def test_a_group_that_may_not_be_signalled_does_not_count_as_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def killpg(group: int, number: int) -> None:
@@ -158,12 +162,12 @@ async def test_somebody_elses_group_is_not_taken_for_one_that_is_over(
         process.kill()
 
 
-async def test_without_proc_a_process_is_known_by_when_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS."""
+async def test_without_proc_the_start_time_identifies_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has no ``/proc``."""
     monkeypatch.setattr(processes, "_PROC", Path("/nowhere"))
     if not Path("/bin/ps").exists():
         pytest.skip("without ps")
-    told = identity(os.getpid())
-    assert told
-    assert told == identity(os.getpid())
-    assert identity(over().pid) == ""
+    own = identity(os.getpid())
+    assert own
+    assert own == identity(os.getpid())
+    assert identity(ended().pid) == ""

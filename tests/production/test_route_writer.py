@@ -1,4 +1,4 @@
-"""Overrides written until every instance has them, and proven."""
+"""The writer of the routes: it writes overrides until every instance has them, and proves that."""
 
 import random
 from collections.abc import Callable
@@ -47,8 +47,8 @@ async def flip(
     )
 
 
-def told(journal: Journal) -> list[object]:
-    """Return the journal's events as (key, times), (key, outcome) and whether it was proven."""
+def journaled(journal: Journal) -> list[object]:
+    """Return the journal as rows: (key, times) of an intent, (key, outcome) of an answer, True or False of a read-back."""
     rows: list[object] = []
     for event in journal.events:
         match event:
@@ -63,7 +63,7 @@ def told(journal: Journal) -> list[object]:
 
 
 class TestSetRoutes:
-    async def test_one_instance_takes_one_round_in_order(self) -> None:
+    async def test_one_instance_needs_one_round_and_keeps_the_order(self) -> None:
         instances, journal = Instances(), Journal()
         change = await flip(instances, journal)
         assert change.proven
@@ -72,7 +72,7 @@ class TestSetRoutes:
         assert instances.writes == [
             (GLOBAL, "clear"), ("auth_entry", "rust"), ("billing_l402", "rust"), (GLOBAL, "rust"),
         ]  # fmt: skip
-        assert told(journal) == [
+        assert journaled(journal) == [
             (GLOBAL, 1), (GLOBAL, "accepted"),
             ("auth_entry", 1), ("auth_entry", "accepted"),
             ("billing_l402", 1), ("billing_l402", "accepted"),
@@ -85,7 +85,7 @@ class TestSetRoutes:
         assert set(instances.labels[4:]) == {"flip.apply.read-back"}
 
     @pytest.mark.parametrize("count", [2, 5, 10])
-    async def test_several_instances_take_rounds_until_all_have_it(self, count: int) -> None:
+    async def test_several_instances_need_more_rounds_until_all_have_the_overrides(self, count: int) -> None:
         instances, journal = Instances(count=count), Journal()
         change = await flip(instances, journal)
         assert change.proven
@@ -93,9 +93,10 @@ class TestSetRoutes:
         times = [event.times for event in journal.events if isinstance(event, RouteIntended)]
         assert times[:5] == [1, 1, 1, 1, ROUNDS[1]]
         again = instances.writes[len(FLIP) :]
-        assert (GLOBAL, "clear") not in again  # what is set is not taken away again for the next round
+        # A later round does not clear an override that is set already.
+        assert (GLOBAL, "clear") not in again
 
-    async def test_going_back_clears_what_was_clear(self) -> None:
+    async def test_an_undo_clears_the_overrides_that_were_clear_before(self) -> None:
         instances = Instances(count=2)
         for memory in instances.memories:
             memory |= dict(FLIP)
@@ -104,12 +105,12 @@ class TestSetRoutes:
         assert all(not any(memory.values()) for memory in instances.memories)
         assert {word for _, word in instances.writes} == {"clear"}
 
-    async def test_a_target_that_nobody_knows_is_put_back_by_its_own_name(self) -> None:
+    async def test_an_unknown_target_is_restored_by_its_own_name(self) -> None:
         instances = Instances()
         assert (await flip(instances, wanted=((GLOBAL, "beta"),))).proven
         assert instances.writes == [(GLOBAL, "beta")]
 
-    async def test_a_refusal_on_the_way_forward_ends_it(self) -> None:
+    async def test_a_refusal_ends_a_forward_change(self) -> None:
         journal = Journal()
         instances = Instances(
             on_write=lambda number, *_: httpx.Response(422, json={"message": "no"}) if number == 2 else None
@@ -117,10 +118,10 @@ class TestSetRoutes:
         change = await flip(instances, journal)
         assert (change.proven, change.sample) == (False, None)
         assert change.detail == f"POST {BASE}{COMPAT.override_path}: HTTP 422 (no)"
-        assert told(journal)[-1] == ("auth_entry", "refused")
+        assert journaled(journal)[-1] == ("auth_entry", "refused")
         assert (len(instances.writes), instances.reads) == (2, 0)
 
-    async def test_a_refusal_on_the_way_back_is_tried_again(self) -> None:
+    async def test_a_refused_undo_is_written_again(self) -> None:
         instances = Instances(
             on_write=lambda number, *_: httpx.Response(409) if number <= len(FLIP) else None
         )
@@ -129,54 +130,53 @@ class TestSetRoutes:
         assert len(instances.writes) == len(FLIP) + 3 * ROUNDS[1]
 
     @pytest.mark.parametrize("seconds", [15.0, 40.0, 49.0])
-    async def test_a_passing_refusal_on_the_way_back_is_outlasted(self, seconds: float) -> None:
-        begun = anyio.current_time()
+    async def test_an_undo_outlasts_a_temporary_refusal(self, seconds: float) -> None:
+        started = anyio.current_time()
         instances = Instances(
-            on_write=lambda *_: httpx.Response(503) if anyio.current_time() - begun < seconds else None
+            on_write=lambda *_: httpx.Response(503) if anyio.current_time() - started < seconds else None
         )
         change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
         assert change.proven
-        assert seconds <= anyio.current_time() - begun <= ROUTES_DEADLINE
+        assert seconds <= anyio.current_time() - started <= ROUTES_DEADLINE
 
-    async def test_pauses_on_the_way_back_differ_from_one_train_to_the_next(self) -> None:
+    async def test_the_pauses_of_an_undo_are_random(self) -> None:
         seconds = set()
         for seed in (1, 2):
             random.seed(seed)
-            begun = anyio.current_time()
-            turned_away = len(FLIP) + 3 * ROUNDS[1]
+            started = anyio.current_time()
+            last_refused = len(FLIP) + 3 * ROUNDS[1]
             instances = Instances(
-                on_write=lambda number, *_, last=turned_away: httpx.Response(503) if number <= last else None
+                on_write=lambda number, *_, last=last_refused: httpx.Response(503) if number <= last else None
             )
             assert (await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)).proven
-            seconds.add(anyio.current_time() - begun)
+            seconds.add(anyio.current_time() - started)
         assert all(0.3 <= each <= 0.6 for each in seconds)
         assert len(seconds) == 2
 
-    @pytest.mark.parametrize(("said", "wait"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
-    async def test_a_peers_wish_to_wait_is_heeded_on_the_way_back(self, said: str, wait: float) -> None:
-        begun = anyio.current_time()
+    @pytest.mark.parametrize(("retry_after", "wait"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
+    async def test_an_undo_waits_for_the_retry_after(self, retry_after: str, wait: float) -> None:
+        started = anyio.current_time()
 
         def refuse(*_: object) -> httpx.Response | None:
-            busy = anyio.current_time() - begun < 2 * wait
-            return httpx.Response(429, headers={"retry-after": said}) if busy else None
+            busy = anyio.current_time() - started < 2 * wait
+            return httpx.Response(429, headers={"retry-after": retry_after}) if busy else None
 
         instances = Instances(seconds=0.01, on_write=refuse)
         change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
         assert change.proven
-        assert 2 * wait <= anyio.current_time() - begun < 2 * wait + 2.0
+        assert 2 * wait <= anyio.current_time() - started < 2 * wait + 2.0
         rounds = len(FLIP) + SAMPLE_CONCURRENCY * 3 + ROUNDS[2] * 3
-        assert (
-            len(instances.writes) <= rounds
-        )  # one that asks to be left alone is not sent the rest of a round
+        # After a retry-after the rest of the round is not sent.
+        assert len(instances.writes) <= rounds
 
-    async def test_a_wish_to_wait_on_the_way_forward_is_a_refusal(self) -> None:
+    async def test_a_retry_after_ends_a_forward_change(self) -> None:
         instances = Instances(on_write=lambda *_: httpx.Response(429, headers={"retry-after": "7"}))
-        begun = anyio.current_time()
+        started = anyio.current_time()
         assert not (await flip(instances)).proven
-        assert (len(instances.writes), anyio.current_time()) == (1, begun)
+        assert (len(instances.writes), anyio.current_time()) == (1, started)
 
     @pytest.mark.parametrize("seconds", [2.0, 8.0, 30.0])
-    async def test_overrides_that_land_late_are_waited_for_on_the_way_forward(self, seconds: float) -> None:
+    async def test_a_forward_change_waits_for_overrides_that_take_effect_late(self, seconds: float) -> None:
         instances = Instances(count=2)
         landing: list[tuple[float, Overrides, str, str | None]] = []
 
@@ -192,7 +192,7 @@ class TestSetRoutes:
         instances.on_write, instances.on_read = late, land
         assert (await flip(instances)).proven
 
-    async def test_a_lasting_refusal_gives_up_after_all_rounds_and_says_so(self) -> None:
+    async def test_an_undo_that_is_always_refused_ends_after_all_rounds_with_the_reason(self) -> None:
         journal = Journal()
         instances = Instances(on_write=lambda *_: httpx.Response(403))
         change = await flip(instances, journal, on_refusal=OnRefusal.TRY_AGAIN)
@@ -202,20 +202,21 @@ class TestSetRoutes:
         times = [event.times for event in journal.events if isinstance(event, RouteIntended)]
         assert tuple(dict.fromkeys(times)) == ROUNDS
         rounds = len([event for event in journal.events if isinstance(event, RoutesRead)])
-        assert len(ROUNDS) < rounds < 20  # the pauses grow
-        assert {outcome for _, outcome in (row for row in told(journal) if isinstance(row, tuple))} >= {
+        # The pauses grow, so there are not many rounds.
+        assert len(ROUNDS) < rounds < 20
+        assert {outcome for _, outcome in (row for row in journaled(journal) if isinstance(row, tuple))} >= {
             "refused"
         }
 
-    async def test_a_reply_that_says_otherwise_is_no_effect(self) -> None:
+    async def test_a_reply_that_shows_another_override_means_no_effect(self) -> None:
         journal = Journal()
         instances = Instances(on_write=lambda *_: httpx.Response(200, content=status_body({})))
         change = await flip(instances, journal, wanted=(("auth_entry", "rust_shell"),))
         assert not change.proven
         assert change.detail.endswith("(the reply to auth_entry=rust says auth_entry=clear)")
-        assert told(journal)[:3] == [("auth_entry", 1), ("auth_entry", "no effect"), False]
+        assert journaled(journal)[:3] == [("auth_entry", 1), ("auth_entry", "no effect"), False]
 
-    async def test_a_lost_reply_is_resolved_by_reading_back(self) -> None:
+    async def test_a_read_back_resolves_a_lost_reply(self) -> None:
         def lose(number: int, memory: Overrides, key: str, value: str | None) -> httpx.Response | None:
             memory[key] = value
             raise httpx.ReadError("reset")
@@ -223,11 +224,11 @@ class TestSetRoutes:
         journal = Journal()
         change = await flip(Instances(on_write=lose), journal)
         assert change.proven
-        assert told(journal)[1] == (GLOBAL, "unknown")
+        assert journaled(journal)[1] == (GLOBAL, "unknown")
         answers = [event for event in journal.events if isinstance(event, Answered)]
         assert all("the connection was reset" in answer.detail for answer in answers)
 
-    async def test_one_lost_reply_of_many_is_kept_for_it_may_take_effect_late(self) -> None:
+    async def test_one_lost_reply_of_many_makes_the_answer_unknown(self) -> None:
         def lose(number: int, memory: Overrides, key: str, value: str | None) -> httpx.Response | None:
             if number == 1:
                 return httpx.Response(200, content=status_body({}))
@@ -238,17 +239,17 @@ class TestSetRoutes:
         journal = Journal()
         change = await flip(Instances(on_write=lose), journal, wanted=(("auth_entry", "rust_shell"),))
         assert change.proven
-        assert told(journal) == [
+        assert journaled(journal) == [
             ("auth_entry", 1), ("auth_entry", "no effect"), False,
             ("auth_entry", ROUNDS[1]), ("auth_entry", "unknown"), True,
         ]  # fmt: skip
 
-    async def test_a_reply_that_cannot_be_used_does_not_say_that_it_was_refused(self) -> None:
+    async def test_an_unusable_reply_makes_the_answer_unknown(self) -> None:
         journal = Journal()
         await flip(Instances(on_write=lambda *_: httpx.Response(200, text="<html>")), journal)
-        assert told(journal)[:2] == [(GLOBAL, 1), (GLOBAL, "unknown")]
+        assert journaled(journal)[:2] == [(GLOBAL, 1), (GLOBAL, "unknown")]
 
-    async def test_an_effect_that_comes_late_is_waited_for(self) -> None:
+    async def test_overrides_that_take_effect_in_a_later_round_are_proven(self) -> None:
         pending: Overrides = {}
         instances = Instances(seconds=0.01)
 
@@ -266,26 +267,26 @@ class TestSetRoutes:
         change = await flip(instances)
         assert not change.proven
         assert change.detail.startswith("the routes could not be read back: GET ")
+        # A forward change writes no further round if it cannot read.
+        assert len(instances.writes) == len(FLIP)
 
-        assert len(instances.writes) == len(FLIP)  # on the way forward nobody writes on in the dark
-
-    async def test_on_the_way_back_routes_that_can_be_read_again_later_are_proven(self) -> None:
+    async def test_an_undo_writes_on_until_the_routes_can_be_read_again(self) -> None:
         instances = Instances(on_read=lambda number: httpx.Response(401) if number <= 8 else None)
         change = await flip(instances, on_refusal=OnRefusal.TRY_AGAIN)
         assert change.proven
         assert len(instances.writes) > len(FLIP)
 
-    async def test_it_gives_up_at_its_deadline(self) -> None:
+    async def test_a_change_without_effect_ends_at_the_deadline(self) -> None:
         journal = Journal()
         instances = Instances(seconds=9.0, on_write=lambda *_: httpx.Response(200, content=status_body({})))
         started = anyio.current_time()
         change = await flip(instances, journal, wanted=(("auth_entry", "rust_shell"),))
         assert not change.proven
         assert anyio.current_time() - started > ROUTES_DEADLINE
-        assert [row for row in told(journal) if isinstance(row, bool)] == [False]
+        assert [row for row in journaled(journal) if isinstance(row, bool)] == [False]
 
     @pytest.mark.parametrize("on_refusal", list(OnRefusal))
-    async def test_past_its_deadline_nothing_is_sent_and_the_shares_are_told(
+    async def test_after_the_deadline_nothing_is_sent_and_the_detail_gives_the_shares(
         self, on_refusal: OnRefusal
     ) -> None:
         times: list[float] = []
@@ -302,12 +303,13 @@ class TestSetRoutes:
         instances, journal = Instances(on_write=ignore), Journal()
         change = await flip(instances, journal, on_refusal=on_refusal, answer=answer)
         assert change.detail.startswith("not every instance took the overrides: 59 of 59 reads: ")
-        assert ROUTES_DEADLINE < times[-1] < ROUTES_DEADLINE + 9.9  # one that was sent before is not cut
+        # A write that was sent before the deadline is not cut.
+        assert ROUTES_DEADLINE < times[-1] < ROUTES_DEADLINE + 9.9
         assert anyio.current_time() == times[-1]
         intended = [event for event in journal.events if isinstance(event, RouteIntended)]
         assert len(intended) == len([event for event in journal.events if isinstance(event, Answered)])
 
-    async def test_keys_that_are_never_answered_leave_no_time_for_the_others(self) -> None:
+    async def test_writes_without_an_answer_use_up_the_whole_deadline(self) -> None:
         async def answer(request: httpx.Request) -> httpx.Response:
             if request.method == "POST":
                 await anyio.sleep_forever()
@@ -317,7 +319,7 @@ class TestSetRoutes:
         started = anyio.current_time()
         assert not (await flip(instances, journal, answer=answer)).proven
         assert anyio.current_time() - started == ROUTES_DEADLINE
-        assert [row for row in told(journal) if isinstance(row, tuple)] == [
+        assert [row for row in journaled(journal) if isinstance(row, tuple)] == [
             (GLOBAL, 1), (GLOBAL, "unknown"),
             ("auth_entry", 1), ("auth_entry", "unknown"),
             ("billing_l402", 1), ("billing_l402", "unknown"),
@@ -325,7 +327,7 @@ class TestSetRoutes:
 
 
 @pytest.mark.parametrize("at", range(len(FLIP)))
-async def test_a_change_that_is_cancelled_at_an_intent_does_not_send_it_and_says_so(at: int) -> None:
+async def test_a_change_that_is_cancelled_at_an_intent_is_journaled_as_not_sent(at: int) -> None:
     instances, journal = Instances(seconds=0.01), Journal()
     with anyio.CancelScope() as scope:
 
@@ -337,11 +339,11 @@ async def test_a_change_that_is_cancelled_at_an_intent_does_not_send_it_and_says
         await flip(instances, journal)
     assert scope.cancelled_caught
     assert len(instances.writes) == at
-    assert told(journal)[-2:] == [(FLIP[at][0], 1), (FLIP[at][0], "not sent")]
+    assert journaled(journal)[-2:] == [(FLIP[at][0], 1), (FLIP[at][0], "not sent")]
 
 
 @pytest.mark.parametrize("at", range(1, len(FLIP) + 1))
-async def test_a_write_that_is_under_way_when_it_is_cancelled_is_the_last_and_answered(at: int) -> None:
+async def test_a_write_in_progress_at_a_cancellation_is_finished_and_is_the_last(at: int) -> None:
     instances, journal = Instances(seconds=0.01), Journal()
     with anyio.CancelScope() as scope:
 
@@ -353,25 +355,25 @@ async def test_a_write_that_is_under_way_when_it_is_cancelled_is_the_last_and_an
         await flip(instances, journal)
     assert scope.cancelled_caught
     assert len(instances.writes) == at
-    assert told(journal)[-1] == (FLIP[at - 1][0], "accepted")
+    assert journaled(journal)[-1] == (FLIP[at - 1][0], "accepted")
 
 
-async def test_a_gateways_word_ends_a_change_and_is_no_refusal() -> None:
+async def test_a_503_ends_a_forward_change_as_failed_and_not_as_refused() -> None:
     journal = Journal()
     assert not (await flip(Instances(on_write=lambda *_: httpx.Response(503)), journal)).proven
-    assert told(journal) == [(GLOBAL, 1), (GLOBAL, "failed")]
+    assert journaled(journal) == [(GLOBAL, 1), (GLOBAL, "failed")]
 
 
 class TestBrokenJournal:
-    """Where intents no longer reach the disk, nothing is set any more, and undo goes on."""
+    """A journal that cannot be written stops forward changes, but not an undo."""
 
-    async def test_on_the_way_forward_nothing_is_written(self) -> None:
+    async def test_a_forward_change_writes_nothing(self) -> None:
         instances = Instances()
         change = await flip(instances, Journal(broken="the disk is full"))
         assert (change.proven, change.detail) == (False, "the disk is full")
         assert instances.writes == []
 
-    async def test_an_intent_that_meets_a_full_disk_is_not_carried_out(self, tmp_path: Path) -> None:
+    async def test_an_intent_that_cannot_be_journaled_is_not_sent(self, tmp_path: Path) -> None:
         instances, journal = Instances(), Journal.create(tmp_path / "journal.jsonl")
         with disk_with_room_for(0):
             change = await flip(instances, journal)
@@ -380,6 +382,6 @@ class TestBrokenJournal:
         assert change.detail.startswith("the journal cannot be written")
         assert instances.writes == []
 
-    async def test_on_the_way_back_it_goes_on(self) -> None:
+    async def test_an_undo_goes_on(self) -> None:
         change = await flip(Instances(), Journal(broken="the disk is full"), on_refusal=OnRefusal.TRY_AGAIN)
         assert change.proven

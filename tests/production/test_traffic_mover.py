@@ -1,4 +1,4 @@
-"""Who serves what share: what the Admin API's replies mean, and a change of the split with its proof."""
+"""The traffic mover: a change of the split and its proof; and the Admin API v2, whose replies it reads."""
 
 import itertools
 import random
@@ -35,12 +35,12 @@ Row = dict[str, object]
 
 
 def row(revision: str, percent: int) -> Row:
-    """Return a row of a split, without what proto3 leaves out."""
+    """Return a row of a split. Like proto3, it omits a percent of 0."""
     return {"type": REVISION, "revision": revision} | ({"percent": percent} if percent else {})
 
 
 def service(**changes: object) -> dict[str, object]:
-    """Return a service as the API shows it; None takes a key away."""
+    """Return a service document of the API with these changes; None removes a key."""
     document = {
         "generation": "7",
         "observedGeneration": "7",
@@ -70,16 +70,17 @@ def api(answer: Callable[[httpx.Request], httpx.Response], token: str | None = "
     )
 
 
-def saying(document: object, status: int = 200) -> CloudRunApi:
+def api_that_replies(document: object, status: int = 200) -> CloudRunApi:
+    """Return a backend that gets this reply to every request."""
     return api(lambda _: httpx.Response(status, json=document))
 
 
 async def read(document: object) -> TrafficState:
-    return await saying(document).read(label="read")
+    return await api_that_replies(document).read(label="read")
 
 
 class TestReadingTheService:
-    async def test_targets_statuses_and_revisions_by_short_name(self) -> None:
+    async def test_targets_statuses_and_revisions_have_short_names(self) -> None:
         state = await read(service())
         assert state == TrafficState(
             targets=(
@@ -101,7 +102,7 @@ class TestReadingTheService:
         assert state.tag_url("canary") == "https://canary---svc.example"
         assert state.tag_url("stable") is None
 
-    async def test_what_it_asks_with(self) -> None:
+    async def test_a_read_sends_the_url_the_token_and_the_label(self) -> None:
         requests: list[httpx.Request] = []
 
         def answer(request: httpx.Request) -> httpx.Response:
@@ -114,7 +115,7 @@ class TestReadingTheService:
         assert [request.headers.get("authorization") for request in requests] == ["Bearer marked-token", None]
         assert requests[0].extensions["label"] == "drill.status-pre"
 
-    async def test_latest_carries_traffic_under_the_name_it_stands_for(self) -> None:
+    async def test_latest_is_shown_as_the_revision_that_it_stands_for(self) -> None:
         state = await read(service(traffic=[LATEST], trafficStatuses=[LATEST, row("canary", 0)]))
         assert state.targets == (TrafficTarget(revision=None, percent=100),)
         assert state.served() == {"canary": 100}
@@ -123,7 +124,7 @@ class TestReadingTheService:
         )
         assert state.served() == {"LATEST": 100}
 
-    async def test_a_tag_on_latest_leads_to_what_latest_is(self) -> None:
+    async def test_a_tag_on_latest_is_a_tag_of_the_latest_revision(self) -> None:
         tagged = {**LATEST, "percent": 0, "tag": "next", "uri": "https://next---svc.example"}
         state = await read(service(trafficStatuses=[row("stable", 100), tagged]))
         assert state.tag_url("canary") == "https://next---svc.example"
@@ -138,7 +139,7 @@ class TestReadingTheService:
         assert (await read(service(trafficStatuses=rows))).served() == {"canary": 5, "stable": 95}
 
     @pytest.mark.parametrize("percent", [101, -1, "x\x1b", "1000", 5.5, {"a": 1}])
-    async def test_a_percentage_that_is_none_is_told(self, percent: object) -> None:
+    async def test_a_malformed_percentage_raises_an_error(self, percent: object) -> None:
         rows = [{**row("stable", 100), "percent": percent}]
         with pytest.raises(UnusableReplyError, match="a traffic target has the percentage") as caught:
             await read(service(traffic=rows))
@@ -158,13 +159,13 @@ class TestReadingTheService:
             ({"terminalCondition": None}, True, False),
         ],
     )
-    async def test_settled_and_succeeded_are_two_things(
+    async def test_settled_and_succeeded_are_read_separately(
         self, changes: dict[str, object], settled: bool, succeeded: bool
     ) -> None:
         state = await read(service(**changes))
         assert (state.settled, state.succeeded) == (settled, succeeded)
 
-    async def test_what_is_missing_or_odd_is_left_out(self) -> None:
+    async def test_missing_or_malformed_fields_are_ignored(self) -> None:
         state = await read(
             service(
                 etag=7,
@@ -184,27 +185,27 @@ class TestReadingTheService:
         )
         assert (state.targets, state.statuses) == ((), (TrafficTarget(revision="stable", percent=100),))
 
-    async def test_its_message_is_escaped(self) -> None:
+    async def test_control_characters_in_the_message_are_escaped(self) -> None:
         condition = {"state": "CONDITION_FAILED", "message": "no\x1b[2J \u202esuch"}
         assert (await read(service(terminalCondition=condition))).message == "no\\x1b[2J \\u202esuch"
 
     @pytest.mark.parametrize(
-        ("document", "said"),
+        ("document", "message"),
         [
             ({}, "neither `traffic` nor `trafficStatuses`"),
             ([], "a JSON object was expected"),
             ("<html>", "a JSON object was expected"),
         ],
     )
-    async def test_a_reply_that_does_not_say_is_one_clear_error(self, document: object, said: str) -> None:
-        with pytest.raises(UnusableReplyError, match=said) as caught:
+    async def test_a_malformed_reply_raises_one_clear_error(self, document: object, message: str) -> None:
+        with pytest.raises(UnusableReplyError, match=message) as caught:
             await read(document)
         assert str(caught.value).startswith(f"GET {URL}: ")
 
-    async def test_a_refusal_is_quoted(self) -> None:
+    async def test_the_error_of_a_refusal_quotes_the_reply(self) -> None:
         error = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "run.services.get"}}
         with pytest.raises(RefusedError, match=r"HTTP 403 \(403: PERMISSION_DENIED: run\.services\.get\)"):
-            await saying(error, 403).read(label="read")
+            await api_that_replies(error, 403).read(label="read")
 
 
 class TestReadingARevision:
@@ -235,12 +236,14 @@ class TestReadingARevision:
             ({}, False, "no Ready condition"),
         ],
     )
-    async def test_it_is_ready_by_its_condition(self, document: object, ready: bool, message: str) -> None:
-        revision = await saying(document).revision("canary", label="preflight")
+    async def test_the_ready_condition_decides_if_a_revision_is_ready(
+        self, document: object, ready: bool, message: str
+    ) -> None:
+        revision = await api_that_replies(document).revision("canary", label="preflight")
         assert (revision.name, revision.exists, revision.ready) == ("canary", True, ready)
         assert revision.message == message
 
-    async def test_404_means_that_there_is_none(self) -> None:
+    async def test_404_means_that_the_revision_does_not_exist(self) -> None:
         def answer(request: httpx.Request) -> httpx.Response:
             assert request.url.path == f"{RESOURCE}/revisions/canary"
             return httpx.Response(404, json={"error": {"code": 404, "message": "not found"}})
@@ -249,9 +252,9 @@ class TestReadingARevision:
         assert (revision.exists, revision.ready) == (False, False)
         assert revision.message == "HTTP 404 (404: not found)"
 
-    async def test_any_other_refusal_says_nothing_about_it(self) -> None:
+    async def test_any_other_refusal_raises_an_error(self) -> None:
         with pytest.raises(RefusedError, match="HTTP 403"):
-            await saying({}, 403).revision("canary", label="preflight")
+            await api_that_replies({}, 403).revision("canary", label="preflight")
 
 
 class TestWriting:
@@ -277,7 +280,7 @@ class TestWriting:
         assert "etag" not in second
 
     @pytest.mark.parametrize(
-        ("error", "status", "said"),
+        ("error", "status", "message"),
         [
             ({"code": 13, "message": "boom\x1b"}, 500, r"code 13: boom\\x1b"),
             ({"code": 10, "message": "ABORTED"}, 409, "code 10: ABORTED"),
@@ -285,33 +288,33 @@ class TestWriting:
             ({"code": "odd"}, 500, "code odd: no message"),
         ],
     )
-    async def test_an_operation_that_failed_is_a_refusal(self, error: Row, status: int, said: str) -> None:
-        with pytest.raises(RefusedError, match=said) as caught:
-            await saying({"name": "operations/1", "done": True, "error": error}).write(
+    async def test_a_failed_operation_raises_a_refusal(self, error: Row, status: int, message: str) -> None:
+        with pytest.raises(RefusedError, match=message) as caught:
+            await api_that_replies({"name": "operations/1", "done": True, "error": error}).write(
                 (), etag=None, label="w"
             )
         assert caught.value.status == status
 
-    async def test_a_login_page_does_not_say_that_it_was_accepted(self) -> None:
+    async def test_a_login_page_is_not_taken_for_an_acceptance(self) -> None:
         with pytest.raises(UnusableReplyError):
             await api(lambda _: httpx.Response(200, text="<html>")).write((), etag=None, label="w")
 
 
 @attrs.define(eq=False)
 class Service:
-    """A Cloud Run service: a write that is accepted is the specification at once, and served when it has settled."""
+    """A fake Cloud Run service. An accepted write changes the specification at once; it is served once it has settled."""
 
     settle_seconds: float = 0.0
     on_write: Callable[[int], httpx.Response | None] | None = None
-    """Number of the write -> its reply, nothing done; None: the usual."""
+    """Called with the number of the write. Returns the reply, and nothing is changed; None: the usual reply and change."""
     on_read: Callable[[int], httpx.Response | None] | None = None
-    """Number of the read, 0 for the one that captures -> its reply; None: the usual."""
+    """Called with the number of the read; 0 is the capture. Returns the reply; None: the usual reply."""
     lose_replies: bool = False
     fails: str = ""
-    """Why an update fails, once it has settled."""
+    """The reason with which an update fails once it has settled; empty: it succeeds."""
     drops_tags: bool = False
     others_deploy: bool = False
-    """Whether somebody else changes the service before the first write."""
+    """True: somebody else changes the service just before the first write."""
     generation: int = 7
     observed: int = 7
     spec: list[Row] = attrs.field(factory=lambda: [row("stable", 100), TAGGED])
@@ -322,16 +325,17 @@ class Service:
     reads: int = 0
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        """Return the reply to one read or write."""
         if request.method == "GET":
-            said = self.on_read(self.reads) if self.on_read else None
+            reply = self.on_read(self.reads) if self.on_read else None
             self.reads += 1
-            return said or httpx.Response(200, json=self._shown())
+            return reply or httpx.Response(200, json=self._shown())
         self.writes += 1
         if self.others_deploy:
             self.others_deploy, self.generation, self.observed = False, self.generation + 1, self.observed + 1
-        said = self.on_write(self.writes) if self.on_write else None
-        if said is not None:
-            return said
+        reply = self.on_write(self.writes) if self.on_write else None
+        if reply is not None:
+            return reply
         body = msgspec.json.decode(request.content)
         if body.get("etag") != self._etag():
             return httpx.Response(409, json={"error": {"code": 409, "status": "ABORTED", "message": "stale"}})
@@ -365,7 +369,7 @@ class Service:
 
 @attrs.define(eq=False)
 class Move:
-    """One change of a service's split to 5 % for the canary, and what the journal holds of it."""
+    """One change that moves 5 % of a service's traffic to the canary, and its journal."""
 
     service: Service
     journal: Journal = attrs.field(factory=Journal)
@@ -387,8 +391,8 @@ class Move:
         return self.shift
 
     @property
-    def told(self) -> list[object]:
-        """The journal: intents by etag, answers by outcome, read-backs by whether they prove it."""
+    def journaled(self) -> list[object]:
+        """The journal as rows: the etag of an intent, the outcome of an answer, True or False for the proof of a read-back."""
         rows: list[object] = []
         for event in self.journal.events:
             match event:
@@ -402,13 +406,13 @@ class Move:
 
 
 class TestShift:
-    async def test_a_change_that_takes_effect_at_once(self) -> None:
+    async def test_a_change_that_settles_at_once_is_proven(self) -> None:
         move = Move(Service())
         shift = await move.run()
         assert (shift.proven, shift.detail, shift.seconds) == (True, "", 0.0)
         assert shift.state is not None
         assert shift.state.served() == {"canary": 5, "stable": 95}
-        assert move.told == ['"7"', "accepted", True]
+        assert move.journaled == ['"7"', "accepted", True]
         intent = move.journal.events[0]
         assert isinstance(intent, TrafficIntended)
         assert intent.captured.served() == {"stable": 100}
@@ -418,42 +422,42 @@ class TestShift:
             TrafficTarget(revision="canary", tag="canary"),
         )
 
-    async def test_a_change_that_takes_a_while_is_waited_for(self) -> None:
+    async def test_a_change_that_settles_slowly_is_waited_for(self) -> None:
         move = Move(Service(settle_seconds=30.0))
         shift = await move.run()
         assert shift.proven
         assert 30.0 <= shift.seconds < 35.0
-        assert move.told == ['"7"', "accepted", True]
+        assert move.journaled == ['"7"', "accepted", True]
 
-    async def test_a_change_that_never_settles_is_given_up_at_the_deadline(self) -> None:
+    async def test_a_change_that_never_settles_is_not_proven_at_the_deadline(self) -> None:
         move = Move(Service(settle_seconds=1e9))
         shift = await move.run()
         assert not shift.proven
         assert shift.detail == "the service is still reconciling towards canary 5 %, stable 95 %"
         assert SETTLE_DEADLINE - 5.0 < shift.seconds <= SETTLE_DEADLINE
-        assert move.told == ['"7"', "accepted", False]
+        assert move.journaled == ['"7"', "accepted", False]
 
-    async def test_its_deadline_is_the_callers(self) -> None:
+    async def test_the_caller_sets_the_deadline(self) -> None:
         shift = await Move(Service(settle_seconds=1e9)).run(deadline=7.0)
         assert shift.seconds <= 7.0
 
-    async def test_a_change_that_fails_is_known_as_soon_as_it_has(self) -> None:
+    async def test_a_change_that_fails_ends_before_the_deadline(self) -> None:
         move = Move(Service(settle_seconds=3.0, fails="Revision 'canary' is not ready"))
         shift = await move.run()
         assert not shift.proven
         assert shift.detail == "the service says that the change failed: Revision 'canary' is not ready"
         assert shift.seconds < 8.0
-        assert move.told == ['"7"', "accepted", False]
+        assert move.journaled == ['"7"', "accepted", False]
 
-    async def test_a_change_without_effect_is_known_before_the_deadline(self) -> None:
+    async def test_a_change_without_effect_ends_before_the_deadline(self) -> None:
         move = Move(Service(on_write=lambda _: httpx.Response(200, json={"name": "operations/1"})))
         shift = await move.run()
         assert not shift.proven
         assert shift.detail == "canary 5 %, stable 95 % was asked for, and stable 100 % is served"
         assert IDLE_GRACE <= shift.seconds < 2 * IDLE_GRACE
-        assert move.told == ['"7"', "accepted", False]
+        assert move.journaled == ['"7"', "accepted", False]
 
-    async def test_an_old_failure_is_not_the_changes(self) -> None:
+    async def test_an_earlier_failure_does_not_fail_the_change(self) -> None:
         move = Move(
             Service(
                 failure="the last one", on_write=lambda _: httpx.Response(200, json={"name": "operations/1"})
@@ -463,31 +467,31 @@ class TestShift:
         assert not shift.proven
         assert shift.seconds >= IDLE_GRACE
 
-    async def test_a_tag_that_is_lost_is_no_proof(self) -> None:
+    async def test_a_change_that_loses_a_tag_is_not_proven(self) -> None:
         shift = await Move(Service(drops_tags=True)).run()
         assert not shift.proven
         assert shift.detail.startswith("canary 5 %, stable 95 % is served, but the specification differs")
 
-    async def test_a_lost_reply_is_resolved_by_reading(self) -> None:
+    async def test_a_read_back_resolves_a_lost_reply(self) -> None:
         move = Move(Service(lose_replies=True))
         assert (await move.run()).proven
-        assert move.told == ['"7"', "unknown", True]
+        assert move.journaled == ['"7"', "unknown", True]
 
-    async def test_a_read_that_fails_is_read_again(self) -> None:
+    async def test_a_failed_read_back_is_repeated(self) -> None:
         move = Move(Service(on_read=lambda number: httpx.Response(403) if number in {1, 2} else None))
         assert (await move.run()).proven
 
-    async def test_what_cannot_be_read_back_is_not_proven(self) -> None:
+    async def test_a_change_that_cannot_be_read_back_is_not_proven(self) -> None:
         move = Move(Service(on_read=lambda number: httpx.Response(403) if number else None))
         shift = await move.run()
         assert not shift.proven
         assert shift.detail.startswith("the traffic could not be read back: GET ")
-        assert move.told == ['"7"', "accepted"]
+        assert move.journaled == ['"7"', "accepted"]
 
 
 class TestRefusal:
     @pytest.mark.parametrize("status", [400, 403, 409, 412, 503])
-    async def test_on_the_way_forward_it_ends_the_change(self, status: int) -> None:
+    async def test_a_refusal_ends_a_forward_change(self, status: int) -> None:
         move = Move(Service(on_write=lambda _: httpx.Response(status, json={"message": "no"})))
         shift = await move.run()
         assert not shift.proven
@@ -495,23 +499,24 @@ class TestRefusal:
         conflict = shift.detail.startswith("somebody else changed the service in the meantime: ")
         assert conflict == (status in {409, 412})
         assert (move.service.writes, move.service.reads) == (1, 1)
-        assert move.told == ['"7"', "refused" if status < 500 else "failed"]  # a gateway's word is none
+        # A 5xx may come from a gateway, so the write may have taken effect.
+        assert move.journaled == ['"7"', "refused" if status < 500 else "failed"]
         answer = move.journal.events[1]
         assert isinstance(answer, Answered)
         assert (answer.key, answer.detail) == ("traffic", shift.detail)
 
-    async def test_on_the_way_forward_a_stale_etag_is_a_stop(self) -> None:
+    async def test_a_stale_etag_ends_a_forward_change(self) -> None:
         move = Move(Service(others_deploy=True))
         assert (await move.run()).detail.startswith("somebody else changed the service")
         assert move.service.spec == [row("stable", 100), TAGGED]
 
-    async def test_on_the_way_back_a_stale_etag_is_read_again(self) -> None:
+    async def test_an_undo_reads_the_state_again_after_a_stale_etag(self) -> None:
         move = Move(Service(others_deploy=True))
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
-        assert move.told == ['"7"', "refused", False, '"8"', "accepted", True]
+        assert move.journaled == ['"7"', "refused", False, '"8"', "accepted", True]
 
     @pytest.mark.parametrize("deadline", [7.0, SETTLE_DEADLINE, 600.0])
-    async def test_on_the_way_back_it_is_tried_again_until_the_deadline(self, deadline: float) -> None:
+    async def test_a_refused_undo_is_written_again_until_the_deadline(self, deadline: float) -> None:
         times: list[float] = []
 
         def refuse(_: int) -> httpx.Response:
@@ -527,48 +532,50 @@ class TestRefusal:
         assert pauses[0] <= 0.2
         assert max(pauses) <= LONGEST_PAUSE
         assert move.service.writes <= 8 + deadline / (LONGEST_PAUSE / 2)
-        assert move.told == ['"7"', "failed", False] * move.service.writes
+        assert move.journaled == ['"7"', "failed", False] * move.service.writes
 
     @pytest.mark.parametrize("seconds", [15.0, 40.0, 55.0])
     @pytest.mark.parametrize("status", [403, 409, 429, 503])
-    async def test_on_the_way_back_a_passing_refusal_is_outlasted(self, status: int, seconds: float) -> None:
-        begun = anyio.current_time()
+    async def test_an_undo_outlasts_a_temporary_refusal(self, status: int, seconds: float) -> None:
+        started = anyio.current_time()
         move = Move(
             Service(
-                on_write=lambda _: httpx.Response(status) if anyio.current_time() - begun < seconds else None
+                on_write=lambda _: (
+                    httpx.Response(status) if anyio.current_time() - started < seconds else None
+                )
             )
         )
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
 
-    async def test_on_the_way_back_pauses_differ_from_one_train_to_the_next(self) -> None:
+    async def test_the_pauses_of_an_undo_are_random(self) -> None:
         seconds = set()
         for seed in (1, 2):
             random.seed(seed)
-            begun = anyio.current_time()
+            started = anyio.current_time()
             move = Move(Service(on_write=lambda number: httpx.Response(503) if number < 4 else None))
             seconds.add((await move.run(OnRefusal.TRY_AGAIN)).seconds)
-            assert 0.7 <= anyio.current_time() - begun <= 1.4
+            assert 0.7 <= anyio.current_time() - started <= 1.4
         assert len(seconds) == 2
 
-    @pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
+    @pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7.0), ("86400", MAX_RETRY_AFTER)])
     @pytest.mark.parametrize("status", [429, 503])
-    async def test_on_the_way_back_a_peers_wish_to_wait_is_heeded(
-        self, status: int, said: str, seconds: float
+    async def test_an_undo_waits_for_the_retry_after(
+        self, status: int, retry_after: str, seconds: float
     ) -> None:
         def refuse(number: int) -> httpx.Response | None:
-            return httpx.Response(status, headers={"retry-after": said}) if number < 4 else None
+            return httpx.Response(status, headers={"retry-after": retry_after}) if number < 4 else None
 
         move = Move(Service(on_write=refuse))
         shift = await move.run(OnRefusal.TRY_AGAIN)
         assert shift.proven
         assert shift.seconds == pytest.approx(3 * seconds)
 
-    async def test_on_the_way_forward_a_wish_to_wait_is_a_refusal(self) -> None:
+    async def test_a_retry_after_ends_a_forward_change(self) -> None:
         move = Move(Service(on_write=lambda _: httpx.Response(429, headers={"retry-after": "7"})))
         assert (await move.run()).seconds == 0.0
         assert move.service.writes == 1
 
-    async def test_on_the_way_back_updates_that_fail_are_outlasted(self) -> None:
+    async def test_an_undo_outlasts_failing_updates(self) -> None:
         move = Move(Service(fails="not ready"))
         move.service.on_write = lambda number: setattr(
             move.service, "fails", "" if number > 9 else "not ready"
@@ -576,7 +583,7 @@ class TestRefusal:
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
         assert move.service.writes == 10
 
-    async def test_on_the_way_back_what_was_never_done_is_written_to_the_deadline_and_not_for_ever(
+    async def test_an_undo_without_effect_is_written_again_until_the_deadline(
         self,
     ) -> None:
         move = Move(Service(on_write=lambda _: httpx.Response(200, json={})))
@@ -585,20 +592,20 @@ class TestRefusal:
         assert SETTLE_DEADLINE - LONGEST_PAUSE <= shift.seconds <= SETTLE_DEADLINE
         assert 5 <= move.service.writes <= 10
 
-    async def test_on_the_way_back_what_is_refused_may_be_there_already(self) -> None:
+    async def test_a_refused_undo_is_proven_if_its_split_is_served_already(self) -> None:
         move = Move(Service(lose_replies=True))
         await move.run()
         again = Move(move.service)
         move.service.on_write = lambda _: httpx.Response(409)
         assert (await again.run(OnRefusal.TRY_AGAIN)).proven
-        assert again.told == ['"8"', "refused", True]
+        assert again.journaled == ['"8"', "refused", True]
 
-    async def test_on_the_way_back_a_change_without_effect_is_written_again(self) -> None:
+    async def test_an_undo_without_effect_is_written_again(self) -> None:
         move = Move(Service(on_write=lambda number: httpx.Response(200, json={}) if number == 1 else None))
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
-        assert move.told == ['"7"', "accepted", False, '"7"', "accepted", True]
+        assert move.journaled == ['"7"', "accepted", False, '"7"', "accepted", True]
 
-    async def test_on_the_way_back_an_unreadable_service_is_written_to_all_the_same(self) -> None:
+    async def test_an_undo_writes_even_if_the_service_cannot_be_read(self) -> None:
         move = Move(
             Service(
                 on_read=lambda number: httpx.Response(403) if number else None,
@@ -607,17 +614,17 @@ class TestRefusal:
         )
         shift = await move.run(OnRefusal.TRY_AGAIN)
         assert not shift.proven
-        assert move.told == ['"7"', "refused"] * move.service.writes
+        assert move.journaled == ['"7"', "refused"] * move.service.writes
 
-    async def test_on_the_way_back_it_gives_up_at_its_deadline(self) -> None:
+    async def test_an_undo_that_never_settles_ends_at_the_deadline(self) -> None:
         move = Move(Service(settle_seconds=1e9))
         shift = await move.run(OnRefusal.TRY_AGAIN)
         assert not shift.proven
         assert shift.seconds <= SETTLE_DEADLINE + 1.0
 
 
-async def test_a_change_that_is_cancelled_while_its_token_is_fetched_is_sent_and_answered() -> None:
-    """What is between the two lines of the journal is never cut."""
+async def test_a_change_that_is_cancelled_while_its_token_is_fetched_is_still_sent_and_journaled() -> None:
+    """A cancellation never separates an intent from its answer in the journal."""
     move = Move(Service())
     backend = api(move.service.answer)
     captured = await backend.read(label="pre")
@@ -634,10 +641,10 @@ async def test_a_change_that_is_cancelled_while_its_token_is_fetched_is_sent_and
         )
         await mover.shift(captured.targets, current=captured, label="drill.5", on_refusal=OnRefusal.STOP)
     assert scope.cancelled_caught
-    assert (move.service.writes, move.told) == (1, ['"7"', "accepted"])
+    assert (move.service.writes, move.journaled) == (1, ['"7"', "accepted"])
 
 
-async def test_what_never_settles_is_waited_for_and_anew_written_again() -> None:
+async def test_a_change_in_progress_is_written_again_only_on_request() -> None:
     move = Move(Service(settle_seconds=1e9))
     await move.run(OnRefusal.TRY_AGAIN)
     writes = move.service.writes
@@ -663,15 +670,15 @@ async def test_what_never_settles_is_waited_for_and_anew_written_again() -> None
 
 
 class TestBrokenJournal:
-    """Where intents no longer reach the disk, nothing is moved any more, and undo goes on."""
+    """A journal that cannot be written stops forward changes, but not an undo."""
 
-    async def test_on_the_way_forward_nothing_is_written(self) -> None:
+    async def test_a_forward_change_writes_nothing(self) -> None:
         move = Move(Service(), Journal(broken="the disk is full"))
         shift = await move.run()
         assert (shift.proven, shift.detail) == (False, "the disk is full")
-        assert (move.service.writes, move.told) == (0, ['"7"', "not sent"])
+        assert (move.service.writes, move.journaled) == (0, ['"7"', "not sent"])
 
-    async def test_an_intent_that_meets_a_full_disk_is_not_carried_out(self, tmp_path: Path) -> None:
+    async def test_an_intent_that_cannot_be_journaled_is_not_sent(self, tmp_path: Path) -> None:
         journal = Journal.create(tmp_path / "journal.jsonl")
         move = Move(Service(), journal)
         with disk_with_room_for(0):
@@ -681,7 +688,7 @@ class TestBrokenJournal:
         assert shift.detail.startswith("the journal cannot be written")
         assert move.service.writes == 0
 
-    async def test_on_the_way_back_it_goes_on(self) -> None:
+    async def test_an_undo_goes_on(self) -> None:
         move = Move(Service(), Journal(broken="the disk is full"))
         assert (await move.run(OnRefusal.TRY_AGAIN)).proven
 
@@ -712,7 +719,7 @@ class TestState:
         }
         assert mismatch_reason(asked, targets) == ""
 
-    def test_a_missing_tag_or_another_share_is_not_what_was_asked_for(self) -> None:
+    def test_a_split_with_a_missing_tag_or_another_share_does_not_match(self) -> None:
         rows = (TrafficTarget(revision="stable", percent=100), TrafficTarget(revision="canary", tag="canary"))
         state = TrafficState(targets=rows, statuses=rows)
         assert state.asks_for(rows)
@@ -720,14 +727,14 @@ class TestState:
         assert not state.asks_for((TrafficTarget(revision=None, percent=100), rows[1]))
         assert attrs.evolve(state, latest_ready="stable").serves((TrafficTarget(revision=None, percent=100),))
 
-    def test_a_failure_without_a_reason_says_so(self) -> None:
+    def test_the_text_of_a_failure_without_a_reason_says_that(self) -> None:
         state = TrafficState(targets=(), statuses=(), succeeded=False)
         assert mismatch_reason(state, ()) == "the service says that the change failed: no reason given"
 
-    def test_shares_are_written_for_a_reader(self) -> None:
+    def test_shares_are_described_in_words(self) -> None:
         assert describe_shares({"stable": 95, "canary": 5}) == "stable 95 %, canary 5 %"
         assert describe_shares({}) == "nobody"
 
-    def test_a_row_as_asked_for_has_no_address(self) -> None:
-        told = TrafficTarget(revision="canary", tag="canary", uri="https://canary---svc.example")
-        assert told.wanted() == TrafficTarget(revision="canary", tag="canary")
+    def test_a_wanted_target_has_no_url(self) -> None:
+        target = TrafficTarget(revision="canary", tag="canary", uri="https://canary---svc.example")
+        assert target.wanted() == TrafficTarget(revision="canary", tag="canary")

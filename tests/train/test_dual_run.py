@@ -1,4 +1,4 @@
-"""The dual run: what counts as the same answer from two services, and who gets which token."""
+"""The dual run: which answers of two services count as the same, and which requests and tokens each service gets."""
 
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,6 +37,7 @@ Reply = Callable[[httpx.Request], httpx.Response]
 
 
 def entry(kind: ResponseKind = ResponseKind.JSON, **changes: object) -> ManifestEntry:
+    """Return a manifest entry with these changes."""
     values: dict[str, object] = {
         "id": "e", "method": "GET", "path": "/api/e", "critical": True, "requires_auth": False,
     }  # fmt: skip
@@ -44,8 +45,9 @@ def entry(kind: ResponseKind = ResponseKind.JSON, **changes: object) -> Manifest
 
 
 def answer(status: int | None = 200, meaning: object = None) -> Answer:
-    said = "silence" if status is None else f"HTTP {status}"
-    return Answer(status=status, meaning=meaning, said=said, seconds=None if status is None else 0.1)
+    """Return the answer of one service; None means that there was none."""
+    text = "silence" if status is None else f"HTTP {status}"
+    return Answer(status=status, meaning=meaning, said=text, seconds=None if status is None else 0.1)
 
 
 def stream(*chunks: object) -> bytes:
@@ -82,7 +84,7 @@ class TestDifference:
             (200, 200, ""),
         ],
     )
-    def test_that_both_fail_alike_is_no_agreement(
+    def test_two_failures_alike_are_still_a_difference(
         self, kind: ResponseKind, new: int | None, old: int | None, why: str
     ) -> None:
         assert difference(entry(kind), answer(new), answer(old)) == why
@@ -90,18 +92,18 @@ class TestDifference:
     @pytest.mark.parametrize("critical", [True, False])
     @pytest.mark.parametrize("status", [401, 403])
     @pytest.mark.parametrize("side", ["new", "legacy", "both"])
-    def test_a_refused_token_is_no_agreement(self, side: str, status: int, critical: bool) -> None:
+    def test_a_refused_token_is_always_a_difference(self, side: str, status: int, critical: bool) -> None:
         new, old = (answer(status if side in {name, "both"} else 200) for name in ("new", "legacy"))
         why = difference(entry(requires_auth=True, critical=critical), new, old)
         assert (
             why == f"the {'legacy' if side == 'legacy' else 'new'} service refuses the token: HTTP {status}"
         )
 
-    def test_two_equal_refusals_of_what_is_not_critical_agree(self) -> None:
+    def test_two_equal_refusals_of_an_entry_that_is_not_critical_are_no_difference(self) -> None:
         refused = answer(422, {"error": {"code": "invalid_request"}})
         assert difference(entry(critical=False, requires_auth=True), refused, refused) == ""
 
-    def test_a_stream_must_succeed_even_where_it_is_not_critical(self) -> None:
+    def test_a_stream_must_succeed_even_if_it_is_not_critical(self) -> None:
         assert "both services refuse it" in difference(
             entry(ResponseKind.SSE, critical=False), answer(422), answer(422)
         )
@@ -118,13 +120,13 @@ class TestDifference:
             ("x\u202e", None, "the answer is x\\u202e there and None in"),
         ],
     )
-    def test_the_first_place_where_they_part_is_named(self, new: object, old: object, why: str) -> None:
-        said = difference(entry(), answer(200, new), answer(200, old))
-        assert said.startswith(f"the answers differ in meaning: {why}")
+    def test_the_text_names_the_first_place_that_differs(self, new: object, old: object, why: str) -> None:
+        text = difference(entry(), answer(200, new), answer(200, old))
+        assert text.startswith(f"the answers differ in meaning: {why}")
 
 
 class TestOrderOfAStream:
-    def test_ids_and_how_a_text_is_cut_mean_nothing(self) -> None:
+    def test_ids_and_the_cuts_of_a_text_do_not_matter(self) -> None:
         other = [
             {**chunk, **{key: "else" for key in ("id", "threadId", "turnId", "toolCallId") if key in chunk}}
             for chunk in TURN
@@ -148,15 +150,15 @@ class TestOrderOfAStream:
             (*TURN[:4], "[1]", *TURN[4:], "[DONE]"),
         ],
     )
-    def test_tools_ends_and_order_mean_something(self, other: Sequence[object]) -> None:
+    def test_tools_ends_and_order_matter(self, other: Sequence[object]) -> None:
         assert order_of(stream(*TURN, "[DONE]")) != order_of(stream(*other))
 
-    def test_errors_are_told_apart_by_their_code(self) -> None:
+    def test_errors_differ_by_their_code(self) -> None:
         assert order_of(stream({"type": "error", "code": "turn_failed", "message": "a"})) == [
             ("error", "turn_failed")
         ]
 
-    def test_what_is_no_event_is_not_in_it(self) -> None:
+    def test_only_dispatched_events_count(self) -> None:
         assert order_of(b": comment\n\nretry: 3\n\ndata: [DONE]\n\ndata: cut off") == [("[DONE]",)]
 
 
@@ -171,11 +173,11 @@ class TestP95:
             ([1.0] * 18 + [9.0] * 2, 9000.0),
         ],
     )
-    def test_by_nearest_rank(self, seconds: Sequence[float], milliseconds: float | None) -> None:
+    def test_the_p95_is_the_nearest_rank(self, seconds: Sequence[float], milliseconds: float | None) -> None:
         assert p95(seconds) == milliseconds
 
     @given(st.lists(st.floats(min_value=0, max_value=100), min_size=1))
-    def test_95_percent_are_no_slower(self, seconds: list[float]) -> None:
+    def test_95_percent_of_the_answers_are_no_slower(self, seconds: list[float]) -> None:
         found = p95(seconds)
         assert found is not None
         no_slower = sum(round(each * 1000, 3) <= found for each in seconds)
@@ -184,14 +186,14 @@ class TestP95:
 
 @attrs.define(eq=False)
 class Comparison:
-    """Two services that answer as they are told, and one dual run of them."""
+    """A dual run of two fake services whose replies are given."""
 
     new: Reply
     old: Reply
     entries: Sequence[ManifestEntry]
     changes: dict[str, object] = attrs.field(factory=dict)
     slow: dict[str, float] = attrs.field(factory=dict)
-    """Host -> seconds that each of its answers takes."""
+    """Base URL -> seconds that each answer of the service takes."""
     requests: dict[str, list[httpx.Request]] = attrs.field(factory=lambda: {NEW: [], OLD: []})
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -203,8 +205,8 @@ class Comparison:
 
     async def run(self, directory: Path) -> StepResult:
         async with services(directory, self._answer) as found:
-            log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
-            return await dual_run.run(self.plan(), found, log)
+            recorder = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+            return await dual_run.run(self.plan(), found, recorder)
 
     def plan(self) -> Plan:
         headers = {"x-oa-protocol-version": "1"}
@@ -223,7 +225,7 @@ class Comparison:
 
 @asynccontextmanager
 async def services(directory: Path, answer: Callable[[httpx.Request], object]) -> AsyncIterator[Services]:
-    """Give a train's services, but that both services are this handler."""
+    """Yield the services of a train, in which this function answers for the new and for the legacy service."""
     trial = EmbeddedTrain(live_config(directory))
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))  # type: ignore[arg-type]
     outbound = Outbound(client=client, clock=EventLoopClock())
@@ -241,17 +243,19 @@ def sse_reply(*chunks: object) -> Reply:
 
 
 def rows(result: StepResult) -> dict[str, Check]:
+    """Return the checks of a result by their ids."""
     return {check.check_id: check for check in result.checks}
 
 
 def section(result: StepResult, name: str) -> dict[str, object]:
+    """Return one section of the facts of a result."""
     found = result.facts[name]
     assert isinstance(found, dict)
     return found
 
 
 class TestRun:
-    async def test_json_is_compared_without_what_is_volatile(self, tmp_path: Path) -> None:
+    async def test_json_is_compared_without_its_volatile_fields(self, tmp_path: Path) -> None:
         new = {"items": [{"id": 1, "request_id": "a"}], "generated_at": "now", "meta": {"requestId": 1}}
         old = {"meta": {}, "items": [{"request_id": "b", "id": 1}], "generatedAt": "then"}
         result = await Comparison(json_reply(new), json_reply(old), [entry()]).run(tmp_path)
@@ -262,7 +266,7 @@ class TestRun:
         }  # fmt: skip
         assert rows(result)["e"].kind == "json"
 
-    async def test_each_mismatch_is_a_row_and_counted_by_kind(self, tmp_path: Path) -> None:
+    async def test_each_mismatch_is_one_row_and_is_counted_by_kind(self, tmp_path: Path) -> None:
         entries = [
             entry(id="json"),
             entry(id="lesser", critical=False),
@@ -296,7 +300,7 @@ class TestRun:
         assert result.status is StepStatus.FAIL
         assert "the answers differ in meaning: the answer has" in result.detail
 
-    async def test_two_services_that_are_down_do_not_agree(self, tmp_path: Path) -> None:
+    async def test_two_services_that_are_down_are_no_evidence(self, tmp_path: Path) -> None:
         def refuse(request: httpx.Request) -> httpx.Response:
             raise httpx.ConnectError("refused")
 
@@ -307,7 +311,7 @@ class TestRun:
         assert section(result, "latency_ms") == {"rust_p95": None, "legacy_p95": None, "p95_delta": None}
         assert rows(result)["p95-latency"].status is StepStatus.ERROR
 
-    async def test_a_stream_that_breaks_has_no_answer(self, tmp_path: Path) -> None:
+    async def test_a_stream_that_breaks_counts_as_no_answer(self, tmp_path: Path) -> None:
         class Cut(httpx.AsyncByteStream):
             async def __aiter__(self) -> AsyncIterator[bytes]:
                 yield stream(*TURN)
@@ -324,14 +328,16 @@ class TestRun:
         ("new", "old"),
         [(True, 1), (False, 0), (True, "True"), ([{"b": False}], [{"b": 0}]), (None, False), (0, "")],
     )
-    async def test_true_is_not_1_as_it_is_in_python(self, new: object, old: object, tmp_path: Path) -> None:
+    async def test_values_of_other_json_types_differ_even_if_python_calls_them_equal(
+        self, new: object, old: object, tmp_path: Path
+    ) -> None:
         other = await Comparison(json_reply({"a": new}), json_reply({"a": old}), [entry()]).run(tmp_path)
         assert other.detail.startswith("e: the answers differ in meaning: .a")
         same = await Comparison(json_reply({"a": new}), json_reply({"a": new}), [entry()]).run(tmp_path)
         assert same.status is StepStatus.PASS
 
-    async def test_html_for_json_is_no_answer(self, tmp_path: Path) -> None:
-        html: Reply = lambda _: httpx.Response(200, text="<html>")  # noqa: E731  one line says it
+    async def test_html_in_place_of_json_counts_as_no_answer(self, tmp_path: Path) -> None:
+        html: Reply = lambda _: httpx.Response(200, text="<html>")  # noqa: E731  a typed lambda is shorter here
         result = await Comparison(html, html, [entry()]).run(tmp_path)
         assert "a JSON reply was expected" in result.detail
 
@@ -345,7 +351,7 @@ class TestLatency:
             (0.010, 0.900, StepStatus.PASS),
         ],
     )
-    async def test_the_new_service_may_be_slower_by_so_much(
+    async def test_the_new_service_may_be_slower_by_the_allowed_delta(
         self, new: float, old: float, status: StepStatus, tmp_path: Path
     ) -> None:
         same = json_reply({})
@@ -359,7 +365,7 @@ class TestLatency:
         assert row.status is status
         assert "15 ms is allowed" in row.detail
 
-    async def test_it_is_recorded_where_it_is_not_gated(self, tmp_path: Path) -> None:
+    async def test_the_latency_is_recorded_even_if_it_is_not_gated(self, tmp_path: Path) -> None:
         same = json_reply({})
         result = await Comparison(same, same, [entry()], slow={NEW: 5.0}).run(tmp_path)
         assert result.status is StepStatus.PASS
@@ -368,7 +374,7 @@ class TestLatency:
 
 
 class TestRequests:
-    async def test_each_side_gets_its_own_token_and_only_where_one_is_wanted(self, tmp_path: Path) -> None:
+    async def test_each_side_gets_its_own_token_for_entries_that_need_one(self, tmp_path: Path) -> None:
         same = json_reply({})
         entries = [
             entry(id="open"),
@@ -387,7 +393,7 @@ class TestRequests:
         assert comparison.requests[NEW][1].extensions["label"] == "dual.new.me"
 
     @pytest.mark.parametrize("kind", [ResponseKind.SSE, ResponseKind.JSON])
-    async def test_a_thread_id_is_filled_in_wherever_it_is_asked_for(
+    async def test_the_thread_id_is_filled_into_path_and_body(
         self, kind: ResponseKind, tmp_path: Path
     ) -> None:
         asked = entry(
@@ -400,7 +406,8 @@ class TestRequests:
         reply = sse_reply(*TURN, "[DONE]") if kind is ResponseKind.SSE else json_reply({})
         comparison = Comparison(reply, reply, [asked])
         await comparison.run(tmp_path)
-        for side, base in (("new", NEW), ("legacy", OLD)):  # a thread of its own for each
+        # Each side has a thread of its own.
+        for side, base in (("new", NEW), ("legacy", OLD)):
             requests, thread_id = comparison.requests[base], f"thread_{side}_chat"
             assert requests[0].url.path == f"/api/chats/{thread_id}/stream"
             assert requests[0].headers["content-type"] == "application/json"
@@ -409,7 +416,7 @@ class TestRequests:
                 "messages": [{"content": thread_id, "n": 1}],
             }
 
-    async def test_what_changes_something_is_left_out_unless_it_is_asked_for(self, tmp_path: Path) -> None:
+    async def test_mutating_requests_are_not_sent_by_default(self, tmp_path: Path) -> None:
         same = json_reply({})
         entries = [entry(), entry(id="post", method="POST", mutates=True)]
         comparison = Comparison(same, same, entries)
@@ -419,12 +426,12 @@ class TestRequests:
         assert section(result, "totals")["skipped"] == 1
         assert [request.method for request in comparison.requests[NEW]] == ["GET"]
 
-    async def test_where_everything_was_left_out_there_is_no_evidence(self, tmp_path: Path) -> None:
+    async def test_a_dual_run_that_sent_nothing_has_no_evidence(self, tmp_path: Path) -> None:
         same = json_reply({})
         result = await Comparison(same, same, [entry(mutates=True)]).run(tmp_path)
         assert result.status is StepStatus.ERROR
 
-    async def test_what_changes_something_is_sent_once(self, tmp_path: Path) -> None:
+    async def test_a_mutating_request_is_sent_once(self, tmp_path: Path) -> None:
         down = json_reply({}, 503)
         comparison = Comparison(
             down, down, [entry(method="POST", mutates=True, body={})], {"run_mutating_requests": True}
@@ -433,28 +440,28 @@ class TestRequests:
         assert "the new service fails: HTTP 503" in result.detail
         assert [len(requests) for requests in comparison.requests.values()] == [1, 1]
 
-    async def test_what_changes_nothing_is_tried_twice(self, tmp_path: Path) -> None:
+    async def test_a_reading_request_is_tried_twice(self, tmp_path: Path) -> None:
         down = json_reply({}, 503)
         comparison = Comparison(down, down, [entry()])
         await comparison.run(tmp_path)
         assert [len(requests) for requests in comparison.requests.values()] == [2, 2]
 
 
-async def test_the_shipped_manifest_agrees_with_itself(tmp_path: Path) -> None:
-    """The embedded production and its legacy service answer every shipped request alike."""
+async def test_the_embedded_services_give_the_same_answers_to_the_shipped_manifest(tmp_path: Path) -> None:
+    """The simulated new service and its legacy service answer every request of the shipped manifest alike."""
     trial = EmbeddedTrain(live_config(tmp_path, run_dual_run=True))
     production = simulated(trial.config, trial.production, clock=EventLoopClock())
     plan = production.plan().dual_run
     assert plan is not None
     assert plan.manifest == shipped_manifest()
     async with production.services() as found:
-        log = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
-        result = await dual_run.run(plan, found, log)
+        recorder = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+        result = await dual_run.run(plan, found, recorder)
     assert result.status is StepStatus.PASS, result.detail
     assert {entry.response_kind for entry in plan.manifest} == set(ResponseKind)
 
 
-async def test_what_does_not_match_is_kept_on_both_sides(tmp_path: Path) -> None:
+async def test_the_answers_of_both_sides_are_kept_for_a_mismatch(tmp_path: Path) -> None:
     config = live_config(tmp_path, run_dual_run=True)
     trial = EmbeddedTrain(config, faults=(FAULTS["legacy-differs"],))
     summary = await trial.run()

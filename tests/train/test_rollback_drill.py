@@ -1,4 +1,4 @@
-"""The rollback drill: who is blamed, what ends it, and where the traffic is afterwards."""
+"""The rollback drill: the revision that it blames, the failures that end it, and the split that it leaves."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ async def drilled(
     layout: dict[str, object] | None = None,
     **changes: object,
 ) -> tuple[dict[str, Check], CutoverSummary, EmbeddedTrain]:
-    """Run a train on a production with these faults; return the rows of its drill by name."""
+    """Run a train on a production with these faults; return the checks of its drill by id, the summary and the trial."""
     fault = Fault(
         name="custom",
         sentence="Custom.",
@@ -44,7 +44,7 @@ async def drilled(
 
 
 def named(revision: str) -> Rewrite:
-    """Have a reply say that this revision answered."""
+    """Return a fault whose replies name this revision in their header."""
 
     def change(reply: Reply) -> Reply:
         return reply.with_header("x-cutover-revision", revision)
@@ -53,7 +53,7 @@ def named(revision: str) -> Rewrite:
 
 
 class TestBlame:
-    async def test_the_canary_alone(self, tmp_path: Path) -> None:
+    async def test_a_canary_that_breaks_alone_is_blamed(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT | TAG, role=Role.CANARY, first=3)
         rows, summary, trial = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": TAGS})
         assert rows["canary-direct"].status is StepStatus.PASS
@@ -61,7 +61,7 @@ class TestBlame:
         assert rows["rollback"].status is StepStatus.PASS
         assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
 
-    async def test_stable_too(self, tmp_path: Path) -> None:
+    async def test_stable_is_named_as_a_cause_if_it_breaks_too(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=TAG, first=3)
         rows, _, trial = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": TAGS})
         assert (
@@ -69,15 +69,14 @@ class TestBlame:
         )
         assert trial.production.traffic == {STABLE: 100}
 
-    async def test_somebody_behind_the_front_door(self, tmp_path: Path) -> None:
+    async def test_the_front_door_is_blamed_if_no_revision_has_its_own_url(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, first=3, last=4)
         rows, _, _ = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": {}})
         assert "a stream through the front door breaks the contract" in rows["traffic-5"].detail
-        assert "canary-direct" not in rows  # it has no URL of its own
+        # The canary has no URL of its own, so it is not probed directly.
+        assert "canary-direct" not in rows
 
-    async def test_a_canary_that_is_broken_by_its_own_url_is_never_given_traffic(
-        self, tmp_path: Path
-    ) -> None:
+    async def test_a_canary_that_fails_at_its_own_url_gets_no_traffic(self, tmp_path: Path) -> None:
         rows, summary, trial = await drilled(tmp_path, (Scope(operations=STREAMS, sites=TAG), BROKEN))
         assert list(rows) == ["status-pre", "canary-direct", "status-post"]
         assert not any(row.operation is Operation.TRAFFIC_UPDATE for row in trial.production.requests)
@@ -88,21 +87,25 @@ class TestBlame:
 
 
 class TestWhoAnswers:
-    async def test_all_traffic_and_not_one_answer_is_the_canarys(self, tmp_path: Path) -> None:
+    async def test_a_canary_with_all_traffic_that_answers_nothing_fails_the_step(
+        self, tmp_path: Path
+    ) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, role=Role.CANARY)
         rows, _, _ = await drilled(tmp_path, (scope, named(STABLE)), canary_steps=(100,))
         assert rows["traffic-100"].status is StepStatus.FAIL
         assert rows["traffic-100"].detail == f"the canary has all traffic, but {STABLE} answered"
         assert not rows["traffic-100"].tolerable
 
-    async def test_after_the_rollback_the_canary_still_answers(self, tmp_path: Path) -> None:
+    async def test_a_canary_that_still_answers_after_the_rollback_fails_it(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=3)
         rows, summary, trial = await drilled(tmp_path, (scope, named(CANARY)), canary_steps=(100,))
         assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
         assert summary.exit_code == 1
         assert trial.production.traffic == {STABLE: 100}
 
-    async def test_without_a_header_nobody_says_who(self, tmp_path: Path) -> None:
+    async def test_without_a_revision_header_one_look_after_the_rollback_is_enough(
+        self, tmp_path: Path
+    ) -> None:
         rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
         assert summary.passed
         assert "answered by" not in rows["traffic-100"].detail
@@ -110,11 +113,11 @@ class TestWhoAnswers:
 
 
 SMOKES = 4
-"""Streams that stable answers before the drill and after it."""
+"""Number of streams that stable answers before and after the drill."""
 
 
 def streams_by_stable(trial: EmbeddedTrain) -> int:
-    """Count the streams through the front door that stable answered."""
+    """Return the number of streams through the front door that stable answered."""
     return sum(
         request.operation in STREAMS and request.site is Site.FRONT and request.revision == STABLE
         for request in trial.production.requests
@@ -122,7 +125,7 @@ def streams_by_stable(trial: EmbeddedTrain) -> int:
 
 
 def renamed(*numbers: int, operations: frozenset[Operation] = STREAMS) -> list[tuple[Scope, Effect]]:
-    """Have the canary named in these of the streams that stable answers; the first two are the smoke's."""
+    """Return faults that name the canary in these of the streams that stable answers. The first two are the smoke's."""
     return [
         (
             Scope(operations=operations, sites=FRONT, role=Role.STABLE, first=number, last=number),
@@ -132,33 +135,34 @@ def renamed(*numbers: int, operations: frozenset[Operation] = STREAMS) -> list[t
     ]
 
 
-class TestNobodyIsAnsweredByTheCanaryAfterTheRollback:
-    async def test_ten_streams_in_a_row_over_every_alias_must_say_so(self, tmp_path: Path) -> None:
+class TestLooksAfterTheRollback:
+    async def test_stable_must_answer_ten_streams_in_a_row_over_every_alias(self, tmp_path: Path) -> None:
         rows, summary, trial = await drilled(tmp_path, canary_steps=(100,))
         assert summary.passed
         assert rows["rollback"].status is StepStatus.PASS
         assert streams_by_stable(trial) == SMOKES + 10
 
-    async def test_an_answer_in_between_starts_the_run_anew(self, tmp_path: Path) -> None:
+    async def test_an_answer_of_the_canary_starts_the_count_again(self, tmp_path: Path) -> None:
         _, summary, trial = await drilled(tmp_path, *renamed(3, 10), canary_steps=(100,))
         assert summary.passed
         assert streams_by_stable(trial) == SMOKES + 2 * 4 + 10
 
-    async def test_a_door_that_gives_it_every_fourth_stream_fails(self, tmp_path: Path) -> None:
+    async def test_a_front_door_that_gives_the_canary_every_fourth_stream_fails(self, tmp_path: Path) -> None:
         rows, summary, trial = await drilled(
             tmp_path, *renamed(*range(6, 400, 4)), canary_steps=(100,), max_canary_drill_failures=9
         )
         assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
         assert not rows["rollback"].tolerable
         assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
-        assert streams_by_stable(trial) <= 2 + 2 * (2 * 60 + ROLLBACK_LOOKS)  # by MAX_ROLLBACK_SECONDS
+        # MAX_ROLLBACK_SECONDS bounds the number of looks.
+        assert streams_by_stable(trial) <= 2 + 2 * (2 * 60 + ROLLBACK_LOOKS)
 
-    async def test_the_other_alias_is_looked_at_too(self, tmp_path: Path) -> None:
+    async def test_an_answer_of_the_canary_on_the_other_alias_fails(self, tmp_path: Path) -> None:
         strikes = renamed(*range(2, 400), operations=frozenset({Operation.CHATS_STREAM}))
         rows, _, _ = await drilled(tmp_path, *strikes, canary_steps=(100,))
         assert rows["rollback"].status is StepStatus.FAIL
 
-    async def test_a_broken_stream_ends_the_looks_and_fails(self, tmp_path: Path) -> None:
+    async def test_a_broken_stream_ends_the_looks_and_fails_the_rollback(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=5, last=5)
         rows, _, trial = await drilled(tmp_path, (scope, BROKEN), canary_steps=(100,))
         assert rows["rollback"].detail.startswith("1 of 4 probes failed: ")
@@ -185,7 +189,7 @@ class TestReading:
 
 
 class TestRollback:
-    async def test_one_that_takes_longer_than_it_may_fails(self, tmp_path: Path) -> None:
+    async def test_a_rollback_that_takes_too_long_fails(self, tmp_path: Path) -> None:
         scope = Scope(operations=frozenset({Operation.TRAFFIC_UPDATE}), sites=API, asks="stable")
         rows, summary, trial = await drilled(
             tmp_path, (scope, Fate(settles_after=12.0)), max_rollback_seconds=10.0
@@ -195,7 +199,7 @@ class TestRollback:
         assert summary.exit_code == 1
         assert trial.production.traffic == {STABLE: 100}
 
-    async def test_a_captured_split_is_put_back_with_its_tags(self, tmp_path: Path) -> None:
+    async def test_the_captured_split_is_restored_with_its_tags(self, tmp_path: Path) -> None:
         rows, summary, trial = await drilled(
             tmp_path, layout={"latest": True, "tag_urls": {**TAGS, "preview": "https://p.example"}}
         )

@@ -9,12 +9,14 @@ import pytest
 from cutover.config.config import CutoverConfig
 from cutover.config.manifest import shipped_manifest
 from cutover.train.engine import TrainPlan
-from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.wiring.step_plans import train_plan
 from tests.support.embedded_trains import live_config
 
 DERIVED = {"new", "old", "contract", "thread_id", "thread_prefix"}
 """Fields of plans that are made of several inputs."""
+CAPTURED = {"routes", "traffic"}
+"""Fields of the final state's plan that hold the capture of the preflight, or what the flip wrote."""
 CHANGED = {
     "stable_revision": "chat-1",
     "canary_revision": "chat-2",
@@ -57,6 +59,13 @@ def test_each_field_of_a_plan_has_the_value_of_the_input_of_its_name(
     names = {field.name for field in attrs.fields(type(plan))} - DERIVED
     assert names
     assert {name: getattr(plan, name) for name in names} == {name: getattr(config, name) for name in names}
+
+
+@pytest.mark.parametrize("step", [preflight, error_budget, rollback_drill, route_flip, dual_run, final_state])
+def test_each_field_of_a_plan_is_an_input_or_derived(step: ModuleType, tmp_path: Path) -> None:
+    config = live_config(tmp_path)
+    names = {field.name for field in attrs.fields(step.Plan)}
+    assert {name for name in names if not hasattr(config, name)} <= DERIVED | CAPTURED
 
 
 def test_the_train_itself_has_its_inputs(tmp_path: Path) -> None:

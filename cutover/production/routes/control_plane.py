@@ -1,7 +1,7 @@
 """The route-split API: it reads the overrides of one instance or of all, and sets an override on one instance.
 
-An override lives in the memory of one instance, so one reply proves nothing. A proof is a sample: if 59 status reads in a row agree, then,
-with 95 % confidence, at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
+An override lives in the memory of one instance, so one reply proves nothing. A proof is a sample: if 59 status reads
+in a row agree, then, with 95 % confidence, at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
 """
 
 import re
@@ -60,7 +60,7 @@ class ControlPlane:
     """The route-split API of one deployment."""
 
     outbound: Outbound
-    """Its client must open a new connection for each request, because a kept one may always reach the same instance."""
+    """Its client must open a new connection for each request: a kept connection may always reach the same instance."""
     base_url: str
     lane: Lane
     token: str = attrs.field(repr=False)

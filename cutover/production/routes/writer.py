@@ -1,7 +1,8 @@
 """The one writer of the routes: it sets overrides on every instance and proves them.
 
-An override lives in the memory of the one instance that answered. So each override is written in rounds, more often in each round, and
-read back by a sample that reaches all instances. Each write is journaled before it is sent, and its answer after it.
+An override lives in the memory of the one instance that answered. So each override is written in rounds, more often in
+each round, and read back by a sample that reaches all instances. Each write is journaled before it is sent, and its
+answer after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +47,8 @@ async def set_routes(
 ) -> RouteChange:
     """Write overrides in rounds, with growing pauses, until every read of a sample agrees or the deadline has passed.
 
-    Rounds are needed: "write on each disagreement until k reads agree" passes falsely in a third of all cases with ten instances.
+    Rounds are needed: with ten instances, "write on each disagreement until k reads agree" passes falsely in a third of
+    all cases.
 
     Args:
         control: The route-split API.
@@ -107,8 +109,8 @@ async def _read_back(
         return RouteChange(proven=False, detail=f"the routes could not be read back: {error}")
     proven = sample.holds(goal)
     journal.record(RoutesRead(shares=sample.shares, proven=proven))
-    said = sample.describe() if proven else f"not every instance took the overrides: {sample.describe()}"
-    return RouteChange(proven=proven, detail=said, sample=sample)
+    detail = sample.describe() if proven else f"not every instance took the overrides: {sample.describe()}"
+    return RouteChange(proven=proven, detail=detail, sample=sample)
 
 
 @attrs.define(eq=False)
@@ -126,7 +128,7 @@ class _Answers:
         self.by_outcome.setdefault(outcome, detail)
         self.retry_after = max(self.retry_after, retry_after)
 
-    def weightiest(self) -> Answered:
+    def most_important(self) -> Answered:
         """Return the answer that matters most to an undo. ``refused`` means that every write was refused."""
         for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
             if outcome in self.by_outcome:
@@ -154,7 +156,7 @@ async def _set(
             await _write(control, answers, label=label, expired=expired)
     # A cancelled change gets its answer too: no intent stays without one.
     finally:
-        answer = answers.weightiest()
+        answer = answers.most_important()
         journal.record(answer)
     return answer
 

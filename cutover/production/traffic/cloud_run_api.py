@@ -32,7 +32,7 @@ class CloudRunApi:
     region: str
     service: str
     token: TokenSource = attrs.field(repr=False)
-    """Returns the access token for each attempt, or raises a ``PeerError``. None: the API takes no token (a fake on loopback)."""
+    """Returns the access token for each attempt, or raises a ``PeerError``. None: the API needs no token (a local fake)."""
 
     @property
     def service_url(self) -> str:
@@ -69,7 +69,8 @@ class CloudRunApi:
     ) -> None:
         """Send one write of the split; see ``TrafficBackend``.
 
-        The array replaces the whole split. The update mask is always sent: without it a PATCH would replace the whole service.
+        The array replaces the whole split. The update mask is always sent, because without it a PATCH replaces the whole
+        service (Cloud Run Admin API v2).
         """
         body: dict[str, object] = {"traffic": [_wire(target) for target in targets]}
         if etag is not None:
@@ -85,9 +86,9 @@ class CloudRunApi:
         failure = operation.get("error")
         if isinstance(failure, dict):
             code = failure.get("code")
-            said = printable(f"code {code}: {failure.get('message') or 'no message'}")
+            detail = printable(f"code {code}: {failure.get('message') or 'no message'}")
             status = _HTTP_BY_RPC_CODE.get(code, 500) if isinstance(code, int) else 500
-            raise RefusedError(f"{reply.request_line}: the operation failed ({said})", status=status)
+            raise RefusedError(f"{reply.request_line}: the operation failed ({detail})", status=status)
 
     async def _headers(self) -> dict[str, str]:
         headers = {"accept": "application/json"}

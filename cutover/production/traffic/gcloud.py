@@ -1,12 +1,12 @@
-"""The program gcloud as a traffic backend: ``services describe`` and ``services update-traffic``, whose exit code proves nothing.
+"""The program gcloud as a traffic backend: it runs ``services describe`` and ``services update-traffic``.
 
-gcloud shows and replaces the service by the Cloud Run API v1. The output of an update proves nothing either: only a describe after it
-shows the split.
+gcloud reads and replaces the service by the Cloud Run API v1. The exit code and the output of an update prove nothing:
+only a describe after it shows the split.
 
-One race remains, because gcloud takes no etag. This backend compares the generation before each update; gcloud then reads the
-service once more and replaces that version. A change by somebody else between these two reads (one to four seconds) is not noticed,
-and a changed split is overwritten. A change after the second read makes gcloud's update fail. So nobody else should deploy while a
-train runs. The Admin API has no such gap.
+One race remains, because gcloud takes no etag. This backend compares the generation before each update; gcloud then
+reads the service once more and replaces that version. A change by somebody else between these two reads (one to four
+seconds) is not noticed, and a changed split is overwritten. A change after the second read makes gcloud's update fail.
+So nobody else should deploy while a train runs. The Admin API has no such gap.
 """
 
 import os
@@ -221,8 +221,8 @@ class Gcloud:
             NoAnswerError: The command failed. An update may have taken effect all the same.
         """
         if output.exit_code:
-            said = printable(self.secrets.mask(output.stderr).strip(), _SHOWN) or "no output"
-            raise NoAnswerError(f"{shlex.join(argv)} ({label}): exit code {output.exit_code}, {said}")
+            detail = printable(self.secrets.mask(output.stderr).strip(), _SHOWN) or "no output"
+            raise NoAnswerError(f"{shlex.join(argv)} ({label}): exit code {output.exit_code}, {detail}")
 
 
 def _traffic_state(service: Mapping[str, object]) -> TrafficState:

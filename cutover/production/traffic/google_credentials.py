@@ -62,17 +62,18 @@ class DefaultCredentials:
                 )
         except google.auth.exceptions.GoogleAuthError as error:
             # The credentials of a virtual machine wrap the error of their request.
-            passing = error.retryable or any(
+            temporary = error.retryable or any(
                 isinstance(cause, google.auth.exceptions.TransportError) for cause in (error, error.__cause__)
             )
-            raise _told(error, passing=passing) from error
+            raise _peer_error(error, temporary=temporary) from error
         return str(self._credentials.token)
 
 
-def _told(error: Exception, *, passing: bool) -> PeerError:
-    said = printable(str(error), _SHOWN)
-    if passing:
-        return NoAnswerError(f"application default credentials gave no token ({said})")
+def _peer_error(error: Exception, *, temporary: bool) -> PeerError:
+    """Return the error for missing credentials: no answer if the cause is temporary, a refusal otherwise."""
+    detail = printable(str(error), _SHOWN)
+    if temporary:
+        return NoAnswerError(f"application default credentials gave no token ({detail})")
     return RefusedError(
-        f"no application default credentials ({said}); set CLOUD_RUN_ACCESS_TOKEN", status=401
+        f"no application default credentials ({detail}); set CLOUD_RUN_ACCESS_TOKEN", status=401
     )

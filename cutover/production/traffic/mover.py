@@ -27,7 +27,7 @@ SETTLE_DEADLINE = 60.0
 IDLE_GRACE = 8.0
 """Seconds for which a service may be settled on another split before the change counts as lost."""
 HELD_SECONDS = 5.0
-"""Seconds after its proof until a restored split is read once more: it may be lost again, or a late write may take effect."""
+"""Seconds from the proof of a restored split to its last read. It may be lost, or a late write may take effect."""
 HALVINGS = 4
 """Number of writes of a rollback or an undo that get half of the remaining time to settle; later ones get all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0

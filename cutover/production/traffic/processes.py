@@ -1,4 +1,4 @@
-"""A program in a process group of its own: it has a deadline and bounds, and ends together with everything that it started."""
+"""A program in a process group of its own, with a deadline and bounds. It ends together with everything that it started."""
 
 import os
 import shlex
@@ -82,7 +82,7 @@ async def run_program(
     return Output(exit_code=process.returncode, stdout=bytes(stdout), stderr=bytes(stderr))
 
 
-async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Process:  # type: ignore[return]  # it only shields
+async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Process:  # type: ignore[return]  # a shield
     try:
         # A process that is cancelled between its start and its id could not be ended.
         with anyio.CancelScope(shield=True):
@@ -113,7 +113,7 @@ async def end_group(group: int, *, grace: float) -> bool:
         if not _signal(group, number):
             return True
         with anyio.move_on_after(grace):
-            while _lives(group):  # noqa: ASYNC110  nobody tells when a group is over
+            while _lives(group):  # noqa: ASYNC110  no event marks the end of a process group
                 await anyio.sleep(_POLL)
     return not _lives(group)
 

@@ -258,10 +258,13 @@ def _hold_thresholds(plan: Plan, facts: Mapping[str, object], recorder: StepReco
             "p95-latency", StepStatus.ERROR, "no latency was measured on both sides", kind="latency"
         )
         return
-    said = f"the new service's p95 is {delta:+g} ms against the legacy service's, {plan.max_p95_latency_delta_ms:g} ms is allowed"
+    detail = (
+        f"the new service's p95 is {delta:+g} ms against the legacy service's, "
+        f"{plan.max_p95_latency_delta_ms:g} ms is allowed"
+    )
     recorder.check(
         "p95-latency",
         StepStatus.PASS if delta <= plan.max_p95_latency_delta_ms else StepStatus.FAIL,
-        said,
+        detail,
         kind="latency",
     )

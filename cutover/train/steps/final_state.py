@@ -1,4 +1,4 @@
-"""The final state: it reads routes, traffic and budget once more, and checks that they are as the train means to leave them."""
+"""The final state: it checks that routes, traffic and budget are as the train means to leave them."""
 
 import anyio
 import attrs
@@ -54,5 +54,5 @@ async def _traffic(plan: Plan, services: Services, recorder: StepRecorder) -> No
     problem = mismatch_reason(state, plan.traffic.targets)
     recorder.journal.record(TrafficRead(found=state, proven=not problem))
     share = state.served().get(plan.canary_revision, 0)
-    said = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"
-    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
+    detail = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"
+    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, detail, tolerable=False)

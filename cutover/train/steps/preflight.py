@@ -1,7 +1,7 @@
 """The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. The tokens of the control plane and of Cloud Run are tried here. The user's token is tried by the smoke that follows,
-because no other request certainly needs it; a stream that refuses it is no evidence.
+It changes nothing. The tokens of the control plane and of Cloud Run are tried here. The smoke that follows tries the
+user's token, because no other request certainly needs it. A stream that refuses the token is no evidence.
 """
 
 import anyio
@@ -63,8 +63,8 @@ async def _routes(
         recorder.check("routes", StepStatus.ERROR, str(error), tolerable=False)
         return
     if sample.agreed is None:
-        said = f"the instances disagree, so there is no single state to restore: {sample.describe()}"
-        recorder.check("routes", StepStatus.ERROR, said, tolerable=False)
+        detail = f"the instances disagree, so there is no single state to restore: {sample.describe()}"
+        recorder.check("routes", StepStatus.ERROR, detail, tolerable=False)
         return
     found["routes"] = sample.agreed
     recorder.check("routes", StepStatus.PASS, f"{sample.describe()} ({sample.agreed.mode})", tolerable=False)
@@ -80,10 +80,10 @@ async def _traffic(
         return
     found["traffic"] = state
     problem = _traffic_problem(plan, state)
-    said = problem or describe_shares(state.served())
+    detail = problem or describe_shares(state.served())
     if not problem and state.asks_for_latest:
-        said += "; LATEST is pinned during the drill, and restored after it"
-    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, said, tolerable=False)
+        detail += "; LATEST is pinned during the drill, and restored after it"
+    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, detail, tolerable=False)
 
 
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
@@ -94,7 +94,10 @@ def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     if state.asks_for_latest and state.latest_ready == plan.canary_revision:
         return f"LATEST is {plan.canary_revision} already, so the earlier split cannot be restored"
     if not served.get(plan.stable_revision):
-        return f"{plan.stable_revision} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
+        return (
+            f"{plan.stable_revision} serves nothing ({describe_shares(served)}): "
+            "are STABLE and CANARY the wrong way round?"
+        )
     return ""
 
 

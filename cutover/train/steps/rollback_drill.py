@@ -1,6 +1,7 @@
-"""The canary rollback drill: it moves traffic to the canary step by step, watches each step, and proves the rollback before it is needed.
+"""The canary rollback drill: it moves traffic to the canary step by step and proves the rollback before it is needed.
 
-It is long because the steps, the soak and the rollback share the capture and the failures so far, and are best read together.
+The drill probes and watches each step. The module is long because the steps, the soak and the rollback share the
+capture and the failures so far, and are best read together.
 """
 
 from collections.abc import Iterable, Mapping
@@ -72,8 +73,8 @@ async def run(
         recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(found) or found.unready_reason():
-        said = f"the service is not as the preflight found it, and was not changed: {moved}"
-        recorder.check("status-pre", StepStatus.FAIL, said, tolerable=False)
+        detail = f"the service is not as the preflight found it, and was not changed: {moved}"
+        recorder.check("status-pre", StepStatus.FAIL, detail, tolerable=False)
         return recorder.finish()
     recorder.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
     drill = _Drill(
@@ -162,8 +163,8 @@ class _Drill:
     async def _without_canary(self, seconds: float) -> tuple[list[Probe], bool]:
         """Look until the canary has answered no probe in ``ROLLBACK_LOOKS`` looks in a row.
 
-        An answer of the canary starts the count again after a pause, and ends the looks once the time is over. Without a header that names
-        who answers, one look is all. A broken stream ends the looks as well.
+        An answer of the canary starts the count again after a pause, and ends the looks once the time is over. Without a
+        header that names who answers, one look is enough. A broken stream ends the looks as well.
 
         Args:
             seconds: Time until an answer of the canary is final.
@@ -210,8 +211,8 @@ class _Drill:
         self.tallies.append(tally)
         broken = sum(seen.broken for seen in self.tallies)
         if tally.broken and broken > self.plan.max_broken_streams:
-            said = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
-            self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, said, kind="sentinels")
+            detail = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
+            self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, detail, kind="sentinels")
 
     async def _shift(
         self,
@@ -258,8 +259,8 @@ class _Drill:
             self.recorder.failure(name, error, kind="traffic", tolerable=False)
             return False
         if problem := mismatch_reason(self.state, targets):
-            said = f"it did not hold through the soak: {problem}"
-            self.recorder.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
+            detail = f"it did not hold through the soak: {problem}"
+            self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
         return not problem
 
     async def _look(self, name: str) -> Mapping[str, list[Probe]]:
@@ -286,18 +287,18 @@ class _Drill:
         answered = self._names(seen["the front door"])
         if percent == _ALL:
             answered = await self._until_canary(answered, name)
-        told = ", ".join(sorted(answered))
+        names = ", ".join(sorted(answered))
         if percent == _ALL and answered and self.plan.canary_revision not in answered:
-            said = f"the canary has all traffic, but {told} answered"
-            return self.recorder.check(name, StepStatus.FAIL, said, kind="traffic", tolerable=False)
-        who = f", answered by {told}" if answered else ""
+            detail = f"the canary has all traffic, but {names} answered"
+            return self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
+        who = f", answered by {names}" if answered else ""
         who += (
             ""
             if not answered or self.plan.canary_revision in answered
             else f" ({self.plan.canary_revision} answered none)"
         )
-        said = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
-        return self.recorder.stream_check(name, probes, detail=said, kind="traffic")
+        detail = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
+        return self.recorder.stream_check(name, probes, detail=detail, kind="traffic")
 
     async def _rollback(self) -> None:
         """Move all traffic to stable, also after a failed drill; prove it, and check who answers then."""
@@ -315,16 +316,16 @@ class _Drill:
         if not shift.proven:
             self.recorder.check("rollback", StepStatus.FAIL, shift.detail, kind="rollback", tolerable=False)
         elif shift.seconds > self.plan.max_rollback_seconds:
-            said = f"the rollback took {shift.seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
-            self.recorder.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
+            detail = f"the rollback took {shift.seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
+            self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
         else:
             probes, still = await self._without_canary(self.plan.max_rollback_seconds - shift.seconds)
             if still:
-                said = f"after the rollback {self.plan.canary_revision} still answered a stream"
-                self.recorder.check("rollback", StepStatus.FAIL, said, kind="rollback", tolerable=False)
+                detail = f"after the rollback {self.plan.canary_revision} still answered a stream"
+                self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
             else:
-                said = f"stable serves everything, proven within {shift.seconds:.1f} s"
-                self.recorder.stream_check("rollback", probes, detail=said, kind="rollback")
+                detail = f"stable serves everything, proven within {shift.seconds:.1f} s"
+                self.recorder.stream_check("rollback", probes, detail=detail, kind="rollback")
         self._count(watch)
 
     async def _restore(self) -> None:

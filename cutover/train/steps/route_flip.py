@@ -33,7 +33,7 @@ class Plan:
 
 
 def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str | None], ...]:
-    """Return the writes of a flip, in order: the global override is cleared, each domain is set, the global one is set last."""
+    """Return the writes of a flip, in order: clear the global override, set each domain, set the global override."""
     return (
         (GLOBAL, None),
         *((domain, new_target) for domain in captured.domains),
@@ -54,12 +54,12 @@ async def run(
         recorder.failure("control-status", error, kind="control_status", tolerable=False)
         return recorder.finish()
     if before.agreed is None:
-        said = f"instances disagree: {before.describe()}"
-        recorder.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        detail = f"instances disagree: {before.describe()}"
+        recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(before.agreed):
-        said = f"the overrides are not as the preflight found them, and were not changed: {moved}"
-        recorder.check("control-status", StepStatus.FAIL, said, kind="control_status", tolerable=False)
+        detail = f"the overrides are not as the preflight found them, and were not changed: {moved}"
+        recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
         return recorder.finish()
     recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
     watch = sentinels.around(STEP_ID)
@@ -69,9 +69,9 @@ async def run(
         goal = tuple(dict(wanted).items())
         if not await _apply(wanted, captured, services, watch, recorder):
             return recorder.finish(sentinels=_tallies(plan, watch))
-    for path, (status, said) in (await _evaluate_all(plan, services, label="flip.evaluate")).items():
+    for path, (status, detail) in (await _evaluate_all(plan, services, label="flip.evaluate")).items():
         name = _slug(path.replace(plan.thread_id, "id"))
-        recorder.check(f"evaluate-{name}", status, said, kind="route_evaluate", endpoint=path)
+        recorder.check(f"evaluate-{name}", status, detail, kind="route_evaluate", endpoint=path)
     await _write_probes(services, recorder)
     await _confirm(plan, goal, services, watch, recorder)
     verb = "applied and verified" if plan.apply_route_flip else "verified"
@@ -133,8 +133,8 @@ async def _evaluate(path: str, plan: Plan, services: Services, *, label: str) ->
     except PeerError as error:
         return StepStatus.ERROR, str(error)
     wanted = services.control.lane.new_target
-    said = f"{path} leads to {found.target} ({found.reason or 'no reason given'}), {wanted} was wanted"
-    return (StepStatus.PASS if found.target == wanted else StepStatus.FAIL), said
+    detail = f"{path} leads to {found.target} ({found.reason or 'no reason given'}), {wanted} was wanted"
+    return (StepStatus.PASS if found.target == wanted else StepStatus.FAIL), detail
 
 
 async def _write_probes(services: Services, recorder: StepRecorder) -> None:
@@ -181,11 +181,14 @@ async def _confirm(
         recorder.failure("confirm-routes", error, kind="control_status", tolerable=False)
         return
     held = sample.holds(goal)
-    said = f"after {plan.flip_confirm_seconds:g} s {'still' if held else 'no longer'} as it should be: {sample.describe()}"
+    detail = (
+        f"after {plan.flip_confirm_seconds:g} s the overrides {'still' if held else 'no longer'} hold: "
+        f"{sample.describe()}"
+    )
     status = StepStatus.PASS if held else StepStatus.FAIL
-    recorder.check("confirm-routes", status, said, kind="control_status", tolerable=False)
+    recorder.check("confirm-routes", status, detail, kind="control_status", tolerable=False)
     outcomes = (await _evaluate_all(plan, services, label="flip.confirm")).values()
-    astray = [said for status, said in outcomes if status is not StepStatus.PASS]
+    astray = [detail for status, detail in outcomes if status is not StepStatus.PASS]
     status = StepStatus.FAIL if astray else StepStatus.PASS
     recorder.check(
         "confirm-evaluations",

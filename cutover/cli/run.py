@@ -47,6 +47,17 @@ def _epilog() -> str:
     )
 
 
+def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Print every fault and end the command, if ``list`` is among the names."""
+    if "list" in names:
+        from cutover.simulation import FAULTS, VARIANTS  # noqa: PLC0415  only where it is asked for
+
+        for name, fault in {**FAULTS, **VARIANTS}.items():
+            click.echo(f"{name:40} {fault.sentence}")
+        context.exit()
+    return names
+
+
 @click.command(epilog=_epilog())
 @click.argument("stable")
 @click.argument("canary")
@@ -63,8 +74,10 @@ def _epilog() -> str:
 @click.option(
     "--what-if",
     multiple=True,
+    is_eager=True,
+    callback=_list_faults,
     metavar="FAULT",
-    help="Give the rehearsal's production this fault; `list` names all faults.",
+    help="Give the rehearsal's production this fault; can be given several times. `list` names all faults.",
 )
 @_options
 def run(
@@ -76,12 +89,6 @@ def run(
     **options: str | None,
 ) -> None:
     """Run a release train from revision STABLE to revision CANARY; a rehearsal unless DRY_RUN=0."""
-    if "list" in what_if:
-        from cutover.simulation import FAULTS, VARIANTS  # noqa: PLC0415  only where it is asked for
-
-        for name, fault in {**FAULTS, **VARIANTS}.items():
-            click.echo(f"{name:40} {fault.sentence}")
-        return
 
     def configure() -> CutoverConfig:
         return CutoverConfig.from_env(

@@ -202,11 +202,11 @@ class CutoverConfig:
         for declared in INPUTS:
             if not declared.secret:
                 reading.read(declared)
-        # A rehearsal needs no token and reads none.
-        if not reading.values.get("dry_run", True):
-            for declared in INPUTS:
-                if declared.secret:
-                    reading.read(declared)
+        # A rehearsal needs no token and takes none.
+        take = reading.note if reading.values.get("dry_run", True) else reading.read
+        for declared in INPUTS:
+            if declared.secret:
+                take(declared)
         reading.values.setdefault("output_dir", _new_run_directory())
         try:
             config = cls(

@@ -89,6 +89,11 @@ class Reading:
                 self.problems.append(f"{source.name} {error}{shown}")
             return
 
+    def note(self, secret: Input) -> None:
+        """Remember that a variable sets a secret, without its value."""
+        if self.variables.get(secret.variable):
+            self.sources[secret.field] = Source.variable(secret)
+
     def _candidates(self, declared: Input) -> Iterator[tuple[Source, object]]:
         """Give each source with its value, None where it sets nothing; the first one that sets something wins."""
         if not declared.secret:

@@ -16,15 +16,14 @@ def describe_inputs(config: CutoverConfig) -> Iterator[str]:
 
 def _value(declared: Input, config: CutoverConfig) -> str:
     value = getattr(config, declared.field)
-    if not declared.secret:
-        return written(value)
-    if config.dry_run:
-        return "not read"
-    return "set" if value else "not set"
+    if declared.secret:
+        return "set" if value or declared.field in config.sources else "not set"
+    return written(value)
 
 
 def _source(declared: Input, config: CutoverConfig) -> str:
     source = config.sources.get(declared.field)
-    if source is not None:
-        return source.name
-    return "a rehearsal needs no token" if declared.secret and config.dry_run else "default"
+    if source is None:
+        return "default"
+    unused = " (not used: a rehearsal needs no token)" if declared.secret and config.dry_run else ""
+    return source.name + unused

@@ -55,7 +55,10 @@ def test_an_option_wins_over_its_variable(tmp_path: Path) -> None:
 
 
 def test_what_if_lists_the_faults_and_refuses_unknown_ones(tmp_path: Path) -> None:
-    assert "stream-500-on-canary" in _run("run", "a-1", "a-2", "--what-if", "list").output
+    for revisions in ((), ("a-1", "a-2")):
+        listed = _run("run", *revisions, "--what-if", "list")
+        assert listed.exit_code == 0
+        assert "stream-500-on-canary" in listed.output
     done = _run("run", "a-1", "a-2", "--what-if", "nonsense", env={"OUTPUT_DIR": str(tmp_path / "run")})
     assert done.exit_code == 2
     assert "no fault is named 'nonsense'" in done.output

@@ -269,8 +269,9 @@ class ContractChecker:
         """Add the findings about the events of a run: their type, and the deviations by index in the run."""
         begins = self._events - len(run.payloads)
         if run.event != "message" and "stream.event-type" not in self._found:
+            actual = f"the event type {printable(run.event)}"
             self._add(
-                Deviation("stream.event-type", "message", printable(run.event)), begins, run.byte_offset
+                Deviation("stream.event-type", "the event type message", actual), begins, run.byte_offset
             )
         for index, deviation in deviations:
             # Computing an offset takes time, and a finding that is not kept needs none.

@@ -11,8 +11,8 @@ If a chunk breaks the order, the walk reports a `Deviation` and goes on as if th
 of a service gives one finding, not a finding for each later chunk.
 
 A chunk takes the fast path or not, depending on its kind and on the state. `KindPlan.fast_states` lists the states in
-which a chunk of the kind breaks no rule, keeps the state, and at most opens something. In such a state, the judge has to check
-only that the thing it names is open.
+which a chunk of the kind breaks no rule, keeps the state, and at most opens something. In such a state, the judge has to
+check only that the thing it names is open.
 
 This module is long because the table, the scopes and the walk explain each other and are read together.
 """
@@ -414,9 +414,7 @@ class Walk:
             self._unreadable -= 1
             return ()
         scope = self.grammar.scopes[at]
-        return (
-            Deviation(scope.rule, f"a {scope.name} that is open", printable(f"{kind} for {_describe(key)}")),
-        )
+        return (Deviation(scope.rule, f"an open {scope.name}", printable(f"{kind} for {_describe(key)}")),)
 
     def _change(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
         """Open and close the things that the chunk opens and closes, and report those that were left open."""
@@ -456,7 +454,7 @@ class Walk:
             Deviation(
                 "order.part-left-open",
                 f"the end of each {scope.name}",
-                printable(", ".join(map(_describe, opened))),
+                f"no end for {printable(', '.join(map(_describe, opened)))}",
             ),
         )
 

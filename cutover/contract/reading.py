@@ -193,7 +193,9 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
         if name in good or (name not in value and not field.required):
             continue
         rule = "schema.field-type" if name in value else "schema.missing-field"
-        return Refusal(rule, f"{kind} with {name}, {field.type.name}", _shown(value, name), kind, good)
+        return Refusal(
+            rule, f"{kind} with a field {name}: {field.type.name}", _shown(value, name), kind, good
+        )
     return value
 
 

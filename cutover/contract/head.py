@@ -89,7 +89,7 @@ def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
         yield Deviation(
             "head.compressed",
             "an identity content-encoding",
-            f"the stream is compressed: {printable(coding)}",
+            f"a stream compressed with {printable(coding)}",
         )
 
 

@@ -178,7 +178,7 @@ def test_a_content_type_is_compared_by_meaning(value: str) -> None:
         ({"x-vercel-ai-ui-message-stream": "v10"}, "head.header-value", "x-vercel-ai-ui-message-stream: v10"),
         ({"x-vercel-ai-ui-message-stream": "V1"}, "head.header-value", "x-vercel-ai-ui-message-stream: V1"),
         ({"x-oa-legacy-chat-retired": "1"}, "head.header-refused", "x-oa-legacy-chat-retired: 1"),
-        ({"content-encoding": "br"}, "head.compressed", "the stream is compressed: br"),
+        ({"content-encoding": "br"}, "head.compressed", "a stream compressed with br"),
     ],
 )
 def test_a_wrong_header_is_one_finding(changed: dict[str, str], rule: str, actual: str) -> None:

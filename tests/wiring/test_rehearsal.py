@@ -20,7 +20,7 @@ from tests.support.embedded_trains import EmbeddedTrain, live_config
 if TYPE_CHECKING:
     from cutover.wiring.production import Production
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 def _config(**changes: object) -> CutoverConfig:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,5 +61,8 @@ SLOW_FOLDERS = {"whole_trains", "interop"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark a test ``fast`` unless its folder or its own mark says ``slow``, for an answer while one works."""
     for item in items:
-        if SLOW_FOLDERS.isdisjoint(item.path.parts) and item.get_closest_marker("slow") is None:
+        if (
+            SLOW_FOLDERS.isdisjoint(item.path.relative_to(Path(__file__).parent).parts)
+            and item.get_closest_marker("slow") is None
+        ):
             item.add_marker("fast")

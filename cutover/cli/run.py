@@ -1,5 +1,6 @@
 """``cutover run``: one release train."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.config.config import INPUTS, CutoverConfig
 from cutover.config.inputs import written
 from cutover.config.sources import FILE
-from cutover.errors import UndoUnprovenError
+from cutover.errors import ConfigurationError, UndoUnprovenError
 from cutover.model.train_events import Observer, TrainEvent, TrainFinished
 from cutover.report.terminal import Terminal, conclusion
 from cutover.text import recover_command
@@ -64,7 +65,6 @@ def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, .
 @click.option(
     "--config",
     "file",
-    type=click.Path(path_type=Path),
     metavar="FILE",
     help=f"A TOML file with inputs; without this option {FILE} is read, where that file exists.",
 )
@@ -83,7 +83,7 @@ def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, .
 def run(
     stable: str,
     canary: str,
-    file: Path | None,
+    file: str | None,
     show_config: bool,
     what_if: tuple[str, ...],
     **options: str | None,
@@ -102,9 +102,14 @@ def run(
     sys.exit(run_command(_show if show_config else _run_train, configure))
 
 
-def _file(named: Path | None) -> Path | None:
+def _file(named: str | None) -> Path | None:
     """Return the file to read: the named one, else ``cutover.toml`` where it exists, else None."""
-    return named or (FILE if FILE.exists() else None)
+    if named is None:
+        # A link that leads nowhere exists here too, and cannot be read.
+        return FILE if os.path.lexists(FILE) else None
+    if not named:
+        raise ConfigurationError(["--config must name a file, not be empty"])
+    return Path(named)
 
 
 async def _show(configure: Configure) -> int:
@@ -125,7 +130,10 @@ async def _run_train(configure: Configure) -> int:
     terminal, out = Terminal(), Terminal(sys.stdout)
 
     async def train(interruption: Interruption) -> int:
+        # A fault while the inputs are read leaves nothing open.
+        interruption.changes_production = False
         config = configure()
+        interruption.changes_production = True
         if config.dry_run:
             terminal.line("rehearsal on an embedded production; the live run (DRY_RUN=0) would do this:")
         if from_file := [field for field, source in config.sources.items() if source.in_file]:

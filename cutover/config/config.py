@@ -88,13 +88,13 @@ class CutoverConfig:
     )
     run_dual_run: bool = flag_field(default=False, help="1: compare with the legacy service")
     legacy_base_url: str = url_field(
-        rule=values.anything, help="the legacy service; required when RUN_DUAL_RUN=1"
+        rule=values.optional_url, help="the legacy service; required when RUN_DUAL_RUN=1"
     )
     legacy_auth_token: str = secret_field(
         help="for a legacy service on another site, where AUTH_TOKEN is not sent"
     )
     requests_file: str = text_field(
-        rule=values.anything, help="file with the manifest of the dual run; without it the one that ships"
+        rule=values.path, help="file with the manifest of the dual run; without it the one that ships"
     )
     run_mutating_requests: bool = flag_field(
         default=False, help='1: send manifest entries with "mutates": true as well'

@@ -20,6 +20,8 @@ from cutover.config.values import Rule
 _T = TypeVar("_T")
 _KEY = "cutover"
 """The key of an attrs field's metadata that holds its ``Input``."""
+_LARGEST_COUNT = 10**12
+"""A larger whole number in a file is no figure that anybody means."""
 
 
 def _no_toml_value(_: object) -> object:
@@ -35,12 +37,15 @@ def _flag_from_toml(value: object) -> bool:
 def _number_from_toml(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError  # noqa: TRY004
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError from None
 
 
 def _count_from_toml(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError  # noqa: TRY004
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_COUNT:
+        raise ValueError
     return value
 
 
@@ -165,7 +170,7 @@ def steps_field(*, default: tuple[int, ...], help: str) -> tuple[int, ...]:  # n
 
 def path_field(*, default: Path | None = None, help: str) -> Path | None:  # noqa: A002
     """Declare an input that is the path of a file or folder."""
-    return _field(default, PATH, values.anything, help, converter=attrs.converters.optional(Path))
+    return _field(default, PATH, values.path, help, converter=attrs.converters.optional(Path))
 
 
 @functools.cache

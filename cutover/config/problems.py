@@ -50,8 +50,6 @@ def _dual_run_problems(config: "CutoverConfig") -> Iterator[str]:
     if not legacy:
         asked = config.source_of("run_dual_run").set_to(value=True)
         yield f"{config.name_of('legacy_base_url')} is missing: {asked} needs it"
-    elif problem := values.url(legacy):
-        yield f"{config.name_of('legacy_base_url')} {problem}"
     elif (
         not config.dry_run and not config.legacy_auth_token and not values.same_site(config.base_url, legacy)
     ):

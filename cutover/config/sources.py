@@ -10,6 +10,7 @@ left, and that is ``Reading._candidates``.
 
 import difflib
 import json
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,13 @@ from pathlib import Path
 import attrs
 
 from cutover.config.inputs import Input, written
+from cutover.text import printable
 
 FILE = Path("cutover.toml")
 """The file that ``cutover run`` reads where it exists and ``--config`` names no other."""
+_MAX_FILE_BYTES = 1 << 20
 _SIMILARITY = 0.9
-"""The similarity from which a variable counts as a mistyped input: one letter missing, doubled, swapped, or in the other case."""
+"""The similarity from which a variable counts as a mistyped input: one letter missing, doubled, or in the other case."""
 _COMMON_NAMES = frozenset({"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN"})
 """Variables that other programs have names like: a similar name is no mistake."""
 
@@ -85,7 +88,7 @@ class Reading:
             try:
                 self.values[declared.field] = _value(declared, given, in_file=source.in_file)
             except ValueError as error:
-                shown = "" if declared.secret else f", not {given!r}"
+                shown = "" if declared.secret else f", not {_shown(given)}"
                 self.problems.append(f"{source.name} {error}{shown}")
             return
 
@@ -118,6 +121,19 @@ def open_sources(
     return Reading(options=options, variables=variables, keys=keys, file_name=str(file), problems=problems)
 
 
+def _shown(given: object) -> str:
+    """Return a wrong value for a message. A table is not shown: it may hold a secret."""
+    if isinstance(given, dict) or (
+        isinstance(given, list) and any(isinstance(each, dict | list) for each in given)
+    ):
+        return "a table"
+    try:
+        return printable(repr(given))
+    except ValueError:
+        # Python refuses to print a whole number of thousands of digits.
+        return "a number of that size"
+
+
 def _value(declared: Input, given: object, *, in_file: bool) -> object:
     kind = declared.kind
     try:
@@ -135,9 +151,17 @@ def read_toml(path: Path) -> dict[str, object]:
         ValueError: The file cannot be read, or is not TOML; the message names it.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        # Opening a pipe would wait for a writer, and a device may never end.
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise ValueError(f"{path} cannot be read: it is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
+    try:
+        return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,6 +14,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _PROJECT = re.compile(r"([a-z0-9][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]{0,62}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _THREAD_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+_CONTROL = frozenset(map(chr, range(32)))
 _ALL = 100
 
 
@@ -116,20 +118,40 @@ def steps(value: object) -> str:
 
 def url(value: object) -> str:
     """Accept an http(s) URL of a host and a path, without credentials, query and fragment."""
+    # A value that may hold credentials is never shown.
+    if "@" in str(value):
+        return "must not hold credentials"
     try:
         parts = urlsplit(str(value))
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         return f"is not a URL ({error})"
-    if "@" in parts.netloc:
-        return "must not hold credentials"
+    if parts.query or parts.fragment:
+        return "must have neither query nor fragment"
     if parts.scheme not in {"http", "https"} or not host:
         return f"must start with https:// (or http:// on loopback) and name a host, not be {value!r}"
     if any(char.isspace() for char in str(value)):
         return f"must hold no spaces, not be {value!r}"
-    if parts.query or parts.fragment:
-        return f"must have neither query nor fragment, not be {value!r}"
     return text(value)
+
+
+def optional_url(value: object) -> str:
+    """Accept what ``url`` accepts, and an empty text."""
+    return url(value) if value else ""
+
+
+def path(value: object) -> str:
+    """Accept a path that this machine can open, an empty text, and None."""
+    name = "" if value is None else str(value)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return f"has characters that a file name cannot have on this machine: {name!a}"
+    return (
+        ""
+        if name.isprintable() or not set(name) & _CONTROL
+        else f"must hold no control characters, not be {name!a}"
+    )
 
 
 def plain_http(value: str) -> str:

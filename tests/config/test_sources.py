@@ -1,5 +1,6 @@
 """An option wins over a variable, a variable over the file, the file over the default; every problem is told at once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,74 @@ def test_each_problem_is_told_once() -> None:
         None, None, DRY_RUN="0", HELD_STREAMS="many", AUTH_TOKEN="a\nb", CONTROL_ACCESS_TOKEN="marked"
     )
     assert len(problems) == len(set(problems)) == 2
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "[service]\nauth_token = 'marked'",
+        "[[canary_steps]]\nauth_token = 'marked'",
+        "base_url = {a = 'marked'}",
+    ],
+)
+def test_a_table_in_place_of_a_value_is_not_shown(toml: str) -> None:
+    (problem,) = _problems(toml)
+    assert problem.endswith(", not a table")
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        f"canary_soak_seconds = 1{'0' * 400}",
+        f"held_streams = 0x{'f' * 300}",
+        f"region = 0x{'f' * 6000}",
+        f"canary_steps = [0x{'f' * 6000}]",
+        f"region{'.a' * 5000} = 1",
+        'output_dir = "a\\u0000b"',
+        'requests_file = "a\\u0000b"',
+    ],
+)
+def test_a_value_that_only_a_file_can_hold_is_one_problem_of_its_key(toml: str) -> None:
+    (problem,) = _problems(toml)
+    assert toml.partition(" ")[0].partition(".")[0] in problem or "is not TOML" in problem
+
+
+def test_a_pipe_is_not_opened() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(ConfigurationError, match="pipe cannot be read: it is not a regular file"):
+        CutoverConfig.from_env(stable_revision="a-1", canary_revision="a-2", env={}, file=Path("pipe"))
+
+
+def test_a_link_that_leads_nowhere_is_an_error_and_no_absent_file() -> None:
+    Path("cutover.toml").symlink_to("nowhere")
+    result = CliRunner().invoke(run, ["chat-1", "chat-2", "--show-config"])
+    assert result.exit_code == 2
+    assert "cutover.toml cannot be read" in result.output
+    assert CliRunner().invoke(run, ["chat-1", "chat-2", "--config", ""]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["BASE_URL", "LEGACY_BASE_URL", "CLOUD_RUN_API_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://u:marked@h",
+        "u:marked@h",
+        "https:/u:marked@h",
+        "https://h/?a=marked",
+        "https://h/#marked",
+        "https://u:ma/rked@h",
+    ],
+)
+def test_a_url_that_may_hold_a_secret_is_refused_unseen(name: str, url: str) -> None:
+    text = "\n".join(_problems(None, None, **{name: url}))
+    assert name in text
+    assert "marked" not in text
+    assert "rked" not in text
+
+
+def test_an_argument_wins_over_every_source() -> None:
+    tokens = {"DRY_RUN": "0", "AUTH_TOKEN": "variable", "CONTROL_ACCESS_TOKEN": "variable"}
+    config = CutoverConfig.from_env(
+        stable_revision="a-1", canary_revision="a-2", env=tokens, auth_token="argument"
+    )
+    assert (config.auth_token, config.control_access_token) == ("argument", "variable")

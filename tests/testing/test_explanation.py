@@ -163,7 +163,10 @@ def test_warnings_stand_beside_the_failure_since_they_may_be_its_cause() -> None
     head = {"content-type": "text/event-stream", "content-encoding": "gzip"}
     shown = explain(failure(report=check_recording(b"", contract=AI_SDK_7.strict(), headers=head)))
     assert shown.startswith("terminator.count: no [DONE] came\n")
-    assert "\n  warning head.compressed: expected an identity content-encoding, came a stream compressed" in shown
+    assert (
+        "\n  warning head.compressed: expected an identity content-encoding, came a stream compressed"
+        in shown
+    )
 
 
 def test_many_findings_are_counted_and_a_few_shown() -> None:

@@ -1,7 +1,7 @@
 """All rules that a stream can break. Each has a stable id and an explanation.
 
-This table holds the texts and the default severities. The other modules of this folder hold the checks, and a contract
-may give a rule another severity.
+This table holds the texts and the default severities. The checks are in the other modules of ``contract/``; rules about the order of
+events, such as one [DONE], are in the tables of ``protocols/``. A contract may give a rule another severity.
 """
 
 from collections.abc import Mapping

@@ -83,7 +83,7 @@ class RouteIntended(_Event):
 
 @attrs.frozen(kw_only=True)
 class Answered(_Event):
-    """The reply to the last intended change of one key: ``traffic``, or a route key."""
+    """The service answered the last intended change of one key: ``traffic``, or a route key with its many writes."""
 
     key: str
     outcome: str

@@ -1,7 +1,7 @@
 """The undo plan: what a train has changed and not undone yet, and the values to restore. Computed from the train events alone.
 
-The train's own undo and ``cutover recover`` use the same plan. ``undo_policy.py`` decides what to do about what production shows now;
-``train/undo.py`` carries it out.
+The train's own undo carries this plan out directly (``train/undo.py``). ``cutover recover`` first asks ``undo_policy.py`` about the state that
+production shows now.
 """
 
 from collections.abc import Iterable, Sequence

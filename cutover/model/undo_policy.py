@@ -7,10 +7,11 @@
 | a split of this train, with tags of somebody else | writes the percentages and keeps the tags |
 | any other state of this train, even one whose change failed | writes the captured state |
 | LATEST stands for an untested revision | keeps LATEST pinned; an operator decides |
-| a state of somebody else, or nothing that can be read | changes nothing; an operator decides |
+| a state of somebody else | changes nothing; an operator decides |
 
-A state of this train is one that it captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out, also where an
-operator has decided already.
+A state of this train is one that it captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out. It changes
+nothing if production cannot be read. With ``--accept-found`` or ``--restore-captured`` the operator decides instead. The train's own undo does not
+ask this policy.
 """
 
 import enum

@@ -73,7 +73,7 @@ class Train:
     undo_services: Callable[[], AbstractAsyncContextManager[Services]]
     """Opens services for the undo alone, because the train's clients may be closing by then."""
     interrupted_code: Callable[[], int]
-    """Returns the exit code of an interruption, when the train is interrupted."""
+    """Returns the exit code to use if the train is interrupted."""
     journal: Journal
     evidence: EvidenceFolder
     results: list[StepResult] = attrs.field(factory=list)
@@ -209,7 +209,7 @@ class Train:
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
         )
         if plan.routes is not None and self.undone.proven:
-            # A smoke that is cut off leaves its step open in the journal, which shows that.
+            # If the deadline cuts this smoke off, the journal has its start but no end.
             with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
                 await self._smoke_again()
 

@@ -102,7 +102,7 @@ def seconds_until_write_expires(last_sent_at: str) -> float:
     """Return the seconds for which a write sent by then may still take effect: the rest of its deadline."""
     try:
         left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(last_sent_at)).total_seconds()
-    # The text is no time, or has no time zone.
+    # The text is not a time, or has no time zone.
     except (ValueError, TypeError):
         return MUTATION_DEADLINE
     # A wrong clock must not make this endless.

@@ -7,7 +7,6 @@ An input is one field of ``CutoverConfig``, made by one of the functions here::
 The variable, the option, the key of the file, ``--help`` and ``--show-config`` all follow from it.
 """
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,7 +172,6 @@ def path_field(*, default: Path | None = None, help: str) -> Path | None:  # noq
     return _field(default, PATH, values.path, help, converter=attrs.converters.optional(Path))
 
 
-@functools.cache
 def inputs_of(settings: type[attrs.AttrsInstance]) -> tuple[Input, ...]:
     """Return the inputs that a class declares, in the order of its fields."""
     return tuple(

@@ -66,8 +66,8 @@ def _dual_run_plan(config: CutoverConfig, thread_id: str) -> dual_run.Plan:
 
 def _plan(kind: type[Plan], config: CutoverConfig, **derived: Any) -> Plan:  # noqa: ANN401
     """Return a plan: each field has its derived value, or the value of the configuration's attribute of the same name."""
-    names = [field.name for field in attrs.fields(kind)]
-    return kind(**{name: derived[name] if name in derived else getattr(config, name) for name in names})
+    names = {field.name for field in attrs.fields(kind)} - derived.keys()
+    return kind(**derived, **{name: getattr(config, name) for name in names})
 
 
 def lane_headers(config: CutoverConfig) -> dict[str, str]:

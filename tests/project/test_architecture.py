@@ -84,10 +84,15 @@ def test_no_package_holds_logic(path: Path) -> None:
     """A package has a docstring, imports, and names: no function, no class, no branch but for the type checker."""
     for node in ast.parse(path.read_text()).body:
         match node:
-            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()) | ast.Assign():
+            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
                 continue
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):
                 continue
+            case ast.Assign(targets=targets):
+                names = [
+                    each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)
+                ]
+                assert all(name.startswith("__") for name in names), f"{path}:{node.lineno}: {names}"
             case _:
                 pytest.fail(f"{path}:{node.lineno} is logic")
 

@@ -88,7 +88,10 @@ def run(
     what_if: tuple[str, ...],
     **options: str | None,
 ) -> None:
-    """Run a release train from revision STABLE to revision CANARY; a rehearsal unless DRY_RUN=0."""
+    """Run a release train. STABLE is the Cloud Run revision that serves now, CANARY the one that is to be tested.
+
+    It is a rehearsal unless DRY_RUN=0.
+    """
 
     def configure() -> CutoverConfig:
         return CutoverConfig.from_env(
@@ -136,8 +139,8 @@ async def _run_train(configure: Configure) -> int:
         interruption.changes_production = True
         if config.dry_run:
             terminal.line("rehearsal on an embedded production; the live run (DRY_RUN=0) would do this:")
-        if from_file := [field for field, source in config.sources.items() if source.in_file]:
-            terminal.line(f"  file      gives {', '.join(from_file)}")
+        if from_file := [source.name for source in config.sources.values() if source.in_file]:
+            terminal.line(f"  inputs    {', '.join(from_file)}")
         for line in describe(config):
             terminal.line(f"  {line}")
         evidence = None

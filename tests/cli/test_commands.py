@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
 from cutover.cli.commands import main
-from cutover.config.config import INPUTS
+from cutover.config.config import INPUTS, CutoverConfig
 
 GOOD = (
     b'data: {"threadId":"t1","type":"start"}\n\n'
@@ -159,3 +160,14 @@ def test_recover_needs_a_journal(tmp_path: Path) -> None:
     done = _run("recover", str(tmp_path))
     assert done.exit_code == 3
     assert "holds no journal" in done.output
+
+
+def test_a_fault_while_the_inputs_are_read_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(CutoverConfig, "from_env", fail)
+    done = _run("run", "a-1", "b-1")
+    assert done.exit_code == 3
+    assert "UNRESOLVED" not in done.output
+    assert done.output.splitlines()[-1] == "a fault in cutover itself: KeyError('a bug')"

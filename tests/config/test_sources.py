@@ -204,7 +204,7 @@ def test_the_command_reads_cutover_toml_where_it_exists_and_says_so() -> None:
     Path("cutover.toml").write_text('region = "europe-west1"\noutput_dir = "run"\n')
     result = CliRunner().invoke(run, ["chat-1", "chat-2", "--canary-steps", "7"])
     assert result.exit_code == 0, result.output
-    assert "file      gives region, output_dir" in result.output
+    assert "inputs    region in cutover.toml, output_dir in cutover.toml" in result.output
     assert "openagents-control-service in openagentsgemini, europe-west1" in result.output
     assert Path("run/summary.json").exists()
 

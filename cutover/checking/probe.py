@@ -27,7 +27,7 @@ class Probe:
     """Status of the response; None if no head came."""
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
-    """The received body without its content-encoding, up to ``MAX_CAPTURE_BYTES``, with secrets masked."""
+    """The body after decompression, cut at ``MAX_CAPTURE_BYTES``, with secrets masked."""
     report: ContractReport
     unreachable: str | None
     """Reason why no connection was made, so nothing is known about the stream; None if one was made."""

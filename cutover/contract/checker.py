@@ -224,12 +224,12 @@ class ContractChecker:
 
     @property
     def _bytes(self) -> int:
-        """Return the number of bytes of the body so far."""
+        """Return the number of body bytes received so far, parsed or not."""
         return self._parser.received + self._unread
 
     @property
     def _state(self) -> str:
-        """Return the state of the turn, in words."""
+        """Return the last state of the turn in words, or that the response is not a stream."""
         walk = self._judge.walk
         return self.contract.grammar.states[walk.state] if self._is_stream else "the response is not a stream"
 

@@ -27,7 +27,7 @@ from cutover.text import printable
 
 _MAX_REMARKS = 256
 """Number of different warnings about fields and versions. Each is reported once, and more are dropped."""
-_NO_CHUNK = frozenset({Terminator, Refusal, Remarked})
+_NOT_PLAIN_CHUNK = frozenset({Terminator, Refusal, Remarked})
 
 
 FastPath: TypeAlias = tuple[Callable[[Any], Any] | None, Mapping[Any, int], KindPlan | None, bool]
@@ -149,7 +149,7 @@ class EventJudge:
         """Return the number of chunks of each kind, and of terminators."""
         counts: Counter[str] = Counter()
         for struct, count in self._counts.items():
-            if struct not in _NO_CHUNK:
+            if struct not in _NOT_PLAIN_CHUNK:
                 counts[self._plan_of(struct).kind] += count
         ended = self._counts[Terminator]
         return {**counts, self.contract.terminator: ended} if ended else dict(counts)
@@ -166,7 +166,7 @@ class EventJudge:
     def _take(self, read: Read) -> Sequence[Deviation]:
         """Judge an event by the exact path, and select the fast paths of the new state."""
         before = self.walk.state
-        if type(read) in _NO_CHUNK:
+        if type(read) in _NOT_PLAIN_CHUNK:
             deviations = self._take_other(read)
         else:
             plan = self._plan_of(type(read))

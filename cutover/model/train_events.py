@@ -106,7 +106,7 @@ class TrafficRead(_Event):
 
 @attrs.frozen(kw_only=True)
 class RoutesRead(_Event):
-    """The train read the overrides back after a write, by a sample of status reads."""
+    """The train read the overrides back after a write: by many status reads, because each reply comes from one instance."""
 
     shares: tuple[tuple[RouteState, int], ...]
     """(state, number of reads that saw it)."""

@@ -6,7 +6,7 @@
 | the captured state, and a write without an answer may still take effect | waits until that write has expired, then writes once more |
 | a split of this train, with tags of somebody else | writes the percentages and keeps the tags |
 | any other state of this train, even one whose change failed | writes the captured state |
-| LATEST stands for an untested revision | keeps LATEST pinned; an operator decides |
+| LATEST would release an untested revision | writes the captured revision by its name (LATEST is pinned); an operator decides |
 | a state of somebody else | changes nothing; an operator decides |
 
 A state of this train is one that it captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out. It changes

@@ -20,7 +20,7 @@ class Alias:
 
     @property
     def names_thread(self) -> bool:
-        """True if the path names the thread; otherwise the body does."""
+        """True if the path contains the thread id. If not, the request body contains it."""
         return "{id}" in self.template
 
     def body(self, thread_id: str, text: str) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The journal: the train events of one run, in memory and in a file.
 
-In the file each event is one line of JSON. It is appended by one write and fsynced before the train acts on it (write-ahead).
+In the file each event is one line of JSON. The journal appends each line with one write and fsyncs it before the train acts on the event.
 """
 
 import contextlib

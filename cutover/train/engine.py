@@ -30,7 +30,7 @@ from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.train.steps import stream_smoke as smoke
-from cutover.train.undo import Undone, carry_out, look_again, to_do, together
+from cutover.train.undo import UndoResult, carry_out, look_again, to_do, together
 
 UNDO_DEADLINE = 300.0
 """Seconds for a whole undo; after them it counts as not proven."""
@@ -78,7 +78,7 @@ class Train:
     evidence: EvidenceFolder
     results: list[StepResult] = attrs.field(factory=list)
     captured: preflight.Captured = attrs.field(factory=preflight.Captured)
-    undone: Undone = NOTHING_TO_UNDO
+    undone: UndoResult = NOTHING_TO_UNDO
     sentinels: Sentinels = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -86,7 +86,7 @@ class Train:
         self.sentinels = Sentinels(prober=self.services.prober, held=self.plan.held_streams)
 
     async def run(self) -> None:
-        """Run every stage, or stop at the first failed gate, undo every change, and journal the end.
+        """Run the stages in order. After a gate fails, skip the other steps; then undo every change, and journal the end.
 
         A cancellation, or a fault in cutover itself, is raised again after the undo.
 
@@ -190,7 +190,7 @@ class Train:
     async def _carry_out(self, plan: UndoPlan, reason: str) -> None:
         self.journal.record(UndoStarted(reason=reason))
         service = self.plan.gcloud_service
-        self.undone = Undone(
+        self.undone = UndoResult(
             proven=False,
             detail=f"what was applied could not be proven undone within {UNDO_DEADLINE:g} s",
             to_do=to_do(plan, self.services.control, service=service),

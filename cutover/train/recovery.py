@@ -19,7 +19,7 @@ from cutover.model.undo_policy import Action, Decision, decide_routes, decide_tr
 from cutover.production.services import Services
 from cutover.record.journal import Journal
 from cutover.text import recover_command
-from cutover.train.undo import Undone, carry_out, seconds_until_write_expires, together
+from cutover.train.undo import UndoResult, carry_out, seconds_until_write_expires, together
 
 RecoveryMode = Literal["finish", "revert", "accept-found", "restore-captured"]
 """The way to recover a run.
@@ -184,7 +184,7 @@ class Recoverer:
     begun: bool = False
     """True once something was to be written or accepted."""
 
-    async def recover(self, plan: UndoPlan) -> Undone:
+    async def recover(self, plan: UndoPlan) -> UndoResult:
         """Recover every part of a plan. The traffic comes first, because the serving instances hold the overrides."""
         parts: list[_TrafficPart | _RoutesPart] = []
         if plan.traffic is not None:
@@ -193,10 +193,10 @@ class Recoverer:
             parts.append(_RoutesPart(undo=plan.routes, mode=self.mode))
         return together([await self._recover(part) for part in parts])
 
-    async def _recover(self, part: _TrafficPart | _RoutesPart) -> Undone:
+    async def _recover(self, part: _TrafficPart | _RoutesPart) -> UndoResult:
         """Recover one part; decide again if somebody else changes it meanwhile."""
         wait = seconds_until_write_expires(part.undo.last_sent_at) if part.undo.write_outcome_unknown else 0.0
-        undone = Undone(proven=False, detail=f"{part.name}: production keeps changing")
+        undone = UndoResult(proven=False, detail=f"{part.name}: production keeps changing")
         for _ in range(_LOOKS + 1):
             look = await part.look(self.services, wait)
             self._say(part, look)
@@ -206,10 +206,10 @@ class Recoverer:
                     await self.services.clock.sleep(wait)
                     wait = 0.0
                 case Action.CLOSE:
-                    return Undone(proven=True, detail=f"{part.name}: {decision.why} ({look.found})")
+                    return UndoResult(proven=True, detail=f"{part.name}: {decision.why} ({look.found})")
                 case Action.ACCEPT:
                     self._begin()
-                    return Undone(proven=True, detail=f"{part.name}: {decision.why} ({look.found})")
+                    return UndoResult(proven=True, detail=f"{part.name}: {decision.why} ({look.found})")
                 case Action.REFUSE:
                     states = f"captured: {part.captured}; intended: {part.intended}; found: {look.found}"
                     return self._unresolved(f"{part.name}: {decision.why}. {states}")
@@ -243,11 +243,11 @@ class Recoverer:
             )
         )
 
-    def _unresolved(self, detail: str, *to_do: str) -> Undone:
+    def _unresolved(self, detail: str, *to_do: str) -> UndoResult:
         accept, restore = (
             recover_command(self.folder, option) for option in ("--accept-found", "--restore-captured")
         )
-        return Undone(
+        return UndoResult(
             proven=False,
             detail=detail,
             to_do=(

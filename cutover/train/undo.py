@@ -26,7 +26,7 @@ TRAFFIC_DEADLINE = 150.0
 
 
 @attrs.frozen(kw_only=True)
-class Undone:
+class UndoResult:
     """The result of an undo, or of one part of it."""
 
     proven: bool
@@ -51,11 +51,11 @@ async def look_again(services: Services, journal: Journal, *, stable: str) -> No
         journal.record(TrafficRead(found=found, proven=not problem))
 
 
-async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> Undone:
+async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> UndoResult:
     """Restore everything in a plan and prove it; return the result.
 
-    The traffic comes first, because overrides live in the memory of the serving revision. A restored value is read once
-    more after ``HELD_SECONDS``, because it may be lost again, and not before every write without an answer has expired.
+    The traffic comes first, because overrides live in the memory of the serving revision. Each restored value is read
+    once more after ``HELD_SECONDS``, or later if a write without an answer may still take effect.
 
     Args:
         plan: The undo plan.
@@ -63,9 +63,9 @@ async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, ser
         journal: The journal for the undo's own changes.
         service: The service in a gcloud command: ``SERVICE --project P --region R``.
     """
-    parts: list[Undone] = []
+    parts: list[UndoResult] = []
     if plan.traffic is not None:
-        undone = Undone(
+        undone = UndoResult(
             proven=False,
             detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
             to_do=_traffic_to_do(
@@ -81,9 +81,9 @@ async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, ser
     return together(parts)
 
 
-def together(parts: Sequence[Undone]) -> Undone:
+def together(parts: Sequence[UndoResult]) -> UndoResult:
     """Return the result of several parts together."""
-    return Undone(
+    return UndoResult(
         proven=all(part.proven for part in parts),
         detail="; ".join(part.detail for part in parts) or "nothing had been applied",
         to_do=tuple(dict.fromkeys(line for part in parts for line in part.to_do)),
@@ -99,7 +99,7 @@ def _hold(undo: RoutesUndo | TrafficUndo) -> float:
 
 
 def seconds_until_write_expires(last_sent_at: str) -> float:
-    """Return the seconds for which a write sent by then may still take effect: the rest of its deadline."""
+    """Return the seconds for which a write sent at ``last_sent_at`` may still take effect."""
     try:
         left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(last_sent_at)).total_seconds()
     # The text is not a time, or has no time zone.
@@ -109,7 +109,7 @@ def seconds_until_write_expires(last_sent_at: str) -> float:
     return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)
 
 
-async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -> Undone:
+async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -> UndoResult:
     wanted = describe_overrides(undo.values)
     detail = ""
     for attempt in ("check", "write", "write again"):
@@ -136,9 +136,9 @@ async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -
             detail = f"the routes could not be read: {error}"
             continue
         if sample.holds(undo.values):
-            return Undone(proven=True, detail=f"routes are as captured ({wanted})")
+            return UndoResult(proven=True, detail=f"routes are as captured ({wanted})")
         detail = sample.describe()
-    return Undone(
+    return UndoResult(
         proven=False,
         detail=f"the routes could not be proven undone: {detail}",
         to_do=_routes_to_do(undo, services.control),
@@ -172,7 +172,7 @@ def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
     return tuple(lines)
 
 
-async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal, service: str) -> Undone:
+async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal, service: str) -> UndoResult:
     found, detail = (
         (undo.found, "") if undo.found is not None else await _traffic(services, label="undo.traffic")
     )
@@ -185,7 +185,7 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
     ):
         journal.record(TrafficSettled())
         served = describe_shares(shares(targets, latest=found.latest_ready))
-        return Undone(proven=True, detail=f"traffic is as it should be ({served})")
+        return UndoResult(proven=True, detail=f"traffic is as it should be ({served})")
     proven = overtaken = False
     for write_again in (False, True):
         targets, pinned = undo.targets_for(found)
@@ -229,17 +229,17 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
 
 def _traffic_undone(
     targets: Sequence[TrafficTarget], *, latest: str | None, service: str, problem: str, pinned: str
-) -> Undone:
+) -> UndoResult:
     """Return the result for the split, with commands for an operator if it is not as captured."""
     if problem:
-        return Undone(
+        return UndoResult(
             proven=False,
             detail=f"the traffic could not be proven undone: {problem}",
             to_do=_traffic_to_do(targets, latest, service),
         )
     wanted = describe_shares(shares(targets, latest=latest))
     to_latest = f"when that revision is tested: gcloud run services update-traffic {service} --to-latest"
-    return Undone(
+    return UndoResult(
         proven=not pinned,
         detail=pinned or f"traffic is back: {wanted}",
         to_do=(to_latest,) if pinned else (),

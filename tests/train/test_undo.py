@@ -28,7 +28,7 @@ from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
 from cutover.train.engine import UNDO_DEADLINE
 from cutover.train.steps.rollback_drill import STEP_ID as DRILL
-from cutover.train.undo import Undone, carry_out, seconds_until_write_expires
+from cutover.train.undo import UndoResult, carry_out, seconds_until_write_expires
 from cutover.wiring.embedded import simulated
 from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
@@ -54,7 +54,7 @@ class Scene:
     async def move_routes(self) -> None:
         await move_routes(self.services, self.journal)
 
-    async def undo(self) -> Undone:
+    async def undo(self) -> UndoResult:
         plan = plan_undo(self.journal.events, stable=STABLE)
         return await carry_out(plan, self.services, self.journal, service="s --project p --region r")
 
@@ -330,7 +330,7 @@ class TestLatest:
 class TestNothingLeftToDo:
     async def test_nothing_is_written_where_nothing_was_applied(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
-            assert await found.undo() == Undone(proven=True, detail="nothing had been applied")
+            assert await found.undo() == UndoResult(proven=True, detail="nothing had been applied")
         assert found.changes == 0
 
     async def test_what_is_as_it_should_be_is_only_read(self, tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ class CloudRunApi:
     ) -> None:
         """Send one write of the split; see ``TrafficBackend``.
 
-        The array replaces the whole split. The update mask is always sent, because without it a PATCH replaces the whole
-        service (Cloud Run Admin API v2).
+        The list of targets replaces the whole split. The request always names ``traffic`` in the update mask, because a
+        PATCH without a mask replaces the whole service (Cloud Run Admin API v2).
         """
         body: dict[str, object] = {"traffic": [_wire(target) for target in targets]}
         if etag is not None:

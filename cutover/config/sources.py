@@ -117,7 +117,8 @@ def open_sources(
             keys = read_toml(file)
         except ValueError as error:
             problems.append(str(error))
-    problems += misplaced_keys(keys, str(file), inputs)
+    problems += misplaced_keys(keys, inputs, place=f"in {file}", holder="a file")
+    problems += misplaced_keys(options, inputs, place="in the options", holder="an option")
     return Reading(options=options, variables=variables, keys=keys, file_name=str(file), problems=problems)
 
 
@@ -161,22 +162,23 @@ def read_toml(path: Path) -> dict[str, object]:
     if len(data) > _MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
     try:
-        return tomllib.loads(data.decode())
+        # Some editors put a byte order mark first. TOML does not know it.
+        return tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
 
 
-def misplaced_keys(keys: Iterable[str], file_name: str, inputs: Sequence[Input]) -> Iterator[str]:
-    """Give a problem for each key of a file that is not an input, with the nearest name, and for each secret, unseen."""
+def misplaced_keys(keys: Iterable[str], inputs: Sequence[Input], *, place: str, holder: str) -> Iterator[str]:
+    """Give a problem for each key that is not an input, with the nearest name, and for each secret, unseen."""
     known = {declared.field: declared for declared in inputs}
     for key in keys:
         nearest = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
         if nearest and known[nearest[0]].secret:
             variable = known[nearest[0]].variable
-            yield f"{key} in {file_name} is a secret, and a file must not hold one: set {variable} in the environment"
+            yield f"{key} {place} is a secret, and {holder} must not hold one: set {variable} in the environment"
         elif key not in known:
             hint = f"; did you mean {nearest[0]}?" if nearest else "; `cutover run --help` lists all"
-            yield f"{key} in {file_name} is not an input of cutover{hint}"
+            yield f"{key} {place} is not an input of cutover{hint}"
 
 
 def mistyped_variables(given: Iterable[str], inputs: Sequence[Input]) -> Iterator[str]:

@@ -137,6 +137,17 @@ def test_a_missing_input_is_told_as_its_need_was_set() -> None:
     assert _problems(None, {"run_dual_run": "1"}) == ["LEGACY_BASE_URL is missing: --run-dual-run 1 needs it"]
 
 
+def test_an_unknown_option_of_a_caller_is_refused_and_so_is_a_secret() -> None:
+    assert _problems(options={"regoin": "x", "auth_token": "marked"}) == [
+        "regoin in the options is not an input of cutover; did you mean region?",
+        "auth_token in the options is a secret, and an option must not hold one: set AUTH_TOKEN in the environment",
+    ]
+
+
+def test_a_byte_order_mark_before_the_first_key_is_no_fault() -> None:
+    assert _config(b"\xef\xbb\xbfregion = 'file'").region == "file"
+
+
 @pytest.mark.parametrize(
     ("toml", "said"),
     [

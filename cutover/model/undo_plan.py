@@ -1,6 +1,6 @@
 """The undo plan: what a train has changed and not undone yet, and the values to restore. Computed from the train events alone.
 
-The train's own undo carries this plan out directly (``train/undo.py``). ``cutover recover`` first asks ``undo_policy.py`` about the state that
+The train's own undo carries this plan out directly (``train/undo_executor.py``). ``cutover recover`` first asks ``undo_policy.py`` about the state that
 production shows now.
 """
 

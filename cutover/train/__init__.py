@@ -6,6 +6,6 @@
 | ``steps/`` | one file for each step |
 | ``step_recorder.py`` | the checks and the evidence of one step |
 | ``sentinels.py`` | sentinel streams, kept open across a change to see whether it breaks them |
-| ``undo.py`` | carries an undo out and proves it |
+| ``undo_executor.py`` | carries an undo out and proves it |
 | ``recovery.py`` | recovers a run that was killed; ``model/undo_policy.py`` decides |
 """

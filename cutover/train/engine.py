@@ -30,7 +30,7 @@ from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.train.steps import stream_smoke as smoke
-from cutover.train.undo import UndoResult, carry_out, look_again, to_do, together
+from cutover.train.undo_executor import UndoResult, carry_out, look_again, to_do, together
 
 UNDO_DEADLINE = 300.0
 """Seconds for a whole undo; after them it counts as not proven."""

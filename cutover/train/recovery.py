@@ -1,7 +1,7 @@
 """The recovery of a run that was killed, or the revert of a completed one.
 
 For each part of production it reads the state, decides (``model/undo_policy.py``), journals the decision and carries it
-out (``undo.py``).
+out (``undo_executor.py``).
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from cutover.model.undo_policy import Action, Decision, decide_routes, decide_tr
 from cutover.production.services import Services
 from cutover.record.journal import Journal
 from cutover.text import recover_command
-from cutover.train.undo import UndoResult, carry_out, seconds_until_write_expires, together
+from cutover.train.undo_executor import UndoResult, carry_out, seconds_until_write_expires, together
 
 RecoveryMode = Literal["finish", "revert", "accept-found", "restore-captured"]
 """The way to recover a run.

@@ -170,7 +170,7 @@ def test_a_train_killed_at_any_line_is_recovered(scenario: str, side: str, loop:
 
 KILLER = """
 import os, sys
-import cutover.train.steps.rollback_drill, cutover.train.undo
+import cutover.train.steps.rollback_drill, cutover.train.undo_executor
 from cutover.__main__ import main
 from cutover.record.journal import Journal
 
@@ -185,7 +185,7 @@ def tell_and_die(self, event):
 
 Journal._notify = tell_and_die
 # the wait for late effects: there are none here
-cutover.train.undo.HELD_SECONDS = cutover.train.undo.MUTATION_DEADLINE = 0.1
+cutover.train.undo_executor.HELD_SECONDS = cutover.train.undo_executor.MUTATION_DEADLINE = 0.1
 cutover.train.steps.rollback_drill.HELD_SECONDS = 0.1
 sys.exit(main())
 """

@@ -28,7 +28,7 @@ from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
 from cutover.train.engine import UNDO_DEADLINE
 from cutover.train.steps.rollback_drill import STEP_ID as DRILL
-from cutover.train.undo import UndoResult, carry_out, seconds_until_write_expires
+from cutover.train.undo_executor import UndoResult, carry_out, seconds_until_write_expires
 from cutover.wiring.embedded import simulated
 from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config

@@ -1,4 +1,4 @@
-"""The undo: it restores what a train changed and proves that. The train and ``cutover recover`` use it."""
+"""The executor of every undo: it writes what ``model/undo_plan.py`` decided, and proves it by reading production again."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -7,7 +7,7 @@
     ├── UndoUnprovenError        the train could not prove that its changes are undone              exit 4
     └── PeerError                one request got no usable answer; the steps catch it, a caller never sees it
         ├── NoAnswerError            no reply came
-        ├── RefusedError             the service answered with a refusal
+        ├── RefusedError             the service refused, or the request was not sent
         └── UnusableReplyError       the reply lacks the requested data
 
 A failure of the network or of a service under test is not an error of this library. It is evidence: a value in a report.
@@ -73,12 +73,12 @@ class NoAnswerError(PeerError):
 
 
 class RefusedError(PeerError):
-    """The service answered the request with a refusal."""
+    """The request was refused by the service, or was not sent."""
 
     def __init__(self, message: str, *, status: int, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status of the answer; 0 if the request was not sent, because its headers could not be fetched."""
+        """HTTP status of the answer; 0 if the request was not sent. Missing credentials count as 401."""
         self.retry_after = retry_after
         """Seconds to wait before a retry, from the ``retry-after`` header (RFC 9110 10.2.3), up to a bound; else 0."""
 
@@ -92,4 +92,4 @@ class RefusedError(PeerError):
 
 
 class UnusableReplyError(PeerError):
-    """The reply does not contain the requested data: HTML instead of JSON, or a missing field."""
+    """The reply does not contain the requested data: HTML instead of JSON, a missing field, or too many bytes."""

@@ -41,7 +41,7 @@ class Sent:
     secrets: Secrets
     """The header values that were read from the environment; they are masked in all output."""
     body: bytes | None
-    """The JSON body. None: send a new chat turn to an alias of the lane, and no body to any other path."""
+    """The JSON body. None: send a new chat turn to a stream path of the lane (such as /api/chat/stream), and no body to any other path."""
 
 
 @click.command(
@@ -114,7 +114,7 @@ def check(
 
 
 def _explanation(rule_id: str, contract: StreamContract) -> str:
-    """Return why a rule exists, and its severity; raise a usage error if there is no such rule."""
+    """Return the reason for a rule, and its severity; raise a usage error if there is no such rule."""
     rule = RULES.get(rule_id)
     if rule is None:
         near = [each for each in RULES if rule_id and rule_id in each]
@@ -165,7 +165,7 @@ def _sent(headers: Sequence[str], data: str | None) -> Sent:
 
 
 def _header(text: str, secrets: list[str]) -> tuple[str, str]:
-    """Return name and value of one `--header`; values read from the environment are added to `secrets`."""
+    """Return the name and the value of one `--header`; values read from the environment are added to `secrets`."""
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
         raise click.BadParameter("write 'name: value'", param_hint="--header")
@@ -223,7 +223,7 @@ def _write(path: Path, report: bytes) -> None:
 
 
 def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
-    """Return the exit code of the requests, and the verdicts in target order; after a signal some may be missing."""
+    """Return an exit code and the verdicts in target order. The code is 0 unless a signal cut the checks off; then some verdicts are missing."""
     verdicts = {
         at: _check_recording_file(target, contract)
         for at, target in enumerate(targets)
@@ -283,7 +283,7 @@ async def _check_url(target: str, contract: StreamContract, sent: Sent) -> Verdi
 
 
 def _lane_turn(url: str) -> tuple[bytes, dict[str, str], str | None]:
-    """Return body, headers and thread id of a new chat turn at an alias of the lane; all are empty for other paths."""
+    """Return body, headers and thread id of a new chat turn, if the path is an alias of the lane; else no body, no headers and None."""
     path = urlsplit(url).path
     for alias in COMPAT.aliases:
         pattern = re.escape(alias.template).replace(re.escape("{id}"), "([^/]+)")

@@ -13,7 +13,7 @@ from cutover.cli.simulate import simulate
 class _Commands(click.Group):
     """A command group that exits with 130 on Ctrl-C.
 
-    click itself prints "Aborted!" and exits with 1, but here 1 means that the evidence says no.
+    click itself prints "Aborted!" and exits with 1, but here 1 means NO GO, or a broken contract.
     """
 
     def invoke(self, ctx: click.Context) -> object:

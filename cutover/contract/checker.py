@@ -61,7 +61,7 @@ class ContractChecker:
     _comments: int = attrs.field(default=0, init=False)
     # The number of bytes of a body that is not a stream. The parser does not see them.
     _unread: int = attrs.field(default=0, init=False)
-    # The first bytes of the body, up to the first event.
+    # The first bytes of the body: the data up to the first event and with it, at most a bound of them.
     _beginning: bytes = attrs.field(default=b"", init=False)
     # True from the first event to the end or the failure. Data may then take the fast path for one event.
     _flows: bool = attrs.field(default=False, init=False)
@@ -229,17 +229,17 @@ class ContractChecker:
 
     @property
     def _state(self) -> str:
-        """Return the last state of the turn in words, or that the response is not a stream."""
+        """Return the state of the turn in words; for a response that is not a stream, a text that says so."""
         walk = self._judge.walk
         return self.contract.grammar.states[walk.state] if self._is_stream else "the response is not a stream"
 
     def _take_pieces(self, data: bytes) -> tuple[int, int]:
-        """Return what `_take` returns, for long data, which is taken piece by piece."""
+        """Take long data piece by piece. The return values are those of `_take`."""
         pieces = [self._take(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
         return next((offset for offset, count in pieces if count), 0), sum(count for _, count in pieces)
 
     def _take(self, data: bytes) -> tuple[int, int]:
-        """Check the events that the data completes. Return the position of the first message event, and their number."""
+        """Check the events that the data completes. Return the byte offset of the first message event (0 without one), and their number."""
         first, count = 0, 0
         for item in self._parser.receive_runs(data):
             if isinstance(item, Run):
@@ -299,7 +299,7 @@ class ContractChecker:
             self._add(Deviation("stream.truncated", walk.expectation, within), offset=cut.byte_offset)
 
     def _explain_end(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
-        """Yield the deviations of the end. For a stream without events, show the body that came instead."""
+        """Yield the deviations of the end. `stream.empty` shows the body that came instead, or becomes `stream.truncated`."""
         for each in deviations:
             if each.rule != "stream.empty":
                 yield each
@@ -369,7 +369,7 @@ class ContractChecker:
             Finding(
                 rule=rule,
                 severity=severity,
-                message=f"expected {deviation.expected}, came {deviation.actual}",
+                message=f"expected {deviation.expected}, got {deviation.actual}",
                 event_index=index,
                 byte_offset=offset,
                 expected=deviation.expected,

@@ -28,7 +28,7 @@ class FieldType:
     accepts: Callable[[Any], bool]
     """Returns True if the client accepts this value. The value is parsed as JavaScript parses it: all numbers are floats."""
     fast: Any
-    """The msgspec type that accepts the same values; None if there is none, so that the exact path judges every value."""
+    """The msgspec type that accepts the same values; None if no msgspec type does; the exact path then judges every value."""
     is_open: bool = False
     """True if a value may hold objects with any keys. Such a value must be searched for forbidden keys (`__proto__`)."""
 
@@ -120,11 +120,11 @@ class ChunkSchema:
     unknown_fields: str | None = None
     """The warning about a field that the schema does not list; None if such fields are allowed without a warning."""
     skew: Mapping[tuple[str, str | None, str | None], str] = attrs.field(factory=dict)
-    """(kind, field, value) that this client accepts -> the clients that refuse it. None stands for any field or value."""
+    """(kind, field, value) that other versions of the client refuse -> the text of the warning. None stands for any field or value."""
     _skew_by_kind: Mapping[str, Sequence[tuple[tuple[str | None, str | None], str]]] = attrs.field(init=False)
 
     def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:
-        """Return the pairs ((field, value), the clients that refuse it) of a kind."""
+        """Return the version warnings of a kind: pairs of (field, value) and the text of the warning."""
         return self._skew_by_kind.get(kind, ())
 
     @property
@@ -193,7 +193,7 @@ class ChunkTypes:
     whole: type[Chunk]
     """The class with all fields of the kind, which ignores unknown fields."""
     has_open: bool
-    """True if the plain class, too, has a field that may hold objects with any keys."""
+    """True if the plain class has a field that may hold objects with any keys."""
 
 
 @lru_cache(maxsize=32)

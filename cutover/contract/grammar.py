@@ -11,8 +11,8 @@ If a chunk breaks the order, the walk reports a `Deviation` and goes on as if th
 of a service gives one finding, not a finding for each later chunk.
 
 A chunk takes the fast path or not, depending on its kind and on the state. `KindPlan.fast_states` lists the states in
-which a chunk of the kind breaks no rule, keeps the state, and at most opens something. In such a state, the judge has to
-check only that the thing it names is open.
+which a chunk of the kind keeps the state, at most opens something, and can break one rule only: it may name a thing that is
+not open. In such a state, the judge checks only that.
 
 This module is long because the table, the scopes and the walk explain each other and are read together.
 """
@@ -64,28 +64,28 @@ class Transition:
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """One sort of thing that a chunk opens and later chunks name until it is closed: parts, calls or approvals."""
+    """A type of thing that one chunk opens and later chunks name until it is closed: a part, a call or an approval."""
 
     name: str
-    """One such thing in words, such as ``text part``."""
+    """The thing in words, such as ``text part``."""
     key: tuple[str, ...]
-    """Names of the chunk fields that identify one."""
+    """Names of the chunk fields that identify a thing."""
     opened_by: frozenset[str]
-    """Kinds of chunk that open one."""
+    """Kinds of chunk that open a thing."""
     named_by: frozenset[str] = frozenset()
-    """Kinds of chunk that must name an open one."""
+    """Kinds of chunk that must name an open thing."""
     closed_by: frozenset[str] = frozenset()
-    """Kinds of chunk that name one and close it."""
+    """Kinds of chunk that close the thing that they name. List a kind in ``named_by`` too if the thing must be open."""
     cleared_by: frozenset[str] = frozenset()
-    """Kinds of chunk that close all of them."""
+    """Kinds of chunk that close all open things."""
     dropped_by: frozenset[str] = frozenset()
-    """Kinds of chunk that close those that were opened in the current step."""
+    """Kinds of chunk that close the things that were opened in the current step."""
     rule: str
-    """Id of the rule that a chunk breaks if it names one that is not open."""
+    """Id of the rule that a chunk breaks if it names a thing that is not open."""
     known: bool = False
     """True if the calls of `StreamContext.known_tool_calls` are open from the beginning of the stream."""
     must_close: bool = False
-    """True if one that is still open when all are closed, or when the turn is over, gives a warning."""
+    """True if a thing gives a warning when it is still open at a ``cleared_by`` chunk or at the end of the body."""
 
 
 @attrs.frozen(kw_only=True)
@@ -109,11 +109,11 @@ class ServiceError:
     code: str
     """The field of that chunk that holds the error code."""
     finish: str | None = None
-    """The kind of the turn's last chunk, if that chunk repeats that the turn failed."""
+    """The kind of the turn's last chunk, if it has a status that reports a failure; else None."""
     status: str | None = None
     """The field of the turn's last chunk that holds the status."""
     failed: str | None = None
-    """The value of that field after an error. It may not have this value without an error."""
+    """The value of that field after an error. Without an error it must not have this value."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -133,7 +133,7 @@ class Grammar:
     new_step: frozenset[str] = frozenset()
     """Kinds of chunk that begin a step."""
     scopes: tuple[Scope, ...] = ()
-    """The sorts of things that can be open."""
+    """The types of things that can be open."""
     agreements: tuple[Agreement, ...] = ()
     """The fields that must keep one value."""
     error: ServiceError | None = None
@@ -143,7 +143,7 @@ class Grammar:
     breaks_off: frozenset[str] = frozenset()
     """Symbols after which an open part gives no warning, such as an abort."""
     closed: frozenset[str] = frozenset()
-    """States in which the turn is over and the body may end."""
+    """States in which the terminator has come, so that the body may end."""
 
     def symbol(self, kind: str) -> str:
         """Return the symbol of a kind of chunk in the table."""
@@ -191,7 +191,7 @@ class KindPlan:
     error: ServiceError | None
     """The service error that the kind reports or repeats; None for all other kinds."""
     is_watched: bool
-    """True if the judge must look at more than the place of such a chunk, so that it never takes the fast path."""
+    """True if the judge must check more than the place of such a chunk, such as a version warning, so that it never takes the fast path."""
     changes: bool
     """True if the kind begins a step, or opens or closes anything."""
     fast_states: frozenset[str]
@@ -251,7 +251,7 @@ def plan_kind(grammar: Grammar, kind: str, fields: Iterable[str], *, is_watched:
 
 
 _Key: TypeAlias = str | tuple[str, bool]
-"""The identity of an open thing: its id, or its id and a flag if the scope has dynamic things too."""
+"""The identity of an open thing: its id; or, if ``Scope.key`` has two fields, its id and True if it is dynamic."""
 
 
 def _key_getter(scope: Scope) -> Callable[[Any], _Key]:
@@ -275,7 +275,7 @@ def _known_keys(scope: Scope, known: Iterable[str]) -> Iterator[_Key]:
 
 
 def _describe(key: _Key) -> str:
-    """Return a key in words, for a finding."""
+    """Return the identity of an open thing in words, for a finding."""
     return key if isinstance(key, str) else f"{key[0]} ({'dynamic' if key[1] else 'not dynamic'})"
 
 
@@ -325,7 +325,7 @@ class Walk:
 
     @property
     def is_over(self) -> bool:
-        """Return True if the turn is over and the body may end."""
+        """Return True if the terminator has come, so that the body may end."""
         return self.state in self.grammar.closed
 
     def open_fast(self, plan: KindPlan, chunk: Any) -> bool:  # noqa: ANN401
@@ -337,7 +337,7 @@ class Walk:
         return self._room >= 0
 
     def take(self, plan: KindPlan, chunk: Chunk) -> Sequence[Deviation]:
-        """Move on by one chunk, and return the rules that it breaks. The walk goes on as if it broke none."""
+        """Move on by one chunk, and return the rules that it breaks. The walk goes on as if a missing event had come."""
         found: list[Deviation] = []
         move = plan.moves[self.state]
         if move.rule is not None:
@@ -371,7 +371,7 @@ class Walk:
 
     def _report_move(self, move: Transition, symbol: str, actual: str) -> Sequence[Deviation]:
         """Return the rule that a transition breaks, unless its cause has been reported before."""
-        # A "duplicate" that has not come before is late: its absence has been reported already.
+        # The table calls it a duplicate, but none has come before: it is late, and was reported as missing.
         if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
             return ()
         if self._unreadable and move.rule in _MISSING_EVENT_RULES:
@@ -387,7 +387,7 @@ class Walk:
         return [*open_still, *self.move(END, END)]
 
     def note_unreadable(self) -> None:
-        """Count an event that could not be read. The next missing event is then not reported: it may be this one."""
+        """Count an event that could not be read. The next missing event or open is then not reported: it may be this one."""
         self._unreadable += 1
 
     def take_refused(self, plan: KindPlan, values: Mapping[str, Any]) -> None:

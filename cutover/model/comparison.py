@@ -33,6 +33,7 @@ class Answer:
     meaning: object
     """The value that is compared: JSON without its volatile keys, or the order of a stream's events; None for text."""
     said: str
+    """The status, or the reason for no reply, in words."""
     seconds: float | None
     """Latency; None if there was no reply, since a refused connection is not a fast one."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -40,7 +41,7 @@ class Answer:
 
 
 def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one return for each way to differ
-    """Return the reason why two answers differ; an empty text if they agree. Two equal failures do not agree."""
+    """Return the reason why two answers differ; an empty text if they agree. Two 5xx answers never agree."""
     for side, answer in (("new", new), ("legacy", old)):
         if answer.status is None:
             return f"the {side} service: {answer.said}"
@@ -52,14 +53,14 @@ def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: 
         return f"the new service says {new.said}, the legacy service {old.said}"
     must_succeed = entry.critical or entry.response_kind is ResponseKind.SSE
     if must_succeed and not _SUCCESS <= (new.status or 0) < _REDIRECT:
-        return f"both services refuse it: {new.said}"
+        return f"both services answer without success: {new.said}"
     if new.meaning != old.meaning:
         return f"the answers differ in meaning: {_first_difference(new.meaning, old.meaning)}"
     return ""
 
 
 def order_of(body: bytes) -> list[tuple[object, ...]]:
-    """Return the order of a stream's kinds. A run of text deltas counts once, since the cut of a text carries no meaning."""
+    """Return the order of a stream's kinds. A run of text or reasoning deltas counts once, since the cuts of a text mean nothing."""
     parser = EventStreamParser()
     order: list[tuple[object, ...]] = []
     for event in (*parser.receive_data(body), *parser.receive_eof()):
@@ -110,9 +111,9 @@ def _first_difference(new: object, old: object, where: str = "") -> str:
         for index, (one, other) in enumerate(zip(new, old, strict=False)):
             if one != other:
                 return _first_difference(one, other, f"{where}[{index}]")
-        return f"{where or 'the answer'} has {len(new)} items there and {len(old)} in the legacy service"
+        return f"{where or 'the answer'} has {len(new)} items in the new service and {len(old)} in the legacy service"
     shown = ["nothing" if value is ... else printable(str(value), 80) for value in (new, old)]
-    return f"{where or 'the answer'} is {shown[0]} there and {shown[1]} in the legacy service"
+    return f"{where or 'the answer'} is {shown[0]} in the new service and {shown[1]} in the legacy service"
 
 
 def p95(seconds: Sequence[float]) -> float | None:

@@ -21,10 +21,12 @@ class ManifestEntry:
     id: str
     method: str
     path: str
+    """Path and query. ``{thread_id}`` in it, and in the body, stands for the thread id of the run."""
     response_kind: ResponseKind
     critical: bool
-    """True if both services must answer with success."""
+    """True if both services must answer with success; an SSE entry must in any case. Otherwise equal 3xx or 4xx answers agree."""
     requires_auth: bool
+    """True sends each service its token."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     body: object = None
     """A JSON value; None sends no body."""

@@ -1,4 +1,4 @@
-"""The train events: the only truth about a run.
+"""The train events: the only record of a run.
 
 Progress lines, the live view, the summary, undo and recovery are all computed from them. ``record/journal.py`` keeps them on disk.
 """
@@ -51,12 +51,14 @@ class CheckRecorded(_Event):
 
 @attrs.frozen(kw_only=True)
 class TrafficIntended(_Event):
-    """The train is about to write the split. The event holds all that an undo needs."""
+    """The train, or its undo, is about to write the split."""
 
     step_id: str
     captured: TrafficState
+    """The split before the train's first change."""
     wanted: tuple[TrafficTarget, ...]
     etag: str | None
+    """The etag of the state that the write replaces; None writes over any state."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,20 +74,25 @@ class CommandStarted(_Event):
 
 @attrs.frozen(kw_only=True)
 class RouteIntended(_Event):
-    """The train is about to write one override, ``times`` times."""
+    """The train, or its undo, is about to write one override."""
 
     step_id: str
     key: str
+    """The route key: the name of a domain, or the key of the global override."""
     captured: RouteState
+    """The overrides before the train's first change."""
     wanted: str | None
+    """The target to set; None clears the override."""
     times: int
+    """Number of times the write is sent, since each reaches one instance."""
 
 
 @attrs.frozen(kw_only=True)
 class Answered(_Event):
-    """The service answered the last intended change of one key: ``traffic``, or a route key with its many writes."""
+    """The last intended change of one key has an outcome."""
 
     key: str
+    """``traffic``, or a route key. All writes of one route key have one outcome together."""
     outcome: str
     """One of: ``accepted``; ``refused``; ``failed`` (a 5xx status); ``no effect`` (the reply shows the old value); ``unknown`` (no
     reply); ``not sent``.
@@ -97,7 +104,7 @@ class Answered(_Event):
 
 @attrs.frozen(kw_only=True)
 class TrafficRead(_Event):
-    """The train read the split back after a write."""
+    """The train, or its undo, read the split: after a write, or once more later."""
 
     found: TrafficState
     proven: bool
@@ -116,7 +123,7 @@ class RoutesRead(_Event):
 
 @attrs.frozen(kw_only=True)
 class TrafficSettled(_Event):
-    """The split is proven to be where the train leaves it: nothing of it is left to undo."""
+    """The split is proven to be as the train leaves it, so the undo need not change it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +143,7 @@ class Interrupted(_Event):
 
 @attrs.frozen(kw_only=True)
 class UndoStarted(_Event):
-    """The undo of what was applied starts."""
+    """The undo of the train's changes starts."""
 
     reason: str
 
@@ -159,7 +166,7 @@ class UndoFinished(_Event):
     """The undo has ended."""
 
     proven: bool
-    """True if nothing is left open: every change was read back as undone, or an operator accepted what was found."""
+    """True if nothing is left open: every change was read back as undone, or an operator accepted the state that was found."""
     detail: str
     to_do: tuple[str, ...] = ()
     """Checks and commands for an operator, where the undo was not proven."""

@@ -24,7 +24,7 @@ class Alias:
         return "{id}" in self.template
 
     def body(self, thread_id: str, text: str) -> dict[str, object]:
-        """Return the request that starts one turn with this text."""
+        """Return the request body that starts one turn with this text."""
         if self.names_thread:
             return {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
         return {"id": thread_id, "messages": [{"role": "user", "content": text}]}

@@ -41,7 +41,7 @@ class EvidenceFolder:
         headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
     ) -> tuple[str | None, str | None]:
-        """Write the head and the body of a reply as received; return both paths."""
+        """Write the head and the body of a reply, without cookies and credentials; return both paths, None for a file that was not written."""
         lines = [status_line.encode()]
         lines += [key + b": " + value for key, value in headers if key.lower() not in _DROPPED_HEADERS]
         head = self.write(f"{step_id}/{name}.headers", b"\r\n".join(lines) + b"\r\n\r\n")

@@ -1,7 +1,7 @@
 """The lock of a service: one train at a time on this machine.
 
 A held lock means that a train is live. Content in a lock that nobody holds means that a train was killed, and must be recovered
-before the next one starts. Across machines only the etag of the service protects.
+before the next one starts. Between machines only the etag of the service protects the traffic; nothing protects the overrides.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def state_folder() -> Path:
 
 @attrs.define(eq=False)
 class ServiceLock:
-    """The lock of one service: a file whose name is made of project, region, service and base URL."""
+    """The lock of one service: a file whose name is a hash of project, region, service and base URL. It contains the ``Holder``."""
 
     path: Path
     _handle: int = -1
@@ -58,7 +58,9 @@ class ServiceLock:
 
     @classmethod
     def left_by(cls, run_directory: Path) -> "ServiceLock | None":
-        """Return the lock whose content names this run directory; None if there is none. For a journal that does not name its service.
+        """Return the lock whose content names this run directory; None if there is none.
+
+        A journal that has lost its first event does not name its service, and so not its lock.
 
         Raises:
             NotStartedError: The locks cannot be read.
@@ -80,7 +82,7 @@ class ServiceLock:
             recovering: The run directory that is being recovered; content that names it is no obstacle.
 
         Raises:
-            NotStartedError: Another train is live, or one was killed and not recovered; the message names it.
+            NotStartedError: Another train is live, or one was killed and not recovered; or the lock cannot be opened.
         """
         if sys.platform == "win32":
             raise NotStartedError("there is no lock on Windows, so no train can be run there")
@@ -126,7 +128,7 @@ class ServiceLock:
             raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 
     def close(self) -> None:
-        """Empty the lock: nothing is left open, and the next train may start. If that fails, the next train asks for a recovery."""
+        """Empty the lock, so that the next train may start. If that fails, a warning says so, and the next train asks for a recovery."""
         try:
             _write(self._handle, b"")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Train events made into artifacts: a folder with a summary for each step, then ``summary.json`` and ``SUMMARY.md``."""
+"""Train events made into artifacts: a folder with a summary for each step, ``steps.jsonl``, ``summary.json`` and ``SUMMARY.md``."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -38,7 +38,7 @@ class Timeline:
         return now
 
     def after(self, seconds: float, change: Callable[[], None]) -> None:
-        """Schedule a change for ``seconds`` seconds after the current time; infinity means never.
+        """Schedule a change for ``seconds`` seconds after the last ``catch_up``, which must come first; infinity means never.
 
         When a due change schedules another one, the seconds count from the due time of the first change, even if
         ``catch_up`` was called later.

@@ -104,7 +104,7 @@ class StreamSession:
                     await self._progress.wait()
         expected = f"the event {kind}" if within is None else f"the event {kind} within {within:g} s"
         actual = (", ".join(skipped) or "none") + (", and then the end" if ended else "")
-        message = f"expected {expected}, came {actual}"
+        message = f"expected {expected}, got {actual}"
         raise self._violation(
             Finding(rule="session.expect", message=message, expected=expected, actual=actual)
         )

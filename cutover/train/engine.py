@@ -33,12 +33,12 @@ from cutover.train.steps import stream_smoke as smoke
 from cutover.train.undo_executor import UndoResult, carry_out, look_again, to_do, together
 
 UNDO_DEADLINE = 300.0
-"""Seconds for a whole undo; after them it counts as not proven."""
+"""Seconds for an undo; after them it counts as not proven. The read before it and the smoke after it have as many each."""
 
 
 @attrs.frozen(kw_only=True)
 class TrainPlan:
-    """The plans of all steps, and the figures that the gates tolerate."""
+    """The plans of all steps, and the numbers of failures that the gates tolerate."""
 
     preflight: preflight.Plan
     error_budget: error_budget.Plan
@@ -86,7 +86,9 @@ class Train:
         self.sentinels = Sentinels(prober=self.services.prober, held=self.plan.held_streams)
 
     async def run(self) -> None:
-        """Run the stages in order. After a gate fails, skip the other steps; then undo every change, and journal the end.
+        """Run the stages in order, and journal the verdict.
+
+        If a gate fails or the journal cannot be written, the later stages are skipped and every change is undone.
 
         A cancellation, or a fault in cutover itself, is raised again after the undo.
 
@@ -169,7 +171,7 @@ class Train:
         self.journal.record(StepFinished(result=result))
 
     async def _undo(self, reason: str) -> None:
-        """Undo what is left to undo, in a child task with a shield of its own, so that no cancellation reaches it."""
+        """Undo the changes that are still open, in a child task with a shield of its own, so that no cancellation reaches it."""
         if not self.touched:
             return
         stable = self.plan.drill.stable_revision

@@ -4,7 +4,7 @@ A run starts with one ``CutoverConfig``. It is made into a ``Production`` in one
 
 - ``live(config)``: HTTP clients for the real addresses, real time, the tokens of the configuration.
 - ``rehearsal(config)`` in ``embedded.py``: the same, but every request goes to a simulation in this process, sleeps are
-  skipped, and the tokens are random ones. ``simulated(...)`` does so with a simulation and a clock that a test brings.
+  skipped, and the tokens are random ones. ``simulated(...)`` sends the requests to a simulation that a test brings, with its clock.
 
 Making a ``Production`` opens no connection. A run then calls its three methods:
 
@@ -56,7 +56,7 @@ _KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 @attrs.frozen(kw_only=True)
 class Production:
-    """The production of one configuration, live or embedded: the maker of a train's services, lock and plans."""
+    """The production of one configuration, live or embedded. It makes a train's services, lock and plans."""
 
     config: CutoverConfig
     """The configuration, with the tokens in use; in a rehearsal they are random."""
@@ -184,7 +184,7 @@ def no_cookies() -> http.cookiejar.CookieJar:
 def _token_source(config: CutoverConfig) -> TokenSource:
     """Return the source of the Admin API's token.
 
-    That is CLOUD_RUN_ACCESS_TOKEN, or without one the application default credentials. Those go to Google's own host only.
+    That is CLOUD_RUN_ACCESS_TOKEN, or without one the application default credentials. Those are sent to Google's own host only; another one gets no token.
     """
     if config.cloud_run_access_token or config.cloud_run_api_url != GOOGLE_API:
 

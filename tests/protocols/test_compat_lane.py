@@ -41,7 +41,7 @@ def test_a_finding_names_the_event_its_offset_and_what_was_expected() -> None:
         Finding(
             rule="order.finish-before-step",
             severity=Severity.VIOLATION,
-            message="expected finish-step, came finish",
+            message="expected finish-step, got finish",
             event_index=2,
             byte_offset=len(sse(START, STEP)),
             expected="finish-step",

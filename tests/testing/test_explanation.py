@@ -60,7 +60,7 @@ def test_a_failure_shows_all_facts_and_the_commands_to_repeat_it() -> None:
         "replay": "cutover check stream-0.sse",
     }
     assert explain(failure(*report.violations, **facts)).splitlines() == [
-        "order.duplicate: expected this kind only once, came start (and 1 more)",
+        "order.duplicate: expected this kind only once, got start (and 1 more)",
         "",
         "  order.duplicate at event 1, byte 32",
         f"    {RULES['order.duplicate'].why}",
@@ -164,8 +164,7 @@ def test_warnings_stand_beside_the_failure_since_they_may_be_its_cause() -> None
     shown = explain(failure(report=check_recording(b"", contract=AI_SDK_7.strict(), headers=head)))
     assert shown.startswith("terminator.count: no [DONE] came\n")
     assert (
-        "\n  warning head.compressed: expected an identity content-encoding, came a stream compressed"
-        in shown
+        "\n  warning head.compressed: expected an identity content-encoding, got a stream compressed" in shown
     )
 
 

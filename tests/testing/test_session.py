@@ -170,7 +170,7 @@ async def test_the_stream_must_belong_to_the_thread_of_the_request() -> None:
         async with stream_contract(service(good), PATH, json={"id": "t2"}, **options) as stream:
             await stream.drain()
 
-    with pytest.raises(ContractViolation, match=r"^identity\.thread: expected threadId t2, came t1"):
+    with pytest.raises(ContractViolation, match=r"^identity\.thread: expected threadId t2, got t1"):
         await ask()
     await ask(context=StreamContext(thread_id="t1"))
 

@@ -79,8 +79,8 @@ class TestDifference:
             (500, 500, "the new service fails: HTTP 500"),
             (200, 503, "the legacy service fails: HTTP 503"),
             (200, 404, "the new service says HTTP 200, the legacy service HTTP 404"),
-            (404, 404, "both services refuse it: HTTP 404"),
-            (302, 302, "both services refuse it: HTTP 302"),
+            (404, 404, "both services answer without success: HTTP 404"),
+            (302, 302, "both services answer without success: HTTP 302"),
             (200, 200, ""),
         ],
     )
@@ -104,20 +104,24 @@ class TestDifference:
         assert difference(entry(critical=False, requires_auth=True), refused, refused) == ""
 
     def test_a_stream_must_succeed_even_if_it_is_not_critical(self) -> None:
-        assert "both services refuse it" in difference(
+        assert "both services answer without success" in difference(
             entry(ResponseKind.SSE, critical=False), answer(422), answer(422)
         )
 
     @pytest.mark.parametrize(
         ("new", "old", "why"),
         [
-            ({"a": 1}, {"a": 2}, ".a is 1 there and 2 in the legacy service"),
-            ({"a": {"b": [1, {"c": 2}]}}, {"a": {"b": [1, {}]}}, ".a.b[1].c is 2 there and nothing in"),
-            ({"a": [1]}, {"a": [1, 2]}, ".a has 1 items there and 2 in the legacy service"),
-            ([], {}, "the answer is [] there and {} in"),
-            ([1], [], "the answer has 1 items there and 0 in"),
-            ({"k\x1b": 1}, {}, ".k\\x1b is 1 there and nothing in"),
-            ("x\u202e", None, "the answer is x\\u202e there and None in"),
+            ({"a": 1}, {"a": 2}, ".a is 1 in the new service and 2 in the legacy service"),
+            (
+                {"a": {"b": [1, {"c": 2}]}},
+                {"a": {"b": [1, {}]}},
+                ".a.b[1].c is 2 in the new service and nothing in",
+            ),
+            ({"a": [1]}, {"a": [1, 2]}, ".a has 1 items in the new service and 2 in the legacy service"),
+            ([], {}, "the answer is [] in the new service and {} in"),
+            ([1], [], "the answer has 1 items in the new service and 0 in"),
+            ({"k\x1b": 1}, {}, ".k\\x1b is 1 in the new service and nothing in"),
+            ("x\u202e", None, "the answer is x\\u202e in the new service and None in"),
         ],
     )
     def test_the_text_names_the_first_place_that_differs(self, new: object, old: object, why: str) -> None:

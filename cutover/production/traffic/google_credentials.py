@@ -12,7 +12,7 @@ from cutover.text import printable
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_DEADLINE = 8.0
-"""Seconds for one token. A read has more, so that its error can name the credentials."""
+"""Seconds for one token: fewer than a read has, so that this deadline passes first and its error names the credentials."""
 _SHOWN = 200
 
 
@@ -70,7 +70,7 @@ class DefaultCredentials:
 
 
 def _peer_error(error: Exception, *, temporary: bool) -> PeerError:
-    """Return the error for missing credentials: no answer if the cause is temporary, a refusal otherwise."""
+    """Return the error for credentials that gave no token: ``NoAnswerError`` if the cause is temporary, else ``RefusedError``."""
     detail = printable(str(error), _SHOWN)
     if temporary:
         return NoAnswerError(f"application default credentials gave no token ({detail})")

@@ -27,7 +27,7 @@ SETTLE_DEADLINE = 60.0
 IDLE_GRACE = 8.0
 """Seconds for which a service may be settled on another split before the change counts as lost."""
 HELD_SECONDS = 5.0
-"""Seconds from the proof of a restored split to its last read. It may be lost, or a late write may take effect."""
+"""Seconds from the proof of a restored split to its last read: meanwhile it may be lost, or a late write may take effect."""
 HALVINGS = 4
 """Number of writes of a rollback or an undo that get half of the remaining time to settle; later ones get all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
@@ -45,12 +45,12 @@ class Shift:
     state: TrafficState | None
     """The last state that was read."""
     seconds: float
-    """Seconds from the first write to the proof, or to the deadline."""
+    """Seconds from the start of the change to its end: the proof, a refusal or the deadline."""
 
 
 @attrs.define(eq=False)
 class TrafficMover:
-    """The one writer of the split. Each change is journaled, written, answered, and read back until it is proven."""
+    """The one writer of the split. It journals each change, sends it, journals the answer, and reads the split until the change is proven."""
 
     backend: TrafficBackend
     journal: Journal
@@ -59,7 +59,7 @@ class TrafficMover:
     """The split before the train's first change, for the undo."""
     step_id: str
     refuse_reason: Callable[[TrafficState], str] = lambda _: ""
-    """Returns the reason why a state must not be written over, before each write; an empty text if it may."""
+    """Returns the reason not to write over a state, and an empty text if there is none. It is called before each write."""
 
     async def shift(
         self,
@@ -79,7 +79,7 @@ class TrafficMover:
             label: Prefix of the labels of the requests.
             on_refusal: The reaction to a refusal, for instance after a stale etag.
             deadline: Seconds for the whole change.
-            write_again: True writes first even if the same change is in progress already and has not settled in time.
+            write_again: True sends the first write even if the same change is in progress, for instance since it has not settled in time.
         """
         started = self.clock.now()
         ends = started + deadline
@@ -117,14 +117,14 @@ class TrafficMover:
     async def _write(
         self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
     ) -> tuple[Answered, float]:
-        """Send one write between its two journal lines; return its answer, and the seconds to wait before the next one."""
+        """Journal a write, send it and journal its answer. Return the answer, and the least number of seconds before the next write."""
         self.journal.record(
             TrafficIntended(
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
             )
         )
         if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
-            # A forward change that cannot be journaled is not sent. A rollback and an undo are.
+            # A forward change that cannot be journaled is not sent. A rollback or an undo is sent even so.
             answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.broken)
             self.journal.record(answer)
             return answer, 0.0
@@ -143,8 +143,8 @@ class TrafficMover:
             why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
             outcome, retry_after = "refused" if error.for_certain else "failed", error.retry_after
             answer = attrs.evolve(answer, outcome=outcome, detail=f"{why}{error}")
-        # Only a read can show the outcome now.
         except PeerError as error:
+            # Only a read can show the outcome now.
             answer = attrs.evolve(answer, outcome="unknown", detail=str(error))
         self.journal.record(answer)
         return answer, retry_after
@@ -200,5 +200,5 @@ def _first(since: float | None, now: float) -> float:
 
 
 def _idle(since: float | None, now: float) -> bool:
-    """Return True if the service has been settled on another split for longer than ``IDLE_GRACE``."""
+    """Return True if at least ``IDLE_GRACE`` seconds have passed since the service settled on another split."""
     return since is not None and now - since >= IDLE_GRACE

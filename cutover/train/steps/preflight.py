@@ -1,7 +1,7 @@
 """The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. The tokens of the control plane and of Cloud Run are tried here. The smoke that follows tries the
-user's token, because no other request certainly needs it. A stream that refuses the token is no evidence.
+It changes nothing. It tries the tokens of the control plane and of Cloud Run. The user's token is tried by the smoke that
+follows, because only a chat stream certainly needs it. If the token is refused there, the check is an ``error``, not a ``fail``.
 """
 
 import anyio
@@ -28,14 +28,14 @@ class Plan:
 
 @attrs.frozen(kw_only=True)
 class Captured:
-    """The capture: production before the first change. A part is None if it could not be read."""
+    """The capture: production before the first change. A part is None if it could not be read, or if the instances disagree on it."""
 
     routes: RouteState | None = None
     traffic: TrafficState | None = None
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[StepResult, Captured]:
-    """Read every part at once; return the result and the capture."""
+    """Read the routes, the traffic and both revisions side by side, and check each. Return the result and the capture."""
     found: dict[str, RouteState | TrafficState] = {}
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, services, recorder, found)
@@ -87,7 +87,7 @@ async def _traffic(
 
 
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
-    """Return the reason why a train must not start from this traffic; an empty text if it may."""
+    """Return the reason not to start a train from this traffic; an empty text if there is none."""
     served = state.served()
     if unready := state.unready_reason():
         return unready

@@ -1,4 +1,4 @@
-"""The gates: they add up step results and decide the verdict, and whether the next step may start."""
+"""The gates: they add up step results, and decide the verdict and the start of the next step."""
 
 from collections.abc import Sequence
 

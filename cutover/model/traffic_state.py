@@ -159,7 +159,11 @@ def pin_latest_if_changed(
         return targets, ""
     if found is not None and (found.latest_ready == was or found.asks_for_latest):
         return targets, ""
-    now = f"now is {found.latest_ready}, which nobody tested" if found else "what it now is could not be read"
+    now = (
+        f"now is {found.latest_ready}, which nobody tested"
+        if found
+        else "its present value could not be read"
+    )
     pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
     return pinned, f"LATEST was {was} and {now}: pinned on {describe_shares(shares(pinned, latest=None))}"
 

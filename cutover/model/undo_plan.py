@@ -108,7 +108,7 @@ class UndoPlan:
 
 
 def plan_undo(events: Sequence[TrainEvent], *, stable: str) -> UndoPlan:
-    """Return what is left to undo after these events.
+    """Return the undo plan after these events: the changes that are still open.
 
     Traffic goes back to the captured split; after a failed drill it goes to stable at 100 %. Every override that the train wrote goes back
     to its captured value. After a passed train nothing is left to undo, unless ``UndoStarted`` follows: then an operator reverts it.

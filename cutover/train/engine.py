@@ -1,4 +1,4 @@
-"""The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes what was applied."""
+"""The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes its changes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -194,7 +194,7 @@ class Train:
         service = self.plan.gcloud_service
         self.undone = UndoResult(
             proven=False,
-            detail=f"what was applied could not be proven undone within {UNDO_DEADLINE:g} s",
+            detail=f"the changes could not be proven undone within {UNDO_DEADLINE:g} s",
             to_do=to_do(plan, self.services.control, service=service),
         )
         try:

@@ -32,8 +32,8 @@ over any other.
 REASONS: dict[RecoveryMode, str] = {
     "finish": "recovered",
     "revert": "reverted",
-    "accept-found": "what was found was accepted",
-    "restore-captured": "what was captured was restored",
+    "accept-found": "the state that was found was accepted",
+    "restore-captured": "the captured state was restored",
 }
 Found = TypeVar("Found")
 _LOOKS = 3
@@ -149,10 +149,10 @@ def _for_mode(decision: Decision, mode: RecoveryMode, *, read: bool, wait: float
         if wait:
             why = f"a write without an answer may still take effect: waiting {wait:.0f} s"
             return attrs.evolve(decision, action=Action.WAIT, why=why)
-        state = "what is found" if read else "it UNSEEN: it could not be read, and nobody knows what is there"
-        return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts {state}")
+        state = "that was found" if read else "UNSEEN: it could not be read, and nobody knows it"
+        return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts the state {state}")
     if mode == "restore-captured" and decision.action is not Action.WAIT:
-        why = "an operator wants the captured state, whatever is found"
+        why = "an operator wants the captured state, whatever the state is now"
         return attrs.evolve(decision, action=Action.WRITE, why=why)
     return decision
 
@@ -252,7 +252,7 @@ class Recoverer:
             detail=detail,
             to_do=(
                 *to_do,
-                f"or, to leave what is found: {accept}",
-                f"or, to write what was captured whatever is found: {restore}",
+                f"or, to leave production as it is now: {accept}",
+                f"or, to write the captured state over it: {restore}",
             ),
         )

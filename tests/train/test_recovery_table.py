@@ -363,7 +363,7 @@ async def test_what_is_accepted_unseen_is_said_loudly(
         found.kill()
         recovery = await found.recover("accept-found")
         decided = [event for event in found.told() if isinstance(event, Decided)][-1]
-        said = "accepts it UNSEEN: it could not be read"
+        said = "accepts the state UNSEEN: it could not be read"
         assert said in decided.why
         assert said in recovery.detail
         assert "HTTP 403" in decided.found
@@ -376,5 +376,5 @@ async def test_what_is_seen_is_not_called_unseen(tmp_path: Path) -> None:
         await somebody_elses(found)
         found.kill()
         recovery = await found.recover("accept-found")
-        assert recovery.detail.startswith("traffic: an operator accepts what is found (")
+        assert recovery.detail.startswith("traffic: an operator accepts the state that was found (")
         assert "UNSEEN" not in (found.folder / "SUMMARY.md").read_text()

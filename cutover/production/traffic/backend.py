@@ -37,7 +37,7 @@ class TrafficBackend(Protocol):
         ...
 
     async def revision(self, name: str, *, label: str) -> Revision:
-        """Return a revision: whether it exists and is ready.
+        """Return a revision: its existence and its readiness.
 
         Raises:
             PeerError: There was no usable answer.

@@ -4,13 +4,13 @@
     ├── ContractViolation        a stream broke its contract; also an AssertionError
     ├── ConfigurationError       the input is wrong; the error lists every problem                  exit 2
     ├── NotStartedError          the train could not start (a live lock, an open journal)           exit 3
-    ├── UndoUnprovenError        the train could not prove that its changes are undone              exit 4
+    ├── UndoUnprovenError        an interrupted train could not prove that its changes are undone   exit 4
     └── PeerError                one request got no usable answer; the steps catch it, a caller never sees it
         ├── NoAnswerError            no reply came
         ├── RefusedError             the service refused, or the request was not sent
         └── UnusableReplyError       the reply lacks the requested data
 
-A failure of the network or of a service under test is not an error of this library. It is evidence: a value in a report.
+A caller gets no error for a failure of the network or of a service under test. It is evidence: a value in a report.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,10 @@ class NotStartedError(CutoverError):
 
 
 class UndoUnprovenError(CutoverError):
-    """The train could not prove that its changes are undone. An operator must act."""
+    """A train that was interrupted, or stopped by a fault, could not prove that its changes are undone. An operator must act.
+
+    A train that ends with NO GO raises nothing: its summary has the exit code 4.
+    """
 
 
 class PeerError(CutoverError):
@@ -73,7 +76,7 @@ class NoAnswerError(PeerError):
 
 
 class RefusedError(PeerError):
-    """The request was refused by the service, or was not sent."""
+    """The service refused the request, or the request was not sent."""
 
     def __init__(self, message: str, *, status: int, retry_after: float = 0.0) -> None:
         super().__init__(message)

@@ -15,7 +15,7 @@ from cutover.http.outbound import CONNECT_TIMEOUT, describe_failure
 _SET_BY_SSE = frozenset({"accept", "cache-control"})
 """Headers that httpx-sse sets as the standard requires (WHATWG HTML 9.2.2)."""
 CLOSE_SECONDS = 5.0
-"""Seconds that closing a connection may take. After that the client is left to close it."""
+"""Seconds that closing a connection may take. After that it is left to the client."""
 HOLD_SECONDS = 15.0
 """Longest time in seconds that the last byte of a held request is kept back."""
 
@@ -28,19 +28,20 @@ class StreamRequest:
     url: str
     """Absolute, or relative to the client's base URL."""
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """Headers by name; ``accept`` and ``cache-control`` are replaced by those of the standard."""
     body: bytes = b""
     label: str = "stream"
-    """Name of the request, for fault injection and logs."""
+    """Name of the request: httpx gives it to the transport as the extension ``label``, so that a test can inject a fault."""
 
 
 @attrs.define(eq=False)
 class Hold:
-    """A hold on one request: everything but the last byte of its body is sent until the hold is released."""
+    """A hold on one request: the last byte of its body is kept back until the release, at most for ``HOLD_SECONDS``."""
 
     in_flight: anyio.Event = attrs.field(factory=anyio.Event)
     """Set when everything but the last byte was handed over for sending."""
     released: anyio.Event = attrs.field(factory=anyio.Event)
-    """Set by the owner of the hold to send the last byte."""
+    """Set by the owner of the hold, or after ``HOLD_SECONDS`` by the stream. The last byte is then sent."""
 
 
 @attrs.define(eq=False)
@@ -68,7 +69,7 @@ class CheckedStream:
     _wait_scope: anyio.CancelScope | None = None
 
     def elapsed(self) -> float:
-        """Return the seconds since the last byte of the request was sent."""
+        """Return the seconds since the request was begun; for a held one, since its last byte was released."""
         return anyio.current_time() - self._started
 
     async def open(self) -> bool:
@@ -167,7 +168,7 @@ class CheckedStream:
         )
 
     async def _held_body(self, hold: Hold) -> AsyncGenerator[bytes]:
-        """Give the body of the request, and its last byte once the hold is released."""
+        """Yield the body of the request without its last byte, and that byte after the release."""
         yield self.request.body[:-1]
         hold.in_flight.set()
         with anyio.move_on_after(HOLD_SECONDS):

@@ -30,7 +30,7 @@ def run_command(command: Callable[..., Awaitable[int]], *arguments: object) -> i
     try:
         return anyio.run(command, *arguments)
     except KeyboardInterrupt:
-        # the signal came before the listener was ready: the command had not started
+        # The listener was not ready: the command had not started, or this is Windows, which has no listener.
         return 128 + signal.SIGINT
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -55,13 +55,13 @@ def _discard_if_closed(stream: TextIO) -> None:
 class Interruption:
     """The state that decides how an interrupted command ends.
 
-    The listener sets ``came``. The command sets ``verdict``, ``left_open`` and ``recover``.
+    The listener sets ``first_signal``. The command sets the other fields as its state changes.
     """
 
     changes_production: bool = attrs.field(default=True, kw_only=True)
-    """True if the command changes production, so that an interruption must undo changes."""
-    came: int = 0
-    """Number of the first signal; 0 if there was none."""
+    """True if the command may change production. An interruption then undoes its changes, unless ``left_open`` is set."""
+    first_signal: int = 0
+    """The number that the system gives to the signal (SIGINT is 2); 0 if none came."""
     verdict: int | None = None
     """The exit code in the journal's last event; None until the train has finished."""
     left_open: str = ""
@@ -72,7 +72,7 @@ class Interruption:
     @property
     def exit_code(self) -> int:
         """The exit code of an interruption that leaves nothing open: 143 for SIGTERM and SIGHUP, else 130."""
-        return 128 + (signal.SIGTERM if self.came in _TERMINATIONS else signal.SIGINT)
+        return 128 + (signal.SIGTERM if self.first_signal in _TERMINATIONS else signal.SIGINT)
 
 
 _TERMINATIONS = frozenset(getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
@@ -85,7 +85,7 @@ async def until_signalled(
     """Run a command until it is done or a signal cancels it, and return the exit code.
 
     Args:
-        work: The command. It must undo its changes when it is cancelled.
+        work: The command. When it is cancelled, it must undo its changes, or have set ``left_open``.
         terminal: Gets the last lines.
         changes_production: False for a command that has nothing to undo.
     """
@@ -122,7 +122,7 @@ async def _run_to_exit_code(
     try:
         return await work(interruption)
     except UndoUnprovenError as error:
-        terminal.line("UNDO NOT PROVEN: production may still be changed; an operator must act")
+        terminal.line("UNDO NOT PROVEN: production may still hold changes of this run; an operator must act")
         for line in str(error).splitlines():
             terminal.line(f"  DO      {line}")
         return EXIT_UNPROVEN
@@ -140,7 +140,7 @@ async def _run_to_exit_code(
 
 
 def _code_of_fault(error: BaseException, interruption: Interruption, terminal: Terminal) -> int:
-    """Print what a fault in cutover means for production, and return the exit code."""
+    """Print the effect of a fault in cutover on production, and return the exit code."""
     message = f"a fault in cutover itself: {error!r}"
     if not interruption.changes_production:
         terminal.line(message)
@@ -184,7 +184,7 @@ class _Listener:
     def _answer(self, number: signal.Signals, count: int) -> None:
         """Act on the signal that is number ``count`` of this run."""
         if count == 1:
-            self.interruption.came = number
+            self.interruption.first_signal = number
             undoes = self.interruption.changes_production and not self.interruption.left_open
             undoing = ", and undoing every change that this run has made" if undoes else ""
             self.terminal.line(f"{number.name}: stopping{undoing} ...")

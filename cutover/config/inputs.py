@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 _KEY = "cutover"
 """The key of an attrs field's metadata that holds its ``Input``."""
 _LARGEST_COUNT = 10**12
-"""A larger whole number in a file is no figure that anybody means."""
+"""Largest whole number that a file may hold. A larger one is surely a mistake."""
 
 
 def _no_toml_value(_: object) -> object:
@@ -59,7 +59,7 @@ class Kind:
     """One kind of input: it reads the text of a variable or an option, and a value of a TOML file."""
 
     parse: Callable[[str], object]
-    """Reads a text; raises ValueError, whose message says what the text must be."""
+    """Reads a text; raises ValueError, whose message says the right form."""
     from_toml: Callable[[object], object] = _no_toml_value
     """Reads a TOML value that is not a text; raises ValueError."""
     in_file: str = "text in quotes"
@@ -81,14 +81,14 @@ PATH = Kind(parse=Path, empty_is_unset=True)
 
 @attrs.frozen(kw_only=True)
 class Input:
-    """One input: a variable, a key of ``cutover.toml`` and an option. A secret is a variable alone."""
+    """One input: a variable, a key of ``cutover.toml`` and an option. A secret has the variable only."""
 
     field: str = ""
     """The field of ``CutoverConfig``, and the key of the file."""
     help: str
     kind: Kind
     rule: Rule
-    """Returns the reason why a value is wrong; an empty text where it is right."""
+    """Returns the reason why a value is wrong; an empty text if it is right."""
     default: object = None
     secret: bool = False
 
@@ -99,7 +99,7 @@ class Input:
 
     @property
     def option(self) -> str:
-        """The option of ``cutover run``."""
+        """The option of ``cutover run``; a secret has none."""
         return "--" + self.field.replace("_", "-")
 
 

@@ -19,10 +19,10 @@ _ALL = 100
 
 
 def parse_flag(text: str) -> bool:
-    """Return the flag of a text, 0 or 1.
+    """Read a flag: the text 0 or 1.
 
     Raises:
-        ValueError: The text is anything else. The other parsers raise it likewise.
+        ValueError: The text is anything else. The other parsers raise it too, for their forms.
     """
     if text not in {"0", "1"}:
         raise ValueError("must be 0 or 1")
@@ -30,21 +30,21 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_number(text: str) -> float:
-    """Return the number of a text: decimal, in ASCII digits."""
+    """Read a decimal number such as -1.5: ASCII digits, at most 12 before and after the point, and no exponent."""
     if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", text):
         raise ValueError("must be a number")
     return float(text)
 
 
 def parse_count(text: str) -> int:
-    """Return the whole number of a text: ASCII digits."""
+    """Read a whole number: 1 to 9 ASCII digits."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("must be a whole number, 0 or more")
     return int(text)
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """Return the percents of a text such as ``5,25,50,100``."""
+    """Read whole percents, such as ``5,25,50,100``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[1-9][0-9]{0,2}", part) for part in parts):
         raise ValueError("must be whole percents like 5,25,50,100")
@@ -52,7 +52,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
 
 
 def parse_url(text: str) -> str:
-    """Return a URL without its trailing slash."""
+    """Return a URL without the slashes at its end."""
     return text.rstrip("/")
 
 
@@ -82,7 +82,7 @@ def text(value: object) -> str:
 
 
 def token(value: object) -> str:
-    """Accept a text that a header can hold. The problem does not show the value."""
+    """Accept a text that a header can hold. The value is a secret, so the problem does not show it."""
     return "must be printable ASCII without spaces around it" if text(value) else ""
 
 
@@ -99,9 +99,12 @@ def matching(pattern: re.Pattern[str], description: str) -> Rule:
     return rule
 
 
-revision = matching(_NAME, "a Cloud Run revision name (lower-case letters, digits and hyphens, at most 63)")
-name = matching(_NAME, "lower-case letters, digits and hyphens")
-project = matching(_PROJECT, "lower-case letters, digits and hyphens")
+revision = matching(
+    _NAME,
+    "a Cloud Run revision name (lower-case letters, digits and hyphens, at most 63; a letter first, no hyphen last)",
+)
+name = matching(_NAME, "lower-case letters, digits and hyphens, at most 63; a letter first, no hyphen last")
+project = matching(_PROJECT, "a project id such as chat-production or example.com:chat")
 header_name = matching(re.compile(f"({_HEADER.pattern})?"), "the name of a header")
 thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
 backend = matching(re.compile("cloud-run-api|gcloud"), "cloud-run-api or gcloud")
@@ -117,7 +120,7 @@ def steps(value: object) -> str:
 
 
 def url(value: object) -> str:
-    """Accept an http(s) URL of a host and a path, without credentials, query and fragment."""
+    """Accept an http(s) URL with a host, and with or without a port and a path; no credentials, no query, no fragment."""
     # A value that may hold credentials is never shown.
     if "@" in str(value):
         return "must not hold credentials"
@@ -136,12 +139,12 @@ def url(value: object) -> str:
 
 
 def optional_url(value: object) -> str:
-    """Accept what ``url`` accepts, and an empty text."""
+    """Accept an empty text, or a URL as ``url`` does."""
     return url(value) if value else ""
 
 
 def path(value: object) -> str:
-    """Accept a path that this machine can open, an empty text, and None."""
+    """Accept a path that a file can have on this machine, without control characters; also an empty text and None."""
     name = "" if value is None else str(value)
     try:
         os.fsencode(name)

@@ -379,7 +379,7 @@ class ContractChecker:
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:
-    """Return the sort key that puts findings in the order of the stream, however its bytes were cut."""
+    """Return the sort key of a finding: its byte offset, then its event, then its rule. Findings without an offset come first."""
     return (
         -1 if finding.byte_offset is None else finding.byte_offset,
         -1 if finding.event_index is None else finding.event_index,

@@ -49,7 +49,7 @@ Read = Chunk | Terminator | Refusal | Remarked
 
 @lru_cache(maxsize=64)
 def _shared_decoder(schema: ChunkSchema) -> "msgspec.json.Decoder[Chunk]":
-    """Return the decoder with which every reader of this schema begins."""
+    """Return the first decoder of every reader of this schema. A reader makes one of its own when it meets other fields."""
     return _make_decoder(known_types(schema), whole=())
 
 
@@ -114,7 +114,7 @@ class ChunkReader:
         return reads, structs
 
     def look_inside(self, read: Read, payload: str | bytes) -> Read:
-        """Return a decoded chunk, or a refusal if its data holds a forbidden key."""
+        """Return the same chunk, or a refusal if its data holds a forbidden key."""
         if type(read) in self.open_structs and is_suspect(payload):
             key = forbidden_key(parse(_decoded(payload)))
             return read if key is None else _forbidden(key)

@@ -85,6 +85,6 @@ class ContractReport:
             )
             lines.append(f"  {finding.rule}{where}")
             lines += [f"    expected: {printable(finding.expected)}"] if finding.expected is not None else []
-            lines += [f"    came:     {printable(finding.actual)}"] if finding.actual is not None else []
+            lines += [f"    got:      {printable(finding.actual)}"] if finding.actual is not None else []
         lines += [f"  … and {len(violations) - _SHOWN} more"] if len(violations) > _SHOWN else []
         return [*lines, f"  contract: {self.contract}; {self.state}", f"  {self.timings}"]

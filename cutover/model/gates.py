@@ -21,7 +21,7 @@ class Ceilings:
 
 @attrs.frozen(kw_only=True)
 class Gate:
-    """One hard gate."""
+    """A hard gate: a limit for the failed checks of some steps. One that does not hold means NO GO."""
 
     name: str
     observed_failed: int
@@ -29,9 +29,9 @@ class Gate:
     evaluated: bool
     """True if every step of the gate ran. A gate that was not evaluated does not hold."""
     configured: bool = True
-    """False if the configuration leaves its step out, which is neutral."""
+    """False if the gate does not apply to this run: its step is left out, or no sentinel was sent. It then holds."""
     intolerable: bool = False
-    """True if a check failed that no figure tolerates."""
+    """True if a check failed that is never tolerated, whatever the limit is."""
 
     @property
     def holds(self) -> bool:
@@ -45,11 +45,18 @@ class Gate:
         """True if the results so far are enough for NO GO."""
         return self.configured and (self.intolerable or self.observed_failed > self.max_failed)
 
+    @property
+    def counts(self) -> str:
+        """The number of failed checks and the limit, in words."""
+        beyond_limit = self.observed_failed > self.max_failed
+        never = ", but one of them is never tolerated" if self.intolerable and not beyond_limit else ""
+        return f"{self.observed_failed} failed, {self.max_failed} allowed{never}"
+
     def describe(self) -> str:
         """Return the reason why the gate does not hold."""
         if not self.evaluated and not self.refuses:
-            return f"{self.name}: not evaluated, because an earlier step failed"
-        return f"{self.name}: {self.observed_failed} failed, {self.max_failed} allowed"
+            return f"{self.name}: not evaluated, because not all of its steps ran"
+        return f"{self.name}: {self.counts}"
 
 
 GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
@@ -61,7 +68,7 @@ GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("dual_run", (step_ids.DUAL_RUN,), "dual_run"),
     ("final_state", (step_ids.FINAL_STATE,), None),
 )
-"""(gate, the steps that it adds up, the field of ``Ceilings`` that applies); None tolerates nothing."""
+"""(gate, the steps that it adds up, the field of ``Ceilings`` that applies); with None no failure is tolerated."""
 
 
 def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]:
@@ -107,8 +114,8 @@ def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
 def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, recorded: bool = True) -> int:
     """Return the exit code of a train that ended with NO GO.
 
-    1: the evidence says no, and every change was undone. 3: there was no evidence, or it could not be written down, and nothing
-    was changed. 4: a change could not be proven undone.
+    1: the evidence says no, or a change was sent; every change was undone. 3: there was no evidence, or it could not be written
+    down, and nothing was changed. 4: a change could not be proven undone.
 
     Args:
         results: The results of all steps.

@@ -9,7 +9,7 @@ from cutover.contract.findings import Finding
 
 
 class StepStatus(enum.Enum):
-    """The end of a step, or of one check of it."""
+    """The outcome of a step, or of one check."""
 
     PASS = "pass"  # noqa: S105  a status
     FAIL = "fail"
@@ -41,7 +41,7 @@ class Check:
     body_path: str | None = None
     findings: tuple[Finding, ...] = ()
     tolerable: bool = True
-    """True if a MAX_* figure may tolerate a failure. False for a change, a rollback or an undo that was not proven."""
+    """True if a limit (MAX_*) may tolerate a failure. False for what a train must be sure of: the preflight, every change and its undo, the end."""
     recorded_at: str = ""
 
 
@@ -54,7 +54,7 @@ class SentinelTally:
     streams: int
     """Number of streams: before the change, held in flight across it, and paced after it."""
     broken: int
-    """Number of those that broke, stalled, repeated events or were never answered."""
+    """Number of those that got no answer, broke off, stalled, or broke the contract in any way."""
     revisions: tuple[tuple[str, int], ...] = ()
     """(revision, number of streams it answered), where a header names the revision."""
     details: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ class StepResult:
 
     @property
     def intolerable(self) -> bool:
-        """True if a check failed that no MAX_* figure tolerates."""
+        """True if a check failed that no limit (MAX_*) tolerates."""
         return any(check.status.failed and not check.tolerable for check in self.checks)
 
 
 def combined_status(checks: Sequence[Check]) -> StepStatus:
-    """Return the status of a step from its checks. ``fail`` outweighs ``error``, and ``error`` outweighs ``pass``."""
+    """Return the status of a step from its checks. ``fail`` outweighs ``error``, and ``error`` outweighs ``pass``. Without any of these it is ``error``."""
     statuses = {check.status for check in checks}
     for status in (StepStatus.FAIL, StepStatus.ERROR, StepStatus.PASS):
         if status in statuses:

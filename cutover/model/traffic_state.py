@@ -13,7 +13,7 @@ class TrafficTarget:
     """One row of a Cloud Run traffic split."""
 
     revision: str | None
-    """Short name of a revision; None is LATEST, whichever revision became ready last."""
+    """Short name of a revision; None is LATEST: the revision that became ready last."""
     percent: int = 0
     """Share of the requests, in percent; 0 for a row that only holds a tag."""
     tag: str | None = None
@@ -54,7 +54,7 @@ class TrafficState:
         return any(row.revision is None and row.percent for row in self.targets)
 
     def served(self) -> dict[str, int]:
-        """Return revision -> percent for each revision that is served; LATEST stands under its revision's name."""
+        """Return revision -> percent for each revision that is served; LATEST is listed by the name of its revision."""
         return shares(self.statuses, latest=self.latest_ready)
 
     def unready_reason(self) -> str:
@@ -146,7 +146,7 @@ def pin_latest_if_changed(
     Args:
         targets: The targets to restore.
         captured: The split before the train's first change.
-        found: The split now; None if it could not be read. LATEST is pinned then too, since its revision is unknown.
+        found: The split now; None if it could not be read. A share of LATEST is pinned then too, since its revision is unknown.
 
     Returns:
         The targets, and the reason for pinning; an empty reason if nothing was pinned. LATEST stays if ``found`` asks for LATEST
@@ -178,5 +178,5 @@ def mismatch_reason(found: TrafficState, targets: Sequence[TrafficTarget]) -> st
     if not found.serves(targets):
         return f"{wanted} was asked for, and {describe_shares(found.served())} is served"
     if not found.asks_for(targets):
-        return f"{wanted} is served, but the specification differs (a tag is missing, or somebody else changed it)"
+        return f"{wanted} is served, but the specification differs (a tag is missing, or somebody else changed the specification)"
     return ""

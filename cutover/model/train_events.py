@@ -63,13 +63,13 @@ class TrafficIntended(_Event):
 
 @attrs.frozen(kw_only=True)
 class CommandStarted(_Event):
-    """The process that will carry out the last intended change has started, and waits for permission to run it."""
+    """The process that will carry out the last intended change has started, and waits for permission to make the change."""
 
     argv: tuple[str, ...]
     pid: int
     """Number of the process, and of its process group."""
     identity: str
-    """The boot and the start time of the process: no other process with this number has the same."""
+    """The boot of the machine and the start time of the process. They tell it from a later process with the same number."""
 
 
 @attrs.frozen(kw_only=True)
@@ -150,15 +150,19 @@ class UndoStarted(_Event):
 
 @attrs.frozen(kw_only=True)
 class Decided(_Event):
-    """Recovery has read one part of production and decided what to do about it."""
+    """Recovery looked at one part of production and chose an action. Each look is one event, even if the part could not be read."""
 
     part: str
     """``traffic`` or ``routes``."""
     action: str
+    """A value of ``undo_policy.Action``."""
     why: str
     captured: str
+    """The state before the train's first change, in words."""
     intended: str
+    """The state that the train asked for, in words."""
     found: str
+    """The state at this look, in words."""
 
 
 @attrs.frozen(kw_only=True)
@@ -174,7 +178,7 @@ class UndoFinished(_Event):
 
 @attrs.frozen(kw_only=True)
 class TrainFinished(_Event):
-    """The last event of a run: the verdict."""
+    """The verdict: the last event of a train, and of each recovery."""
 
     passed: bool
     exit_code: int

@@ -122,7 +122,7 @@ def _failure(finding: Finding) -> "Failure":
     lines = [RULES[finding.rule].why]
     lines += [f"at: {place}"] if (place := _place(finding)) else []
     lines += [f"expected: {finding.expected}"] if finding.expected is not None else []
-    lines += [f"came: {finding.actual}"] if finding.actual is not None else []
+    lines += [f"got: {finding.actual}"] if finding.actual is not None else []
     failure = Failure(printable(finding.message, _LONGEST), finding.rule)
     failure.text = "\n".join(printable(line, _LONGEST) for line in lines)
     return failure

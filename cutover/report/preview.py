@@ -1,4 +1,4 @@
-"""The preview of a live run: what it changes, in which service, and how many chat turns it starts. Pure."""
+"""The preview of a live run: its service, its changes, and the number of chat turns that it starts. Pure."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ class Turns:
 
     @property
     def total(self) -> int:
-        """The sum of all, for the case that both revisions have URLs of their own."""
+        """The sum of all four. It is too high if a revision has no URL of its own."""
         return self.front + self.canary_tag + self.stable_tag + self.legacy
 
 
@@ -58,7 +58,7 @@ def turns(config: CutoverConfig) -> Turns:
 
 
 def describe(config: CutoverConfig) -> Iterator[str]:
-    """Return the lines that describe the live run of a configuration."""
+    """Yield the lines that describe the live run of a configuration."""
     count = turns(config)
     shares = ", ".join(f"{percent} %" for percent in config.canary_steps)
     yield f"service   {config.base_url}"

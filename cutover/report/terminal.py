@@ -97,9 +97,7 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     for gate in summary.gates:
         state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
         note = "" if gate.evaluated or not gate.configured else ", not evaluated"
-        lines.append(
-            f"  {gate.name:15} {state} ({gate.observed_failed} failed, {gate.max_failed} allowed{note})"
-        )
+        lines.append(f"  {gate.name:15} {state} ({gate.counts}{note})")
     lines += [f"reason    {reason}" for reason in summary.reasons]
     if evidence:
         lines.append(f"evidence  {evidence}")

@@ -38,12 +38,12 @@ CLOUD_RUN = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Fate:
-    """The course of a change (a traffic update or an override) after it is accepted; the defaults are the correct course."""
+    """The course of a change (a traffic update or an override); the defaults are the correct course."""
 
     takes_effect: bool = True
     """False if nothing changes, although the reply reports the change."""
     after: float = 0.0
-    """Seconds until the change takes effect. A late traffic update is dropped if the service changes before."""
+    """Seconds until the change takes effect. A late traffic update is dropped if the service changes before then."""
     undone_after: float | None = None
     """Seconds until the change is lost, None for never: old traffic comes back; an instance loses all its overrides."""
     settles_after: float | None = None
@@ -60,11 +60,11 @@ class Fate:
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """A complete request."""
+    """A request: first its head alone, with an empty body; then the complete request."""
 
     method: str
     path: str
-    """Decoded path, relative to the URL of the service that the request is for."""
+    """Decoded path. In the complete request it is relative to the URL of the service that the request is for."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     """Value by name in lower case; the last value of a repeated name."""

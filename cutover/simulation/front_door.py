@@ -15,7 +15,7 @@ _COOKIE = "front-door-session"
 
 @attrs.define(eq=False, kw_only=True)
 class FrontDoor:
-    """A load balancer that splits evenly: with 5 percent, exactly every twentieth request goes to the revision."""
+    """A load balancer. Without sessions, a revision with 5 percent gets exactly every twentieth request."""
 
     size: int
     """Number of instances of each revision."""
@@ -24,11 +24,11 @@ class FrontDoor:
     affinity: Affinity = Affinity.NONE
     """The way in which a client stays on one instance."""
     instances: dict[str, tuple[Instance, ...]] = attrs.field(factory=dict)
-    """The instances of each revision that has had a request."""
+    """The instances of each revision that was started."""
     _sessions: dict[str, Instance] = attrs.field(factory=dict)
     _split: Mapping[str, int] = attrs.field(factory=dict)
     _credit: dict[str, int] = attrs.field(factory=dict)
-    """Credit by revision, in percent of a request; see ``choose``."""
+    """Credit by revision; 100 is one request. See ``choose``."""
 
     def session(self, head: Request) -> str:
         """Return the name of the session that a request belongs to or begins; empty if there are no sessions."""
@@ -47,7 +47,7 @@ class FrontDoor:
             self._sessions[session] = self.choose(split)
         return self._sessions[session]
 
-    def keep(self, session: str, reply: Reply) -> Reply:
+    def with_session(self, session: str, reply: Reply) -> Reply:
         """Return the reply, with the session cookie if sessions go by cookie."""
         if self.affinity is not Affinity.COOKIE or not session:
             return reply

@@ -100,7 +100,7 @@ class SimulatedProduction:
 
     @property
     def traffic_spec(self) -> tuple[Target, ...]:
-        """Return the traffic list of the last update."""
+        """Return the traffic list in the specification of the service."""
         self._timeline.catch_up()
         return self._deployment.spec
 
@@ -118,7 +118,7 @@ class SimulatedProduction:
 
     @property
     def reconciling(self) -> bool:
-        """Return True while a traffic update has not settled."""
+        """Return True while a traffic update that has taken effect has not settled."""
         self._timeline.catch_up()
         return self._deployment.reconciling
 
@@ -179,7 +179,7 @@ class SimulatedProduction:
             body = await read_body(receive)
             self._timeline.catch_up()
             reply = self._answer(attrs.evolve(head, body=body), place, instance)
-            reply = self._front_door.keep(session, reply)
+            reply = self._front_door.with_session(session, reply)
             entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
             self.requests[entry.sequence] = entry
             ending = await send_reply(

@@ -103,7 +103,7 @@ class ChatService:
         return problem(404, "not_found", "Not found.")
 
     def _refusal(self, request: Request, wanted: str) -> Reply | None:
-        """Return a 401 for an unknown token, a 403 for a token of another kind, or None for a token of the wanted kind."""
+        """Return a 401 without a known token, a 403 for a known token of another name, or None for a token of the wanted name."""
         names = self.credentials.names(request.token)
         if wanted in names:
             return None
@@ -184,7 +184,7 @@ def _incompatible(request: Request) -> Reply | None:
 
 
 def upgrade_required(code: str) -> Reply:
-    """Return a 426 whose ``code`` names the compatibility header that is not supported."""
+    """Return a 426 whose ``code`` is the reason."""
     compatibility = {
         "upgrade_required": True,
         "protocol_version": PROTOCOL_VERSION,

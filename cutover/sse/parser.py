@@ -35,9 +35,9 @@ _TILE = 128 * 1024
 _SMALL = 256
 """Bytes up to which the exact path is faster than the search for a repeated shape."""
 _LARGE = 1024
-"""Bytes of an event from which a copy costs more than a search in place."""
+"""Bytes above which an event is searched in place, since a copy would cost more."""
 _RETRY_DIGITS = 18
-"""Digits from which a `retry` value counts as 10 to this power: longer than any client waits, and cheap to parse."""
+"""A `retry` value of this many digits or more counts as 10 to this power: longer than any client waits, and cheap to parse."""
 
 
 class _Shape(msgspec.Struct, frozen=True, gc=False):
@@ -133,7 +133,7 @@ class EventStreamParser:
         return events
 
     def receive_eof(self) -> Sequence[StreamEvent]:
-        """Return the event that the end of the stream cuts off, as `Truncated`, if there is one.
+        """Return the event that the end of the stream cuts off, if there is one: as `Truncated`, or `Oversized` above the bound.
 
         A client discards such an event (WHATWG HTML 9.2.6). It is returned here because it is evidence.
         """
@@ -150,7 +150,7 @@ class EventStreamParser:
         return (Truncated(b"\n".join(pending), begins),) if pending else ()
 
     def receive_runs(self, data: bytes) -> Sequence[Run | StreamEvent]:
-        """Return what `receive_data` returns, but with neighbouring message events of one shape grouped into a `Run`.
+        """Parse data as `receive_data` does, but group neighbouring message events of one shape into a `Run`.
 
         A caller that handles whole runs is faster than one that handles each event.
         """
@@ -205,7 +205,7 @@ class EventStreamParser:
         return payload
 
     def _receive_one_large(self, data: bytes) -> bytes | None:
-        """Return what `receive_one` returns, for an event of more than `_LARGE` bytes. Only the payload is copied."""
+        """Parse as `receive_one` does, for an event of more than `_LARGE` bytes. Only the payload is copied."""
         size, prefix = len(data), self._shape.prefix
         if (
             data.find(_LF, len(prefix)) != size - 2
@@ -221,7 +221,7 @@ class EventStreamParser:
         return data[len(prefix) : -2]
 
     def _receive_rest(self, data: bytes) -> bytes | None:
-        """Return what `receive_one` returns, for an event whose beginning is in `_line`.
+        """Parse as `receive_one` does, for an event whose beginning is in `_line`.
 
         The data may also hold the beginning of the next event's first line, which is then kept in `_line`.
         """
@@ -242,7 +242,7 @@ class EventStreamParser:
         return payload
 
     def _receive_with_beginning(self, rest: bytes) -> bytes | None:
-        """Return what `receive_one` returns, for `_line` and `rest` together. On None, `_line` is as before."""
+        """Parse as `receive_one` does, for `_line` and `rest` together. On None, `_line` is as before."""
         beginning = bytes(self._line)
         self._line.clear()
         self.received -= len(beginning)
@@ -496,9 +496,9 @@ def _split(block: bytes, shape: _Shape) -> tuple[int, list[Any]]:
 
 
 def _split_long(tile: bytes, end: int, shape: _Shape) -> list[Any]:
-    """Return the payloads of events of one shape, found one line end after another; empty if any event has another shape.
+    """Return the payloads in `tile[:end]`, by a search for one line end after another; faster than `_split` for long events.
 
-    This is faster than `_split` for long events.
+    Empty if the first event is short (below `_LARGE` bytes), or if any event has another shape.
     """
     prefix, blank = shape.prefix, shape.separator.removesuffix(shape.prefix)
     at = 0

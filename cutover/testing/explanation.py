@@ -106,7 +106,7 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
     if finding.expected is not None:
         yield f"    expected: {printable(finding.expected, _MAX_TEXT)}"
     if finding.actual is not None:
-        yield f"    came:     {printable(finding.actual, _MAX_TEXT)}"
+        yield f"    got:      {printable(finding.actual, _MAX_TEXT)}"
 
 
 def _response_line(context: FailureContext) -> str:

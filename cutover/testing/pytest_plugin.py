@@ -25,7 +25,7 @@ class StreamContractFixture:
     ) -> AbstractAsyncContextManager["StreamSession"]:
         """Return an async context manager that sends one request and checks its stream.
 
-        The options are those of `cutover.stream_contract`. ``recordings`` defaults to a folder of this test.
+        The options are those of `cutover.stream_contract`. ``recordings`` defaults to a folder named after this test.
 
         Raises:
             ContractViolation: The contract does not hold; raised on leaving the block.
@@ -38,7 +38,7 @@ class StreamContractFixture:
     def check(self, peer: "Peer", path: str, **options: "Unpack[StreamOptions]") -> "ContractReport":
         """Read one stream to its end, and return the report. For a test that is not async.
 
-        The options are those of `cutover.stream_contract`. ``recordings`` defaults to a folder of this test.
+        The options are those of `cutover.stream_contract`. ``recordings`` defaults to a folder named after this test.
 
         Raises:
             ContractViolation: The contract does not hold.

@@ -103,7 +103,7 @@ class StreamSession:
                 if not ended:
                     await self._progress.wait()
         expected = f"the event {kind}" if within is None else f"the event {kind} within {within:g} s"
-        actual = (", ".join(skipped) or "none") + (", and then the end" if ended else "")
+        actual = (", ".join(skipped) or "none") + (", then the end of the stream" if ended else "")
         message = f"expected {expected}, got {actual}"
         raise self._violation(
             Finding(rule="session.expect", message=message, expected=expected, actual=actual)
@@ -158,7 +158,7 @@ class StreamSession:
             self._notify()
 
     async def finish(self) -> None:
-        """Check the contract if that was not done yet. The part of the stream that the test did not read counts too."""
+        """Check the contract if that was not done yet: read the rest of the stream first, unless the test has disconnected."""
         if self.disconnected:
             self._verify()
         elif not self._verified:

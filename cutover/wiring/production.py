@@ -49,7 +49,7 @@ ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
 """A function that returns a new HTTP client with these connection limits."""
 
 _FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-"""Limits for a new connection per request: a reused connection may always reach the same instance."""
+"""Limits for a new connection per request, because a reused connection may reach one instance only."""
 _KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 """Limits for connections that are reused."""
 
@@ -61,7 +61,7 @@ class Production:
     config: CutoverConfig
     """The configuration, with the tokens in use; in a rehearsal they are random."""
     clock: Clock
-    """Real time, or time that a rehearsal skips."""
+    """Real time; in a rehearsal, a clock whose sleeps end at once."""
     new_client: ClientFactory
     cloud_run_token: TokenSource
     """The source of the Admin API's access token."""

@@ -24,7 +24,7 @@ from cutover.train.engine import Train
 from cutover.wiring.embedded import rehearsal
 from cutover.wiring.production import Production, live
 
-NO_EVIDENCE = 3
+NOT_STARTED = 3
 """Exit code of a train that could not start."""
 INTERRUPTED = 130
 """Exit code of a train that was interrupted and undone, if the caller gives no other code."""
@@ -53,7 +53,7 @@ async def run_cutover(
         ConfigurationError: ``what_if`` names a fault that does not exist.
         NotStartedError: A train for this service is live or was never recovered, or the run directory cannot be made;
             nothing was touched.
-        UndoUnprovenError: The run was cancelled, and its changes could not be proven undone.
+        UndoUnprovenError: The run was cancelled, or stopped by a fault, and its changes could not be proven undone.
     """
     production = rehearsal(config) if config.dry_run else live(config)
     return await run_production(production, observer=observer, interrupted_code=interrupted_code)
@@ -129,7 +129,7 @@ async def _run_train(
                 if failed
                 else "interrupted before the train started"
             )
-            code = NO_EVIDENCE if failed else interrupted_code()
+            code = NOT_STARTED if failed else interrupted_code()
             journal.record(TrainFinished(passed=False, exit_code=code, reasons=(why,)))
         raise
 

@@ -60,7 +60,7 @@ def test_junit_has_one_case_for_each_target_in_the_given_order(tmp_path: Path) -
         RULES["schema.unknown-kind"].why,
         "at: event 2, byte 127",
         "expected: a known type",
-        "came: type: 'text-dleta'",
+        "got: type: 'text-dleta'",
     ]
     assert error.get("type") == "unreachable"
     assert NOWHERE in (error.get("message") or "")

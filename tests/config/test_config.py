@@ -290,7 +290,8 @@ def test_a_backend_is_one_of_two() -> None:
     "value", ["-x", "--async", "-x:project", ".x:project", "a b", "a,b=1", "a\n", "^:^a"]
 )
 def test_what_gcloud_could_take_for_an_option_is_refused(name: str, value: str) -> None:
-    assert f"{name} must be lower-case letters, digits and hyphens" in _problems(**{name: value})
+    form = "a project id" if name == "PROJECT" else "lower-case letters, digits and hyphens"
+    assert f"{name} must be {form}" in _problems(**{name: value})
 
 
 def test_a_project_may_belong_to_a_domain() -> None:

@@ -73,7 +73,9 @@ class TestGates:
         ceilings = attrs.evolve(Ceilings(), **{ceiling: 1000})
         assert not gate(results, name, ceilings).holds
         assert not may_go_on(results, ceilings)
-        assert reasons(judge(results, ceilings)) == (f"{name}: 1 failed, 1000 allowed",)
+        assert reasons(judge(results, ceilings)) == (
+            f"{name}: 1 failed, 1000 allowed, but one of them is never tolerated",
+        )
 
     @pytest.mark.parametrize(("name", "step_id"), STRICT)
     def test_preflight_budget_and_final_state_tolerate_nothing(self, name: str, step_id: str) -> None:
@@ -117,7 +119,7 @@ class TestSkipped:
         found = gate(results, name)
         assert (found.configured, found.evaluated, found.holds) == (True, False, False)
         assert reasons(judge(results, Ceilings())) == (
-            f"{name}: not evaluated, because an earlier step failed",
+            f"{name}: not evaluated, because not all of its steps ran",
         )
 
     def test_what_never_came_to_run_is_no_pass_and_no_refusal(self) -> None:

@@ -147,6 +147,16 @@ class TestConclusion:
         assert "  broken_streams  DOES NOT HOLD (2 failed, 0 allowed)" in lines
         assert lines[-1] == "reason    the run was cut off; recover it"
 
+    def test_a_failure_that_no_limit_tolerates_is_named(self) -> None:
+        check = Check(check_id="traffic", status=StepStatus.FAIL, tolerable=False)
+        flip = StepResult(step_id="route-flip", status=StepStatus.FAIL, checks=(check,))
+        facts = {"ceilings": {"route_flip": 3}}
+        lines = conclusion(fold([TrainStarted(run_id="r", facts=facts), _finished(flip)]), evidence=None)
+        assert (
+            "  route_flip      DOES NOT HOLD (1 failed, 3 allowed, but one of them is never tolerated)"
+            in lines
+        )
+
     def test_an_undo_that_was_not_proven_ends_with_what_to_do(self) -> None:
         undo = UndoFinished(proven=False, detail="403", to_do=("check this", "run that"))
         summary = fold([undo, TrainFinished(passed=False, exit_code=4, reasons=("why",))])

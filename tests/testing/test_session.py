@@ -476,7 +476,10 @@ async def test_an_event_that_cannot_come_any_more_fails_at_once() -> None:
         async with stream_contract(service(good), PATH, json=REQUEST) as stream:
             await stream.expect("tool-input")
 
-    with anyio.fail_after(HUNG), pytest.raises(ContractViolation, match=r"\[DONE\], and then the end"):
+    with (
+        anyio.fail_after(HUNG),
+        pytest.raises(ContractViolation, match=r"\[DONE\], then the end of the stream"),
+    ):
         await wait_for_it()
 
 

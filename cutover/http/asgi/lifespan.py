@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message
 
 @attrs.define(eq=False, kw_only=True)
 class Lifespan:
-    """The lifespan of one app. The caller asked for it, so an app without lifespan support is an error too."""
+    """The startup and the shutdown of one app, if the caller asks for them. An app that does not support them is then an error."""
 
     _app: ASGIApp
     _grace: float
@@ -54,7 +54,7 @@ class Lifespan:
         self.raise_for_error()
 
     async def shutdown(self) -> None:
-        """Ask the app to shut down and wait for the grace period. Cancellation of the caller does not shorten the wait."""
+        """Ask the app to shut down, and wait until it has, at most for the grace period. Cancellation of the caller does not shorten the wait."""
         self._stopping.set()
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace):
             await self._stopped.wait()
@@ -64,7 +64,7 @@ class Lifespan:
             self._failure_message = f"it did not shut down within {self._grace} s"
 
     def raise_for_error(self) -> None:
-        """Raise the app's own error, or RuntimeError with the failure message that the app sent."""
+        """Raise the app's own error, or RuntimeError with the reason of a failure; do nothing without a failure."""
         if self._error is not None:
             raise self._error
         if self._failure_message is not None:

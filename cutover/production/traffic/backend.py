@@ -29,7 +29,7 @@ class TrafficBackend(Protocol):
     """A way to read and write the split of one service."""
 
     async def read(self, *, label: str) -> TrafficState:
-        """Return the split as it is now.
+        """Return the traffic as it is now: the split that is asked for and the one that is served, with tags and etag.
 
         Raises:
             PeerError: There was no usable answer.
@@ -58,7 +58,7 @@ class TrafficBackend(Protocol):
             targets: The whole split, with all tags.
             etag: Etag of the state that the write follows; None writes over any state.
             label: Name of the request.
-            on_start: Called with the command that carries the write out, if it is one.
+            on_start: Called before the write if a command (gcloud) carries it out, with that command.
 
         Raises:
             NoAnswerError: There was no reply; the write may have taken effect.

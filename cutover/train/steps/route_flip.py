@@ -58,7 +58,7 @@ async def run(
         recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(before.agreed):
-        detail = f"the overrides are not as the preflight found them, and were not changed: {moved}"
+        detail = f"the overrides have changed since the preflight, so the flip changed nothing: {moved}"
         recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
         return recorder.finish()
     recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")

@@ -180,16 +180,17 @@ class CutoverConfig:
         file: Path | None = None,
         **more: object,
     ) -> "CutoverConfig":
-        """Read the configuration as the command does. Without OUTPUT_DIR, ``output_dir`` is a new folder name under ``RUNS``.
+        """Read the configuration from options, variables and a file. Without OUTPUT_DIR, ``output_dir`` is a new name under ``RUNS``.
 
-        An option wins over a variable, a variable over the file, the file over the default.
+        An option wins over a variable, a variable over the file, the file over the default. Tokens come from variables alone, and
+        a rehearsal takes none.
 
         Args:
             stable_revision: The revision that serves now.
             canary_revision: The revision that is drilled.
             env: The variables; None means the process's environment.
             options: Texts of options, by field.
-            file: A TOML file whose keys are the fields; None means no file.
+            file: A TOML file whose keys are the fields; None means no file, even if there is a ``cutover.toml``.
             more: Values of fields that win over every source, such as ``what_if``.
 
         Raises:

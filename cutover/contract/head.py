@@ -126,10 +126,10 @@ def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
 
 
 def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
-    """Return the error code and the error text of a body that refuses a request.
+    """Return the error code of a reply that refuses a request (None if it has none), and a text to show.
 
-    Both come from a JSON body with `error.code` and `error.message`. The code is None if there is none; it may also come
-    from the header `x-oa-compatibility-code`. Without a code and a message, the text is the body itself.
+    The code is `error.code` of a JSON body, or the header `x-oa-compatibility-code`. The message is `error.message`, or
+    `message`. The text is "code: message", or the one of the two that came; if neither came, it is the body.
     """
     code = message = None
     try:

@@ -114,7 +114,7 @@ def _put(container: Any, name: str, value: object) -> str:  # noqa: ANN401
 
 
 def is_suspect(data: str | bytes) -> bool:
-    """Return True if this JSON may hold a forbidden key. The test is cheap; most streams never need a closer look."""
+    """Return True if this JSON may hold a forbidden key. It is cheap, and misses none; ``forbidden_key`` decides."""
     if isinstance(data, str):
         return "proto" in data or (
             "\\u00" in data and _SUSPECT.search(data.encode("utf-8", "replace")) is not None

@@ -98,7 +98,7 @@ class ChunkReader:
         self.open_structs = _open_structs(self.schema)
 
     def read(self, payloads: Sequence[Any]) -> tuple[list[Read], list[type]]:
-        """Return the result of reading each payload, and the class of each result."""
+        """Read the data of one or more events. Return the chunk, or other `Read`, of each, and the class of each."""
         reads: list[Read] = []
         waiting: Iterator[Any] = iter(payloads)
         while True:
@@ -200,7 +200,7 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
 
 
 def _forbidden(key: str) -> Refusal:
-    """Return the refusal of data with a forbidden key."""
+    """Return the refusal of data with this key, which could reach the prototype of a JavaScript object."""
     return Refusal("json.prototype", "no key that reaches a prototype", key)
 
 

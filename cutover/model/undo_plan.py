@@ -144,7 +144,7 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
 
 
 def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) -> tuple[TrafficTarget, ...]:
-    """Return the targets to restore: the captured ones, or stable at 100 % after a failed drill."""
+    """Return the targets to restore: the captured ones; if any check of the drill failed, stable at 100 % with the captured tags."""
     failed = any(
         isinstance(event, CheckRecorded) and event.step_id == step_ids.DRILL and event.check.status.failed
         for event in events

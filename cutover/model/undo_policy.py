@@ -27,10 +27,15 @@ class Action(enum.Enum):
     """The action on one part of production, as the journal names it."""
 
     CLOSE = "close"
+    """Write nothing: the part is as it should be."""
     WAIT = "wait"
+    """Wait until a late write has expired, then decide again."""
     WRITE = "write"
+    """Write the values to restore."""
     REFUSE = "touch nothing"
+    """Change nothing: an operator decides."""
     ACCEPT = "accept what is found"
+    """Write nothing: an operator has accepted the state that was found."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,12 +1,12 @@
-"""The two reactions to a refused change."""
+"""The two ways to go on when a change cannot be made."""
 
 import enum
 
 
 class OnRefusal(enum.Enum):
-    """The reaction to a refused change, for instance after a stale etag."""
+    """The way to go on after a refused change (for instance with a stale etag), or with a journal that cannot be written."""
 
     STOP = "stop"
-    """Stop. A forward change uses it: somebody else may be changing production."""
+    """Stop, and send nothing that is not journaled. A forward change uses it: somebody else may be changing production."""
     TRY_AGAIN = "try again"
-    """Read the state again and write again, until the deadline. A rollback and an undo use it."""
+    """Read the state and write again until the deadline, journaled or not. A rollback and an undo use it."""

@@ -103,7 +103,7 @@ def summary_document(summary: CutoverSummary) -> dict[str, object]:
 
 
 def step_row(step: StepResult) -> dict[str, object]:
-    """Return the row of one step in ``steps.jsonl`` and in the run's ``summary.json``."""
+    """Return the facts of one step that ``steps.jsonl``, the run's ``summary.json`` and the step's own all hold."""
     return {
         "step_id": step.step_id,
         "status": step.status.value,

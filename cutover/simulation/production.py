@@ -138,7 +138,7 @@ class SimulatedProduction:
         ]
 
     def route_targets(self) -> dict[str, str | None]:
-        """Return the override of each domain and of ``global`` on the serving instances; ``mixed`` if these differ."""
+        """Return route key -> its override on the serving instances: None if it is not set, ``mixed`` if the instances differ."""
         self._timeline.catch_up()
         serving = [one for name in self._deployment.split for one in self._front_door.all_of(name)]
         targets: dict[str, str | None] = {}

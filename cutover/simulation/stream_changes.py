@@ -184,5 +184,5 @@ def broken_before(kind: str) -> Change:
 
 
 def stalled_before(kind: str) -> Change:
-    """Return a change that sends nothing more before the first event of one kind; the connection stays open."""
+    """Return a change that stops sending at the first event of one kind, or at the end, and leaves the connection open."""
     return up_to(kind, Halt.STALL)

@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 1 << 20
 
 
 class ConnectionBroken(Exception):  # noqa: N818  the name states the event; it is not an error here
-    """The simulation breaks this connection. An ASGI server then closes it; an in-process client gets this exception."""
+    """A connection that the simulation breaks. An ASGI server then closes it; a caller in this process gets this exception."""
 
 
 class Disconnected(Exception):  # noqa: N818  the name states the event; it is not an error here

@@ -183,7 +183,7 @@ def _row(event: SeenEvent, *, marked: bool) -> str:
 
 
 def curl(context: FailureContext) -> str:
-    """Return the curl command that sends the same request. It names a shell variable in place of each secret."""
+    """Return the curl command that sends the same request, with a shell variable in place of each secret header."""
     words = ["curl", "-sN", "-X", shlex.quote(context.method)]
     for name, value in context.request_headers.items():
         words += ["-H", _curl_header(name.lower(), value)]

@@ -20,11 +20,11 @@ class Httpx2Client(Protocol):
 
     @property
     def base_url(self) -> object:
-        """The URL that its paths are relative to."""
+        """The URL that the paths of requests are relative to."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers that it sends with each request."""
+        """The headers that the client sends with each request."""
 
     @property
     def build_request(self) -> Callable[..., Any]:

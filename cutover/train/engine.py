@@ -88,7 +88,8 @@ class Train:
     async def run(self) -> None:
         """Run the stages in order, and journal the verdict.
 
-        If a gate fails or the journal cannot be written, the later stages are skipped and every change is undone.
+        If a gate fails or the journal cannot be written, the later stages are skipped and every change is undone. The exit code
+        in the journal's last event is 4 if that undo could not be proven.
 
         A cancellation, or a fault in cutover itself, is raised again after the undo.
 

@@ -1,6 +1,6 @@
-"""Sentinels: streams that are kept open across a change, to see whether the change breaks them.
+"""Sentinels: streams that run before, across and after a change, and show a break that the change causes.
 
-One stream runs before each change, some are held in flight during it, and up to ten follow it, at most one a second.
+One stream runs before each change, some are kept open across it, and up to ten follow it, at most one a second.
 
 A stream of this lane lasts milliseconds and may cost a chat turn. To have one in flight for certain, the last byte of
 its request is held back during the change, for at most fifteen seconds. A proxy that buffers requests routes such a

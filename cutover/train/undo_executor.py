@@ -230,7 +230,11 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
 def _traffic_undone(
     targets: Sequence[TrafficTarget], *, latest: str | None, service: str, problem: str, pinned: str
 ) -> UndoResult:
-    """Return the result for the split, with commands for an operator if it is not as captured."""
+    """Return the result for the split.
+
+    It is not proven if there is a ``problem``, or if LATEST is ``pinned`` (both are reasons, or empty). It then has commands for an
+    operator.
+    """
     if problem:
         return UndoResult(
             proven=False,

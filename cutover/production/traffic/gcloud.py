@@ -159,7 +159,11 @@ class Gcloud:
     def _update(self, targets: Sequence[TrafficTarget]) -> tuple[str, ...]:
         """Return the command that writes a split.
 
-        Percentages that add up to 100 replace all others, LATEST too. Tags would stay, so they are set or cleared as well.
+        Percentages that add up to 100 replace all earlier ones, also that of LATEST. They would leave the tags, so the command
+        sets or clears the tags too.
+
+        Raises:
+            RefusedError: gcloud would not accept a name.
         """
         shares: Counter[str] = Counter()
         tags: dict[str, str] = {}

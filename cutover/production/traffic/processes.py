@@ -158,10 +158,9 @@ def members(group: int) -> Iterator[int]:
 
 
 def identity(pid: int) -> str:
-    """Return the boot and the start time of a process, which no other process with its id shares.
+    """Return a text that tells a process from a later one with the same id: the boot of the machine and the start time.
 
-    Returns:
-        The identity; an empty text if there is no such process.
+    Without /proc (macOS) it is the start time alone, in seconds. It is empty if there is no such process.
     """
     if _PROC.exists():
         fields = _stat(pid)

@@ -24,9 +24,10 @@ STEP_ID = step_ids.DUAL_RUN
 
 @attrs.frozen(kw_only=True)
 class Side:
-    """One of the two services."""
+    """The new or the legacy service, as the dual run asks it."""
 
     name: str
+    """``new`` or ``legacy``, as in the evidence."""
     base_url: str
     token: str = attrs.field(repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)

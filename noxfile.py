@@ -109,7 +109,8 @@ def fuzz(session: nox.Session) -> None:
         found.mkdir()
         python = ("python", "-m", "tests.fuzz", target)
         limits = (
-            f"-max_total_time={max(1, seconds // 2)}",  # 0 is for ever
+            # With 0 the fuzzer would never end.
+            f"-max_total_time={max(1, seconds // 2)}",
             "-max_len=3000",
             "-timeout=60",
             "-dict=tests/fuzz/tokens.dict",

@@ -137,7 +137,7 @@ def test_a_mistyped_variable_is_not_left_out_in_silence(name: str, meant: str) -
     assert said == f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
 
 
-def test_what_is_set_was_not_mistyped() -> None:
+def test_a_variable_that_is_set_is_not_suggested_for_another_one() -> None:
     assert _config(HELD_STREAMS="3", HELD_STREAM="4").held_streams == 3
 
 
@@ -237,11 +237,11 @@ def test_the_users_token_does_not_go_to_another_site() -> None:
         ("https://a.example", "https://ba.example", False),
     ],
 )
-def test_what_one_site_is(one: str, other: str, same: bool) -> None:
+def test_urls_of_one_site(one: str, other: str, same: bool) -> None:
     assert same_site(one, other) is same
 
 
-def test_what_loopback_is() -> None:
+def test_hosts_that_are_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost", "a.localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "10.0.0.1", "example.com", "localhost.example.com")))  # noqa: S104  no bind
 
@@ -273,7 +273,8 @@ def test_gcloud_must_be_there_for_a_live_run(monkeypatch: pytest.MonkeyPatch, tm
     said = _problems(**LIVE, TRAFFIC_BACKEND="gcloud")
     assert "TRAFFIC_BACKEND=gcloud needs the program gcloud" in said
     assert "install the Google Cloud CLI, or use TRAFFIC_BACKEND=cloud-run-api" in said
-    assert _config(TRAFFIC_BACKEND="gcloud").dry_run  # a rehearsal runs no command
+    # A rehearsal runs no command.
+    assert _config(TRAFFIC_BACKEND="gcloud").dry_run
     (tmp_path / "gcloud").touch(mode=0o755)
     live = {**LIVE, "OUTPUT_DIR": str(tmp_path / "run"), "TRAFFIC_BACKEND": "gcloud"}
     assert _config(**live).traffic_backend == "gcloud"
@@ -289,7 +290,7 @@ def test_a_backend_is_one_of_two() -> None:
 @pytest.mark.parametrize(
     "value", ["-x", "--async", "-x:project", ".x:project", "a b", "a,b=1", "a\n", "^:^a"]
 )
-def test_what_gcloud_could_take_for_an_option_is_refused(name: str, value: str) -> None:
+def test_a_name_that_gcloud_could_read_as_an_option_is_refused(name: str, value: str) -> None:
     form = "a project id" if name == "PROJECT" else "lower-case letters, digits and hyphens"
     assert f"{name} must be {form}" in _problems(**{name: value})
 
@@ -298,7 +299,7 @@ def test_a_project_may_belong_to_a_domain() -> None:
     assert _config(PROJECT="example.com:chat").project == "example.com:chat"
 
 
-def test_what_if_is_for_rehearsals() -> None:
+def test_a_live_run_refuses_what_if() -> None:
     with pytest.raises(ConfigurationError, match="what_if is for rehearsals"):
         CutoverConfig.from_env(
             stable_revision="a-1", canary_revision="a-2", env=LIVE, what_if=("stream-500",)

@@ -114,7 +114,7 @@ class TestSkipped:
     @pytest.mark.parametrize(
         ("name", "step_id"), [(name, step_id) for name, ids, _ in GATES for step_id in ids]
     )
-    def test_because_something_before_failed_it_is_no_pass(self, name: str, step_id: str) -> None:
+    def test_a_step_skipped_after_a_failure_is_no_pass(self, name: str, step_id: str) -> None:
         results = train(skipped(step_id, by_configuration=False))
         found = gate(results, name)
         assert (found.configured, found.evaluated, found.holds) == (True, False, False)
@@ -122,12 +122,12 @@ class TestSkipped:
             f"{name}: not evaluated, because not all of its steps ran",
         )
 
-    def test_what_never_came_to_run_is_no_pass_and_no_refusal(self) -> None:
+    def test_a_gate_without_results_neither_holds_nor_refuses(self) -> None:
         gates = judge([], Ceilings())
         assert not any(found.holds for found in gates if found.configured)
         assert may_go_on([], Ceilings())
 
-    def test_what_was_seen_before_outweighs_that_the_rest_was_not(self) -> None:
+    def test_a_failed_step_counts_although_the_other_step_was_skipped(self) -> None:
         results = train(step("stream-smoke-pre", FAIL), skipped("stream-smoke-post", by_configuration=False))
         assert reasons([gate(results, "stream_smoke")]) == ("stream_smoke: 1 failed, 0 allowed",)
 

@@ -17,6 +17,7 @@ from cutover.testing import pytest_plugin as testing_plugin
 from tests.support.paths import ROOT
 
 SOURCES = sorted((ROOT / "cutover").rglob("*.py"))
+TESTS = (*sorted((ROOT / "tests").rglob("*.py")), ROOT / "noxfile.py")
 LONG_MODULE = 300
 """Lines; a longer module has a reason at its top."""
 PUBLIC = {
@@ -108,11 +109,13 @@ def test_a_long_module_says_why_it_is_one(path: Path) -> None:
 
 
 @pytest.mark.source
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda path: path.stem)
 def test_a_comment_stands_on_its_own_line(path: Path) -> None:
     """Only what a tool reads, with its reason, may follow code on a line."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
-        if token.type == tokenize.COMMENT and not re.match(r"# (noqa|type: ignore|fmt:)", token.string):
+        if token.type == tokenize.COMMENT and not re.match(
+            r"# (noqa|type: ignore|fmt:|pragma:)", token.string
+        ):
             assert not token.line[: token.start[1]].strip(), f"{path}:{token.start[0]}: {token.string}"
 
 

@@ -35,7 +35,8 @@ class TestSecrets:
         data = before + secret.encode("utf-8", "surrogatepass") + after
         try:
             masked = Secrets((secret,)).mask(data)
-        except UnicodeEncodeError:  # a lone surrogate is no token that a header could carry
+        # A header cannot carry a lone surrogate, so it is no token.
+        except UnicodeEncodeError:
             return
         assert len(masked) == len(data)
         assert set(secret) == {"*"} or secret.encode() not in masked
@@ -54,7 +55,7 @@ class TestPrintable:
             ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
         ],
     )
-    def test_what_a_terminal_would_obey_is_shown(self, text: str, shown: str) -> None:
+    def test_control_sequences_of_a_terminal_are_shown_as_text(self, text: str, shown: str) -> None:
         assert printable(text) == shown
 
     def test_a_long_text_is_cut_and_says_so(self) -> None:
@@ -63,7 +64,7 @@ class TestPrintable:
         assert printable("abcdef", 3) == "abc…"
 
     @given(st.text(), st.integers(min_value=1, max_value=300))
-    def test_whatever_comes_is_printable_and_bounded(self, text: str, limit: int) -> None:
+    def test_any_text_becomes_printable_and_bounded(self, text: str, limit: int) -> None:
         shown = printable(text, limit)
         assert shown.isprintable()
         assert len(shown) <= limit * len("\\U00000000") + 1
@@ -101,7 +102,7 @@ class TestEvidenceFolder:
         assert folder.keep_reply("s", "n", status_line="HTTP 200", headers=(), body=b"") == (None, None)
         assert (list(tmp_path.iterdir()), folder.failed) == ([], None)
 
-    def test_what_is_written_is_masked(self, tmp_path: Path) -> None:
+    def test_every_written_file_is_masked(self, tmp_path: Path) -> None:
         folder = EvidenceFolder(tmp_path, Secrets(("marked-token",)))
         assert folder.write("step/check.body", b"a marked-token") == "step/check.body"
         assert (tmp_path / "step" / "check.body").read_bytes() == b"a ************"

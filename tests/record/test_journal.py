@@ -142,7 +142,7 @@ class TestRoundTrip:
         assert set(EVENTS) == set(get_args(TrainEvent))
 
     @given(events=st.lists(st.one_of(*EVENTS.values()), min_size=1, max_size=4))
-    def test_what_is_recorded_is_read_again(
+    def test_recorded_events_are_read_back_the_same(
         self, tmp_path_factory: pytest.TempPathFactory, events: list[TrainEvent]
     ) -> None:
         path = tmp_path_factory.mktemp("run") / "journal.jsonl"
@@ -237,7 +237,7 @@ class TestReading:
 
     @pytest.mark.parametrize("foreign", [b"my diary", b"{}", b'{"id":1}', b"\0" * 20])
     @pytest.mark.parametrize("read", [read_journal, Journal.reopen])
-    def test_what_is_no_journal_is_not_taken_for_a_torn_line(
+    def test_a_file_that_is_no_journal_is_an_error_and_no_torn_line(
         self, read: object, foreign: bytes, path: Path
     ) -> None:
         path.write_bytes(foreign)
@@ -358,14 +358,16 @@ class TestFullDisk:
         assert journal.broken == "the journal cannot be written: short write"
         journal.record(THREE)
         assert bare(journal.events) == bare(told) == [ONE, TWO, THREE]
-        assert bare(read_journal(path)) == [ONE]  # nothing is appended to a torn line
+        # Nothing is appended to a torn line.
+        assert bare(read_journal(path)) == [ONE]
 
     def test_a_refused_write_breaks_it_too(self, journal: Journal, path: Path) -> None:
         journal.record(ONE)
         with disk_with_room_for(path.stat().st_size):
             journal.record(TWO)
         assert journal.broken is not None
-        assert os.strerror(27) in journal.broken  # EFBIG
+        # The error is EFBIG: the file would be too large.
+        assert os.strerror(27) in journal.broken
         assert bare(journal.events) == [ONE, TWO]
 
 

@@ -71,7 +71,7 @@ def test_a_live_holder_that_has_said_nothing_is_live_all_the_same(lock: ServiceL
         pass
 
 
-def test_what_a_closed_train_leaves_is_nothing(lock: ServiceLock, tmp_path: Path) -> None:
+def test_a_closed_train_leaves_an_empty_lock(lock: ServiceLock, tmp_path: Path) -> None:
     for _ in range(2):
         with lock.held() as held:
             held.sign(tmp_path)
@@ -86,7 +86,7 @@ def test_a_train_that_is_killed_before_it_signed_leaves_no_mark(lock: ServiceLoc
         pass
 
 
-def test_what_a_killed_train_leaves_is_refused_until_it_is_recovered(
+def test_the_lock_of_a_killed_train_refuses_the_next_until_it_is_recovered(
     lock: ServiceLock, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyError), lock.held() as held:
@@ -95,7 +95,8 @@ def test_what_a_killed_train_leaves_is_refused_until_it_is_recovered(
     for recovering in (
         None,
         tmp_path / "another",
-    ):  # neither looking nor recovering another run takes it away
+        # It stays when somebody looks at it, or recovers another run.
+    ):
         with (
             pytest.raises(NotStartedError, match="a train was killed and is not recovered") as caught,
             lock.held(recovering=recovering),
@@ -160,7 +161,8 @@ def test_a_lock_that_cannot_be_written_is_told(lock: ServiceLock, tmp_path: Path
         pytest.raises(NotStartedError, match=r"the lock .* cannot be written: .*too large"),
     ):
         held.sign(tmp_path)
-    with lock.held():  # nobody was let in, so nobody is to be recovered
+    # No train was let in, so none needs a recovery.
+    with lock.held():
         pass
 
 

@@ -166,7 +166,8 @@ class Scene:
 
     async def override(self, key: str, word: str) -> None:
         """Set an override on every instance, as somebody else would."""
-        for _ in range(60):  # whichever instance answers
+        # Any instance may answer.
+        for _ in range(60):
             await self.services.control.override(key, word, label="somebody-else")
 
     def is_marked(self) -> bool:

@@ -272,7 +272,7 @@ BY_RULE = {name: row for name, row in ROWS.items() if row.way == "finish" and "n
 
 
 @pytest.mark.parametrize("name", BY_RULE)
-async def test_what_the_table_decides(name: str, tmp_path: Path) -> None:
+async def test_the_decision_for_each_state(name: str, tmp_path: Path) -> None:
     """The rules alone, on what is found: nothing is carried out."""
     row = ROWS[name]
     async with scene(tmp_path, **row.layout) as found:
@@ -309,7 +309,7 @@ async def decide(found: Scene, plan: UndoPlan, *, wait: float) -> Action:
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_what_a_recovery_does(name: str, tmp_path: Path) -> None:
+async def test_the_writes_of_a_recovery(name: str, tmp_path: Path) -> None:
     """Each decision is a line of the journal, what follows from it is in production, and the outcome is told."""
     row, part = ROWS[name], name.partition(":")[0]
     async with scene(tmp_path, **row.layout) as found:
@@ -323,7 +323,8 @@ async def test_what_a_recovery_does(name: str, tmp_path: Path) -> None:
         assert {event.part for event in decided} == {part}
         assert (recovery.closed, recovery.exit_code) == (row.closed, 0 if row.closed else 4)
         assert (found.changes > before) is row.changes
-        await anyio.sleep(30.0)  # longer than any change takes that is under way
+        # Longer than any change takes that is under way.
+        await anyio.sleep(30.0)
         assert found.simulation.traffic == row.traffic
         assert tuple(sorted(found.simulation.tags)) == row.tags
         assert {instance["global"] for instance in serving(found)} == row.routes
@@ -354,7 +355,7 @@ async def test_a_second_recovery_changes_nothing_more(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("left", [unreadable, routes_unreadable])
-async def test_what_is_accepted_unseen_is_said_loudly(
+async def test_an_acceptance_of_an_unread_state_says_so_loudly(
     left: Callable[[Scene], Awaitable[None]], tmp_path: Path
 ) -> None:
     """A production that is gone can be closed; that nobody looked at it stands in the journal, the detail and the summary."""
@@ -371,7 +372,7 @@ async def test_what_is_accepted_unseen_is_said_loudly(
         assert said in (found.folder / "SUMMARY.md").read_text()
 
 
-async def test_what_is_seen_is_not_called_unseen(tmp_path: Path) -> None:
+async def test_an_acceptance_of_a_state_that_was_read_is_not_called_unseen(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await somebody_elses(found)
         found.kill()

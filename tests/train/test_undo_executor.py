@@ -87,7 +87,7 @@ def route_commands(to_do: Sequence[str]) -> dict[str, dict[str, str]]:
 
 @pytest.mark.slow
 class TestUnproven:
-    async def test_routes_that_stick(self, tmp_path: Path) -> None:
+    async def test_routes_that_cannot_be_changed_are_not_proven(self, tmp_path: Path) -> None:
         trial = EmbeddedTrain(live_config(tmp_path), faults=(FAULTS["override-sticks"],))
         summary = await trial.run()
         assert summary.exit_code == 4
@@ -101,11 +101,12 @@ class TestUnproven:
         assert list(bodies)[-1] == GLOBAL
         assert bodies[GLOBAL] == {"target": "clear"}
         assert bodies["auth_entry"] == {"target": "clear", "domain": "auth_entry"}
-        assert summary.step("stream-smoke-undone") is None  # nobody knows what it would be a smoke of
+        # The state of the routes is unknown, so no smoke could say anything.
+        assert summary.step("stream-smoke-undone") is None
         shown = (tmp_path / "run" / "SUMMARY.md").read_text()
         assert "CONTROL\\_ACCESS\\_TOKEN" in shown
 
-    async def test_traffic_that_stays_on_the_canary(self, tmp_path: Path) -> None:
+    async def test_traffic_that_stays_on_the_canary_is_not_proven(self, tmp_path: Path) -> None:
         trial = EmbeddedTrain(live_config(tmp_path), faults=(FAULTS["rollback-403"],))
         summary = await trial.run()
         assert summary.exit_code == 4
@@ -120,7 +121,7 @@ class TestUnproven:
             f"or, once production answers: cutover recover {tmp_path / 'run'}",
         )
 
-    async def test_both_are_told_and_neither_keeps_the_other_from_being_tried(self, tmp_path: Path) -> None:
+    async def test_both_parts_are_tried_and_reported_although_both_fail(self, tmp_path: Path) -> None:
         async with scene(tmp_path, "override-sticks", "rollback-403") as found:
             await found.move_routes()
             await found.move_traffic()
@@ -132,7 +133,7 @@ class TestUnproven:
         assert [line.split()[0] for line in undone.to_do] == ["check", "gcloud", "check", "curl", "curl"]
         assert found.trial.production.traffic == {STABLE: 95, CANARY: 5}
 
-    async def test_what_can_be_undone_is_undone_beside_what_cannot(self, tmp_path: Path) -> None:
+    async def test_one_part_is_undone_although_the_other_cannot_be(self, tmp_path: Path) -> None:
         async with scene(tmp_path, "override-sticks") as found:
             await found.move_routes()
             await found.move_traffic()
@@ -149,10 +150,12 @@ class TestUnproven:
                 RouteIntended(step_id="route-flip", key=GLOBAL, captured=captured, wanted=None, times=1)
             )
             found.journal.record(Answered(key=GLOBAL, outcome="accepted"))
-            for _ in range(40):  # whichever instance answers
+            # Any instance may answer.
+            for _ in range(40):
                 await found.services.control.override(GLOBAL, "rust", label="flip")
             undone = await found.undo()
-        assert undone.proven  # once they are clear again, they can be read
+        # Once they are clear again, they can be read.
+        assert undone.proven
         assert found.changes > 40
 
     async def test_traffic_that_cannot_be_read_is_not_proven(self, tmp_path: Path) -> None:
@@ -183,7 +186,9 @@ class TestUnproven:
         assert undone.detail.endswith("routes are as captured (auth_entry=clear, global=clear)")
         assert state.get(GLOBAL) is None
 
-    async def test_an_undo_whose_peers_hang_is_given_up_and_told(self, tmp_path: Path) -> None:
+    async def test_an_undo_whose_services_hang_ends_at_its_deadline_with_commands(
+        self, tmp_path: Path
+    ) -> None:
         trial = EmbeddedTrain(live_config(tmp_path))
         production = simulated(trial.config, trial.production, clock=EventLoopClock())
         hanging: list[str] = []
@@ -220,7 +225,8 @@ class TestUnproven:
             "check",
             "gcloud",
             "or,",
-        ]  # told, though it never ended
+            # The start of the smoke is reported, although it never ended.
+        ]
         assert anyio.current_time() <= MUTATION_DEADLINE + UNDO_DEADLINE + READ_DEADLINE
 
 
@@ -243,19 +249,20 @@ class Blind:
 
 
 class TestLatest:
-    async def test_it_is_put_back_where_it_still_is_what_it_was(self, tmp_path: Path) -> None:
+    async def test_latest_is_restored_if_it_is_still_the_same_revision(self, tmp_path: Path) -> None:
         async with scene(tmp_path, latest=True) as found:
             await found.move_traffic()
             undone = await found.undo()
         assert undone.proven
         assert [row.revision for row in found.trial.production.traffic_spec if row.percent] == [None]
 
-    async def test_it_stays_pinned_where_somebody_deployed_in_the_meantime(self, tmp_path: Path) -> None:
+    async def test_latest_stays_pinned_if_somebody_has_deployed_since(self, tmp_path: Path) -> None:
         """Putting LATEST back would give everybody a revision that nobody tested."""
         async with scene(tmp_path, "deployed-meanwhile", latest=True) as found:
             await found.move_traffic()
             state = await found.services.traffic.read(label="pre")
-            with pytest.raises(RefusedError):  # somebody deploys just then
+            # Somebody deploys at this moment.
+            with pytest.raises(RefusedError):
                 await found.services.traffic.write(
                     split(state, {STABLE: 75, CANARY: 25}), etag=state.etag, label="drill.25"
                 )
@@ -265,10 +272,13 @@ class TestLatest:
         assert undone.detail.endswith(f"pinned on {STABLE} 100 %")
         assert undone.to_do[0].endswith("--to-latest")
         assert found.trial.production.traffic == {STABLE: 100}
-        assert plan_undo(found.journal.events, stable=STABLE)  # an operator closes it
+        # An operator closes it.
+        assert plan_undo(found.journal.events, stable=STABLE)
 
     @pytest.mark.parametrize("sees_again", [False, True])
-    async def test_it_is_not_put_back_unseen(self, sees_again: bool, tmp_path: Path) -> None:
+    async def test_latest_is_not_restored_if_it_cannot_be_read(
+        self, sees_again: bool, tmp_path: Path
+    ) -> None:
         """Where nobody can say what LATEST is by now, it is pinned until somebody can."""
         async with scene(tmp_path, latest=True) as found:
             await found.move_traffic()
@@ -279,7 +289,7 @@ class TestLatest:
         asked = [row.revision for row in found.trial.production.traffic_spec if row.percent]
         assert asked == [None if sees_again else STABLE]
 
-    async def test_a_hiccup_of_the_first_read_is_forgotten(self, tmp_path: Path) -> None:
+    async def test_a_failed_first_read_does_not_matter_if_the_second_works(self, tmp_path: Path) -> None:
         """What was not known then is known at the proof: stable serves, as it is to after a failed drill."""
         async with scene(tmp_path, latest=True) as found:
             await found.move_traffic()
@@ -291,7 +301,7 @@ class TestLatest:
         assert (undone.proven, undone.to_do) == (True, ())
         assert found.trial.production.traffic == {STABLE: 100}
 
-    async def test_the_drill_does_not_put_it_back_over_a_deploy(self, tmp_path: Path) -> None:
+    async def test_the_drill_does_not_restore_latest_over_a_deploy(self, tmp_path: Path) -> None:
         """Somebody deploys between the drill's last look and the write that would put LATEST back."""
         restore = attrs.evolve(FAULTS["rollback-409-once"].strikes[0].scope, first=2, last=2)
         overtaken = FAULTS["deployed-meanwhile"].strikes[0].effect
@@ -307,7 +317,7 @@ class TestLatest:
         assert drill.checks[-1].check_id == "status-post"
         assert "which nobody tested: pinned on" in drill.checks[-1].detail
 
-    async def test_the_drill_leaves_it_pinned_too(self, tmp_path: Path) -> None:
+    async def test_the_drill_leaves_latest_pinned_too(self, tmp_path: Path) -> None:
         rollback = FAULTS["rollback-409-once"].strikes[0].scope
         overtaken = FAULTS["deployed-meanwhile"].strikes[0].effect
         fault = attrs.evolve(FAULTS["rollback-409-once"], strikes=(Strike(rollback, overtaken),))
@@ -315,7 +325,8 @@ class TestLatest:
         summary = await trial.run()
         assert (
             summary.exit_code == 4
-        )  # the service is not as it was, and only an operator can say what should be
+            # The service has changed, so only an operator can decide.
+        )
         assert summary.undo is not None
         assert "--to-latest" in summary.undo.to_do[0]
         drill = summary.step("canary-rollback-drill")
@@ -333,7 +344,7 @@ class TestNothingLeftToDo:
             assert await found.undo() == UndoResult(proven=True, detail="nothing had been applied")
         assert found.changes == 0
 
-    async def test_what_is_as_it_should_be_is_only_read(self, tmp_path: Path) -> None:
+    async def test_a_state_that_is_as_captured_already_is_only_read(self, tmp_path: Path) -> None:
         """A change that was answered, and is gone again, is not written a second time."""
         async with scene(tmp_path) as found:
             await found.move_traffic()
@@ -346,7 +357,7 @@ class TestNothingLeftToDo:
         assert (undone.proven, undone.detail) == (True, f"traffic is as it should be ({STABLE} 100 %)")
         assert found.changes == before
 
-    async def test_routes_of_a_change_whose_fate_is_known_are_only_read(self, tmp_path: Path) -> None:
+    async def test_routes_of_a_write_with_an_answer_are_only_read(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
             captured = await found.services.control.status(label="pre")
             found.journal.record(
@@ -359,7 +370,9 @@ class TestNothingLeftToDo:
         assert (undone.proven, undone.detail) == (True, "routes are as captured (global=clear)")
         assert found.changes == 0
 
-    async def test_a_fate_that_is_not_known_is_written_and_looked_at_again(self, tmp_path: Path) -> None:
+    async def test_a_write_without_an_answer_is_written_over_and_read_again_later(
+        self, tmp_path: Path
+    ) -> None:
         async with scene(tmp_path) as found:
             captured = await found.services.control.status(label="pre")
             found.journal.record(
@@ -409,7 +422,7 @@ async def test_a_late_effect_is_found_and_taken_back_again(tmp_path: Path) -> No
     assert {row["global"] for row in rows} == {None}
 
 
-class TestUntilWhenItMayLand:
+class TestExpiryOfWrites:
     """An intent may stand for many writes: the last one was sent no later than its answer."""
 
     AT = "2026-11-25T12:00:00.000Z"
@@ -426,7 +439,9 @@ class TestUntilWhenItMayLand:
             (20, "", LATEST, LATEST),
         ],
     )
-    def test_of_overrides(self, times: int, outcome: str, last_sent_at: str, last_unanswered_at: str) -> None:
+    def test_the_expiry_of_override_writes(
+        self, times: int, outcome: str, last_sent_at: str, last_unanswered_at: str
+    ) -> None:
         captured = RouteState(overrides=((GLOBAL, None),))
         intent = RouteIntended(
             step_id="route-flip", key=GLOBAL, captured=captured, wanted="rust_shell", times=times, at=self.AT
@@ -439,7 +454,7 @@ class TestUntilWhenItMayLand:
             last_unanswered_at,
         )
 
-    def test_no_longer_than_the_last_write_has_whatever_the_clocks_say(self) -> None:
+    def test_the_wait_is_bounded_if_the_clocks_disagree(self) -> None:
         assert seconds_until_write_expires("2026-01-01T00:00:00.000Z") == 0.0
         assert seconds_until_write_expires("2999-01-01T00:00:00.000Z") == ROUTES_DEADLINE + MUTATION_DEADLINE
         assert (

@@ -79,7 +79,7 @@ async def test_a_place_from_which_there_is_no_way_back_is_left_alone(
 @pytest.mark.parametrize(
     ("operation", "check_id"), [(Operation.ROUTE_STATUS, "routes"), (Operation.SERVICE_READ, "traffic")]
 )
-async def test_what_cannot_be_read_at_the_end_fails_the_train_and_is_undone(
+async def test_an_unreadable_state_at_the_end_fails_the_train_which_is_undone(
     operation: Operation, check_id: str, tmp_path: Path
 ) -> None:
     whole = EmbeddedTrain(live_config(tmp_path / "whole"), layout_changes={"instances": 1})

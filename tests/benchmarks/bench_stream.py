@@ -29,6 +29,7 @@ from cutover.contract import ContractChecker
 from cutover.protocols import AI_SDK_7
 from cutover.sse.parser import EventStreamParser
 
+CLIENT = Path(__file__).parents[1] / "interop" / "node_modules" / "ai7"
 CHUNK = 64 * 1024
 OPENING = b'data: {"type":"start"}\n\ndata: {"type":"start-step"}\n\ndata: {"type":"text-start","id":"1"}\n\n'
 CLOSING = b'data: {"type":"text-end","id":"1"}\n\ndata: {"type":"finish-step"}\n\ndata: {"type":"finish"}\n\ndata: [DONE]\n\n'
@@ -142,13 +143,18 @@ def print_line(line: str = "") -> None:
     sys.stdout.write(line + "\n")
 
 
+def require_node() -> None:
+    """Exit with a reason if the AI SDK's own client cannot run."""
+    if shutil.which("node") is None:
+        sys.exit("--node: there is no program node")
+    if not CLIENT.is_dir():
+        sys.exit("--node: the AI SDK is not installed; run `npm ci` in tests/interop")
+
+
 def node_checks(body: bytes, rounds: int) -> float:
     """Return the CPU nanoseconds per event of the AI SDK's own client."""
-    node = shutil.which("node")
-    if node is None:
-        sys.exit("--node: there is no program node")
     script = Path(__file__).with_name("ai_client.mjs")
-    done = subprocess.run([node, script, str(rounds)], input=body, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(["node", script, str(rounds)], input=body, stdout=subprocess.PIPE, check=True)
     return float(json.loads(done.stdout)["nanoseconds"])
 
 
@@ -209,6 +215,8 @@ def main() -> None:
     parser.add_argument("--node", action="store_true")
     parser.add_argument("--long", type=int, default=0, metavar="MIB")
     options = parser.parse_args()
+    if options.node:
+        require_node()
     if options.long:
         long_streams(options.long)
         return

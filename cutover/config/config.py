@@ -1,4 +1,4 @@
-"""The configuration of a run: one frozen value. Each field but the two revisions is an input.
+"""The configuration of a run: one frozen value. Each field with a help text is an input.
 
 To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name.
 """
@@ -32,10 +32,10 @@ from cutover.model.gates import Ceilings
 from cutover.model.manifest import ManifestEntry
 
 RUNS = Path("storage/app/production-stream-cutover")
-"""The folder of run directories, unless OUTPUT_DIR names one."""
+"""The folder in which each run gets a new run directory, unless OUTPUT_DIR names the run directory."""
 GOOGLE_API = "https://run.googleapis.com"
 DAY = 86_400.0
-"""Seconds."""
+"""Seconds in a day."""
 TOLERATED = "failed checks that are tolerated"
 
 
@@ -151,16 +151,17 @@ class CutoverConfig:
         default=None, help=f"the run directory; default {RUNS}/<UTC second>-<random>/"
     )
     what_if: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    """Faults that a rehearsal's simulated production has: names of ``cutover.simulation.FAULTS``."""
+    """Faults that a rehearsal's simulated production has: names of ``FAULTS`` or ``VARIANTS`` in ``cutover.simulation``."""
     sources: Mapping[str, Source] = attrs.field(factory=dict, repr=False, eq=False)
-    """Field -> the place that gave its value. Problems are told by these names; an input without one by its variable."""
+    """Field -> the place that gave its value. A problem names this place, or, if there is none, the input's variable."""
     manifest: tuple[ManifestEntry, ...] = attrs.field(init=False, default=(), repr=False)
-    """The requests of the dual run; empty without one."""
+    """The requests of the dual run; empty without a dual run."""
 
     def __attrs_post_init__(self) -> None:
         """Check every input, and read the manifest of a dual run."""
         found = list(problems.problems_of(self, INPUTS))
-        if self.run_dual_run:
+        # A wrong path is a problem already.
+        if self.run_dual_run and not values.path(self.requests_file):
             try:
                 manifest = read_manifest(self.requests_file, name=self.name_of("requests_file"))
                 object.__setattr__(self, "manifest", manifest)
@@ -223,7 +224,7 @@ class CutoverConfig:
         return config
 
     def source_of(self, field: str) -> Source:
-        """Return the place that set an input; its variable where nothing did."""
+        """Return the place that set an input; the variable of the input if nothing set it."""
         return self.sources.get(field) or Source.variable(_BY_FIELD[field])
 
     def name_of(self, field: str) -> str:
@@ -242,7 +243,7 @@ class CutoverConfig:
 
     @property
     def ceilings(self) -> Ceilings:
-        """The number of failed checks that each gate tolerates."""
+        """The number of failed checks, or of broken streams, that each gate tolerates."""
         return Ceilings(
             route_flip=self.max_route_flip_failures,
             stream_smoke=self.max_stream_smoke_failures,

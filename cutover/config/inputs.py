@@ -1,4 +1,4 @@
-"""The declaration of one input: its default, its help, how a text is read, and the rule that its value must keep.
+"""The declaration of one input: its default, its help, the parser of its text, and the rule that its value must keep.
 
 An input is one field of ``CutoverConfig``, made by one of the functions here::
 
@@ -59,11 +59,11 @@ class Kind:
     """One kind of input: it reads the text of a variable or an option, and a value of a TOML file."""
 
     parse: Callable[[str], object]
-    """Reads a text; raises ValueError, whose message says the right form."""
+    """Parser of a text, also of a text in a TOML file. For a wrong text it raises ValueError, whose message says the right form."""
     from_toml: Callable[[object], object] = _no_toml_value
-    """Reads a TOML value that is not a text; raises ValueError."""
+    """Parser of a TOML value that is not a text. For a wrong value it raises ValueError."""
     in_file: str = "text in quotes"
-    """The form that a TOML file must use, in words."""
+    """The right form in a TOML file, in words, for messages."""
     empty_is_unset: bool = False
     """True where an empty text counts as not set. An empty flag or number is an error."""
 
@@ -99,7 +99,7 @@ class Input:
 
     @property
     def option(self) -> str:
-        """The option of ``cutover run``; a secret has none."""
+        """The option of ``cutover run``. A secret has no option, so this name is not used for a secret."""
         return "--" + self.field.replace("_", "-")
 
 
@@ -128,23 +128,31 @@ def _field(
     secret: bool = False,
 ) -> _T:
     declared = Input(help=description, kind=kind, rule=rule, default=default, secret=secret)
-    field: _T = attrs.field(default=default, converter=converter, repr=not secret, metadata={_KEY: declared})
+
+    def convert(value: Any) -> Any:  # noqa: ANN401
+        try:
+            return value if converter is None else converter(value)
+        except (AttributeError, TypeError):
+            # The rule refuses such a value, and names the input.
+            return value
+
+    field: _T = attrs.field(default=default, converter=convert, repr=not secret, metadata={_KEY: declared})
     return field
 
 
 def flag_field(*, default: bool, help: str) -> bool:  # noqa: A002  the word that click uses
     """Declare an input that is 0 or 1."""
-    return _field(default, FLAG, values.anything, help)
+    return _field(default, FLAG, values.flag, help)
 
 
 def number_field(*, default: _T, most: float, above: bool = False, help: str) -> _T:  # noqa: A002
     """Declare an input that is a number from 0 to ``most``; ``above=True`` refuses 0."""
-    return _field(default, NUMBER, values.number(most=most, above=above), help)
+    return _field(default, NUMBER, values.number(most=most, above=above, optional=default is None), help)
 
 
 def count_field(*, default: int = 0, most: float = 1e9, help: str) -> int:  # noqa: A002
     """Declare an input that is a whole number from 0 to ``most``."""
-    return _field(default, COUNT, values.number(most=most), help)
+    return _field(default, COUNT, values.count(most=most), help)
 
 
 def url_field(*, default: str = "", rule: Rule = values.url, help: str) -> str:  # noqa: A002

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from cutover.config.files import read_file
 from cutover.errors import ConfigurationError
 from cutover.model.manifest import ManifestEntry, ResponseKind
+from cutover.text import printable
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
 _PATH = re.compile(r"/(?!/)[!-~]*")
@@ -38,7 +40,7 @@ def read_manifest(path: str, *, name: str) -> tuple[ManifestEntry, ...]:
 
     Args:
         path: The file.
-        name: The name of the input that gave it, for messages.
+        name: The name of the input that gave the path, for messages.
 
     Raises:
         ConfigurationError: The file cannot be read, or is no manifest.
@@ -46,9 +48,9 @@ def read_manifest(path: str, *, name: str) -> tuple[ManifestEntry, ...]:
     if not path:
         return shipped_manifest()
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError([f"{name} cannot be read: {error}"]) from error
+        data = read_file(Path(path))
+    except ValueError as error:
+        raise ConfigurationError([f"{name} {error}: {printable(path)}"]) from error
     return parse_manifest(data, name=name)
 
 

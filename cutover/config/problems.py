@@ -24,15 +24,17 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
             yield f"{name} {problem}"
     if config.stable_revision == config.canary_revision:
         yield f"STABLE and CANARY must differ; both are {config.stable_revision!r}"
+    wrong = set()
     for declared in inputs:
         if problem := declared.rule(getattr(config, declared.field)):
+            wrong.add(declared.field)
             yield f"{config.name_of(declared.field)} {problem}"
     yield from _plain_http_problems(config)
-    if config.run_dual_run:
+    if config.run_dual_run and wrong.isdisjoint({"base_url", "legacy_base_url"}):
         yield from _dual_run_problems(config)
     if not config.dry_run:
         yield from _live_problems(config)
-    if config.output_dir is not None:
+    if config.output_dir is not None and "output_dir" not in wrong:
         yield from _directory_problems(config.output_dir, config.name_of("output_dir"))
 
 

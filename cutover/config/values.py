@@ -1,4 +1,7 @@
-"""Parsers of texts, and rules about values. A parser raises ValueError; a rule returns a problem, or an empty text."""
+"""Parsers of texts, and rules about values.
+
+A parser raises ValueError for a wrong text. A rule returns the problem of a wrong value, and an empty text for a right value.
+"""
 
 import ipaddress
 import math
@@ -6,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
 
 Rule = Callable[[object], str]
@@ -22,7 +26,7 @@ def parse_flag(text: str) -> bool:
     """Read a flag: the text 0 or 1.
 
     Raises:
-        ValueError: The text is anything else. The other parsers raise it too, for their forms.
+        ValueError: The text is anything else. The other parsers raise ValueError too; ``parse_url`` never does.
     """
     if text not in {"0", "1"}:
         raise ValueError("must be 0 or 1")
@@ -56,33 +60,52 @@ def parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def anything(_: object) -> str:
-    """Accept every value."""
-    return ""
+def flag(value: object) -> str:
+    """Accept True and False."""
+    return "" if isinstance(value, bool) else f"must be True or False, not {value!r}"
 
 
-def number(*, least: float = 0.0, most: float, above: bool = False) -> Rule:
-    """Return a rule that accepts a finite number between two bounds, and None; ``above`` refuses the lower bound itself."""
+def number(*, most: float, above: bool = False, optional: bool = False) -> Rule:
+    """Return a rule that accepts a finite number from 0 to ``most``; ``above`` refuses 0, ``optional`` accepts None."""
 
     def rule(value: object) -> str:
-        if value is None:
+        if value is None and optional:
             return ""
-        fits = isinstance(value, int | float) and math.isfinite(value) and least <= value <= most
-        if fits and not (above and value == least):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and 0 <= value <= most
+            and not (above and value == 0)
+        ):
             return ""
-        return f"must be a number, {'more than' if above else 'at least'} {least:g} and at most {most:g}, not {value!r}"
+        return (
+            f"must be a number, {'more than' if above else 'at least'} 0 and at most {most:g}, not {value!r}"
+        )
+
+    return rule
+
+
+def count(*, most: float) -> Rule:
+    """Return a rule that accepts a whole number from 0 to ``most``."""
+    in_range = number(most=most)
+
+    def rule(value: object) -> str:
+        if isinstance(value, float):
+            return f"must be a whole number, not {value!r}"
+        return in_range(value)
 
     return rule
 
 
 def text(value: object) -> str:
-    """Accept a text that a header or a path can hold."""
+    """Accept a text that a header or a path can hold, and an empty text."""
     fine = isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
     return "" if fine else f"must be printable ASCII without spaces around it, not {value!r}"
 
 
 def token(value: object) -> str:
-    """Accept a text that a header can hold. The value is a secret, so the problem does not show it."""
+    """Accept a text that a header can hold, and an empty text. The value is a secret, so the problem does not show it."""
     return "must be printable ASCII without spaces around it" if text(value) else ""
 
 
@@ -116,7 +139,8 @@ def steps(value: object) -> str:
     whole = all(isinstance(percent, int) and 1 <= percent <= _ALL for percent in percents)
     if percents and whole and all(one < other for one, other in pairwise(percents)):
         return ""
-    return f"must be whole percents from 1 to 100, strictly rising, not {','.join(map(str, percents))!r}"
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return f"must be whole percents from 1 to 100, strictly rising, not {shown!r}"
 
 
 def url(value: object) -> str:
@@ -140,11 +164,13 @@ def url(value: object) -> str:
 
 def optional_url(value: object) -> str:
     """Accept an empty text, or a URL as ``url`` does."""
-    return url(value) if value else ""
+    return "" if value == "" else url(value)
 
 
 def path(value: object) -> str:
     """Accept a path that a file can have on this machine, without control characters; also an empty text and None."""
+    if not isinstance(value, str | Path | None):
+        return f"must be a path, not {value!r}"
     name = "" if value is None else str(value)
     try:
         os.fsencode(name)

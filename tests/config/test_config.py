@@ -1,7 +1,9 @@
 """Bad input: every problem at once, each naming its variable or argument, before anything is touched."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -388,3 +390,41 @@ def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "REQUESTS_FILE cannot be read" in _problems(
         RUN_DUAL_RUN="1", LEGACY_BASE_URL="https://old.example", REQUESTS_FILE=missing
     )
+
+
+def test_a_manifest_that_is_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "REQUESTS_FILE cannot be read: it is not a regular file" in _problems(
+        RUN_DUAL_RUN="1", LEGACY_BASE_URL="https://old.example", REQUESTS_FILE=str(tmp_path / "pipe")
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("apply_route_flip", "0", "APPLY_ROUTE_FLIP must be True or False, not '0'"),
+        ("dry_run", None, "DRY_RUN must be True or False, not None"),
+        ("held_streams", 1.5, "HELD_STREAMS must be a whole number, not 1.5"),
+        ("max_broken_streams", None, "MAX_BROKEN_STREAMS must be a number, at least 0"),
+        ("canary_soak_seconds", None, "CANARY_SOAK_SECONDS must be a number"),
+        ("canary_soak_seconds", True, "CANARY_SOAK_SECONDS must be a number"),
+        ("base_url", None, "BASE_URL must start with https://"),
+        ("legacy_base_url", None, "LEGACY_BASE_URL must start with https://"),
+        ("legacy_base_url", 5, "LEGACY_BASE_URL must start with https://"),
+        ("canary_steps", 5, "CANARY_STEPS must be whole percents from 1 to 100, strictly rising, not 5"),
+        ("requests_file", 5, "REQUESTS_FILE must be a path, not 5"),
+        ("output_dir", 5, "OUTPUT_DIR must be a path, not 5"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_name(field: str, value: object, said: str) -> None:
+    inputs: dict[str, Any] = {"run_dual_run": True, "legacy_base_url": "https://old.example", field: value}
+    with pytest.raises(ConfigurationError) as caught:
+        CutoverConfig(stable_revision="chat-1", canary_revision="chat-2", **inputs)
+    assert "\n".join(caught.value.problems).startswith(said)
+
+
+def test_a_share_of_the_error_budget_may_be_none() -> None:
+    config = CutoverConfig(
+        stable_revision="chat-1", canary_revision="chat-2", slo_error_budget_consumed_percent=None
+    )
+    assert config.budget.source is BudgetSource.DEFAULT

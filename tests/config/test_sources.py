@@ -274,6 +274,7 @@ def test_a_table_in_place_of_a_value_is_not_shown(toml: str) -> None:
         f"region{'.a' * 5000} = 1",
         'output_dir = "a\\u0000b"',
         'requests_file = "a\\u0000b"',
+        'requests_file = "a\\u0000b"\nrun_dual_run = true\nlegacy_base_url = "https://legacy.example.com"',
     ],
 )
 def test_a_value_that_only_a_file_can_hold_is_one_problem_of_its_key(toml: str) -> None:

@@ -7,7 +7,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command. A Ctrl-C while it loads ends it without a traceback: nothing has started yet."""
+    """Run the command. A Ctrl-C while the command loads ends the process without a traceback: nothing has started yet."""
     try:
         from cutover.cli.commands import main as command  # noqa: PLC0415  a slow import; Ctrl-C may come while it runs
 

@@ -1,4 +1,4 @@
-"""Time as an argument: the event loop's clock, or a rehearsal's clock that skips every wait."""
+"""Clocks that code takes as an argument: the event loop's clock, and a rehearsal's clock that skips every sleep."""
 
 from datetime import UTC, datetime
 from typing import Protocol
@@ -37,7 +37,7 @@ class EventLoopClock:
 
 @attrs.define(eq=False)
 class SkippingClock:
-    """The clock of a rehearsal. It skips each sleep and adds its seconds to the time, so a soak of 30 s ends at once."""
+    """The clock of a rehearsal. A sleep of 30 s ends at once, and ``now`` then returns a time 30 s later."""
 
     skipped: float = 0.0
     """Seconds of sleep that were skipped so far."""

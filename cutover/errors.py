@@ -3,14 +3,14 @@
     CutoverError
     ├── ContractViolation        a stream broke its contract; also an AssertionError
     ├── ConfigurationError       the input is wrong; the error lists every problem                  exit 2
-    ├── NotStartedError          the train could not start (a live lock, an open journal)           exit 3
+    ├── NotStartedError          the train, or the recovery, could not start                        exit 3
     ├── UndoUnprovenError        an interrupted train could not prove that its changes are undone   exit 4
     └── PeerError                one request got no usable answer; the steps catch it, a caller never sees it
         ├── NoAnswerError            no reply came
         ├── RefusedError             the service refused, or the request was not sent
         └── UnusableReplyError       the reply lacks the requested data
 
-A caller gets no error for a failure of the network or of a service under test. It is evidence: a value in a report.
+A caller gets no error for a failure of the network or of a service under test. Such a failure is evidence: a value in a report.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 class CutoverError(Exception):
-    """Base of all errors that this library raises on purpose."""
+    """Base of all errors that this library defines."""
 
 
 class ContractViolation(CutoverError, AssertionError):  # noqa: N818  a failed assertion; its name says what failed
@@ -49,7 +49,7 @@ class ContractViolation(CutoverError, AssertionError):  # noqa: N818  a failed a
 
 
 class ConfigurationError(CutoverError):
-    """The configuration is wrong. ``problems`` lists every problem and names its variable or argument."""
+    """The configuration is wrong. ``problems`` lists every problem and names its variable, option, file or argument."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -57,13 +57,13 @@ class ConfigurationError(CutoverError):
 
 
 class NotStartedError(CutoverError):
-    """The train could not start. It changed nothing."""
+    """The train, or the recovery, could not start. Production was not changed."""
 
 
 class UndoUnprovenError(CutoverError):
     """A train that was interrupted, or stopped by a fault, could not prove that its changes are undone. An operator must act.
 
-    A train that ends with NO GO raises nothing: its summary has the exit code 4.
+    A train that ends with NO GO raises nothing: if its undo is unproven, its summary has the exit code 4.
     """
 
 
@@ -81,7 +81,7 @@ class RefusedError(PeerError):
     def __init__(self, message: str, *, status: int, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status of the answer; 0 if the request was not sent. Missing credentials count as 401."""
+        """HTTP status of the answer; 0 if the request was not sent. Missing credentials count as 401, a stale generation as 409."""
         self.retry_after = retry_after
         """Seconds to wait before a retry, from the ``retry-after`` header (RFC 9110 10.2.3), up to a bound; else 0."""
 

@@ -8,7 +8,7 @@ from importlib import import_module
 def load_on_first_use(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return a ``__getattr__`` and a ``__dir__`` for a package; they import each public name on its first use.
+    """Return a package's ``__getattr__``, which imports each public name on its first use, and its ``__dir__``.
 
     Args:
         package: The package's ``__name__``.

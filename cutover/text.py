@@ -1,4 +1,4 @@
-"""Untrusted text made safe to print, and short texts that several rooms write in the same form."""
+"""Untrusted text made safe to print, and short texts that several packages write in the same form."""
 
 import shlex
 from datetime import datetime
@@ -11,7 +11,10 @@ CUT = "…"
 
 
 def printable(text: str | bytes, limit: int = LONGEST) -> str:
-    """Return the text with control, format and bidi characters escaped, cut at ``limit`` characters."""
+    """Return the text with every unprintable character escaped. A text of more than ``limit`` characters is cut.
+
+    The escapes of a text that is not cut can make the result longer than ``limit``.
+    """
     if isinstance(text, bytes):
         text = text[: 4 * limit + 4].decode("utf-8", "backslashreplace")
     shown = "".join(

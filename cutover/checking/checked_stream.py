@@ -15,9 +15,9 @@ from cutover.http.outbound import CONNECT_TIMEOUT, describe_failure
 _SET_BY_SSE = frozenset({"accept", "cache-control"})
 """Headers that httpx-sse sets as the standard requires (WHATWG HTML 9.2.2)."""
 CLOSE_SECONDS = 5.0
-"""Seconds that closing a connection may take. After that it is left to the client."""
+"""Seconds that closing a connection may take. After that the caller stops waiting and leaves the connection to the client."""
 HOLD_SECONDS = 15.0
-"""Longest time in seconds that the last byte of a held request is kept back."""
+"""Longest time in seconds for which a stream keeps back the last byte of a held request."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +28,7 @@ class StreamRequest:
     url: str
     """Absolute, or relative to the client's base URL."""
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    """Headers by name; ``accept`` and ``cache-control`` are replaced by those of the standard."""
+    """Headers by name. The standard's ``accept`` and ``cache-control`` replace the caller's; ``content-length`` is added."""
     body: bytes = b""
     label: str = "stream"
     """Name of the request: httpx gives it to the transport as the extension ``label``, so that a test can inject a fault."""
@@ -36,10 +36,13 @@ class StreamRequest:
 
 @attrs.define(eq=False)
 class Hold:
-    """A hold on one request: the last byte of its body is kept back until the release, at most for ``HOLD_SECONDS``."""
+    """A hold on one request: the stream keeps back the last byte of its body until the release, at most for ``HOLD_SECONDS``.
+
+    An empty body has no last byte to keep back.
+    """
 
     in_flight: anyio.Event = attrs.field(factory=anyio.Event)
-    """Set when everything but the last byte was handed over for sending."""
+    """Set when everything but the last byte was handed over for sending. ``probe_stream`` also sets it at the end of the request."""
     released: anyio.Event = attrs.field(factory=anyio.Event)
     """Set by the owner of the hold, or after ``HOLD_SECONDS`` by the stream. The last byte is then sent."""
 
@@ -48,7 +51,8 @@ class Hold:
 class CheckedStream:
     """One stream that a checker checks as it arrives: open it, receive it piece by piece, close it.
 
-    A failure of the network is not raised. It becomes a finding of the checker, and the stream ends.
+    A failure of the network is not raised. It becomes a finding of the checker, and the stream ends. Other errors, such as
+    a ``ValueError`` of an app in this process, are raised.
     """
 
     client: httpx.AsyncClient
@@ -56,12 +60,12 @@ class CheckedStream:
     checker: ContractChecker
     hold: Hold | None = None
     status: int | None = None
-    """Status of the response; None before it came."""
+    """Status of the response; None until the head has come."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     unreachable: str | None = None
-    """Reason why no connection was made; None if one was made."""
+    """Reason why no connection was made; None if a connection was made, or a deadline of the contract passed first."""
     failure: str | None = None
-    """Reason why the connection broke; None if it did not break."""
+    """Reason why the connection broke or the body could not be decompressed; None without such a failure."""
     response: httpx.Response | None = None
     _resources: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
     _pieces: AsyncIterator[bytes] | None = None
@@ -69,11 +73,11 @@ class CheckedStream:
     _wait_scope: anyio.CancelScope | None = None
 
     def elapsed(self) -> float:
-        """Return the seconds since the request was begun; for a held one, since its last byte was released."""
+        """Return the seconds since ``open`` was called; after the release of a held request, the seconds since the release."""
         return anyio.current_time() - self._started
 
     async def open(self) -> bool:
-        """Send the request, check the head, and return True if there is a body to receive."""
+        """Send the request, check the head, and return True; return False if no head came."""
         self._started = anyio.current_time()
         headers = {
             key: value for key, value in self.request.headers.items() if key.lower() not in _SET_BY_SSE
@@ -81,7 +85,7 @@ class CheckedStream:
         content: bytes | AsyncGenerator[bytes] = self.request.body
         if self.hold is not None:
             content = self._held_body(self.hold)
-            # The client may stop reading the body before its end.
+            # The client may stop reading the body of the request before its end.
             self._resources.push_async_callback(content.aclose)
         connection = aconnect_sse(
             self.client,
@@ -160,7 +164,7 @@ class CheckedStream:
         self.checker.receive_failure(FailureKind.RESET, elapsed=self.elapsed())
 
     def _record_timeout(self) -> None:
-        # The time now may be too late: an app in this process may have used its grace period before the wait ended.
+        # The deadline may be long past: the wait for an app in this process ends only after its grace period.
         elapsed = min(self.elapsed(), self.checker.next_deadline or math.inf)
         whole = self.checker.contract.limits.whole
         self.checker.receive_failure(

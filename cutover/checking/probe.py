@@ -15,7 +15,7 @@ from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
 
 MAX_CAPTURE_BYTES = 4 << 20
-"""Bytes of a body that are kept as evidence. The contract is checked on the whole body."""
+"""Largest number of bytes of a body that are kept as evidence. The contract is checked on the whole body."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,14 +30,14 @@ class Probe:
     """The body after decompression, cut at ``MAX_CAPTURE_BYTES``, with secrets masked."""
     report: ContractReport
     unreachable: str | None
-    """Reason why no connection was made, so nothing is known about the stream; None if one was made."""
+    """Reason why no connection was made; None if a connection was made, or a deadline of the contract passed first."""
     failure: str | None
-    """Reason why the connection broke; None if it did not break."""
+    """Reason why the connection broke or the body could not be decompressed; None without such a failure."""
     elapsed: float
-    """Seconds from sending the last byte of the request to the end of the stream."""
+    """Seconds from the start of the request (of a held request: from its release) until the connection is closed."""
 
     def header(self, name: str) -> str | None:
-        """Return the first header with this name, in any case; None if there is none."""
+        """Return the value of the first header with this name, upper or lower case; None without such a header."""
         wanted = name.lower().encode()
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == wanted), None)
 
@@ -52,7 +52,7 @@ class Probe:
         return self.unreachable is None and self.report.ok
 
     def describe(self) -> str:
-        """Return the result as one line: the first violation, or that the contract holds."""
+        """Return the result as one line: the reason for no connection, else the first violation, else the number of events."""
         if self.unreachable is not None:
             return self.unreachable
         violations = self.report.violations
@@ -75,15 +75,15 @@ async def probe_stream(
     """Send one request, check its stream against a contract, and return the result.
 
     The check ends with the stream or at the first missed deadline of the contract. A failure of the network is not
-    raised; it becomes a finding.
+    raised; it becomes a finding. Other errors, such as a ``ValueError`` of an app in this process, are raised.
 
     Args:
         client: Sends the request. Redirects are not followed.
         request: The request that starts the stream.
         contract: The contract that the stream must keep.
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
-        hold: Keeps the last byte of the request back until it is released. None: the request is sent at once.
-        secrets: Secrets to mask in the headers and the body of the result.
+        hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
+        secrets: Secrets to mask in the headers and the body of the result. The report of the result is not masked.
     """
     stream = CheckedStream(
         client=client, request=request, checker=ContractChecker(contract, context=context), hold=hold
@@ -98,7 +98,7 @@ async def probe_stream(
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
             await stream.aclose()
         if hold is not None:
-            # The request has ended: release a task that still waits for it to be in flight.
+            # The request has ended: wake a task that still waits for ``in_flight``.
             hold.in_flight.set()
     return Probe(
         request=request,
@@ -132,14 +132,16 @@ async def check_stream(
         json: The request's body, sent as JSON. Default: no body. If it is an object with a text ``id``, the stream
             must belong to that thread.
         headers: Headers to send besides the client's own. Default: none.
-        deadline: Seconds from sending the request to the end of the stream. Default: 120.
+        deadline: Seconds from sending the request to the end of the stream. It replaces the contract's own limit
+            ``whole``. Default: 120.
 
     Returns:
-        The report of the check. A violation or a failure of the network is a finding in it and does not raise; call
-        ``raise_for_violations()`` for that.
+        The report of the check. A violation or a failure of the network is a finding in the report and does not raise.
+        To raise an error for violations, call ``raise_for_violations()``.
 
     Raises:
-        BaseException: An app in this process (`StreamingASGITransport`) raised it; it is raised unchanged.
+        BaseException: An app in this process (`StreamingASGITransport`) raised this error, and it is raised unchanged. But an
+            ``OSError``, a ``UnicodeError`` or an httpx error of the app may become a finding instead.
     """
     limits = attrs.evolve(contract.limits, whole=deadline)
     body = b"" if json is None else msgspec.json.encode(json)

@@ -22,15 +22,15 @@ def check_recording(
     """Check the recorded body of a response against a contract, and return the report.
 
     Args:
-        body: All bytes of the body, without its content-encoding.
+        body: All bytes of the body, after decompression.
         contract: The contract that the stream must keep. Default: ``COMPAT_LANE``.
         status: The response's status. Default None: the rules about the status are not checked.
         headers: The response's headers. Default None: the rules about headers are not checked.
         context: The thread id of the request and the ids of earlier tool calls. Default None: both are unknown.
 
     Returns:
-        The report of the check. It has no timings, because a recording holds no times. A violation is a finding in it
-        and does not raise; call ``raise_for_violations()`` for that.
+        The report of the check. It has no timings, because a recording holds no times. A violation is a finding in the
+        report and does not raise. To raise an error for violations, call ``raise_for_violations()``.
     """
     checker = ContractChecker(contract, context=context)
     if headers is not None or (status is not None and status not in contract.head.statuses):

@@ -165,7 +165,7 @@ def _sent(headers: Sequence[str], data: str | None) -> Sent:
 
 
 def _header(text: str, secrets: list[str]) -> tuple[str, str]:
-    """Return the name and the value of one `--header`; values read from the environment are added to `secrets`."""
+    """Return the lower-case name and the value of one `--header`; add values from the environment to `secrets`."""
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
         raise click.BadParameter("write 'name: value'", param_hint="--header")
@@ -190,7 +190,7 @@ def _header(text: str, secrets: list[str]) -> tuple[str, str]:
 
 
 def _body(data: str) -> bytes:
-    """Return the body from `--data`: the text itself, or the content of the file after `@`; it must be JSON."""
+    """Return the body from `--data`: the text itself, or the file after `@`; raise a usage error if that is not JSON."""
     try:
         body = _read(data[1:]) if data.startswith("@") else os.fsencode(data)
         msgspec.json.decode(body)
@@ -223,7 +223,7 @@ def _write(path: Path, report: bytes) -> None:
 
 
 def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
-    """Return an exit code and the verdicts in target order. The code is 0 unless a signal cut the checks off; then some verdicts are missing."""
+    """Return an exit code and the verdicts in target order. After a signal or fault the code is not 0 and some are missing."""
     verdicts = {
         at: _check_recording_file(target, contract)
         for at, target in enumerate(targets)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 Configure = Callable[[], CutoverConfig]
-"""Reads the configuration, or raises ConfigurationError: called where its problems are printed."""
+"""Function that reads the configuration or raises ConfigurationError. `until_signalled` prints its problems."""
 
 
 def _options(command: Command) -> Command:
@@ -106,9 +106,9 @@ def run(
 
 
 def _file(named: str | None) -> Path | None:
-    """Return the file to read: the named one, else ``cutover.toml`` where it exists, else None."""
+    """Return the file to read: the named one, else ``cutover.toml`` if it exists, else None. Refuse an empty name."""
     if named is None:
-        # A link that leads nowhere exists here too, and cannot be read.
+        # A broken link counts as a file here: reading it fails, so the user learns of it.
         return FILE if os.path.lexists(FILE) else None
     if not named:
         raise ConfigurationError(["--config must name a file, not be empty"])

@@ -86,7 +86,7 @@ async def until_signalled(
 
     Args:
         work: The command. When it is cancelled, it must undo its changes, or have set ``left_open``.
-        terminal: Gets the last lines.
+        terminal: The terminal for messages about signals and errors.
         changes_production: False for a command that has nothing to undo.
     """
     interruption = Interruption(changes_production=changes_production)
@@ -118,7 +118,7 @@ async def until_signalled(
 async def _run_to_exit_code(
     work: Callable[[Interruption], Awaitable[int]], interruption: Interruption, terminal: Terminal
 ) -> int:
-    """Run a command and return its exit code; an error is printed and becomes one."""
+    """Run a command and return its exit code. Print an error, and return the exit code for it."""
     try:
         return await work(interruption)
     except UndoUnprovenError as error:
@@ -140,7 +140,7 @@ async def _run_to_exit_code(
 
 
 def _code_of_fault(error: BaseException, interruption: Interruption, terminal: Terminal) -> int:
-    """Print the effect of a fault in cutover on production, and return the exit code."""
+    """Print the state in which a fault in cutover itself leaves production, and return the exit code."""
     message = f"a fault in cutover itself: {error!r}"
     if not interruption.changes_production:
         terminal.line(message)

@@ -1,7 +1,8 @@
 """The checker: it holds one stream to its contract, in one pass, while the stream comes.
 
 The parser turns bytes into events, the judge checks their data and order, the watch checks times, and the functions of
-`head` check the head. They report deviations. The checker turns each deviation into a finding, with a severity and a place.
+`head` check the head. The judge, the watch and `head` report deviations. The checker turns each deviation into a finding,
+with a severity and a place.
 
 A few flags decide the path of the bytes. Each has a sentence above it in `ContractChecker`. The most important one is
 `_flows`: while it is set, data that is one whole event, in order and in time, costs one call of the parser, one call of
@@ -42,7 +43,7 @@ class ContractChecker:
     """A checker of one response. It does no IO and has no clock.
 
     Call `receive_head` once, `receive_data` for each piece of the body, and then `receive_eof` or `receive_failure` once.
-    Each returns its new findings. `elapsed` is the time since the request was sent, in seconds. For a recording without a
+    Each call returns its new findings. `elapsed` is the time since the request was sent, in seconds. For a recording without a
     head, leave out `receive_head`: then no rule about the head is checked.
     """
 
@@ -61,7 +62,8 @@ class ContractChecker:
     _comments: int = attrs.field(default=0, init=False)
     # The number of bytes of a body that is not a stream. The parser does not see them.
     _unread: int = attrs.field(default=0, init=False)
-    # The first bytes of the body: the data up to the first event and with it, at most a bound of them.
+    # The first bytes of the body, up to the data that completes the first event: at most `_BEGINNING` bytes, or
+    # `_ERROR_BODY` bytes of a body that is not a stream.
     _beginning: bytes = attrs.field(default=b"", init=False)
     # True from the first event to the end or the failure. Data may then take the fast path for one event.
     _flows: bool = attrs.field(default=False, init=False)
@@ -71,7 +73,7 @@ class ContractChecker:
     _is_stream: bool = attrs.field(default=True, init=False)
     # The deviation of a wrong status that waits for the body, because the body may hold the reason; else None.
     _refusal: Deviation | None = attrs.field(default=None, init=False)
-    # The error code in the body of a refused request; None without one.
+    # The error code of a refused request, from the body or a header; None without one.
     _refusal_code: str | None = attrs.field(default=None, init=False)
     # The failure that ended the stream early; None without one.
     _interrupted: FailureKind | None = attrs.field(default=None, init=False)
@@ -93,6 +95,9 @@ class ContractChecker:
         self, status: int, headers: Sequence[tuple[bytes, bytes]], *, elapsed: float
     ) -> Sequence[Finding]:
         """Check the head of the response, and return the new findings.
+
+        The finding about a wrong status comes only at the end or the failure of the body, which may hold the reason. A
+        redirect is reported at once.
 
         Args:
             status: The HTTP status code.
@@ -118,6 +123,8 @@ class ContractChecker:
 
     def receive_data(self, data: bytes, *, elapsed: float) -> Sequence[Finding]:
         """Check the next bytes of the body, and return the new findings.
+
+        If the head showed that the body is not a stream, count the bytes, keep the first ones, and return no findings.
 
         Args:
             data: The bytes, of any length.
@@ -169,7 +176,9 @@ class ContractChecker:
         return self._findings[before:]
 
     def receive_failure(self, kind: FailureKind, *, elapsed: float) -> Sequence[Finding]:
-        """End the check of a stream that failed, and return the new findings. Its report is never `ok`.
+        """End the check of a stream that failed, and return the new findings. The report is then never `ok`.
+
+        After a wrong status, the finding is about the status and not about the failure.
 
         Args:
             kind: The reason: the connection failed, or the caller stopped waiting.
@@ -239,7 +248,10 @@ class ContractChecker:
         return next((offset for offset, count in pieces if count), 0), sum(count for _, count in pieces)
 
     def _take(self, data: bytes) -> tuple[int, int]:
-        """Check the events that the data completes. Return the byte offset of the first message event (0 without one), and their number."""
+        """Check the events that the data completes, and return the place and the number of the message events.
+
+        The place is the byte offset of the first message event; 0 if the data completes none.
+        """
         first, count = 0, 0
         for item in self._parser.receive_runs(data):
             if isinstance(item, Run):
@@ -266,7 +278,7 @@ class ContractChecker:
         return first, count
 
     def _note_run(self, run: Run, deviations: Iterable[tuple[int, Deviation]]) -> None:
-        """Add the findings about the events of a run: their type, and the deviations by index in the run."""
+        """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""
         begins = self._events - len(run.payloads)
         if run.event != "message" and "stream.event-type" not in self._found:
             actual = f"the event type {printable(run.event)}"
@@ -299,7 +311,10 @@ class ContractChecker:
             self._add(Deviation("stream.truncated", walk.expectation, within), offset=cut.byte_offset)
 
     def _explain_end(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
-        """Yield the deviations of the end. `stream.empty` shows the body that came instead, or becomes `stream.truncated`."""
+        """Yield the deviations of the end. `stream.empty` shows the body that came instead, or becomes `stream.truncated`.
+
+        If events came and the kind of one was unreadable or unknown, drop `stream.empty`: that event may be the start.
+        """
         for each in deviations:
             if each.rule != "stream.empty":
                 yield each
@@ -357,7 +372,8 @@ class ContractChecker:
             deviation: The broken rule.
             index: Index of the message event; None if the finding is not about one event.
             offset: Position in bytes of the body; None if unknown.
-            severity: The severity; None for the one that the contract gives the rule.
+            severity: The severity; None for a warning if the client had stopped reading before, else for the rule's severity in
+                the contract.
         """
         rule = deviation.rule
         self._found[rule] += 1
@@ -379,7 +395,10 @@ class ContractChecker:
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:
-    """Return the sort key of a finding: its byte offset, then its event, then its rule. Findings without an offset come first."""
+    """Return the sort key of a finding: byte offset, then event; without an event, then the rule.
+
+    Findings without an offset come first. Findings about the same event keep the order in which they were found.
+    """
     return (
         -1 if finding.byte_offset is None else finding.byte_offset,
         -1 if finding.event_index is None else finding.event_index,

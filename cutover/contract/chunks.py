@@ -3,7 +3,7 @@
 A chunk is the JSON object in a message event's data. Its `type` field names its kind. One table lists the fields of each
 kind. Two checks are made from this table:
 
-- The fast path is a msgspec tagged union. If it accepts a chunk, the chunk is good.
+- The fast path is a msgspec tagged union. If it accepts a chunk, the chunk is good, unless it has a forbidden key.
 - The exact path checks the fields one by one. It judges the data that the fast path refuses, and describes the defect.
 """
 
@@ -28,7 +28,7 @@ class FieldType:
     accepts: Callable[[Any], bool]
     """Returns True if the client accepts this value. The value is parsed as JavaScript parses it: all numbers are floats."""
     fast: Any
-    """The msgspec type that accepts the same values; None if no msgspec type does; the exact path then judges every value."""
+    """The msgspec type that accepts only such values. None if no msgspec type does; the exact path then judges every value."""
     is_open: bool = False
     """True if a value may hold objects with any keys. Such a value must be searched for forbidden keys (`__proto__`)."""
 
@@ -36,7 +36,7 @@ class FieldType:
 def _is_json(value: object) -> bool:
     """Return True if the AI SDK accepts this as a JSON value.
 
-    That is any JSON without infinite numbers: JavaScript reads 1e999 as Infinity, and zod's `number()` refuses it.
+    It accepts all JSON without infinite numbers: JavaScript reads 1e999 as Infinity, and zod's `number()` refuses it.
     """
     waiting = [value]
     while waiting:
@@ -120,7 +120,10 @@ class ChunkSchema:
     unknown_fields: str | None = None
     """The warning about a field that the schema does not list; None if such fields are allowed without a warning."""
     skew: Mapping[tuple[str, str | None, str | None], str] = attrs.field(factory=dict)
-    """(kind, field, value) that other versions of the client refuse -> the text of the warning. None stands for any field or value."""
+    """(kind, field, value) that other versions of the client refuse -> the text of the warning.
+
+    If the field is None, the entry is about every chunk of the kind.
+    """
     _skew_by_kind: Mapping[str, Sequence[tuple[tuple[str | None, str | None], str]]] = attrs.field(init=False)
 
     def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:
@@ -153,7 +156,10 @@ class ChunkSchema:
 
 
 Chunk = msgspec.Struct
-"""A decoded chunk. Each field is an attribute; an absent one is `msgspec.UNSET`. The class is made from the schema."""
+"""A decoded chunk. Its class (`ChunkTypes`) is made from the schema. Each field of the class is an attribute.
+
+An absent field of the class is `msgspec.UNSET`.
+"""
 
 
 class Terminator(msgspec.Struct, frozen=True, gc=False):
@@ -170,18 +176,18 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     actual: str
     """The content that came instead, in words."""
     kind: str | None = None
-    """The kind that the data names, if the schema knows it; else None."""
+    """The kind that the data names; None if the kind is unknown, the data is not JSON, or the data has a forbidden key."""
     values: Mapping[str, Any] = {}
     """The fields of the data that are good."""
 
 
 class Remarked(msgspec.Struct, frozen=True, gc=False):
-    """A chunk that the client accepts, but with a warning."""
+    """A chunk that the client accepts, but that has fields that the schema does not list."""
 
     chunk: Chunk
     """The accepted chunk."""
     unknown: tuple[str, ...]
-    """The names of its fields that the schema does not know."""
+    """The names of the fields that the schema does not list."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

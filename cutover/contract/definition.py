@@ -31,9 +31,9 @@ class Limits:
     """The largest sizes and the longest times that a contract allows. Sizes are in bytes, times in seconds."""
 
     max_event_bytes: int = 1 << 20
-    """Largest size of one event's data, in bytes. A larger event is dropped and reported. Default: 1 MiB."""
+    """Largest size of an event's `data` lines, and of any line. The parser drops a larger event. Default: 1 MiB."""
     max_open_bytes: int = 16 << 20
-    """Rough memory for the ids of open parts and calls, in bytes. Above it, no more are followed. Default: 16 MiB."""
+    """Rough memory for the ids of open parts and calls. Above it, the checker follows no new part or call. Default: 16 MiB."""
     first_event: float = 5.0
     """Seconds from sending the request to the first message event. Default: 5."""
     event_gap: float = 15.0
@@ -41,14 +41,18 @@ class Limits:
     whole: float = 120.0
     """Seconds from sending the request to the end of the body. Default: 120."""
     held_back_after: float = 1.0
-    """Seconds to the first byte from which a body that comes all at once counts as held back. Default: 1."""
+    """Least time to the first byte of a body that counts as held back if its events come all at once. Default: 1."""
     at_once: float = 0.1
     """Seconds within which several events count as having come all at once. Default: 0.1."""
 
 
 @attrs.frozen(kw_only=True)
 class StreamContract:
-    """All that a stream must satisfy. Make a variant of a contract with `attrs.evolve`."""
+    """All that a stream must satisfy. Make a variant of a contract with `attrs.evolve`.
+
+    Raises:
+        ValueError: If `severities` names a rule that does not exist.
+    """
 
     name: str
     """The contract's name on the command line and in reports."""

@@ -27,7 +27,7 @@ class Finding:
     event_index: int | None = None
     """Index of the message event, from zero; None if the finding is not about one event."""
     byte_offset: int | None = None
-    """Position in bytes of the body: mostly the first byte of the event. None if unknown."""
+    """Position in bytes of the body: of the event, of the first bad byte, or of the body's end. None if unknown."""
     expected: str | None = None
     """The content that the rule asks for at this place, in words."""
     actual: str | None = None

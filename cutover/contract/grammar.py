@@ -12,7 +12,7 @@ of a service gives one finding, not a finding for each later chunk.
 
 A chunk takes the fast path or not, depending on its kind and on the state. `KindPlan.fast_states` lists the states in
 which a chunk of the kind keeps the state, at most opens something, and can break one rule only: it may name a thing that is
-not open. In such a state, the judge checks only that.
+not open. In such a state, the judge checks only this rule.
 
 This module is long because the table, the scopes and the walk explain each other and are read together.
 """
@@ -85,19 +85,17 @@ class Scope:
     known: bool = False
     """True if the calls of `StreamContext.known_tool_calls` are open from the beginning of the stream."""
     must_close: bool = False
-    """True if a thing gives a warning when it is still open at a ``cleared_by`` chunk or at the end of the body."""
+    """True if a thing gives a warning when it is still open at a ``cleared_by`` chunk or at the end of a terminated stream."""
 
 
 @attrs.frozen(kw_only=True)
 class Agreement:
-    """A field that must have the same value in all chunks of a stream."""
+    """A field that must have the same value in all chunks of a stream that have the field."""
 
     field: str
     """The name of the field."""
     rule: str
     """Id of the rule that a second value breaks."""
-    expected: str | None = None
-    """The attribute of the request's context that holds the value, if the request fixes it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +109,7 @@ class ServiceError:
     finish: str | None = None
     """The kind of the turn's last chunk, if it has a status that reports a failure; else None."""
     status: str | None = None
-    """The field of the turn's last chunk that holds the status."""
+    """The field of the turn's last chunk that holds the status. A chunk without this field is accepted."""
     failed: str | None = None
     """The value of that field after an error. Without an error it must not have this value."""
 
@@ -191,7 +189,7 @@ class KindPlan:
     error: ServiceError | None
     """The service error that the kind reports or repeats; None for all other kinds."""
     is_watched: bool
-    """True if the judge must check more than the place of such a chunk, such as a version warning, so that it never takes the fast path."""
+    """True if the judge must look for version warnings in such a chunk. The chunk then never takes the fast path."""
     changes: bool
     """True if the kind begins a step, or opens or closes anything."""
     fast_states: frozenset[str]
@@ -299,13 +297,14 @@ class Walk:
     """For each scope: key of an open thing -> number of the step that opened it; -1 if it was open before the stream."""
     # For each scope: the function that returns the key of the thing that a chunk is about.
     _key_of: tuple[Callable[[Any], _Key], ...] = attrs.field(init=False)
-    # Field -> the value that all chunks must have, for each field of `Grammar.agreements` that has come.
+    # Field of `Grammar.agreements` -> its last value; before its first chunk, the value that the request fixes, if any.
     _agreed: dict[str, Any] = attrs.field(init=False)
     # The number of steps that have begun.
     _step: int = attrs.field(default=0, init=False)
     # The symbols that have come.
     _seen: set[str] = attrs.field(factory=set, init=False)
-    # The number of unreadable events. Each may be an event that seems to be missing later, so each hides one such report.
+    # The number of unreadable events that have hidden no report yet. Each may be the event that seems to be missing later, so
+    # each hides one report.
     _unreadable: int = attrs.field(default=0, init=False)
     # True once the memory for open things is used up. From then on, a thing that seems not open is not reported.
     _is_full: bool = attrs.field(default=False, init=False)
@@ -371,7 +370,7 @@ class Walk:
 
     def _report_move(self, move: Transition, symbol: str, actual: str) -> Sequence[Deviation]:
         """Return the rule that a transition breaks, unless its cause has been reported before."""
-        # The table calls it a duplicate, but none has come before: it is late, and was reported as missing.
+        # The table calls this event a duplicate, but no such event has come: the event is late, and was reported as missing.
         if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
             return ()
         if self._unreadable and move.rule in _MISSING_EVENT_RULES:
@@ -380,18 +379,21 @@ class Walk:
         return (Deviation(move.rule, move.expected or "", actual),)
 
     def end(self) -> Sequence[Deviation]:
-        """Move on by the end of the body, and return the rules that it breaks."""
+        """Move on by the end of the body, and return the rules that it breaks. Report open parts only after the terminator."""
         open_still = (
             [each for at in range(len(self.opened)) for each in self._left_open(at)] if self.is_over else []
         )
         return [*open_still, *self.move(END, END)]
 
     def note_unreadable(self) -> None:
-        """Count an event that could not be read. The next missing event or open is then not reported: it may be this one."""
+        """Count an event that could not be read, or whose kind is unknown.
+
+        This event hides the next report of a missing event, or of a thing that is not open.
+        """
         self._unreadable += 1
 
     def take_refused(self, plan: KindPlan, values: Mapping[str, Any]) -> None:
-        """Move on by a chunk that the schema refused but whose kind is known.
+        """Move on, without a report, by a chunk that the schema refused but whose kind is known.
 
         Args:
             plan: The plan of the kind.
@@ -404,7 +406,7 @@ class Walk:
             self._change(plan, SimpleNamespace(**{**dict.fromkeys(_QUALIFIERS, False), **values}))
 
     def _report_unopened(self, at: int, key: _Key, kind: str) -> Sequence[Deviation]:
-        """Return the deviation of a chunk that names a thing that is not open."""
+        """Return the deviation of a chunk that names a thing that is not open, unless the walk may have missed its opening."""
         # The thing may have been opened after the memory for open things was used up.
         if self._is_full:
             return ()
@@ -446,7 +448,7 @@ class Walk:
             self._room += _ENTRY_BYTES + len(key[0] if isinstance(key, tuple) else key)
 
     def _left_open(self, at: int) -> Sequence[Deviation]:
-        """Return the warning about the things of this scope that are still open and must be closed."""
+        """Return the warning about open things of this scope that must be closed; nothing after a symbol of `breaks_off`."""
         scope, opened = self.grammar.scopes[at], self.opened[at]
         if not (scope.must_close and opened and self._seen.isdisjoint(self.grammar.breaks_off)):
             return ()
@@ -459,7 +461,7 @@ class Walk:
         )
 
     def _check_agreement(self, agreement: Agreement, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
-        """Return the deviation of a field that has another value than before."""
+        """Return the deviation of a field that has another value than before. From then on, the new value counts."""
         if value is msgspec.UNSET:
             return ()
         agreed = self._agreed.setdefault(agreement.field, value)

@@ -6,7 +6,7 @@ This is the exact path. `JSON.parse` differs from Python's `json` and from msgsp
 - Lone surrogates, 1e999, integers of any length, and any depth are accepted.
 - If a key comes twice, the last value counts.
 
-The fast path (msgspec) decides only where both agree.
+The fast path (msgspec) decides only where msgspec and `JSON.parse` agree.
 """
 
 import json
@@ -70,7 +70,7 @@ _GRAMMAR = {
 
 def _parse_deep(text: str) -> Any:  # noqa: ANN401
     """Return what `parse` returns, for any depth: this function keeps its own stack instead of recursing."""
-    # The open containers around the current one, each with the key at which it will be put.
+    # The open containers around the current one, each with the key of its inner container.
     around: list[tuple[Any, str]] = []
     container: Any = None
     value: Any = None
@@ -114,7 +114,7 @@ def _put(container: Any, name: str, value: object) -> str:  # noqa: ANN401
 
 
 def is_suspect(data: str | bytes) -> bool:
-    """Return True if this JSON may hold a forbidden key. It is cheap, and misses none; ``forbidden_key`` decides."""
+    """Return True if this JSON may hold a forbidden key. The search is cheap and misses no key; ``forbidden_key`` decides."""
     if isinstance(data, str):
         return "proto" in data or (
             "\\u00" in data and _SUSPECT.search(data.encode("utf-8", "replace")) is not None

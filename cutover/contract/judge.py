@@ -3,11 +3,11 @@
 The judge takes events one by one (`take_one`) or many at once (`take`). Both give the same deviations, because a caller
 may cut the bytes of a stream anywhere.
 
-Most events of a stream need no report and change nothing except what is open. They take a fast path. For each state of
-the grammar, `_fast_paths` lists the kinds of chunk that may take it, with the data that one check needs (`FastPath`). If a
-chunk names nothing, or names a thing that is open, the judge counts it and is done. All other events take the exact path,
-`_take`, which follows the grammar (`Walk`). The exact path may change the state, so it also selects the list of fast paths
-for the new state.
+Most events of a stream need no report and change nothing except the list of open things. They take a fast path. For each
+state of the grammar, `_fast_paths` lists the kinds of chunk that may take it, with the data that one check needs
+(`FastPath`). If a chunk names nothing, or names a thing that is open, the judge counts it and is done. All other events
+take the exact path, `_take`, which follows the grammar (`Walk`). The exact path may change the state, so it also selects
+the list of fast paths for the new state.
 """
 
 from collections import Counter, defaultdict
@@ -26,7 +26,7 @@ from cutover.contract.reading import REFUSALS, ChunkReader, Read
 from cutover.text import printable
 
 _MAX_REMARKS = 256
-"""Number of different warnings about fields and versions. Each is reported once, and more are dropped."""
+"""Largest number of different warnings about fields and versions. Each is reported once; further warnings are dropped."""
 _NOT_PLAIN_CHUNK = frozenset({Terminator, Refusal, Remarked})
 
 
@@ -65,7 +65,7 @@ class EventJudge:
     walk: Walk = attrs.field(init=False)
     """The position of the stream in its grammar."""
     has_unreadable: bool = attrs.field(default=False, init=False)
-    """True if an event came whose kind could not be read."""
+    """True if an event came whose kind could not be read or is unknown."""
     _reader: ChunkReader = attrs.field(init=False)
     # Struct class of a chunk -> the plan of its kind.
     _plans: dict[type[Any], KindPlan] = attrs.field(init=False)
@@ -146,7 +146,7 @@ class EventJudge:
         return found
 
     def chunk_counts(self) -> Mapping[str, int]:
-        """Return the number of chunks of each kind, and of terminators."""
+        """Return the number of chunks of each kind, and of terminators. Refused chunks do not count."""
         counts: Counter[str] = Counter()
         for struct, count in self._counts.items():
             if struct not in _NOT_PLAIN_CHUNK:
@@ -227,7 +227,7 @@ class EventJudge:
                 )
 
     def _is_new(self, remark: object) -> bool:
-        """Return True if this warning has not been reported, and remember it."""
+        """Return True, and remember this warning, if it is new and fewer than `_MAX_REMARKS` are remembered."""
         if remark in self._remarked or len(self._remarked) >= _MAX_REMARKS:
             return False
         self._remarked.add(remark)

@@ -1,8 +1,8 @@
 """The reader that turns the data of message events into chunks, or into refusals.
 
 The fast path is a msgspec decoder made from the schema (`ChunkReader.decode`). If it accepts the data, the client accepts
-it too, except for forbidden keys such as `__proto__`: these are searched for. If it refuses the data, the exact path
-(`ChunkReader.judge`) decides with the same table of fields, as the client would.
+the data too, unless the data has a forbidden key such as `__proto__`: the reader searches for these keys. If the decoder
+refuses the data, the exact path (`ChunkReader.judge`) decides with the same table of fields, as the client would.
 
 The reader makes a new decoder in two cases, so that more chunks take the fast path:
 
@@ -49,7 +49,7 @@ Read = Chunk | Terminator | Refusal | Remarked
 
 @lru_cache(maxsize=64)
 def _shared_decoder(schema: ChunkSchema) -> "msgspec.json.Decoder[Chunk]":
-    """Return the first decoder of every reader of this schema. A reader makes one of its own when it meets other fields."""
+    """Return the first decoder of every reader of this schema. A reader makes its own for new kinds or more fields."""
     return _make_decoder(known_types(schema), whole=())
 
 
@@ -129,7 +129,7 @@ class ChunkReader:
                 structs[index] = type(reads[index])
 
     def judge(self, payload: str | bytes) -> Read:
-        """Return the result of reading data by the exact path, as the client would read it."""
+        """Return the result of reading data by the exact path, as the client would read it. This may replace `decode`."""
         text = _decoded(payload)
         if text == self.terminator:
             return Terminator()

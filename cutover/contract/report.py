@@ -32,7 +32,7 @@ class ContractReport:
     timings: Timings = attrs.field(factory=Timings)
     """The times of the stream."""
     chunk_counts: Mapping[str, int] = MappingProxyType({})
-    """Kind of chunk, or the terminator -> the number that came."""
+    """Kind of chunk, or the terminator -> the number that came, without refused chunks."""
     event_count: int = 0
     """The number of message events."""
     comment_count: int = 0
@@ -42,7 +42,7 @@ class ContractReport:
     state: str = ""
     """The last state of the turn, in words."""
     service_error: str | None = None
-    """The error code that the service reported, in the stream or in the body of a refused request; None without one."""
+    """The error code that the service reported, in the stream or in the reply to a refused request; None without one."""
 
     @property
     def violations(self) -> tuple[Finding, ...]:

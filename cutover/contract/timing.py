@@ -13,7 +13,7 @@ from cutover.contract.grammar import Deviation
 
 @attrs.frozen(kw_only=True)
 class Timings:
-    """The times of one stream, in seconds from sending the request. None means unknown, or not come."""
+    """The times of one stream, in seconds from sending the request. None: the time is unknown, or has not come."""
 
     head: float | None = None
     """Seconds to the head of the response."""
@@ -94,7 +94,7 @@ class Watch:
         return min(next_event, self.whole)
 
     def came_in_time(self, elapsed: float) -> bool:
-        """Record message events that came in time and not after the longest gap, and return True.
+        """Record message events that came in time, with a gap up to `usual_gap` before them, and return True.
 
         Otherwise record nothing and return False; the caller must then call `events_came`.
         """
@@ -104,7 +104,7 @@ class Watch:
         return True
 
     def events_came(self, elapsed: float) -> Iterator[Deviation]:
-        """Record message events, and yield the rules that their time breaks."""
+        """Record message events, and yield the rules that their time breaks. Nothing is recorded until the caller iterates."""
         gap = elapsed - self.last_event
         self.max_gap = max(gap, self.max_gap)
         self.usual_gap = min(self.max_gap, self.limits.event_gap)
@@ -120,7 +120,7 @@ class Watch:
             yield self._too_long(elapsed)
 
     def ended(self, elapsed: float, events: int) -> Iterator[Deviation]:
-        """Record the end of the body, and yield the rules that its time breaks.
+        """Record the end of the body, and yield the rules that its time breaks. Nothing is recorded until the caller iterates.
 
         Args:
             elapsed: The time of the end.
@@ -141,7 +141,7 @@ class Watch:
             )
 
     def gave_up(self, elapsed: float, *, whole: bool) -> Deviation:
-        """Return the rule that is broken if the caller stops waiting now.
+        """Return the deviation of a stream for which the caller stops waiting now.
 
         Args:
             elapsed: The time now.
@@ -157,7 +157,7 @@ class Watch:
 
     @property
     def _came_as_one_answer(self) -> bool:
-        """Return True if head and body came together, with the length announced: a slow service may answer so."""
+        """Return True if head and body came together, with the length announced: a slow service may answer in this way."""
         together = (self.first_byte or 0.0) - (self.head or 0.0) <= self.limits.at_once
         return self.length_announced and together
 

@@ -1,4 +1,4 @@
-"""The only way out for the train's requests: each has a label, a deadline and a size limit, and each reply is masked."""
+"""The train's requests that are no probes: each has a label, a deadline and a size limit, and its reply is masked."""
 
 import math
 import random
@@ -18,20 +18,20 @@ from cutover.text import printable
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect to a host."""
 READ_DEADLINE = 10.0
-"""Seconds for one request that changes nothing, from connecting to the last byte of the reply."""
+"""Seconds for one try of a request that changes nothing, including the request for its token."""
 MUTATION_DEADLINE = 20.0
-"""Seconds for one request that changes something, including the request for its token. Nothing ends it earlier."""
+"""Seconds for one request that changes something, including the request for its token. Cancellation does not end the request."""
 MAX_REPLY_BYTES = 16 << 20
 """Bytes of the largest reply body that is read."""
 ATTEMPTS = 3
 """Tries of a request that changes nothing, before it counts as failed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
-"""Longest pause in seconds after the first try, and after any try. The pause doubles from one to the other."""
+"""Longest pause in seconds after the first try, and after any later try. It doubles with each try from the first value on."""
 MAX_RETRY_AFTER = 10.0
 """Longest pause in seconds that a ``retry-after`` header can ask for. A longer one is cut to this."""
 
 HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
-"""Gives headers that may need a request of their own, such as a token. Called for each try; raises a ``PeerError``."""
+"""A function that returns headers, such as a token that needs its own request. Each try calls it; it may raise ``PeerError``."""
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_ERROR_TEXT = 200
@@ -58,10 +58,10 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     elapsed: float
-    """Seconds from sending the request to the last byte of the reply."""
+    """Seconds from the start of the last try to the last byte of the reply; in a read, the request for the token counts."""
 
     def header(self, name: str) -> str | None:
-        """Return the first header with this name, in any case; None if there is none."""
+        """Return the value of the first header with this name, upper or lower case; None without such a header."""
         wanted = name.lower().encode()
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == wanted), None)
 
@@ -143,12 +143,12 @@ class Outbound:
     ) -> Reply:
         """Send a request that changes nothing, and return its reply.
 
-        No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries and not
-        after 10 s. The last reply is returned with any status.
+        No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries. A try that
+        starts after 10 s is the last. The last reply is returned with any status.
 
         Raises:
             NoAnswerError: The last try got no reply, or its headers could not be fetched.
-            RefusedError: ``authorize`` was refused.
+            RefusedError: ``authorize`` raised it: the service refused to give a token. There is no further try.
             UnusableReplyError: The reply is too large.
         """
         started, attempt = self.clock.now(), 0
@@ -187,7 +187,7 @@ class Outbound:
     ) -> Reply:
         """Send a request that changes something, and return its reply.
 
-        It is sent once and not interrupted by cancellation: an interrupted change may take effect unnoticed.
+        The request is sent once. Cancellation does not interrupt it: an interrupted change may take effect unnoticed.
 
         Raises:
             NoAnswerError: No reply came. The change may have taken effect.

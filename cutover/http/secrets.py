@@ -10,7 +10,10 @@ SHORTEST_SECRET = 4
 
 @attrs.define(eq=False)
 class Secrets:
-    """The secrets of a run. Each response is masked with them before anything is stored or shown."""
+    """The secrets of a run. Each response is masked with them before anything is stored or shown.
+
+    A secret with fewer than ``SHORTEST_SECRET`` characters is not masked.
+    """
 
     values: tuple[str, ...] = attrs.field(default=(), repr=False)
 

@@ -29,19 +29,22 @@ class Answer:
     """The answer of one side to one entry."""
 
     status: int | None
-    """None if there was no reply."""
+    """None if there was no usable reply."""
     meaning: object
-    """The value that is compared: JSON without its volatile keys, or the order of a stream's events; None for text."""
+    """The value that is compared: JSON without its volatile keys, or a stream's kinds in order. None for text: no text is compared."""
     said: str
-    """The status, or the reason for no reply, in words."""
+    """The status, or the reason why there is no usable reply, in words."""
     seconds: float | None
-    """Latency; None if there was no reply, since a refused connection is not a fast one."""
+    """Latency; None if there was no usable reply, so that a refused connection does not count as a fast reply."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
 
 
 def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one return for each way to differ
-    """Return the reason why two answers differ; an empty text if they agree. Two 5xx answers never agree."""
+    """Return the reason why two answers differ; an empty text if they agree.
+
+    Equal failures differ too: no usable reply, a refused token, a 5xx status, or no success where the entry must succeed.
+    """
     for side, answer in (("new", new), ("legacy", old)):
         if answer.status is None:
             return f"the {side} service: {answer.said}"
@@ -60,7 +63,10 @@ def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: 
 
 
 def order_of(body: bytes) -> list[tuple[object, ...]]:
-    """Return the order of a stream's kinds. A run of text or reasoning deltas counts once, since the cuts of a text mean nothing."""
+    """Return the kinds of a stream's chunks in order, each with the values of its ``_COMPARED_FIELDS``.
+
+    A run of text or reasoning deltas counts once, because the same text can come in any number of deltas.
+    """
     parser = EventStreamParser()
     order: list[tuple[object, ...]] = []
     for event in (*parser.receive_data(body), *parser.receive_eof()):

@@ -11,7 +11,7 @@ class BudgetSource(enum.Enum):
     OPERATOR = "operator"
     """A person or a job set SLO_ERROR_BUDGET_CONSUMED_PERCENT."""
     DEFAULT = "default"
-    """Nobody set it; 0 is assumed."""
+    """Nobody set the consumed share; 0 is assumed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +28,7 @@ class ErrorBudget:
         return self.consumed_percent <= self.max_consumed_percent
 
     def describe(self) -> str:
-        """Return both figures in words, and a remark if the first is only assumed."""
+        """Return both shares in words, and a remark if the consumed share is only assumed."""
         assumed = " (nobody gave a figure: 0 is assumed)" if self.source is BudgetSource.DEFAULT else ""
         return (
             f"{self.consumed_percent:g} % of the error budget is consumed, "

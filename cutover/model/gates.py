@@ -10,7 +10,7 @@ from cutover.model.results import StepResult, StepStatus
 
 @attrs.frozen(kw_only=True)
 class Ceilings:
-    """The number of failed checks that each gate tolerates."""
+    """The number of failed checks, or of broken streams, that each gate tolerates."""
 
     route_flip: int = 0
     stream_smoke: int = 0
@@ -21,15 +21,15 @@ class Ceilings:
 
 @attrs.frozen(kw_only=True)
 class Gate:
-    """A hard gate: a limit for the failed checks of some steps. One that does not hold means NO GO."""
+    """A hard gate: a limit for the failed checks of some steps, or for broken streams. A gate that does not hold means NO GO."""
 
     name: str
     observed_failed: int
     max_failed: int
     evaluated: bool
-    """True if every step of the gate ran. A gate that was not evaluated does not hold."""
+    """True if every step of the gate ran. A gate that is configured but was not evaluated does not hold."""
     configured: bool = True
-    """False if the gate does not apply to this run: its step is left out, or no sentinel was sent. It then holds."""
+    """False if the gate does not apply to this run: its step is left out, or no sentinel was sent. The gate then holds."""
     intolerable: bool = False
     """True if a check failed that is never tolerated, whatever the limit is."""
 
@@ -72,7 +72,7 @@ GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
 
 
 def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]:
-    """Return the gates for these results."""
+    """Return all gates for these results: those of ``GATES``, and ``broken_streams``."""
     by_id = {result.step_id: result for result in results}
     gates = []
     for name, ids, ceiling in GATES:
@@ -114,8 +114,8 @@ def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
 def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, recorded: bool = True) -> int:
     """Return the exit code of a train that ended with NO GO.
 
-    1: the evidence says no, or a change was sent; every change was undone. 3: there was no evidence, or it could not be written
-    down, and nothing was changed. 4: a change could not be proven undone.
+    1: the evidence says no, or a change was sent; every change was undone. 3: nothing was changed, and there was no evidence or
+    the journal could not be written. 4: a change could not be proven undone.
 
     Args:
         results: The results of all steps.

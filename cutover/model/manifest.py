@@ -7,7 +7,7 @@ import attrs
 
 
 class ResponseKind(enum.Enum):
-    """The way to compare two replies."""
+    """The way to compare two replies. ``TEXT`` compares their statuses alone."""
 
     JSON = "json"
     TEXT = "text"
@@ -21,10 +21,13 @@ class ManifestEntry:
     id: str
     method: str
     path: str
-    """Path and query. ``{thread_id}`` in it, and in the body, stands for the thread id of the run."""
+    """Path and query. ``{thread_id}`` in the path or the body stands for a thread id; each entry and service has its own."""
     response_kind: ResponseKind
     critical: bool
-    """True if both services must answer with success; an SSE entry must in any case. Otherwise equal 3xx or 4xx answers agree."""
+    """True if both services must answer with success, as for every SSE entry. Otherwise equal 3xx or 4xx answers agree.
+
+    Two answers that refuse a required token never agree.
+    """
     requires_auth: bool
     """True sends each service its token."""
     headers: Mapping[str, str] = attrs.field(factory=dict)

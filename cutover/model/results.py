@@ -17,11 +17,11 @@ class StepStatus(enum.Enum):
     ERROR = "error"
     """There is no evidence, for or against."""
     SKIP = "skip"
-    """It did not run."""
+    """The step or the check did not run."""
 
     @property
     def failed(self) -> bool:
-        """True if it counts as a failure: ``fail`` or ``error``."""
+        """True if this status counts as a failure: ``fail`` or ``error``."""
         return self in {StepStatus.FAIL, StepStatus.ERROR}
 
 
@@ -41,7 +41,7 @@ class Check:
     body_path: str | None = None
     findings: tuple[Finding, ...] = ()
     tolerable: bool = True
-    """True if a limit (MAX_*) may tolerate a failure. False for what a train must be sure of: the preflight, every change and its undo, the end."""
+    """True if a limit (MAX_*) may tolerate a failure. False in the preflight, the budget and the final state, and for each change."""
     recorded_at: str = ""
 
 
@@ -54,7 +54,7 @@ class SentinelTally:
     streams: int
     """Number of streams: before the change, held in flight across it, and paced after it."""
     broken: int
-    """Number of those that got no answer, broke off, stalled, or broke the contract in any way."""
+    """Number of streams that got no answer, broke off, stalled, or broke the contract in any way."""
     revisions: tuple[tuple[str, int], ...] = ()
     """(revision, number of streams it answered), where a header names the revision."""
     details: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class SentinelTally:
 
     @property
     def break_rate_bound(self) -> float | None:
-        """Upper bound of the break rate at 95 % confidence, by the rule of three; None if a stream broke or there was none."""
+        """Upper bound of the break rate at 95 % confidence, by the rule of three; None if a stream broke or no stream ran."""
         return min(1.0, 3 / self.streams) if self.streams and not self.broken else None
 
 
@@ -78,7 +78,7 @@ class StepResult:
     facts: Mapping[str, object] = attrs.field(factory=dict)
     """The step's own figures, ready for JSON."""
     by_configuration: bool = False
-    """True if the configuration skips the step, which is neutral. A skip after an earlier failure is not."""
+    """True if the configuration skips the step; its gate then holds. False for a skip after an earlier failure."""
     artifact: str | None = None
     """File of the step's summary, relative to the run directory."""
     recorded_at: str = ""
@@ -96,7 +96,10 @@ class StepResult:
 
 
 def combined_status(checks: Sequence[Check]) -> StepStatus:
-    """Return the status of a step from its checks. ``fail`` outweighs ``error``, and ``error`` outweighs ``pass``. Without any of these it is ``error``."""
+    """Return the status of a step from its checks. ``fail`` outweighs ``error``, and ``error`` outweighs ``pass``.
+
+    Without checks, or if all checks were skipped, the status is ``error``.
+    """
     statuses = {check.status for check in checks}
     for status in (StepStatus.FAIL, StepStatus.ERROR, StepStatus.PASS):
         if status in statuses:

@@ -9,7 +9,7 @@ from cutover.model.differences import describe_differences
 GLOBAL = "global"
 """Route key of the override for every domain that has none of its own."""
 ROUTES_DEADLINE = 60.0
-"""Seconds within which one change of the overrides sends all its writes. After them it reads the routes once more."""
+"""Seconds within which one change of the overrides starts all its writes. After the last write the change reads the routes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +22,7 @@ class RouteState:
     """The settings that route a path without an override: enabled, mode, cohort percentage, force_legacy."""
 
     def get(self, key: str) -> str | None:
-        """Return the override of a route key; None if it is clear."""
+        """Return the override of a route key; None if the override is clear or the key is unknown."""
         return dict(self.overrides).get(key)
 
     @property

@@ -29,13 +29,13 @@ class CutoverSummary:
     """The steps, in the order in which they finished."""
     gates: tuple[Gate, ...]
     passed: bool
-    """True if all gates hold: the routes are as asked for, and the traffic is as captured."""
+    """True if the verdict is GO: all gates hold, the routes are as asked for, and the traffic is as captured."""
     exit_code: int
-    """Exit code of the command; 4 if an undo could not be proven."""
+    """Exit code of the command; 4 if an undo could not be proven, or if the run has no verdict."""
     reasons: tuple[str, ...]
     """Reasons why the run did not pass."""
     undo: UndoFinished | None
-    """The end of the undo; None if there was none."""
+    """The end of the undo; None if no undo has ended."""
     interrupted: str | None
     """Name of the exception that interrupted the run; None if none did."""
     started_at: str
@@ -53,7 +53,7 @@ class CutoverSummary:
         return tuple(tally for step in self.steps for tally in step.sentinels)
 
     def step(self, step_id: str) -> StepResult | None:
-        """Return the result of one step; None if it never started."""
+        """Return the result of one step; None if the step neither started nor was skipped."""
         return next((step for step in self.steps if step.step_id == step_id), None)
 
     def gate(self, name: str) -> Gate:

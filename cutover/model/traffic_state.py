@@ -19,7 +19,7 @@ class TrafficTarget:
     tag: str | None = None
     """Name under which the revision has a URL of its own."""
     uri: str | None = None
-    """That URL; only a status has one."""
+    """URL of the revision under its tag; only a status has this URL."""
 
     def wanted(self) -> "TrafficTarget":
         """Return the row as a write sends it: without the fields that only a status has."""
@@ -36,7 +36,7 @@ class TrafficState:
     """The split that is served (``trafficStatuses``)."""
     generation: str = ""
     etag: str | None = None
-    """Version that a write must name, so that it cannot overwrite a newer change. With gcloud it is the generation."""
+    """Version that a write must name, so that the write cannot overwrite a newer change. With gcloud: the generation."""
     settled: bool = True
     """True while no change is in progress: the service is not reconciling, and has observed the last generation."""
     succeeded: bool = True
@@ -86,7 +86,7 @@ class TrafficState:
         return _rows(self.targets)[0] == _rows(targets)[0]
 
     def tag_url(self, revision: str) -> str | None:
-        """Return the URL of a tag of this revision, which reaches it at any split; None if it has no such tag."""
+        """Return the URL of a tag of this revision, which reaches the revision at any split; None if no tag has a URL."""
         for row in self.statuses:
             name = row.revision or self.latest_ready
             if name == revision and row.tag and row.uri:

@@ -69,7 +69,7 @@ class CommandStarted(_Event):
     pid: int
     """Number of the process, and of its process group."""
     identity: str
-    """The boot of the machine and the start time of the process. They tell it from a later process with the same number."""
+    """The boot of the machine and the start time of the process. A later process with the same number has another identity."""
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +84,7 @@ class RouteIntended(_Event):
     wanted: str | None
     """The target to set; None clears the override."""
     times: int
-    """Number of times the write is sent, since each reaches one instance."""
+    """Largest number of times that the write is sent, since each write reaches one instance."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,10 +92,10 @@ class Answered(_Event):
     """The last intended change of one key has an outcome."""
 
     key: str
-    """``traffic``, or a route key. All writes of one route key have one outcome together."""
+    """``traffic``, or a route key. All writes of one ``RouteIntended`` have one outcome together."""
     outcome: str
-    """One of: ``accepted``; ``refused``; ``failed`` (a 5xx status); ``no effect`` (the reply shows the old value); ``unknown`` (no
-    reply); ``not sent``.
+    """One of: ``accepted``; ``refused``; ``failed`` (a 5xx status); ``no effect`` (the reply shows another value); ``unknown`` (no
+    usable reply); ``not sent``.
 
     After ``failed``, ``no effect`` and ``unknown`` the change may have taken effect, or may still do so later.
     """
@@ -113,7 +113,7 @@ class TrafficRead(_Event):
 
 @attrs.frozen(kw_only=True)
 class RoutesRead(_Event):
-    """The train read the overrides back after a write: by many status reads, because each reply comes from one instance."""
+    """The train, or its undo, read the overrides back after a write: by many reads, since each reply comes from one instance."""
 
     shares: tuple[tuple[RouteState, int], ...]
     """(state, number of reads that saw it)."""
@@ -128,7 +128,7 @@ class TrafficSettled(_Event):
 
 @attrs.frozen(kw_only=True)
 class StepFinished(_Event):
-    """A step has ended."""
+    """A step has ended, or was skipped."""
 
     result: StepResult
 
@@ -178,7 +178,7 @@ class UndoFinished(_Event):
 
 @attrs.frozen(kw_only=True)
 class TrainFinished(_Event):
-    """The verdict: the last event of a train, and of each recovery."""
+    """The verdict: the last event of a train, and of each recovery that found the run open or wrote to production."""
 
     passed: bool
     exit_code: int

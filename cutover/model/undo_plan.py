@@ -1,4 +1,4 @@
-"""The undo plan: what a train has changed and not undone yet, and the values to restore. Computed from the train events alone.
+"""The undo plan: the changes of a train that are still open, and the values to restore. Computed from the train events alone.
 
 The train's own undo carries this plan out directly (``train/undo_executor.py``). ``cutover recover`` first asks ``undo_policy.py`` about the state that
 production shows now.
@@ -32,7 +32,7 @@ from cutover.text import timestamp
 
 Intent = TypeVar("Intent", RouteIntended, TrafficIntended)
 _OUTCOME_UNKNOWN = frozenset({"unknown", "failed"})
-"""Outcomes after which a change may have taken effect."""
+"""Outcomes that are not a clear answer: the change may or may not have taken effect."""
 _NOT_DONE = frozenset({"refused", NOT_SENT})
 """Outcomes after which a change certainly did not take effect."""
 
@@ -50,18 +50,18 @@ class TrafficUndo:
     intended: tuple[TrafficTarget, ...]
     """The last split that the train asked for before its undo."""
     last_sent_at: str
-    """The latest time at which the train may have sent a change: UTC, ISO 8601."""
+    """The latest time at which the train may have sent a change: UTC, ISO 8601; empty if no change is open."""
     last_unanswered_at: str
-    """The latest time at which it may have sent a change without a clear answer; empty if every change has one."""
+    """The latest time at which the train may have sent a change without a clear answer; empty if there is no such change."""
     write_outcome_unknown: bool
     """True if a write may still take effect late. The undo then writes the targets even where they are served already."""
     found: TrafficState | None = None
-    """The state that recovery decided on. The undo stops if another one appears. None: the undo writes over any state."""
+    """The state that recovery decided on. The undo stops if somebody else's state appears. None: the undo writes over any state."""
     releases_untested: bool = False
     """True if an operator asked to restore LATEST even if it now stands for an untested revision."""
 
     def targets_for(self, found: TrafficState | None) -> tuple[tuple[TrafficTarget, ...], str]:
-        """Return the targets to write, and the reason why LATEST is pinned in them; an empty reason if it is not."""
+        """Return the targets to write, and the reason why LATEST is pinned in them; an empty reason if LATEST is not pinned."""
         if self.releases_untested:
             return self.targets, ""
         return pin_latest_if_changed(self.targets, captured=self.captured, found=found)
@@ -90,7 +90,7 @@ class RoutesUndo:
     last_sent_at: str
     """The latest time at which the train may have sent a change: UTC, ISO 8601."""
     last_unanswered_at: str
-    """The latest time at which it may have sent a change without a clear answer; empty if every change has one."""
+    """The latest time at which the train may have sent a change without a clear answer; empty if there is no such change."""
     write_outcome_unknown: bool
     """True if a write may still take effect late."""
 
@@ -111,7 +111,8 @@ def plan_undo(events: Sequence[TrainEvent], *, stable: str) -> UndoPlan:
     """Return the undo plan after these events: the changes that are still open.
 
     Traffic goes back to the captured split; after a failed drill it goes to stable at 100 %. Every override that the train wrote goes back
-    to its captured value. After a passed train nothing is left to undo, unless ``UndoStarted`` follows: then an operator reverts it.
+    to its captured value. After a passed train nothing is left to undo, unless ``UndoStarted`` follows: then an operator reverts the
+    train.
     """
     begun = max((index for index, event in enumerate(events) if isinstance(event, UndoStarted)), default=0)
     if any(isinstance(event, TrainFinished) and event.passed for event in events[begun:]):
@@ -153,7 +154,7 @@ def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) 
 
 
 def _came_back(events: Iterable[TrainEvent], intents: Sequence[TrafficIntended]) -> bool:
-    """Return True if settled traffic was later found on a split that the train asked for: its restored split was lost.
+    """Return True if settled traffic was later found on a split that the train asked for: the restored split was lost.
 
     Any other split is somebody else's, and the undo leaves it alone.
     """
@@ -189,15 +190,15 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
 
 
 def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:
-    """Return the changes that the train itself intended; all of them if only its undo intended any."""
+    """Return the changes that the train itself intended; if there are none, the changes that its undo intended."""
     return [event for event in intents if event.step_id != step_ids.UNDO] or intents
 
 
 def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> tuple[str, str]:
-    """Return the latest times at which a change of this kind, and one without a clear answer, may have been sent.
+    """Return the latest time at which such a change may have been sent, and the latest for a change without a clear answer.
 
-    Each is an empty text if there is no such change. One event may stand for many writes: all that is certain is that they were sent
-    before their answer was recorded.
+    A time is an empty text if there is no such change. One event may stand for many writes: the only certain limit is the time at
+    which their answer was recorded.
     """
     open_until: dict[str, str] = {}
     last = unanswered = ""
@@ -217,7 +218,7 @@ def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[Traffic
 def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
     """Return True if a write of an override may still take effect; only a refused or unsent one cannot.
 
-    Overrides have no etag: one of many writes may land late, after a sample has agreed and the undo has read it.
+    Overrides have no etag: one of many writes may land late, after a sample has agreed and the undo has read the overrides.
     """
     pending: set[str] = set()
     for event in events:

@@ -1,4 +1,4 @@
-"""The undo policy: what ``cutover recover`` does about the state that it finds in production. Pure functions, one table.
+"""The undo policy: the action of ``cutover recover`` for each state that production can show. Pure functions, one table.
 
 | production shows | recovery |
 |---|---|
@@ -9,9 +9,9 @@
 | LATEST would release an untested revision | writes the captured revision by its name (LATEST is pinned); an operator decides |
 | a state of somebody else | changes nothing; an operator decides |
 
-A state of this train is one that it captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out. It changes
-nothing if production cannot be read. With ``--accept-found`` or ``--restore-captured`` the operator decides instead. The train's own undo does not
-ask this policy.
+A state of this train is a state that the train captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out.
+Recovery changes nothing if production cannot be read. With ``--accept-found`` or ``--restore-captured`` the operator decides instead.
+The train's own undo does not ask this policy.
 """
 
 import enum
@@ -101,8 +101,8 @@ def decide_routes(
     Args:
         found: Each state that a sample of the instances saw.
         values: The (route key, override) pairs to restore.
-        own_states: Every pair that the train captured or asked for. A clear override is always one of them: an instance that started
-            since then has none.
+        own_states: Every pair that the train captured or asked for. A clear override always counts as such a pair: an
+            instance that started later has no override.
         write_outcome_unknown: True if a write may still take effect.
         wait: Seconds until the last such write has expired.
     """

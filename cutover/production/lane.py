@@ -32,7 +32,7 @@ class Alias:
 
 @attrs.frozen(kw_only=True)
 class WriteProbe:
-    """A write path that gets an empty object without a token, to see who answers. 401, 404, 405 and 422 are good answers."""
+    """A write path that gets an empty object without a token. Any answer passes, except a redirect or a 5xx status."""
 
     method: str
     path: str
@@ -52,7 +52,7 @@ class Lane:
     new_target: str
     """Name of the new service in the replies of the route-split API."""
     override_words: Mapping[str | None, str]
-    """Override in a status reply -> the word that sets it."""
+    """Override in a status reply (None: no override) -> the word that sets this override."""
     header_names: tuple[str, str, str]
     """Names of the headers for client build id, protocol version and schema version."""
     prompt: str

@@ -66,7 +66,7 @@ class LaneProber:
     async def probe_all(self, *, label: str) -> list[Probe]:
         """Probe every alias side by side; return the probes in the order of the aliases.
 
-        A failure of one probe never cancels another.
+        A failure of the network in one probe does not cancel another probe.
         """
         probes: dict[str, Probe] = {}
 
@@ -79,7 +79,7 @@ class LaneProber:
         return [probes[alias.name] for alias in self.aliases]
 
     def revision(self, probe: Probe) -> str | None:
-        """Return the revision that answered; None if no header names it."""
+        """Return the revision that answered; None if ``revision_header`` is not set, or the response has no such header."""
         return (
             printable(value, 80)
             if self.revision_header and (value := probe.header(self.revision_header))

@@ -9,4 +9,4 @@ class OnRefusal(enum.Enum):
     STOP = "stop"
     """Stop, and send nothing that is not journaled. A forward change uses it: somebody else may be changing production."""
     TRY_AGAIN = "try again"
-    """Read the state and write again until the deadline, journaled or not. A rollback and an undo use it."""
+    """Read the state and write again until the deadline, journaled or not. A rollback, a restore and an undo use it."""

@@ -14,10 +14,10 @@ class Services:
     """The services that a train talks to, and its clock."""
 
     prober: LaneProber
-    """Probes the streams through the front door."""
+    """The prober of the streams through the front door."""
     control: ControlPlane
     traffic: TrafficBackend
     service: Outbound
-    """The new service. It gets no token unless a request carries one."""
+    """The client for requests to the new service. It adds no token: a request that needs a token must bring its own."""
     legacy: Outbound
     clock: Clock

@@ -38,7 +38,7 @@ _REFUSED_BY_AI_SDK = frozenset(
         "order.unknown-approval",
     }
 )
-"""Rules whose break makes the AI SDK's client stop with an error; the client tolerates a break of any other rule."""
+"""Rules that are violations, because the AI SDK's client refuses a stream that breaks them. All other rules are warnings."""
 
 
 def _ai_sdk(major: int, schema: ChunkSchema, grammar: Grammar) -> StreamContract:

@@ -1,7 +1,7 @@
 """The chunks of the compatibility lane's stream aliases, and the order in which they come.
 
 The AI SDK's clients can read a turn without tools and errors. They refuse this lane's own forms of `tool-input`,
-`tool-output` and `error`. If such a client reads the stream, check it against `AI_SDK_5`, `AI_SDK_6` or `AI_SDK_7`.
+`tool-output` and `error`. If such a client reads the stream, check the stream against `AI_SDK_5`, `AI_SDK_6` or `AI_SDK_7`.
 """
 
 from cutover.contract.chunks import ANY, BOOLEAN, STRING, ChunkSchema, Field, one_of, optional

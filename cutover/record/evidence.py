@@ -19,7 +19,7 @@ class EvidenceFolder:
     root: Path | None = None
     secrets: Secrets = attrs.field(factory=Secrets)
     failed: str | None = None
-    """The reason why evidence could not be written. It is kept here and not raised, since a full disk must not stop an undo."""
+    """The reason why evidence could not be written; None if all was written. No error is raised: a full disk must not stop an undo."""
 
     def write(self, relative: str, data: bytes) -> str | None:
         """Write one file atomically; return its path relative to the root, or None if it was not written."""
@@ -50,6 +50,8 @@ class EvidenceFolder:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file by temporary file, fsync and rename, so that a reader finds the old content or the new, never a part.
+
+    Create missing folders on the way.
 
     Raises:
         OSError: The file cannot be written; no temporary file is left.

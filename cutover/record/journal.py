@@ -50,10 +50,10 @@ class Journal:
 
     @classmethod
     def reopen(cls, path: Path) -> "Journal":
-        """Open the journal of an interrupted run to continue it; an incomplete last line is removed first.
+        """Open the journal of an earlier run to append events to it; an incomplete last line is removed first.
 
         Raises:
-            NotStartedError: The file is not a journal.
+            NotStartedError: The file is not a journal, or a complete line is damaged.
             OSError: The file cannot be read or written.
         """
         events, whole = _parse(path.read_bytes(), path)
@@ -111,7 +111,7 @@ class Journal:
                 self.complaints.append(f"an observer raised {error!r}, and was not called again")
 
     def close(self) -> None:
-        """Close the file; the events stay."""
+        """Close the file. The events stay in memory, and later events reach memory alone."""
         if self._file is not None:
             # Each line was fsynced when it was written.
             with contextlib.suppress(OSError):
@@ -123,7 +123,8 @@ def read_journal(path: Path) -> list[TrainEvent]:
     """Return the events of a run; an incomplete last line is left out.
 
     Raises:
-        NotStartedError: The file is not a journal, or a line in the middle of it is damaged.
+        NotStartedError: The file is not a journal, or a complete line is damaged.
+        OSError: The file cannot be read.
     """
     return _parse(path.read_bytes(), path)[0]
 

@@ -1,7 +1,7 @@
 """The lock of a service: one train at a time on this machine.
 
-A held lock means that a train is live. Content in a lock that nobody holds means that a train was killed, and must be recovered
-before the next one starts. Between machines only the etag of the service protects the traffic; nothing protects the overrides.
+A held lock means that a train or a recovery is live. Content in a lock that nobody holds means that a train was killed, and must be
+recovered before the next one starts. Between machines only the etag of the service protects the traffic; nothing protects the overrides.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ if sys.platform != "win32":
 
 @attrs.frozen(kw_only=True)
 class Holder:
-    """The process that runs, or ran, a train."""
+    """The process that runs, or ran, a train or its recovery."""
 
     host: str
     pid: int
@@ -60,7 +60,7 @@ class ServiceLock:
     def left_by(cls, run_directory: Path) -> "ServiceLock | None":
         """Return the lock whose content names this run directory; None if there is none.
 
-        A journal that has lost its first event does not name its service, and so not its lock.
+        This search is for a journal that has lost its first event: such a journal does not name its service.
 
         Raises:
             NotStartedError: The locks cannot be read.
@@ -76,13 +76,14 @@ class ServiceLock:
 
     @contextlib.contextmanager
     def held(self, *, recovering: Path | None = None) -> Iterator["ServiceLock"]:
-        """Hold the lock. ``sign`` writes its content, which stays until ``close`` empties it.
+        """Hold the lock during the ``with`` block. The content that ``sign`` writes stays until ``close`` empties the lock.
 
         Args:
             recovering: The run directory that is being recovered; content that names it is no obstacle.
 
         Raises:
-            NotStartedError: Another train is live, or one was killed and not recovered; or the lock cannot be opened.
+            NotStartedError: Another train or recovery is live, a killed train is not recovered, the lock cannot be opened, or this
+                is Windows.
         """
         if sys.platform == "win32":
             raise NotStartedError("there is no lock on Windows, so no train can be run there")
@@ -123,7 +124,7 @@ class ServiceLock:
             _write(self._handle, msgspec.json.encode(holder))
         except OSError as error:
             with contextlib.suppress(OSError):
-                # Half a name would keep every train out.
+                # An incomplete content would stop every later train.
                 _write(self._handle, before)
             raise NotStartedError(f"the lock {self.path} cannot be written: {error}") from error
 

@@ -103,7 +103,7 @@ def summary_document(summary: CutoverSummary) -> dict[str, object]:
 
 
 def step_row(step: StepResult) -> dict[str, object]:
-    """Return the facts of one step that ``steps.jsonl``, the run's ``summary.json`` and the step's own all hold."""
+    """Return the fields of one step that ``steps.jsonl``, the run's ``summary.json`` and the step's ``summary.json`` share."""
     return {
         "step_id": step.step_id,
         "status": step.status.value,
@@ -131,7 +131,7 @@ def step_document(step: StepResult) -> dict[str, object]:
 
 
 def _own_totals(step: StepResult) -> dict[str, Any]:
-    """Return the totals that the step itself reports; they win over the counts of its checks."""
+    """Return the totals in the facts of the step, which replace the counts of its checks; empty if there are none."""
     own = step.facts.get("totals")
     return own if isinstance(own, dict) else {}
 
@@ -207,7 +207,7 @@ _MARKUP = str.maketrans(
 def markdown(text: object) -> str:
     """Return a text escaped for a Markdown table cell or paragraph.
 
-    A reader sees the text itself. It adds no markup and cannot end its table row. Line breaks become spaces.
+    A reader sees the text itself. The text adds no markup and cannot end its table row. White space becomes single spaces.
     """
     shown = " ".join(str(text).split())
     return printable(shown, limit=len(shown)).translate(_MARKUP)

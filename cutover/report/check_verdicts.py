@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXIT_UNREACHABLE = 3
 """Exit code of a target that cannot be reached."""
 _LONGEST = 2000
-"""Most characters that a report shows of one text."""
+"""Largest number of characters of one text in the JUnit report."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +37,7 @@ class Verdict:
         return EXIT_UNREACHABLE if self.unreachable else 0 if self.report.ok else 1
 
     def masked(self, secrets: Secrets) -> "Verdict":
-        """Return this verdict with every secret masked; a server may echo the headers that it received."""
+        """Return this verdict with every secret in its findings masked; a server may echo the headers that it received."""
         findings = tuple(_masked(finding, secrets) for finding in self.report.findings)
         return attrs.evolve(self, report=attrs.evolve(self.report, findings=findings))
 
@@ -55,7 +55,10 @@ def _masked(finding: Finding, secrets: Secrets) -> Finding:
 
 
 def as_lines(verdict: Verdict) -> list[str]:
-    """Return the verdict as text: one line for the target, then one line for each finding."""
+    """Return the verdict as text: one line for the target, then one line for each finding.
+
+    Findings that the report left out have one line for each rule. An unreachable target has its first line alone.
+    """
     if verdict.unreachable:
         return [f"{verdict.target}: UNREACHABLE  {verdict.unreachable}"]
     report = verdict.report
@@ -87,7 +90,10 @@ def as_json(verdict: Verdict) -> bytes:
 
 
 def as_junit(verdicts: Iterable[Verdict]) -> bytes:
-    """Return the verdicts as JUnit XML: one test case for each target, one failure for each violation."""
+    """Return the verdicts as JUnit XML: one test case for each target, one failure for each violation.
+
+    An unreachable target has one error. Warnings are in the output of the test case. The extra ``junit`` must be installed.
+    """
     from junitparser import JUnitXml, TestSuite  # noqa: PLC0415  an extra that only this report needs
 
     suite = TestSuite("cutover check")
@@ -116,7 +122,7 @@ def _case(verdict: Verdict) -> "TestCase":
 
 
 def _failure(finding: Finding) -> "Failure":
-    """Return a violation as a JUnit failure: why its rule exists, its place, the expected and the actual value."""
+    """Return a violation as a JUnit failure: the reason for its rule, its place, the expected and the actual value."""
     from junitparser import Failure  # noqa: PLC0415  an extra
 
     lines = [RULES[finding.rule].why]

@@ -7,7 +7,7 @@ from cutover.config.inputs import Input, written
 
 
 def describe_inputs(config: CutoverConfig) -> Iterator[str]:
-    """Give one line for each input: its name, its value, its source. A secret is only "set" or "not set"."""
+    """Give one line for each input: its name, its value, its source. The value of a secret is only "set" or "not set"."""
     rows = [(declared.field, _value(declared, config), _source(declared, config)) for declared in INPUTS]
     name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, source in rows:

@@ -25,7 +25,7 @@ class LiveView(AbstractContextManager["LiveView"]):
 
     console: Console = attrs.field(factory=lambda: Console(stderr=True))
     steps: dict[str, tuple[str, str]] = attrs.field(factory=dict)
-    """Status and detail of each step, by step id, in the order in which the steps started."""
+    """Status and detail of each step, by step id, in the order in which the steps started or were skipped."""
     split: str = "not read yet"
     """The traffic split that was read last."""
     last: str = ""

@@ -33,7 +33,8 @@ class Turns:
 def turns(config: CutoverConfig) -> Turns:
     """Return the number of chat turns of a train that passes.
 
-    If REVISION_HEADER is set, the count assumes that the service sends this header.
+    If REVISION_HEADER is set, the count assumes that the service sends this header. Extra probes for a front door that lags
+    are not counted.
     """
     aliases = len(COMPAT.aliases)
     soak = ticks(config.canary_soak_seconds)

@@ -1,6 +1,6 @@
 """The lines that an operator reads while a train runs, and the last lines of a run.
 
-Output is best effort: a closed terminal must not stop an undo, so nothing here raises an error for it.
+Output is best effort: a closed terminal must not stop an undo, so a closed stream raises no error here.
 """
 
 import sys
@@ -86,7 +86,7 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
 
 
 def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
-    """Return the last lines of a run: verdict, gates, reasons, evidence, undo, and what an operator must do.
+    """Return the last lines of a run: verdict, gates, reasons, evidence, undo, and the tasks of an operator.
 
     Args:
         summary: The summary of the run.

@@ -1,7 +1,7 @@
 """An embedded production for rehearsals, tests and demonstrations: one ASGI app plays every service that a train calls.
 
-It imports nothing else of this library. It is written from the wire formats alone, because a simulation that shares code
-with the checker proves nothing about the checker.
+This package imports no other part of this library and follows the wire formats alone: a simulation that shares code with
+the checker proves nothing about the checker.
 
 ====================================  ==================================================================
 Part                                  Files

@@ -34,7 +34,8 @@ class Place:
 def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path: str) -> Place | None:
     """Return the service that a request is for, or None if no service has such a URL.
 
-    The URL with the longest matching path wins. On a tie, the Cloud Run API comes before the front door.
+    The URL with the longest matching path wins. A tie goes to the Cloud Run API (for its own paths alone, such as
+    ``/v2/projects/...``), then to the legacy service, the tags and the front door.
 
     Args:
         layout: the URLs of the services.

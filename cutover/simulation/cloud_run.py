@@ -195,7 +195,7 @@ def _read_target(entry: object) -> Target:
 
 
 def read_share(entry: Mapping[str, object], *, revision: str | None) -> Target:
-    """Return the target of an entry, with its percentage and its tag. Both versions of the API write these alike.
+    """Return the target of an entry. Both versions of the API write the percentage and the tag in the same form.
 
     Args:
         entry: the entry's JSON.

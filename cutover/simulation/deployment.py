@@ -1,4 +1,4 @@
-"""The state of the Cloud Run service: the requested traffic, the served traffic, and the way from one to the other.
+"""The state of the Cloud Run service: the requested traffic, the served traffic, and the traffic updates.
 
 This file holds no JSON. `cloud_run.py` and `cloud_run_v1.py` show and change this state, each in its own format.
 """
@@ -35,7 +35,7 @@ class Operation:
 
 @attrs.define(eq=False, kw_only=True)
 class Deployment:
-    """The Cloud Run service: requested and served traffic are two lists, which agree when the last update has settled."""
+    """The Cloud Run service: requested and served traffic are two lists, which agree when an update settles without failure."""
 
     layout: Layout
     timeline: Timeline
@@ -52,12 +52,12 @@ class Deployment:
     observed_generation: int = 7
     """Number of the newest spec that has settled."""
     failure: str = ""
-    """The reason why the last update failed; empty if it did not fail."""
+    """The reason why the last settled update failed; empty if that update did not fail."""
     operations: dict[str, Operation] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
-        """Return the deployment that a layout starts with."""
+        """Return the deployment that a layout starts with. A tag of a revision that does not exist is left out."""
         base = Target(revision=None if layout.latest else layout.stable, percent=100)
         ready = {layout.stable: True, layout.latest_ready_revision: True}
         if layout.canary_exists:
@@ -76,12 +76,12 @@ class Deployment:
 
     @property
     def etag(self) -> str:
-        """Return the etag, which changes with every change of the service."""
+        """Return the etag. It changes with the generation, and not when an update settles."""
         return f'"{1700 + self.generation}"'
 
     @property
     def reconciling(self) -> bool:
-        """Return True while a change has not settled yet."""
+        """Return True while a traffic update that has taken effect has not settled."""
         return self.observed_generation != self.generation
 
     @property
@@ -104,7 +104,7 @@ class Deployment:
         }
 
     def tag_url(self, tag: str) -> str:
-        """Return the URL of a tag."""
+        """Return the URL of a tag. For a tag that the layout does not list, the URL has the form that Cloud Run gives it."""
         return self.layout.tag_urls.get(tag) or f"https://{tag}---{self.layout.service}.a.run.app"
 
     def update(self, targets: tuple[Target, ...], fate: Fate) -> Operation:
@@ -112,7 +112,7 @@ class Deployment:
 
         Args:
             targets: the new traffic list.
-            fate: the later course of the update, such as a delay or a failure.
+            fate: the course of the update. With a delay or a failure, the traffic is replaced later or not at all.
         """
         name = f"projects/{self.layout.project}/locations/{self.layout.region}/operations/op-{len(self.operations) + 1}"
         operation = self.operations[name] = Operation(name=name)
@@ -128,14 +128,17 @@ class Deployment:
         return operation
 
     def deploy(self) -> None:
-        """Deploy a new revision, as another operator would. Only traffic on LATEST moves to it."""
+        """Deploy a new revision, as another operator would. Only traffic on LATEST moves to it.
+
+        An update that has not settled yet is never served, although its operation succeeds.
+        """
         self.generation += 1
         self.observed_generation = self.generation
         self.latest_ready = f"{self.layout.service}-{self.generation:05}-other"
         self.ready[self.latest_ready] = True
 
     def _land(self, targets: tuple[Target, ...], fate: Fate, operation: Operation, based_on: int) -> None:
-        """Apply a late update, unless the service has changed since the request: then the etag of the update is stale."""
+        """Apply a late update. If the service has changed since the request, the operation fails instead: its etag is stale."""
         if self.generation == based_on:
             self._apply(targets, fate, operation)
         else:

@@ -1,6 +1,6 @@
 """Requests and replies as values: every service of the simulation takes a request and returns a reply.
 
-A reply describes its whole course before it is sent, with its pauses and breaks. So a service needs no task and no clock,
+A reply describes its whole course before it is sent, with its pauses and breaks. So a service needs no task and never waits,
 and a fault can be a function that turns one reply into another.
 """
 
@@ -41,11 +41,11 @@ class Fate:
     """The course of a change (a traffic update or an override); the defaults are the correct course."""
 
     takes_effect: bool = True
-    """False if nothing changes, although the reply reports the change."""
+    """False if nothing changes, although the reply reports success."""
     after: float = 0.0
     """Seconds until the change takes effect. A late traffic update is dropped if the service changes before then."""
     undone_after: float | None = None
-    """Seconds until the change is lost, None for never: old traffic comes back; an instance loses all its overrides."""
+    """Seconds until the change is lost: the old traffic comes back, or the instance loses all its overrides. None: never."""
     settles_after: float | None = None
     """Seconds until a traffic update settles; infinity for never, None for the layout's ``settle_seconds``."""
     fails: str = ""
@@ -60,7 +60,7 @@ class Fate:
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """A request: first its head alone, with an empty body; then the complete request."""
+    """A request: the complete request, or its head alone with an empty body."""
 
     method: str
     path: str
@@ -70,7 +70,7 @@ class Request:
     """Value by name in lower case; the last value of a repeated name."""
     body: bytes
     client: str = ""
-    """Address and port of the client's end of the connection."""
+    """Address and port of the client's end of the connection; empty if the server does not tell them."""
     fate: Fate = Fate()
     """The course of the change that the request asks for."""
 
@@ -126,7 +126,7 @@ class Reply:
     """Pairs of name and value; names are in lower case."""
     body: tuple[Piece, ...] = ()
     streamed: bool = False
-    """True if the pieces are sent one by one; False for one body with a content-length."""
+    """True if the pieces are sent one by one; False for one body with a content-length, sent without its pauses and halts."""
     held: float = 0.0
     """Seconds before the head is sent."""
     started_turn: bool = False

@@ -31,11 +31,11 @@ class Scope:
     role: Role | None = None
     """The revision that the request is routed to."""
     instances: frozenset[int] | None = None
-    """Numbers of the instances that the request may be routed to."""
+    """Numbers of the instances whose requests the fault affects."""
     flipped: bool | None = None
     """True: only while a stable instance has its global override on the new service. False: only while none has."""
     asks: str | None = None
-    """Target of an override; of a traffic update ``canary`` if it gives the canary a share, otherwise ``stable``."""
+    """Change that a request asks for: an override's target; ``canary`` for traffic that gives it a share, else ``stable``."""
     paths: frozenset[str] | None = None
     """Paths of the requests, relative to the URL of their service."""
     first: int = 1
@@ -162,7 +162,7 @@ class Fault:
     dual_run: bool = False
     """True if the outcomes need a train with RUN_DUAL_RUN=1; False for RUN_DUAL_RUN=0."""
     watch_seconds: float = 0.0
-    """Minimum of CANARY_SOAK_SECONDS and FLIP_CONFIRM_SECONDS: a train that watches for less time misses the effect."""
+    """Lower bound of CANARY_SOAK_SECONDS and of FLIP_CONFIRM_SECONDS: a train that watches less long misses the effect."""
 
 
 @attrs.define(eq=False)

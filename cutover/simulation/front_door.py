@@ -40,7 +40,7 @@ class FrontDoor:
         return ""
 
     def admit(self, session: str, split: Mapping[str, int]) -> Instance:
-        """Return the instance for a request: the instance of its session, or for a new session a choice by the split."""
+        """Return the instance for a request: its session's, or a choice by the split if the session is new or empty."""
         if not session:
             return self.choose(split)
         if session not in self._sessions:

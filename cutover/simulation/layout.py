@@ -48,7 +48,7 @@ class RouteSplitSettings:
     rust_routes: tuple[str, ...] = ("/",)
     """Prefixes of the paths that ``mode`` decides; ``/`` stands for every path. All other paths go to legacy."""
     force_legacy: bool = False
-    """True if all paths without a domain override go to legacy, whatever the global override and the mode are."""
+    """True if all paths without a domain override, except ``/api``, go to legacy despite the global override and the mode."""
     groups: tuple[RouteGroup, ...] = DEFAULT_GROUPS
     """The domains of the route split."""
 
@@ -98,7 +98,7 @@ class Layout:
     latest: bool = False
     """True if the traffic is on LATEST at the start; False if it is on the stable revision by name."""
     latest_ready: str | None = None
-    """Name of the latest ready revision; None for stable if traffic is on LATEST, otherwise for the canary."""
+    """Name of the latest ready revision; None for stable if traffic is on LATEST or no canary exists, else for the canary."""
     canary_exists: bool = True
     """True if the canary revision exists."""
     canary_ready: bool = True
@@ -106,7 +106,7 @@ class Layout:
     settle_seconds: float = 0.0
     """Seconds until a traffic update settles; with 0, its operation is done at once."""
     chunk_seconds: float = 0.0
-    """Seconds of pause after each event of a stream."""
+    """Seconds of pause after each sent piece of a stream, which is one event if no fault cuts the stream differently."""
     preview: bool = False
     """True if each turn is the short preview of the lane: one body with a content-length, without text."""
     revision_header: str = "x-cutover-revision"

@@ -44,7 +44,7 @@ class SimulatedProduction:
     now: Callable[[], float] = anyio.current_time
     """Clock, in seconds."""
     sleep: Sleep = anyio.sleep
-    """Function that waits for so many seconds of the clock."""
+    """Function that waits for a number of seconds of the clock."""
     seed: int = 0
     """Seed of the random choice among instances."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)

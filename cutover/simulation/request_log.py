@@ -28,7 +28,7 @@ class LoggedRequest:
     """Path as the client sent it."""
     query: Mapping[str, str]
     token: str | None
-    """Name of the token: ``auth``, ``control``, ``cloud_run``, ``legacy`` or ``unknown``; None without a token."""
+    """Name of the token: ``auth``, ``control``, ``cloud_run``, ``legacy`` or ``unknown``; None without ``authorization``."""
     site: Site | None
     """Service that the request arrived at; None if no service has such a URL."""
     operation: Operation

@@ -1,7 +1,7 @@
 """Changes that a fault makes to the event stream of a reply.
 
-Each function here returns a `Change`: a function that takes a reply and returns a changed one. Replies that are not event
-streams pass unchanged.
+Each function here returns a `Change`: a function that takes a reply and returns a changed one. A reply whose body
+holds no `Event` passes unchanged. So does a stream after a change that turns its events into bytes, such as `written`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -59,12 +59,12 @@ def doubled(kind: str) -> Change:
 
 
 def backwards() -> Change:
-    """Return a change that sends the events in reverse order, but ``[DONE]`` still last."""
+    """Return a change that sends the events in reverse order, and then one ``[DONE]`` in every case."""
     return _body(lambda body: (*(piece for piece in reversed(body) if piece != DONE), DONE))
 
 
 def swapped(one: str, other: str) -> Change:
-    """Return a change that exchanges the events of two kinds."""
+    """Return a change that exchanges the events of two kinds. A stream must have exactly one event of each."""
 
     def swap(body: tuple[Piece, ...]) -> Iterable[Piece]:
         first = {event_type(piece): piece for piece in body}
@@ -75,7 +75,7 @@ def swapped(one: str, other: str) -> Change:
 
 
 def before(kind: str, *pieces: Piece) -> Change:
-    """Return a change that sends more pieces before the first event of one kind."""
+    """Return a change that sends more pieces before the first event of one kind, or at the end if there is none."""
 
     def insert(body: tuple[Piece, ...]) -> Iterable[Piece]:
         at = next((index for index, piece in enumerate(body) if event_type(piece) == kind), len(body))
@@ -90,7 +90,7 @@ def after_all(*pieces: Piece) -> Change:
 
 
 def up_to(kind: str, *pieces: Piece) -> Change:
-    """Return a change that ends the body before the first event of one kind, then sends other pieces instead."""
+    """Return a change that ends the body before the first event of one kind, or at its end, and then sends other pieces."""
 
     def cut(body: tuple[Piece, ...]) -> Iterable[Piece]:
         at = next((index for index, piece in enumerate(body) if event_type(piece) == kind), len(body))
@@ -131,7 +131,7 @@ def service_error(code: str, *, retryable: bool) -> Change:
 
 
 def held_back(seconds: float) -> Change:
-    """Return a change that sends the whole stream at once after a delay, as a buffering proxy does."""
+    """Return a change that sends all events at once after a delay, as a buffering proxy does, and drops all other pieces."""
 
     def changed(reply: Reply) -> Reply:
         whole = b"".join(event_bytes(piece) for piece in reply.body if isinstance(piece, Event))
@@ -146,12 +146,12 @@ def one_body() -> Change:
 
 
 def paced(seconds: float) -> Change:
-    """Return a change that pauses before each event."""
+    """Return a change that pauses before each piece of the body."""
     return _body(lambda body: (part for piece in body for part in (Pause(seconds), piece)))
 
 
 def commented(seconds: float) -> Change:
-    """Return a change that pauses and sends a keep-alive comment before each event."""
+    """Return a change that pauses and sends a keep-alive comment before each piece of the body."""
     return _body(
         lambda body: (part for piece in body for part in (Pause(seconds), b": keep-alive\n\n", piece))
     )
@@ -169,7 +169,7 @@ def written(*, line_end: str = "\n", spaced: bool = False, shuffled: bool = Fals
 
 
 def in_chunks(size: int) -> Change:
-    """Return a change that sends the same bytes in pieces of ``size`` bytes, which may cut events and characters."""
+    """Return a change that sends the events in pieces of ``size`` bytes, which may cut characters, and drops other pieces."""
 
     def split(body: tuple[Piece, ...]) -> Iterable[Piece]:
         whole = b"".join(event_bytes(piece) for piece in body if isinstance(piece, Event))
@@ -179,7 +179,7 @@ def in_chunks(size: int) -> Change:
 
 
 def broken_before(kind: str) -> Change:
-    """Return a change that breaks the connection before the first event of one kind."""
+    """Return a change that breaks the connection before the first event of one kind, or at the end."""
     return up_to(kind, Halt.RESET)
 
 

@@ -16,7 +16,7 @@ STREAM_HEADERS = (
 
 
 def turn_events(*, thread_id: str, turn_id: str, text: str) -> tuple[Event, ...]:
-    """Return the events of a turn that repeats the first words of the user's text. It has a tool call if the text mentions a tool."""
+    """Return the events of a turn that repeats the first words of the user's text. The text ``tool`` adds a tool call."""
     middle: list[dict[str, object]] = []
     if "tool" in text.lower():
         call = f"call_{turn_id}"
@@ -75,7 +75,7 @@ def event_bytes(event: Event, *, line_end: str = "\n", spaced: bool = False, shu
 
 
 def event_type(piece: Piece) -> str | None:
-    """Return the kind of an event's chunk; its text for an event that is no chunk, such as ``[DONE]``; None for no event."""
+    """Return the kind of an event's chunk; the data of an event without chunk (``[DONE]``); None for another piece."""
     if not isinstance(piece, Event):
         return None
     return piece.data if isinstance(piece.data, str) else str(piece.data.get("type"))

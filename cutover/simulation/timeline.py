@@ -38,9 +38,9 @@ class Timeline:
         return now
 
     def after(self, seconds: float, change: Callable[[], None]) -> None:
-        """Schedule a change for ``seconds`` seconds after the last ``catch_up``, which must come first; infinity means never.
+        """Schedule a change for ``seconds`` seconds after the last ``catch_up``; infinity means never. Call ``catch_up`` first.
 
-        When a due change schedules another one, the seconds count from the due time of the first change, even if
+        When a due change schedules another change, the seconds count from the due time of the first change, even if
         ``catch_up`` was called later.
         """
         if not math.isinf(seconds):

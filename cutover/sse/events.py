@@ -29,16 +29,16 @@ class Comment(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
-    """One `retry` line: the server sets the time that a client waits before it reconnects."""
+    """One `retry` line with a valid number: the server sets the time that a client waits before it reconnects."""
 
     milliseconds: int
-    """The new reconnection time, in milliseconds."""
+    """The new reconnection time, in milliseconds; at most 10 to the power of 18."""
     byte_offset: int = 0
     """Position of the first byte of the line, in bytes of the body."""
 
 
 class Truncated(msgspec.Struct, frozen=True, gc=False):
-    """An event without its blank line when the stream ended. A client discards it; here it is kept as evidence."""
+    """An event without its blank line when the stream ended. A client discards it; the parser keeps it as evidence."""
 
     pending: bytes
     """The event's `data` lines and the unfinished line, joined by LF."""
@@ -47,7 +47,7 @@ class Truncated(msgspec.Struct, frozen=True, gc=False):
 
 
 class Oversized(msgspec.Struct, frozen=True, gc=False):
-    """An event larger than `max_event_bytes`. Its bytes are dropped; parsing goes on after the next blank line."""
+    """An event, or a line of any sort, above `max_event_bytes`. The parser drops all lines up to the next blank line."""
 
     size: int
     """The bound plus one byte. The true size is unknown, because the parser stops counting there."""
@@ -62,7 +62,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     """Consecutive message events that have the same type, the same line ends and one `data` line each."""
 
     payloads: list[str] | list[bytes]
-    """The value of each event's `data` line. Bytes are UTF-8; text is ASCII. `len` counts bytes either way."""
+    """The value of each event's `data` line: ASCII text, or bytes that may be invalid UTF-8. `len` counts bytes either way."""
     byte_offset: int
     """Position of the first byte of the first event, in bytes of the body."""
     stride: int
@@ -77,7 +77,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         return self.byte_offset + sum(map(len, self.payloads[:index])) + index * self.stride
 
     def messages(self) -> list[MessageEvent]:
-        """Return the events of this run as values, with their data decoded."""
+        """Return each event of this run as a `MessageEvent`. Bytes that are not UTF-8 become U+FFFD."""
         texts: list[Any] = self.payloads
         if isinstance(texts[0], bytes):
             # A run of one event is the most frequent one in a live stream.

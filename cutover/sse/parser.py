@@ -14,7 +14,8 @@ The state between two calls is a few flags and buffers. Each has a sentence abov
 important one is `_on_first_line`: while it is set, no complete line of an event is stored, so the fast paths may start.
 
 Two facts keep byte offsets exact. The parser changes no byte before it splits, so a length is a distance in the body.
-And it decodes text after it splits, which is safe because no byte of a longer UTF-8 sequence equals LF or CR.
+And it decodes only ASCII before it splits, where a character is a byte. Other text is split first: this is safe because no
+byte of a longer UTF-8 sequence equals LF or CR.
 
 This module is long because the fast paths and the exact path stand side by side: a reader can compare their rules.
 """
@@ -74,19 +75,22 @@ class EventStreamParser:
     """
 
     max_event_bytes: int = 1 << 20
-    """Largest size of an event's `data` lines together, and of any single line, in bytes. A larger event is `Oversized`."""
+    """Largest size of an event's `data` lines so far plus its current line of any sort, in bytes. Above it: `Oversized`."""
     last_event_id: str = attrs.field(default="", init=False)
-    """The stream's last event ID, as the last dispatch set it."""
+    """The stream's last event ID, as of the last blank line."""
     received: int = attrs.field(default=0, init=False)
     """Bytes of the body received so far."""
     last_offset: int = attrs.field(default=0, init=False)
     """Position of the first byte of the event that the last `receive_one` returned, in bytes of the body."""
     invalid_utf8_offset: int | None = attrs.field(default=None, init=False)
-    """Position of the first byte that is not UTF-8; None without one. A client sees U+FFFD there (WHATWG HTML 9.2.5)."""
+    """Position of the first byte that is not UTF-8; None without one. A client sees U+FFFD there (WHATWG HTML 9.2.5).
+
+    The parser does not look into the dropped lines of an oversized event.
+    """
 
     # True once the parser has decided whether the stream begins with a BOM. Until then no line is read.
     _started: bool = attrs.field(default=False, init=False)
-    # The shape that the next event is expected to have: the one of the last event that was looked at and ended in LF.
+    # The shape that the parser expects of the next event: the shape of the last event that `_shape_of` saw, if it ended in LF.
     _shape: _Shape = attrs.field(default=_PLAIN[b"\n"], init=False)
     # True while the parser stands between two events or inside the first line of one. All fields below are then
     # empty, except that `_line` may hold the beginning of that first line. The fast paths need this.
@@ -103,7 +107,7 @@ class EventStreamParser:
     _lines: list[bytes] = attrs.field(factory=list, init=False)
     # The values of those `data` lines. The dispatch joins them.
     _data: list[bytes] = attrs.field(factory=list, init=False)
-    # The total length of those `data` lines, in bytes. It is held against `max_event_bytes`.
+    # The total length of those `data` lines, in bytes. With the current line, it must not exceed `max_event_bytes`.
     _size: int = attrs.field(default=0, init=False)
     # The type that the event in progress sets; empty if it sets none.
     _event: bytes = attrs.field(default=b"", init=False)
@@ -133,15 +137,16 @@ class EventStreamParser:
         return events
 
     def receive_eof(self) -> Sequence[StreamEvent]:
-        """Return the event that the end of the stream cuts off, if there is one: as `Truncated`, or `Oversized` above the bound.
+        """Return the event that the end of the stream cuts off, if any: as `Truncated`, or `Oversized` above the bound.
 
-        A client discards such an event (WHATWG HTML 9.2.6). It is returned here because it is evidence.
+        A client discards such an event (WHATWG HTML 9.2.6), but it is evidence. A cut comment, complete lines without a
+        `data` line, and an event that was reported as `Oversized` before give nothing.
         """
         line, pending = bytes(self._line), self._lines
         begins = self.received - len(line) if self._begins is None else self._begins
         if self._dropping:
             return ()
-        # A piece of a possible BOM is kept whatever the bound is, so it may be larger than the bound here.
+        # The parser keeps a piece of a possible BOM without a check of the bound, so this piece may be above the bound.
         if len(line) > self.max_event_bytes:
             return (Oversized(self.max_event_bytes + 1, begins),)
         self._note_encoding(line, self.received - len(line))
@@ -276,7 +281,7 @@ class EventStreamParser:
         """Return the stream's first bytes without one leading BOM, and their position in the body.
 
         The standard removes one BOM at the beginning of the stream (WHATWG HTML 9.2.5). A second one is data.
-        If the bytes so far may still become a BOM, `_started` stays False.
+        If the bytes so far may still become a BOM, `_started` stays False and the tile is returned unchanged.
         """
         beginning = bytes(self._line) + tile
         offset -= len(self._line)
@@ -309,7 +314,10 @@ class EventStreamParser:
             self._grow_line(tile, offset, items)
 
     def _shape_of(self, tile: bytes, eol: bytes) -> _Shape:
-        """Return the shape of the tile's first event. Most streams repeat it."""
+        """Return the shape of the tile's first event, or the plain shape if that event is irregular.
+
+        If the line end is LF, also store the shape in `_shape`.
+        """
         if eol == b"\n" and tile.startswith(self._shape.prefix):
             return self._shape
         shape = _PLAIN[eol]
@@ -399,7 +407,7 @@ class EventStreamParser:
             del self._line[1:]
 
     def _read_line(self, line: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
-        """Process one line that is not blank (WHATWG HTML 9.2.6). Names are case-sensitive; unknown ones are ignored."""
+        """Process one line that is not blank (WHATWG HTML 9.2.6). Names of fields are case-sensitive."""
         if self._dropping:
             return
         size = self._size + len(line)
@@ -427,7 +435,7 @@ class EventStreamParser:
     def _read_rare_field(
         self, name: bytes, value: bytes, offset: int, items: list[Run | StreamEvent]
     ) -> None:
-        """Process an `id` or a `retry` field (WHATWG HTML 9.2.6)."""
+        """Process an `id` or a `retry` field (WHATWG HTML 9.2.6). Ignore a bad value and any other field."""
         # The standard ignores an ID that holds NUL.
         if name == b"id" and 0 not in value:
             self._id = value
@@ -460,7 +468,7 @@ class EventStreamParser:
         self._dropping, self._on_first_line = True, False
 
     def _clear_event(self) -> None:
-        """Reset the state of the event in progress, except for its ID, which the next blank line sets."""
+        """Reset the state of the event in progress, except for its ID: the next blank line makes it the last event ID."""
         self._begins = None
         self._lines.clear()
         self._data.clear()
@@ -498,7 +506,7 @@ def _split(block: bytes, shape: _Shape) -> tuple[int, list[Any]]:
 def _split_long(tile: bytes, end: int, shape: _Shape) -> list[Any]:
     """Return the payloads in `tile[:end]`, by a search for one line end after another; faster than `_split` for long events.
 
-    Empty if the first event is short (below `_LARGE` bytes), or if any event has another shape.
+    The result is empty if the first event is short (below `_LARGE` bytes), or if any event has another shape.
     """
     prefix, blank = shape.prefix, shape.separator.removesuffix(shape.prefix)
     at = 0

@@ -1,4 +1,4 @@
-"""The log of the events of one stream, with their times. A test waits on it, and the message of a failure shows it."""
+"""The log of the events of one stream, with their times. A test waits on this log, and the message of a failure shows it."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEv
 from cutover.sse.parser import EventStreamParser
 
 MAX_UNREAD = 10_000
-"""Events that may wait until a test reads them. Beyond this number the session reads no more of the stream."""
+"""Events that may wait until a test reads them. Beyond this number the session stops reading until the test reads."""
 _OPENING = 100
 _RECENT = 1_000
 
@@ -26,7 +26,7 @@ class SeenEvent:
     """One event that the stream sent, with its place and its time."""
 
     kind: str
-    """The ``type`` of the chunk, or the contract's terminator (``[DONE]``), or the event's own type if its data names none.
+    """The ``type`` of the chunk, or the contract's terminator (``[DONE]``), or the event's own type if the data names none.
     In brackets for anything else: ``(comment)``, ``(retry)``, ``(cut off)``, ``(too large)``, ``(no type)``."""
     index: int | None
     """Number of the event among the message events, from 0; None if no client dispatches it (a comment, a cut-off event)."""
@@ -35,7 +35,7 @@ class SeenEvent:
     elapsed: float
     """Seconds from sending the request to the arrival of the event."""
     data: str
-    """The data of a message event, the text of a comment, the bytes of a cut-off event as text."""
+    """The data of a message event, the text of a comment, the bytes of a cut-off event as text; else a time or a size."""
 
     def json(self) -> object:
         """Return the data decoded from JSON.

@@ -1,4 +1,4 @@
-"""The message of a failed contract: the broken rule, the events around the failure, and commands to repeat it."""
+"""The message of a failed contract: the broken rule, the events around the failure, and commands to repeat the check."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class FailureContext:
     """All facts about a failed stream that its message can show."""
 
     findings: Sequence[Finding]
-    """Violations, with the one that explains most first. At least one."""
+    """Violations, at least one: first those of the report in its order, then the event that did not come."""
     report: ContractReport
     """Report of the whole check, with warnings and counts."""
     method: str
@@ -131,7 +131,7 @@ def _timing_line(context: FailureContext) -> str:
 
 
 def _event_lines(events: Sequence[SeenEvent], about: int | None) -> Iterator[str]:
-    """Give the rows around the event with index ``about``, or the last rows; a long run of one kind becomes one row."""
+    """Give the rows around the event with index ``about``, or the last rows; a long run of one kind becomes three rows."""
     rows = list(_rows(events, about))
     if not rows:
         yield "  no event came"
@@ -171,7 +171,7 @@ def _rows(events: Sequence[SeenEvent], about: int | None) -> Iterator[_Row]:
 
 
 def _between(first: SeenEvent, last: SeenEvent) -> int | None:
-    """Return the number of message events between two events, including those that are no longer kept."""
+    """Return the number of message events between two events, kept or not; None if one of the two is no message event."""
     return None if first.index is None or last.index is None else last.index - first.index - 1
 
 
@@ -183,7 +183,10 @@ def _row(event: SeenEvent, *, marked: bool) -> str:
 
 
 def curl(context: FailureContext) -> str:
-    """Return the curl command that sends the same request, with a shell variable in place of each secret header."""
+    """Return the curl command that sends the same request, with a shell variable in place of each secret header's value.
+
+    The headers of a client that the test passed as peer are left out.
+    """
     words = ["curl", "-sN", "-X", shlex.quote(context.method)]
     for name, value in context.request_headers.items():
         words += ["-H", _curl_header(name.lower(), value)]

@@ -36,7 +36,8 @@ async def stream_contract(
 
     It is an async context manager for asyncio and trio. Use it inside a test, not across a fixture's ``yield``. On leaving
     the block, the session reads the rest of the stream, unless `StreamSession.disconnect` was called, and raises if the
-    contract does not hold. Only a test over a real URL can show that a proxy holds chunks back.
+    contract does not hold. An error of the block itself is raised instead, without this check. Only a test over a real URL
+    can show that a proxy holds chunks back.
 
     Args:
         peer: An ASGI app (it runs in this process), a base URL, or an async client of ``httpx`` or ``httpx2``. A client is
@@ -51,9 +52,9 @@ async def stream_contract(
             thread id.
         deadline: Seconds from sending the request to the end of the stream; a longer stream fails. Default: 30.
         grace: Seconds that an app in this process has to clean up after a disconnect, before it is cancelled. Default: 5.
-            A thread (FastAPI runs a ``def`` endpoint in one) cannot be cancelled; the test then waits for it to end.
+            FastAPI runs a ``def`` endpoint in a thread, which cannot be cancelled: the test waits until the thread ends.
         lifespan: True to run the lifespan of an app in this process. Default: False.
-        recordings: Folder in which to save the body of a failed stream. Default: it is not saved.
+        recordings: Folder in which to save the body of a failed stream. Default: the body is not saved.
 
     Raises:
         ContractViolation: The contract does not hold. The message shows the rule, the events and a curl command.
@@ -117,7 +118,7 @@ def assert_stream(peer: Peer, path: str, **options: Unpack[StreamOptions]) -> Co
         async with stream_contract(peer, path, **options) as session:
             return await session.drain()
 
-    # pytest then shows the line of the test and not the event loop.
+    # Because of this variable, pytest shows the line of the test and not the event loop.
     __tracebackhide__ = True
     try:
         return anyio.run(drain)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StreamContractFixture:
-    """`cutover.stream_contract` for one test. It saves the body of a failed stream in pytest's temporary folder."""
+    """`cutover.stream_contract` for one test. The fixture saves the body of a failed stream in pytest's temporary folder."""
 
     def __init__(self, recordings: Path) -> None:
         self._recordings = recordings

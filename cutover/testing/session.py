@@ -82,11 +82,12 @@ class StreamSession:
         """Wait for the next event of this kind, and return it. Events before it are skipped and not found again.
 
         Args:
-            kind: The chunk's type, the contract's terminator (``[DONE]``), or the event's own type if its data names none.
+            kind: The chunk's type, the contract's terminator (``[DONE]``), or the event's own type if the data names none.
             within: Seconds to wait from now. Default: until the stream ends or misses a deadline of the contract.
 
         Raises:
-            ContractViolation: The event did not come in time, or the stream ended without it.
+            ContractViolation: The event did not come in time, or the stream ended without it. If the test catches
+                this error, leaving the block does not check the contract again.
         """
         __tracebackhide__ = True
         skipped: deque[str] = deque(maxlen=5)
@@ -113,7 +114,8 @@ class StreamSession:
         """Leave the stream before its end, and wait until it is closed.
 
         An app in this process gets its grace period to clean up. A violation found so far still fails the test when it
-        leaves the block. The missing end of the stream is no violation. After the end of the stream this does nothing.
+        leaves the block. The missing end of the stream is no violation. After the end of the stream this only skips the
+        unread events.
         """
         if not self._ended:
             self.disconnected = True
@@ -128,7 +130,7 @@ class StreamSession:
         An app sees a disconnect when ``receive()`` returns ``http.disconnect`` or ``send()`` raises OSError.
 
         Raises:
-            RuntimeError: The test did not disconnect, or the app does not run in this process.
+            RuntimeError: The test did not disconnect before the end of the stream, or the app does not run in this process.
         """
         exchange = self._exchange
         if not self.disconnected or exchange is None:
@@ -203,7 +205,10 @@ class StreamSession:
         self._verified = True
 
     def _violation(self, *more: Finding) -> ContractViolation:
-        """Return the error to raise. Violations of the contract come first, then ``more``: the event that did not come."""
+        """Return the error to raise: for the violations of the contract, then for ``more``, the event that did not come.
+
+        Save the body too, and mark the contract as checked, so that leaving the block raises no second error.
+        """
         self._verified = True
         report, request, exchange = self.report, self._stream.request, self._exchange
         findings = (*report.violations, *more)
@@ -229,7 +234,7 @@ class StreamSession:
         return violation
 
     def _record(self) -> str | None:
-        """Save the body and return a command that checks it again, or None if there is no body or no file can be written."""
+        """Save the body and return a command or hint to check it again; None without a folder or body, or if saving fails."""
         if self._recordings is None or not self._captured:
             return None
         try:

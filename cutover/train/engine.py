@@ -33,7 +33,7 @@ from cutover.train.steps import stream_smoke as smoke
 from cutover.train.undo_executor import UndoResult, carry_out, look_again, to_do, together
 
 UNDO_DEADLINE = 300.0
-"""Seconds for an undo; after them it counts as not proven. The read before it and the smoke after it have as many each."""
+"""Seconds for an undo; a longer undo counts as not proven. The read before the undo and the smoke after it get as many each."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +59,7 @@ Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """The steps that run side by side. A step that changes production is alone in its stage."""
+    """The steps that run side by side. A step that moves traffic or sets overrides is alone in its stage."""
 
     steps: tuple[tuple[str, Step], ...]
 
@@ -73,7 +73,7 @@ class Train:
     undo_services: Callable[[], AbstractAsyncContextManager[Services]]
     """Opens services for the undo alone, because the train's clients may be closing by then."""
     interrupted_code: Callable[[], int]
-    """Returns the exit code to use if the train is interrupted."""
+    """Returns the exit code of a cancelled train. After a fault in cutover itself the exit code is 1."""
     journal: Journal
     evidence: EvidenceFolder
     results: list[StepResult] = attrs.field(factory=list)
@@ -91,10 +91,10 @@ class Train:
         If a gate fails or the journal cannot be written, the later stages are skipped and every change is undone. The exit code
         in the journal's last event is 4 if that undo could not be proven.
 
-        A cancellation, or a fault in cutover itself, is raised again after the undo.
+        After a cancellation, or a fault in cutover itself, the train undoes every change and raises the same error again.
 
         Raises:
-            UndoUnprovenError: The train was interrupted, and a change could not be proven undone.
+            UndoUnprovenError: The train was cancelled, or stopped by a fault, and a change could not be proven undone.
         """
         try:
             for stage in STAGES:
@@ -134,13 +134,13 @@ class Train:
     @property
     def captured_routes(self) -> RouteState:
         """The captured overrides, for the flip, the undo and the final state."""
-        assert self.captured.routes is not None  # noqa: S101  no stage runs after a preflight that read nothing
+        assert self.captured.routes is not None  # noqa: S101  no stage runs after a preflight that did not read this
         return self.captured.routes
 
     @property
     def captured_traffic(self) -> TrafficState:
         """The captured split, for the drill, the undo and the final state."""
-        assert self.captured.traffic is not None  # noqa: S101  no stage runs after a preflight that read nothing
+        assert self.captured.traffic is not None  # noqa: S101  no stage runs after a preflight that did not read this
         return self.captured.traffic
 
     @property
@@ -172,7 +172,10 @@ class Train:
         self.journal.record(StepFinished(result=result))
 
     async def _undo(self, reason: str) -> None:
-        """Undo the changes that are still open, in a child task with a shield of its own, so that no cancellation reaches it."""
+        """Read the traffic again, and undo the changes that are still open; do nothing if no change was sent.
+
+        The undo runs in a child task with a shield of its own, so that no cancellation reaches the undo.
+        """
         if not self.touched:
             return
         stable = self.plan.drill.stable_revision
@@ -265,7 +268,7 @@ async def _smoke_post(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _dual_run(train: Train, recorder: StepRecorder) -> StepResult:
-    assert train.plan.dual_run is not None  # noqa: S101  the stage asks first
+    assert train.plan.dual_run is not None  # noqa: S101  without a plan the train skips this step
     return await dual_run.run(train.plan.dual_run, train.services, recorder)
 
 
@@ -291,5 +294,4 @@ STAGES: tuple[Stage, ...] = (
     Stage(steps=((smoke.Phase.POST.step_id, _smoke_post), (dual_run.STEP_ID, _dual_run))),
     Stage(steps=((final_state.STEP_ID, _final_state),)),
 )
-"""The stages, in order. Steps that only read run side by side. The drill moves traffic and the flip moves routes: each runs
-alone."""
+"""The stages, in order. The drill moves traffic and the flip sets overrides, so each is alone in its stage."""

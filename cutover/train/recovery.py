@@ -1,7 +1,7 @@
-"""The recovery of a run that was killed, or the revert of a completed one.
+"""The recovery of a killed run, or the revert of a completed run.
 
-For each part of production it reads the state, decides (``model/undo_policy.py``), journals the decision and carries it
-out (``undo_executor.py``).
+For each part of production, ``Recoverer`` reads the state, decides (``model/undo_policy.py``), journals the decision and
+carries the decision out (``undo_executor.py``).
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,8 +25,8 @@ RecoveryMode = Literal["finish", "revert", "accept-found", "restore-captured"]
 """The way to recover a run.
 
 ``finish`` finishes the undo of a killed train. ``revert`` undoes a completed cutover too. ``accept-found`` closes a run
-and accepts the state that production shows, even if it cannot be read. ``restore-captured`` writes the captured state
-over any other.
+and accepts the state of production, even if that state cannot be read. ``restore-captured`` writes the captured state
+over any other state, after a completed cutover too.
 """
 
 REASONS: dict[RecoveryMode, str] = {
@@ -37,7 +37,10 @@ REASONS: dict[RecoveryMode, str] = {
 }
 Found = TypeVar("Found")
 _LOOKS = 3
-"""Number of reads before production counts as unreadable, and of new decisions after somebody else's change."""
+"""Number of reads before production counts as unreadable.
+
+Also the largest number of new decisions about one part, after a wait or after somebody else's change.
+"""
 _PAUSE = 1.0
 """Seconds between two such reads."""
 
@@ -72,7 +75,10 @@ class _TrafficPart:
         return describe_shares(shares(self.undo.intended, latest=self.undo.captured.latest_ready))
 
     async def look(self, services: Services, wait: float) -> _Look:
-        """Read this part of production, and decide."""
+        """Read this part of production, and decide; an unreadable part gets a decision too.
+
+        ``wait`` is the number of seconds until a write without an answer has expired.
+        """
         try:
             found = await _patiently(services, lambda: services.traffic.read(label="recover.traffic"))
         except PeerError as error:
@@ -120,7 +126,10 @@ class _RoutesPart:
         return describe_overrides(self.undo.intended)
 
     async def look(self, services: Services, wait: float) -> _Look:
-        """Read this part of production, and decide."""
+        """Read this part of production, and decide; an unreadable part gets a decision too.
+
+        ``wait`` is the number of seconds until a write without an answer has expired.
+        """
         plan = UndoPlan(routes=self.undo, traffic=None)
         try:
             sample = await _patiently(services, lambda: services.control.sample(label="recover.routes"))
@@ -144,7 +153,10 @@ def _unread(error: PeerError) -> Decision:
 
 
 def _for_mode(decision: Decision, mode: RecoveryMode, *, read: bool, wait: float) -> Decision:
-    """Return the decision for this mode: an operator may have decided already."""
+    """Return the decision in this mode: ``accept-found`` and ``restore-captured`` replace the policy's decision.
+
+    With ``accept-found``, recovery first waits for a write that may still take effect.
+    """
     if mode == "accept-found":
         if wait:
             why = f"a write without an answer may still take effect: waiting {wait:.0f} s"
@@ -182,7 +194,7 @@ class Recoverer:
     folder: Path
     mode: RecoveryMode
     begun: bool = False
-    """True once something was to be written or accepted."""
+    """True once ``UndoStarted`` is journaled, before the first write or acceptance."""
 
     async def recover(self, plan: UndoPlan) -> UndoResult:
         """Recover every part of a plan. The traffic comes first, because the serving instances hold the overrides."""
@@ -226,7 +238,10 @@ class Recoverer:
         return self._unresolved(undone.detail, *undone.to_do, again)
 
     def _begin(self) -> None:
-        """Journal the start of the undo once, before the first write. From then on the undo is unfinished until it ends."""
+        """Journal the start of the undo once, before the first write or acceptance.
+
+        If the recovery is killed after that, the journal shows an unfinished undo.
+        """
         if not self.begun:
             self.begun = True
             self.journal.record(UndoStarted(reason=REASONS[self.mode]))

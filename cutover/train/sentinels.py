@@ -1,11 +1,12 @@
 """Sentinels: streams that run before, across and after a change, and show a break that the change causes.
 
-One stream runs before each change, some are kept open across it, and up to ten follow it, at most one a second.
+One stream runs before each change, some are held open across the change, and up to ten follow the change, at most one a
+second.
 
-A stream of this lane lasts milliseconds and may cost a chat turn. To have one in flight for certain, the last byte of
-its request is held back during the change, for at most fifteen seconds. A proxy that buffers requests routes such a
-stream only when the request is complete. So a held stream proves that its connection survived, and its revision header
-names who answered.
+A stream of this lane lasts milliseconds and may cost a chat turn. So that a stream is in flight for certain, its sender
+holds back the last byte of its request during the change, for at most fifteen seconds. A proxy that buffers requests
+routes such a stream only when the request is complete. So a held stream proves that its connection survived, and its
+revision header names the revision that answered.
 """
 
 import math
@@ -25,7 +26,7 @@ from cutover.text import printable
 PACED = 10
 """Largest number of streams that follow a change, at most one a second."""
 PROBE_EVERY = 10.0
-"""Seconds between full probes in a window; the first and the last tick always have one."""
+"""Least number of seconds between two ticks that probe every alias; the first and the last tick of a window always do."""
 
 T = TypeVar("T")
 
@@ -37,11 +38,11 @@ class Tick:
     pause: float
     """Seconds to sleep before this moment."""
     probe: bool
-    """True: probe every alias. False: send one sentinel alone."""
+    """True: the drill probes every alias as well. False: it only sends a sentinel. The flip ignores this field."""
 
 
 def ticks(window: float) -> tuple[Tick, ...]:
-    """Return the moments of a window, whose length is in seconds: one to eleven, and at most one a second."""
+    """Return one to eleven ticks for a window of this many seconds, at most one a second."""
     paces = min(PACED, math.floor(window))
     if not paces:
         return (Tick(pause=window, probe=True),)
@@ -78,7 +79,7 @@ class Watch:
     async def across(self, move: Callable[[], Awaitable[T]]) -> T:
         """Send one stream, hold others in flight, make the change, release them; return the result of the change.
 
-        The held streams are released however the change ends.
+        The held streams are released however the change ends. If ``held`` is 0, only the change is made.
         """
         if not self.sentinels.held:
             return await move()
@@ -97,7 +98,7 @@ class Watch:
         return result
 
     async def pace(self) -> None:
-        """Send one of the streams that follow the change."""
+        """Send one of the streams that follow the change; do nothing if ``held`` is 0."""
         if self.sentinels.held:
             await self._send("paced")
 

@@ -54,7 +54,10 @@ class StepRecorder:
         return check
 
     def failure(self, check_id: str, error: PeerError, **more: Unpack[CheckFields]) -> Check:
-        """Record a check whose request had no usable answer: ``fail`` for a refusal, ``error`` otherwise."""
+        """Record a check whose request had no usable answer: ``fail`` for a refusal, ``error`` otherwise.
+
+        Every status but 2xx is a refusal, and so is a request that was not sent.
+        """
         status = StepStatus.FAIL if isinstance(error, RefusedError) else StepStatus.ERROR
         return self.check(check_id, status, str(error), **more)
 
@@ -72,12 +75,14 @@ class StepRecorder:
         blame: str = "",
         **more: Unpack[CheckFields],
     ) -> Check:
-        """Record one check for one or more probes; it shows the first bad probe.
+        """Record one check for one or more probes; keep their log and the reply that the check shows as evidence.
+
+        The check shows the first bad probe, else the first probe. Its status is ``error`` if all bad probes lack evidence.
 
         Args:
             check_id: Id of the check.
             probes: At least one probe.
-            detail: Text of the check if all probes are good.
+            detail: Text of the check if all probes are good; empty for the description of the first probe.
             blame: Text before the description of the first bad probe.
             more: Further fields of ``Check``.
         """
@@ -104,7 +109,7 @@ class StepRecorder:
         return self.check(check_id, status, text, **more)
 
     def keep(self, check_id: str, probe: Probe) -> tuple[str | None, str | None]:
-        """Keep the head and body of a probe as evidence; return both paths."""
+        """Keep the head and body of a probe as evidence; return both paths, None for a file that was not written."""
         if probe.status is None:
             return None, None
         return self.evidence.keep_reply(
@@ -118,7 +123,7 @@ class StepRecorder:
         facts: Mapping[str, object] | None = None,
         sentinels: Sequence[SentinelTally] = (),
     ) -> StepResult:
-        """Return the result of the step from its checks."""
+        """Return the result of the step from its checks. If a check failed, its text replaces ``detail``."""
         failed = [check for check in self.checks if check.status.failed]
         if failed:
             detail = f"{failed[0].check_id}: {failed[0].detail}" + (
@@ -135,7 +140,7 @@ class StepRecorder:
         )
 
     def _masked(self, finding: Finding) -> Finding:
-        """Return a finding for the evidence: without secrets and control characters, and cut to a bound."""
+        """Return a finding for the evidence: its texts are masked, escaped, and cut at 400 characters."""
 
         def clean(text: str | None) -> str | None:
             return None if text is None else printable(self.evidence.secrets.mask_text(text), 400)

@@ -1,4 +1,4 @@
-"""The executor of every undo: it writes what ``model/undo_plan.py`` decided, and proves it by reading production again."""
+"""The executor of every undo: it writes the values of an undo plan, and proves them by reading production again."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from cutover.production.traffic.mover import HELD_SECONDS, TrafficMover
 from cutover.record.journal import Journal
 
 TRAFFIC_DEADLINE = 150.0
-"""Seconds for restoring the split: two attempts, each read until it has settled."""
+"""Seconds for restoring the split: two attempts, each of which reads until the split has settled."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +39,8 @@ class UndoResult:
 async def look_again(services: Services, journal: Journal, *, stable: str) -> None:
     """Read settled traffic once more and journal it, because a restored split may have been lost since.
 
-    If the split cannot be read, its earlier proof stands.
+    Do nothing if the train never moved traffic, or if the split is still to be undone. If the split cannot be read, its
+    earlier proof stands.
     """
     events = journal.events
     captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
@@ -54,8 +55,8 @@ async def look_again(services: Services, journal: Journal, *, stable: str) -> No
 async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> UndoResult:
     """Restore everything in a plan and prove it; return the result.
 
-    The traffic comes first, because overrides live in the memory of the serving revision. Each restored value is read
-    once more after ``HELD_SECONDS``, or later if a write without an answer may still take effect.
+    The traffic comes first, because overrides live in the memory of the serving revision. Each value that the undo
+    wrote is read once more after ``HELD_SECONDS``, or later if a write without an answer may still take effect.
 
     Args:
         plan: The undo plan.
@@ -82,7 +83,7 @@ async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, ser
 
 
 def together(parts: Sequence[UndoResult]) -> UndoResult:
-    """Return the result of several parts together."""
+    """Return the result of several parts together. The result of no parts is proven."""
     return UndoResult(
         proven=all(part.proven for part in parts),
         detail="; ".join(part.detail for part in parts) or "nothing had been applied",
@@ -99,13 +100,16 @@ def _hold(undo: RoutesUndo | TrafficUndo) -> float:
 
 
 def seconds_until_write_expires(last_sent_at: str) -> float:
-    """Return the seconds for which a write sent at ``last_sent_at`` may still take effect."""
+    """Return the seconds for which a write sent at ``last_sent_at`` may still take effect; 0 if that time is over.
+
+    A text that is not a time with a time zone counts as the present time.
+    """
     try:
         left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(last_sent_at)).total_seconds()
     # The text is not a time, or has no time zone.
     except (ValueError, TypeError):
         return MUTATION_DEADLINE
-    # A wrong clock must not make this endless.
+    # A wrong clock must not make the wait endless.
     return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)
 
 
@@ -146,7 +150,7 @@ async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -
 
 
 def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, ...]:
-    """Return the checks and commands for an operator, if the end of an undo is not known."""
+    """Return the checks and commands with which an operator carries a plan out by hand."""
     lines: list[str] = []
     if plan.traffic is not None:
         lines += _traffic_to_do(
@@ -217,7 +221,7 @@ async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal,
             # The split is somebody else's now: a new decision is needed.
             break
     _, pinned = undo.targets_for(found)
-    # A pinned split is left to an operator.
+    # A pinned split stays open: an operator decides about LATEST.
     if proven and not pinned:
         journal.record(TrafficSettled())
     latest = (found or undo.captured).latest_ready
@@ -232,8 +236,8 @@ def _traffic_undone(
 ) -> UndoResult:
     """Return the result for the split.
 
-    It is not proven if there is a ``problem``, or if LATEST is ``pinned`` (both are reasons, or empty). It then has commands for an
-    operator.
+    The result is not proven, and has commands for an operator, if ``problem`` or ``pinned`` is not empty.
+    ``problem`` is the reason why the split is not proven, ``pinned`` the reason why LATEST is pinned.
     """
     if problem:
         return UndoResult(

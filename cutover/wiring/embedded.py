@@ -19,6 +19,7 @@ def rehearsal(config: CutoverConfig) -> Production:
     """Return an embedded production for a rehearsal of this configuration.
 
     Requests use the real addresses, but no connection is opened. The tokens are random ones, made for this rehearsal.
+    An empty legacy address or revision header gets a made-up value.
 
     Raises:
         ConfigurationError: ``what_if`` names a fault that does not exist.

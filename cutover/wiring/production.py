@@ -1,10 +1,10 @@
 """The way from a configuration to the services and plans of a run.
 
-A run starts with one ``CutoverConfig``. It is made into a ``Production`` in one of two ways:
+A run starts with one ``CutoverConfig``. One of two functions makes a ``Production`` from it:
 
 - ``live(config)``: HTTP clients for the real addresses, real time, the tokens of the configuration.
 - ``rehearsal(config)`` in ``embedded.py``: the same, but every request goes to a simulation in this process, sleeps are
-  skipped, and the tokens are random ones. ``simulated(...)`` sends the requests to a simulation that a test brings, with its clock.
+  skipped, and the tokens are random ones. ``simulated(...)`` uses the simulation and the clock that a test brings.
 
 Making a ``Production`` opens no connection. A run then calls its three methods:
 
@@ -134,7 +134,7 @@ class Production:
         )
 
     async def _masked_token(self) -> str | None:
-        """Return a token for the Admin API, after adding it to the secrets that are masked."""
+        """Return a token for the Admin API, after adding it to the secrets to mask; None if there is no token."""
         token = await self.cloud_run_token()
         if token:
             self.secrets.add(token)
@@ -184,7 +184,8 @@ def no_cookies() -> http.cookiejar.CookieJar:
 def _token_source(config: CutoverConfig) -> TokenSource:
     """Return the source of the Admin API's token.
 
-    That is CLOUD_RUN_ACCESS_TOKEN, or without one the application default credentials. Those are sent to Google's own host only; another one gets no token.
+    The source is CLOUD_RUN_ACCESS_TOKEN if it is set. Otherwise Google's own host gets a token from the application default
+    credentials, and any other host gets no token.
     """
     if config.cloud_run_access_token or config.cloud_run_api_url != GOOGLE_API:
 

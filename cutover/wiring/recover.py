@@ -59,7 +59,7 @@ async def recover_cutover(
     env: Mapping[str, str] | None = None,
     observer: Observer | None = None,
 ) -> Recovery:
-    """Finish the undo of an interrupted train. If nothing is open, do nothing.
+    """Finish the undo of an interrupted train. If nothing is open, change nothing in production.
 
     A recovery that is interrupted can be run again.
 
@@ -67,16 +67,18 @@ async def recover_cutover(
         run_directory: The folder with the journal of the train.
         way: ``finish`` finishes the interrupted undo. ``revert`` also undoes a completed cutover. ``accept-found`` closes an
             unfinished run and changes nothing in production, even if production cannot be read. ``restore-captured``
-            writes the captured state back, whatever the found state is.
-        env: The variables with the tokens; None for the environment of the process. The rest comes from the journal.
+            writes the captured state back, whatever the found state is, after a completed cutover too.
+        env: The variables with the tokens, and ALLOW_INSECURE_HTTP; None for the environment of the process. The rest comes
+            from the journal.
         observer: Called with each train event.
 
     Returns:
         The result; ``closed`` is False if an operator must act.
 
     Raises:
-        NotStartedError: There is no readable journal, or another train or recovery is live.
-        ConfigurationError: A token is missing.
+        NotStartedError: There is no usable journal, another train or recovery is live, or another train was killed and
+            must be recovered first.
+        ConfigurationError: A token is missing, or an input from the journal is wrong.
     """
     folder = Path(run_directory)
     try:
@@ -101,7 +103,8 @@ async def recover_production(
     """Recover a run in this production.
 
     Raises:
-        NotStartedError: The journal cannot be written, or another train or recovery is live.
+        NotStartedError: The journal cannot be read or written, another train or recovery is live, or another train was
+            killed and must be recovered first.
     """
     # take the lock before opening the journal: its train may still be running and writing to it
     with production.lock().held(recovering=folder) as lock:
@@ -131,7 +134,10 @@ async def recover_production(
 
 
 def _recover_without_beginning(folder: Path, mode: RecoveryMode) -> Recovery:
-    """Recover a run whose journal has lost its first event, and with it the configuration of the train."""
+    """Recover a run whose journal has lost its first event, and with it the configuration of the train.
+
+    Production is not read or changed. Only ``accept-found`` empties the lock of such a run.
+    """
     lock = ServiceLock.left_by(folder)
     if lock is None:
         return Recovery(closed=True, detail="nothing was open: the train never began")
@@ -170,7 +176,7 @@ def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | 
 
 
 async def _recover(production: Production, journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
-    """Recover the run of an open journal, and record the result in it."""
+    """Recover the run of this journal, and record the result in the journal."""
     stable = production.config.stable_revision
     unfinished = bool(plan_undo(journal.events, stable=stable))
     events = journal.events
@@ -208,7 +214,7 @@ def _unrecorded(recovery: Recovery, why: str, folder: Path, mode: RecoveryMode) 
 def _close_without_undo(journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
     """Close a run that needs no undo.
 
-    A train that was cut off before it changed anything has no summary yet; it gets one here.
+    If the train was cut off before its verdict, record the verdict here, so that the run gets a summary.
     """
     closings = [
         event for event in journal.events if isinstance(event, UndoStarted | UndoFinished | TrainFinished)
@@ -224,5 +230,5 @@ def _close_without_undo(journal: Journal, folder: Path, mode: RecoveryMode) -> R
 
 
 def _conclude(journal: Journal, mode: RecoveryMode, *, closed: bool) -> None:
-    """Record the end of the run, from which its summary is written."""
+    """Record the verdict: not passed, with the exit code 1, or 4 if the run is not closed. The summary is written then."""
     journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[mode],)))

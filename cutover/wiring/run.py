@@ -38,8 +38,9 @@ async def run_cutover(
 ) -> CutoverSummary:
     """Run one release train and return its summary: a rehearsal on an embedded production, or a live train.
 
-    If the run is cancelled, it first undoes its changes, shielded from the cancellation, and then raises the cancellation
-    again. The artifacts are written in this case too.
+    If the run is cancelled, or stopped by a fault in cutover itself, it first undoes its changes, shielded from any
+    cancellation, and then raises the same error again. The artifacts are written in this case too.
+    A ``RuntimeWarning`` says that the journal or the evidence could not be written, or that an observer raised.
 
     Args:
         config: The configuration of the train; ``dry_run`` decides between a rehearsal and a live train.
@@ -51,8 +52,8 @@ async def run_cutover(
 
     Raises:
         ConfigurationError: ``what_if`` names a fault that does not exist.
-        NotStartedError: A train for this service is live or was never recovered, or the run directory cannot be made;
-            nothing was touched.
+        NotStartedError: A train for this service is live or was never recovered, or the run directory or its
+            journal cannot be made; nothing was touched.
         UndoUnprovenError: The run was cancelled, or stopped by a fault, and its changes could not be proven undone.
     """
     production = rehearsal(config) if config.dry_run else live(config)
@@ -98,7 +99,7 @@ async def run_production(
 def _leaves_nothing_open(journal: Journal, *, stable: str) -> bool:
     """Return True if no change is left to undo.
 
-    A recovery reads the journal file. If the file is incomplete, every change that may have been sent counts as open.
+    A recovery reads the journal file. If the file is incomplete, every intended change counts as open, even one not sent.
     """
     if journal.broken is not None:
         return not any(isinstance(event, TrafficIntended | RouteIntended) for event in journal.events)
@@ -108,7 +109,7 @@ def _leaves_nothing_open(journal: Journal, *, stable: str) -> bool:
 async def _run_train(
     production: Production, journal: Journal, evidence: EvidenceFolder, interrupted_code: Callable[[], int]
 ) -> None:
-    """Run the train. If it fails or is cancelled before its first change, and has not recorded its end, record it here."""
+    """Run the train. If the train stops before its first change and has not recorded its end, record the end here."""
     try:
         async with production.services() as services:
             train = Train(

@@ -1,7 +1,7 @@
 """The plans of all steps, made from a configuration. Pure.
 
 A field of a plan takes the value of the configuration's attribute of the same name. So a new input needs its field in the configuration
-and a field in the plan of its step, and nothing here. Values that are derived from several inputs are given by name.
+and a field in the plan of its step, and nothing here. ``train_plan`` passes a value that derives from several inputs by name.
 """
 
 from typing import Any, TypeVar

@@ -38,9 +38,9 @@ class Exchange:
     left: bool = attrs.field(default=False, init=False)
     """True once the reader has closed the response."""
     disconnected_at: float | None = attrs.field(default=None, init=False)
-    """Time at which the reader left an incomplete response; None if it did not."""
+    """Time of a disconnect before the end (the reader left, the client closed, or the request's body failed); else None."""
     noticed_at: float | None = attrs.field(default=None, init=False)
-    """Time at which the app saw the disconnect: ``receive()`` gave ``http.disconnect``, or ``send()`` raised OSError."""
+    """Time at which the app saw the disconnect (``receive()`` gave ``http.disconnect``, or ``send()`` raised OSError); else None."""
     finished_at: float | None = attrs.field(default=None, init=False)
     """Time at which the app returned, raised or was cancelled; None while it runs."""
     cancelled: bool = attrs.field(default=False, init=False)
@@ -75,6 +75,7 @@ class Exchange:
 
         Raises:
             httpx.ReadTimeout: No head came within the read timeout.
+            httpx.ReadError: The client was closed.
             httpx.RemoteProtocolError: The app returned without a response.
             BaseException: The app or the request's body raised it.
         """
@@ -109,7 +110,7 @@ class Exchange:
         await self._end.wait()
 
     def disconnect(self) -> None:
-        """Stop reading. The app sees a disconnect, unless it has already sent the whole response."""
+        """Stop reading. If the app has not sent the whole response yet, record a disconnect and let the app see it."""
         if not self.complete and self.disconnected_at is None:
             self.disconnected_at = anyio.current_time()
             # This wakes an app that waits in receive().
@@ -126,7 +127,10 @@ class Exchange:
             self._app_scope.cancel()
 
     async def run(self) -> None:
-        """Run the app to its end and feed it the request's body. An error of the app is kept in ``error``, not raised."""
+        """Run the app to its end and feed it the request's body.
+
+        An error of the app is kept in ``error``. Only KeyboardInterrupt and SystemExit are raised.
+        """
         try:
             with self._app_scope:
                 async with anyio.create_task_group() as tasks:
@@ -157,8 +161,8 @@ class Exchange:
     async def _pump_request(self) -> None:
         """Pass the request's body to the app piece by piece, once the app first asks for it.
 
-        This runs in its own task: an app that polls cancels its ``receive()``, and that must not cancel the caller's
-        generator. After this task has ended, `_receive` returns ``http.disconnect``.
+        This runs in its own task: an app that polls cancels its ``receive()``, and this cancellation must not reach the
+        generator of the request's body. After this task has ended, `_receive` returns ``http.disconnect``.
         """
         with self._requests_in, self._pump_scope:
             await self._request_wanted.wait()
@@ -176,7 +180,7 @@ class Exchange:
             await anyio.sleep_forever()
 
     async def _next_piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
-        """Return the next piece; None at the end. An error in the caller's body goes to the caller and disconnects the app."""
+        """Return the next piece; None at the end. An error in the request's body goes to the reader and disconnects the app."""
         self._set_request_pending(pending=True)
         try:
             return await anext(pieces, None)
@@ -280,9 +284,9 @@ class Exchange:
 
 
 async def end(exchanges: Collection[Exchange], *, grace: float) -> None:
-    """Disconnect the exchanges, wait up to ``grace`` seconds for the apps to end, and cancel those that still run.
+    """Disconnect the exchanges, wait up to ``grace`` seconds for the apps to end, and cancel each app that still runs.
 
-    Cancellation of the caller does not shorten the wait.
+    Cancellation of the caller does not shorten the wait. After cancelling an app, it waits without a limit for its end.
     """
     for exchange in exchanges:
         exchange.disconnect()

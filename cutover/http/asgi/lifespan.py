@@ -9,7 +9,10 @@ from starlette.types import ASGIApp, Message
 
 @attrs.define(eq=False, kw_only=True)
 class Lifespan:
-    """The startup and the shutdown of one app, if the caller asks for them. An app that does not support them is then an error."""
+    """The startup and the shutdown of one app, if the caller asks for them.
+
+    ``startup`` raises if the app does not support them.
+    """
 
     _app: ASGIApp
     _grace: float
@@ -54,7 +57,10 @@ class Lifespan:
         self.raise_for_error()
 
     async def shutdown(self) -> None:
-        """Ask the app to shut down, and wait until it has, at most for the grace period. Cancellation of the caller does not shorten the wait."""
+        """Ask the app to shut down, and wait until the app has done so, at most for the grace period.
+
+        Cancellation of the caller does not shorten the wait. A failure is not raised here, but by ``raise_for_error``.
+        """
         self._stopping.set()
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace):
             await self._stopped.wait()

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp
 from cutover.http.asgi.exchange import Exchange, end
 from cutover.http.asgi.lifespan import Lifespan
 
-# This is uvicorn's value. From version 2.4 on, Starlette does not run a generator's `finally` after a disconnect.
+# The version of the ASGI specification, as in uvicorn.
+# From version 2.4 on, Starlette does not run a generator's `finally` after a disconnect.
 _SPEC_VERSION = "2.3"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -36,7 +37,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
     An error of the app is raised unchanged: by the request if no head was sent yet, else by reading the body. If the app
     returns too early, `httpx.RemoteProtocolError` is raised. ``response.extensions["asgi_exchange"]`` holds the
-    `Exchange` of a response.
+    `Exchange` of a response. An error after the whole response is not raised; only the ``error`` of the exchange holds it.
     """
 
     app: ASGIApp
@@ -52,7 +53,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
     client: tuple[str, int] = attrs.field(default=("127.0.0.1", 123), kw_only=True)
     """Client address and port that the app sees. Default ``("127.0.0.1", 123)``."""
     lifespan: bool = attrs.field(default=False, kw_only=True)
-    """True to run the app's lifespan. A failed startup raises on entry, a failed shutdown on exit. Default False."""
+    """True to run the app's lifespan. A failed startup raises on entry, a failed shutdown on exit without other error. Default False."""
     latest: Exchange | None = attrs.field(default=None, init=False)
     """The exchange of the newest request, also of one without a response. None before the first request."""
     _tasks: anyio.abc.TaskGroup | None = attrs.field(default=None, init=False)
@@ -91,14 +92,14 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             self._lifespan.raise_for_error()
 
     async def _leave(self) -> None:
-        """Leave the task group. The caller's exception is not passed to it, because it would return inside a group."""
+        """Leave the task group without the caller's exception: the group would raise it inside an exception group."""
         tasks, self._tasks = self._tasks, None
         if tasks is not None:
             tasks.cancel_scope.cancel()
             await tasks.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
-        """Disconnect every request in flight, and wait until the app has ended each of them."""
+        """Disconnect every request in flight, and wait until each has ended; cancel the app after the grace period."""
         await end(tuple(self._exchanges), grace=self.grace)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -108,7 +109,9 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             RuntimeError: The transport is not entered.
             httpx.PoolTimeout: ``max_connections`` requests stayed in flight for the whole pool timeout.
             httpx.ReadTimeout: The app sent no head within the read timeout.
+            httpx.ReadError: The client was closed.
             httpx.RemoteProtocolError: The app returned without a response.
+            BaseException: The app or the request's body raised it.
         """
         if self._tasks is None:
             raise RuntimeError(

@@ -42,7 +42,7 @@ class RouteSample:
 
     @property
     def agreed(self) -> RouteState | None:
-        """The state that every read saw; None if they differ."""
+        """The state that every read saw; None if two reads saw different overrides or a different ``mode``."""
         return self.shares[0][0] if len(self.shares) == 1 else None
 
     def holds(self, wanted: Sequence[tuple[str, str | None]]) -> bool:
@@ -132,8 +132,8 @@ class ControlPlane:
 
         Raises:
             NoAnswerError: There was no reply; the override may have taken effect.
-            RefusedError: The override was refused.
-            UnusableReplyError: The status was a success, but the reply does not show the override.
+            RefusedError: The status was not 2xx. After a 5xx the override may have taken effect.
+            UnusableReplyError: The reply shows no state, or is too large; the override may have taken effect.
         """
         body = {"target": word} if key == GLOBAL else {"target": word, "domain": key}
         reply = await self.outbound.change(
@@ -184,7 +184,7 @@ def _domain(value: object, reply: Reply) -> str:
 
 
 def _target(value: object) -> str | None:
-    """Return a target in the API's own words: it takes ``rust`` and answers ``rust_shell``."""
+    """Return a target as status replies name it: ``rust``, the word that sets it, becomes ``rust_shell``. Empty: None."""
     match value:
         case None | "":
             return None

@@ -1,8 +1,8 @@
 """The one writer of the routes: it sets overrides on every instance and proves them.
 
 An override lives in the memory of the one instance that answered. So each override is written in rounds, more often in
-each round, and read back by a sample that reaches all instances. Each write is journaled before it is sent, and its
-answer after it.
+each round, and read back by a sample of many reads. In each round, the journal gets one line for an override before its
+writes, and one line with their common outcome after them.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,6 +46,8 @@ async def set_routes(
     clock: Clock,
 ) -> RouteChange:
     """Write overrides in rounds, with growing pauses, until every read of a sample agrees or the deadline has passed.
+
+    With ``OnRefusal.STOP`` the change also ends at a refused, failed (5xx) or unsent write, or at a sample that cannot be read.
 
     Rounds are needed: with ten instances, "write on each disagreement until k reads agree" passes falsely in a third of
     all cases.
@@ -146,7 +148,7 @@ async def _set(
     journal: Journal,
     expired: Callable[[], bool],
 ) -> Answered:
-    """Write one override as often as intended, between its two journal lines."""
+    """Journal the intent, write one override as often as intended, and journal and return the outcome."""
     journal.record(answers.intent)
     try:
         if journal.broken is not None and on_refusal is OnRefusal.STOP:
@@ -164,7 +166,7 @@ async def _set(
 async def _write(
     control: ControlPlane, answers: _Answers, *, label: str, expired: Callable[[], bool]
 ) -> None:
-    """Write eight times at once; stop when the time is over or the service asks for a pause."""
+    """Send the writes, at most eight at once; stop when the time is over or the service asks for a pause."""
     times = answers.intent.times
     remaining = iter(range(times))
 

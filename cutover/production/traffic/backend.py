@@ -12,7 +12,7 @@ CONFLICT = 409
 
 
 CommandObserver = Callable[[CommandStarted], None]
-"""Called with a command before the command runs. If it raises, the command never runs."""
+"""A function that is called with a command before the command runs. If the function raises, the command never runs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,12 +56,13 @@ class TrafficBackend(Protocol):
 
         Args:
             targets: The whole split, with all tags.
-            etag: Etag of the state that the write follows; None writes over any state.
+            etag: Etag of the state that the write replaces; None writes over any state.
             label: Name of the request.
-            on_start: Called before the write if a command (gcloud) carries it out, with that command.
+            on_start: If a command (gcloud) carries out the write: called with the command before it runs.
 
         Raises:
             NoAnswerError: There was no reply; the write may have taken effect.
             RefusedError: The write was refused; status 409 or 412 means that the etag is stale.
+            UnusableReplyError: The reply was not usable; the write may have taken effect.
         """
         ...

@@ -32,7 +32,7 @@ class CloudRunApi:
     region: str
     service: str
     token: TokenSource = attrs.field(repr=False)
-    """Returns the access token for each attempt, or raises a ``PeerError``. None: the API needs no token (a local fake)."""
+    """The source of the access token, called for each try; may raise ``PeerError``. If it returns None, no token is sent."""
 
     @property
     def service_url(self) -> str:

@@ -21,7 +21,7 @@ def text(value: object) -> str | None:
 
 
 def percent(row: Mapping[str, object]) -> int:
-    """Return the percent of a traffic target; proto3 omits 0.
+    """Return the percent of a traffic target; 0 if the field is missing, because proto3 omits 0.
 
     Raises:
         UnusableReplyError: The value is not a percentage.

@@ -1,6 +1,6 @@
 """The program gcloud as a traffic backend: it runs ``services describe`` and ``services update-traffic``.
 
-gcloud reads and replaces the service by the Cloud Run API v1. The exit code and the output of an update prove nothing:
+gcloud uses the Cloud Run API v1 to read and to replace the service. The exit code and the output of an update prove nothing:
 only a describe after it shows the split.
 
 One race remains, because gcloud takes no etag. This backend compares the generation before each update; gcloud then
@@ -59,12 +59,12 @@ class Patience:
     request: int = 10
     """For one request of gcloud (CLOUDSDK_CORE_HTTP_TIMEOUT); gcloud tries a request up to five times."""
     grace: float = GRACE_SECONDS
-    """For its process group to end after a signal."""
+    """For the process group of a command to end after a signal."""
 
 
 @attrs.define(eq=False)
 class Gcloud:
-    """One service, read and written by gcloud. The configuration checks every value that is passed to it."""
+    """One service, read and written by gcloud. The configuration checks ``project``, ``region`` and ``service``."""
 
     project: str
     region: str
@@ -118,7 +118,7 @@ class Gcloud:
     ) -> None:
         """Send one write of the split; see ``TrafficBackend``. The etag is the generation that was read.
 
-        gcloud does not wait until the split has settled (``--async``), because the mover reads until it has.
+        gcloud does not wait until the split has settled (``--async``); the mover reads until the split has settled.
         """
         argv = self._update(targets)
         await self._compare(etag, label)
@@ -139,10 +139,10 @@ class Gcloud:
             self._expect_success(argv, output, label)
 
     async def _compare(self, generation: str | None, label: str) -> None:
-        """Check that the service still has the generation that was read.
+        """Check that the service still has the generation that was read; do nothing if that generation is None.
 
         Raises:
-            RefusedError: It has another one, or it could not be read; nothing was written.
+            RefusedError: The service has another generation, or could not be read; nothing was written.
         """
         if generation is None:
             return
@@ -159,8 +159,8 @@ class Gcloud:
     def _update(self, targets: Sequence[TrafficTarget]) -> tuple[str, ...]:
         """Return the command that writes a split.
 
-        Percentages that add up to 100 replace all earlier ones, also that of LATEST. They would leave the tags, so the command
-        sets or clears the tags too.
+        Percentages that add up to 100 replace all earlier ones, also that of LATEST. They do not change the tags, so the
+        command sets or clears the tags too.
 
         Raises:
             RefusedError: gcloud would not accept a name.
@@ -188,13 +188,13 @@ class Gcloud:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of gcloud: this process's own, without the train's tokens."""
+        """Return the environment of gcloud: this process's own without variables that contain a secret, then the settings."""
         own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
         token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
         return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
-        """Run a command that reads, and return its decoded output; it is tried again after a failure."""
+        """Run a command that reads, and return its decoded output; try again after a failure in the first 10 s."""
         started, attempt = self.clock.now(), 0
         while True:
             attempt += 1

@@ -28,7 +28,7 @@ class DefaultCredentials:
 
         Raises:
             NoAnswerError: The source of the token did not answer; another attempt may work.
-            RefusedError: There are no credentials, or they were refused.
+            RefusedError: The extra ``gcp`` is not installed, there are no credentials, or the credentials were refused.
         """
         try:
             with anyio.fail_after(TOKEN_DEADLINE):

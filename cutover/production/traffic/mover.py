@@ -1,4 +1,4 @@
-"""The one writer of the traffic split: it writes a split by a backend and proves it by reading it back."""
+"""The one writer of the traffic split: it writes a split through a backend and proves the split by reading it back."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ SETTLE_DEADLINE = 60.0
 IDLE_GRACE = 8.0
 """Seconds for which a service may be settled on another split before the change counts as lost."""
 HELD_SECONDS = 5.0
-"""Seconds from the proof of a restored split to its last read: meanwhile it may be lost, or a late write may take effect."""
+"""Seconds from the proof of a restored split or override to its last read, because the value may be lost or overwritten."""
 HALVINGS = 4
-"""Number of writes of a rollback or an undo that get half of the remaining time to settle; later ones get all of it."""
+"""Number of writes of a rollback or an undo that get half of the remaining time to settle; later writes get all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
 """Seconds between two reads while a change settles; doubled from the first to the last."""
 _CONFLICTS = frozenset({CONFLICT, 412})
@@ -43,14 +43,17 @@ class Shift:
     """True if the change settled, succeeded and is served as asked."""
     detail: str
     state: TrafficState | None
-    """The last state that was read."""
+    """The last state that was read; None if no read succeeded after the last write."""
     seconds: float
     """Seconds from the start of the change to its end: the proof, a refusal or the deadline."""
 
 
 @attrs.define(eq=False)
 class TrafficMover:
-    """The one writer of the split. It journals each change, sends it, journals the answer, and reads the split until the change is proven."""
+    """The one writer of the split.
+
+    It journals each change, sends it, journals the answer, and reads the split until the change is proven or the time is over.
+    """
 
     backend: TrafficBackend
     journal: Journal
@@ -59,7 +62,10 @@ class TrafficMover:
     """The split before the train's first change, for the undo."""
     step_id: str
     refuse_reason: Callable[[TrafficState], str] = lambda _: ""
-    """Returns the reason not to write over a state, and an empty text if there is none. It is called before each write."""
+    """A function that returns the reason not to write over a state, or an empty text. It is called before each write.
+
+    A reason ends the change, also with ``OnRefusal.TRY_AGAIN``.
+    """
 
     async def shift(
         self,
@@ -79,7 +85,8 @@ class TrafficMover:
             label: Prefix of the labels of the requests.
             on_refusal: The reaction to a refusal, for instance after a stale etag.
             deadline: Seconds for the whole change.
-            write_again: True sends the first write even if the same change is in progress, for instance since it has not settled in time.
+            write_again: True sends the first write even if the same change is in progress, for instance because an earlier write has
+                not settled in time.
         """
         started = self.clock.now()
         ends = started + deadline
@@ -89,7 +96,7 @@ class TrafficMover:
             if reason := self.refuse_reason(state):
                 shift = attrs.evolve(shift, proven=False, detail=reason)
                 break
-            # A change in progress is waited for: writing it again would start it again.
+            # A change in progress is not written again: that would start the change again.
             answer, retry_after = (
                 (_IN_PROGRESS, 0.0)
                 if _is_in_progress(state, targets) and not (write_again and number == 1)
@@ -100,7 +107,7 @@ class TrafficMover:
             if refusal and on_refusal is OnRefusal.STOP:
                 shift = attrs.evolve(shift, detail=refusal)
             else:
-                # A refused write is read back once. An accepted one gets half of the time to settle before the next write.
+                # After a refused write, read once. Any other write gets the time left; half of it if more writes may follow.
                 halved = on_refusal is OnRefusal.TRY_AGAIN and number <= HALVINGS
                 wait = 0.0 if refusal else left / 2 if halved else left
                 shift = await self._settle(targets, before=state, label=label, wait=wait, longest=left)
@@ -160,7 +167,8 @@ class TrafficMover:
     ) -> Shift:
         """Read until the change is proven, has failed, or has no effect, or until the time is over.
 
-        A change in progress gets ``longest`` seconds, any other one ``wait`` seconds.
+        A change in progress gets ``longest`` seconds, any other change ``wait`` seconds. The split is read at least once,
+        and the last state is journaled.
         """
         started, pause = self.clock.now(), FIRST_POLL
         idle_since: float | None = None

@@ -14,7 +14,7 @@ async def end_orphans(events: Iterable[TrainEvent], *, grace: float = GRACE_SECO
     A process is ended only if it is certainly the one that the journal names.
 
     Returns:
-        The reason why one could not be ended; an empty text if none is left.
+        The reason why a command could not be ended (later commands are then not tried); an empty text if no command is left.
     """
     for event in events:
         if isinstance(event, CommandStarted) and _runs(event) and not await end_group(event.pid, grace=grace):

@@ -1,4 +1,4 @@
-"""A program in a process group of its own, with a deadline and bounds. It ends together with everything that it started."""
+"""A program in a process group of its own, with a deadline and bounds. The whole group ends with the program."""
 
 import os
 import shlex
@@ -20,9 +20,9 @@ GRACE_SECONDS = 3.0
 """Seconds for a process group to end after SIGTERM, and then after SIGKILL."""
 _POLL = 0.02
 _GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")
-"""A gate before the program: it waits for one line, so that the process can first be written into the journal.
+"""A shell before the program: it waits for one line, so that the train can first journal the process.
 
-If the train dies before that, the gate reads the end of its input, and the program never runs.
+If the train dies before it sends the line, the shell reads the end of its input, and the program never runs.
 """
 
 
@@ -43,17 +43,20 @@ async def run_program(
     grace: float,
     ready: Callable[[int], None] | None = None,
 ) -> Output:
-    """Run a program to its end; no process of its group is left, whatever happens.
+    """Run a program to its end, and then end its process group, also after an error or a cancellation.
+
+    A program that does not exist gives the exit code 127 of the shell.
 
     Args:
         argv: The program and its arguments.
         env: Its whole environment.
         deadline: Seconds until its group is ended.
         grace: Seconds for the group to end after a signal.
-        ready: Called with the process id before the program runs. If it raises, the program never runs.
+        ready: Called with the process id before the program runs. If it raises, the program never runs, and the error is
+            raised.
 
     Raises:
-        NoAnswerError: The program could not be started, or did not end in time.
+        NoAnswerError: The process could not be started, or did not end in time.
         UnusableReplyError: Its output is larger than ``MAX_OUTPUT_BYTES``.
     """
     line = shlex.join(argv)
@@ -68,7 +71,7 @@ async def run_program(
                 group.start_soon(_collect, process.stderr, stderr)
                 await _let_go(process)
                 await process.wait()
-                # Processes that it left behind hold its pipes open.
+                # Processes that the program left behind hold its pipes open.
                 await end_group(process.pid, grace=grace)
     finally:
         with anyio.CancelScope(shield=True):
@@ -84,7 +87,7 @@ async def run_program(
 
 async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Process:  # type: ignore[return]  # a shield
     try:
-        # A process that is cancelled between its start and its id could not be ended.
+        # A cancellation between the start and the return would lose the id: nobody could end the process.
         with anyio.CancelScope(shield=True):
             return await anyio.open_process([*_GATE, *argv], env=env, start_new_session=True)
     except OSError as error:
@@ -93,7 +96,7 @@ async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Proc
 
 async def _let_go(process: Process) -> None:
     assert process.stdin is not None  # noqa: S101  it is a pipe
-    # A process that has ended already has an exit code.
+    # The process may have ended already. Its exit code then shows that.
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         await process.stdin.send(b"go\n")
     await process.stdin.aclose()
@@ -131,7 +134,7 @@ def _signal(group: int, number: int) -> bool:
 
 
 def _lives(group: int) -> bool:
-    """Return True if a process of a group still runs. A zombie does not run."""
+    """Return True if a process of a group still runs. A zombie does not count as running, but without /proc it does."""
     return _signal(group, 0) and (not _PROC.exists() or any(members(group)))
 
 
@@ -150,7 +153,7 @@ def _stat(pid: int | str) -> list[str]:
 
 
 def members(group: int) -> Iterator[int]:
-    """Give every running process of a group; none without /proc."""
+    """Yield the id of every running process of a group; yield nothing without /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         fields = _stat(folder.name)
         if fields and fields[_GROUP] == str(group):
@@ -160,7 +163,7 @@ def members(group: int) -> Iterator[int]:
 def identity(pid: int) -> str:
     """Return a text that tells a process from a later one with the same id: the boot of the machine and the start time.
 
-    Without /proc (macOS) it is the start time alone, in seconds. It is empty if there is no such process.
+    Without /proc (macOS) the text is the start time alone, to the second. The text is empty if there is no such process.
     """
     if _PROC.exists():
         fields = _stat(pid)

@@ -24,7 +24,7 @@ STEP_ID = step_ids.DUAL_RUN
 
 @attrs.frozen(kw_only=True)
 class Side:
-    """The new or the legacy service, as the dual run asks it."""
+    """The new or the legacy service: its address, token and headers for the dual run."""
 
     name: str
     """``new`` or ``legacy``, as in the evidence."""
@@ -41,17 +41,20 @@ class Plan:
     new: Side
     old: Side
     contract: StreamContract
-    """The contract whose limits bound both streams; its rules are not checked here."""
+    """The contract whose limits bound both streams; the dual run ignores every other violation."""
     thread_prefix: str
     run_mutating_requests: bool
     max_dual_run_failures: int
-    """Number of tolerated mismatches, of each kind and in all. It is recorded here, and the gate applies it."""
+    """Number of tolerated mismatches. The step only records this number; the gate applies it to all failed checks."""
     max_p95_latency_delta_ms: float
-    """Largest p95 latency above the legacy service, in milliseconds; 0 means no gate."""
+    """Largest number of milliseconds by which the new p95 latency may exceed the legacy p95 latency; 0 means no check."""
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepResult:
-    """Send every entry to both sides at once, and compare the answers."""
+    """Send each entry to both sides at once, one entry after another, and compare the answers.
+
+    Entries that change something are skipped unless ``run_mutating_requests`` is set.
+    """
     latencies: dict[str, list[float]] = {plan.new.name: [], plan.old.name: []}
     mismatched: list[ManifestEntry] = []
     skipped = 0
@@ -98,7 +101,7 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepRes
 def _keep(
     entry: ManifestEntry, side: Side, answer: Answer, recorder: StepRecorder
 ) -> tuple[str | None, str | None]:
-    """Keep the answer of one side as evidence, for an entry with a difference; return both paths."""
+    """Keep the answer of one side as evidence, for an entry with a difference; return the paths of its head and body."""
     if answer.status is None:
         return None, None
     return recorder.evidence.keep_reply(
@@ -111,7 +114,7 @@ def _keep(
 
 
 def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepStatus:
-    """Return the status of an entry: ``error`` if there was no evidence, ``fail`` for a difference."""
+    """Return ``error`` for no reply or a refused token, ``fail`` for any other difference, else ``pass``."""
     if not why:
         return StepStatus.PASS
     refused = entry.requires_auth and TOKEN_REFUSED & {new.status, old.status}
@@ -249,7 +252,7 @@ def _facts(
 
 
 def _hold_thresholds(plan: Plan, facts: Mapping[str, object], recorder: StepRecorder) -> None:
-    """Record the check of the latency, which no single request can fail."""
+    """Record the check of the p95 latency; record nothing if the plan has no limit for it."""
     latency = facts["latency_ms"]
     delta = latency["p95_delta"] if isinstance(latency, dict) else None
     if plan.max_p95_latency_delta_ms <= 0:

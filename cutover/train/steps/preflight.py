@@ -1,7 +1,7 @@
 """The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. It tries the tokens of the control plane and of Cloud Run. The user's token is tried by the smoke that
-follows, because only a chat stream certainly needs it. If the token is refused there, the check is an ``error``, not a ``fail``.
+It changes nothing. It tries the tokens of the control plane and of Cloud Run. The smoke that follows tries
+AUTH_TOKEN, because only a chat stream certainly needs that token. If the service refuses it, the check is an ``error``.
 """
 
 import anyio

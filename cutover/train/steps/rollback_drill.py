@@ -1,4 +1,4 @@
-"""The canary rollback drill: it moves traffic to the canary step by step and proves the rollback before it is needed.
+"""The canary rollback drill: it moves traffic to the canary step by step, and proves that a rollback works.
 
 The drill probes and watches each step. The module is long because the steps, the soak and the rollback share the
 capture and the failures so far, and are best read together.
@@ -53,18 +53,22 @@ class Plan:
     canary_soak_seconds: float
     """Seconds for which each step is held and watched."""
     max_rollback_seconds: float
-    """Largest number of seconds from the rollback's first write to the proof that stable serves everything."""
+    """Largest number of seconds from the rollback's first write to the proof that stable serves everything.
+
+    If the canary answers a stream after these seconds, the drill fails.
+    """
     max_canary_drill_failures: int
-    """Number of failed checks that do not end the drill."""
+    """Largest number of failed checks with which the drill goes on, if each of them is tolerable."""
     max_broken_streams: int
 
 
 async def run(
     plan: Plan, captured: TrafficState, services: Services, sentinels: Sentinels, recorder: StepRecorder
 ) -> StepResult:
-    """Move traffic step by step, roll back, and restore the captured split; each change is read back and probed.
+    """Move traffic step by step, roll back, and restore the captured split; a failed drill leaves all traffic on stable.
 
-    If the split is no longer as the preflight captured it, somebody else has changed it, and nothing is moved.
+    Each change is read back; the canary steps and the rollback are probed too. The drill moves nothing if the split
+    cannot be read, is in change, or is no longer as the preflight captured it.
     """
     try:
         found = await services.traffic.read(label="drill.status-pre")
@@ -144,13 +148,16 @@ class _Drill:
         )
 
     def _names(self, probes: Iterable[Probe]) -> set[str]:
-        """Return the revisions that answered these probes, by the header."""
+        """Return the revisions that answered these probes, by the header; add them to ``named``."""
         names = {name for probe in probes if (name := self.services.prober.revision(probe))}
         self.named |= names
         return names
 
     async def _until_canary(self, seen: set[str], name: str) -> set[str]:
-        """Return the revisions that answer; probe on until the canary does, because a front door may lag."""
+        """Probe on until the canary answers, because a front door may lag; return the revisions that answered last.
+
+        The probes end after ``LAG_SECONDS``, or when no header names a revision. ``seen`` holds the revisions so far.
+        """
         deadline = self.services.clock.now() + LAG_SECONDS
         while seen and self.plan.canary_revision not in seen and self.services.clock.now() < deadline:
             await self.services.clock.sleep(LAG_PAUSE)
@@ -233,7 +240,7 @@ class _Drill:
         return shift
 
     async def _soak(self, percent: int, targets: tuple[TrafficTarget, ...], name: str, watch: Watch) -> None:
-        """Watch one step through its soak; record one check for all of it."""
+        """Watch one canary step through its soak, up to the first bad probe; record one check for the whole soak."""
         seen: dict[str, list[Probe]] = {}
         for tick in ticks(self.plan.canary_soak_seconds):
             if tick.pause:
@@ -252,7 +259,7 @@ class _Drill:
         await self._judge(percent, name, seen)
 
     async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
-        """Read the split once more; return True if it was there to the end of the soak."""
+        """Read the split once more; return True if it held through the soak, else record a failed check and return False."""
         try:
             self.state = await self.services.traffic.read(label=f"drill.{name}.held")
         except PeerError as error:
@@ -301,7 +308,10 @@ class _Drill:
         return self.recorder.stream_check(name, probes, detail=detail, kind="traffic")
 
     async def _rollback(self) -> None:
-        """Move all traffic to stable, also after a failed drill; prove it, and check who answers then."""
+        """Move all traffic to stable, also after a failed drill, and check that the canary answers no more.
+
+        Do nothing if the drill sent no write.
+        """
         if not self.moved:
             return
         watch = self.sentinels.around("rollback")
@@ -335,7 +345,7 @@ class _Drill:
             await self._status_post(self.captured.targets, "as captured, nothing was moved")
             return
         if not self._may_go_on():
-            # No later step reads the split again.
+            # No later step reads the split again, so this read waits until a lost split shows.
             await self.services.clock.sleep(HELD_SECONDS)
             await self._status_post(stable, "left on stable, because the drill failed")
             return
@@ -354,7 +364,7 @@ class _Drill:
         await self._status_post(self.captured.targets, "as captured")
 
     def _untested(self, found: TrafficState) -> str:
-        """Return the reason why the captured split must not be restored over this state; an empty text if it may."""
+        """Return the reason why the captured split must not be restored over this state; an empty text if there is none."""
         return pin_latest_if_changed(self.captured.targets, captured=self.captured, found=found)[1]
 
     async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:

@@ -1,4 +1,4 @@
-"""The route flip: it sets the overrides, or only verifies them, and then proves twice where every path leads."""
+"""The route flip: it sets the overrides, or only verifies them, then proves twice that every path leads to the new service."""
 
 import re
 
@@ -46,7 +46,8 @@ async def run(
 ) -> StepResult:
     """Verify the routes, or set and verify them with sentinel streams across the change.
 
-    If the overrides are no longer as the preflight captured them, somebody else has changed them, and nothing is set.
+    The step ends early and sets nothing if the overrides cannot be read, if the instances disagree, or if somebody else has
+    changed the overrides since the preflight.
     """
     try:
         before = await services.control.sample(label="flip.control-status")
@@ -138,7 +139,10 @@ async def _evaluate(path: str, plan: Plan, services: Services, *, label: str) ->
 
 
 async def _write_probes(services: Services, recorder: StepRecorder) -> None:
-    """Send an empty object without a token to each write path. Any answer passes, except a redirect or a server error."""
+    """Send an empty object without a token to each write path. Any answer passes, except a redirect or a server error.
+
+    An answer with a ``location`` header counts as a redirect. No answer is an ``error``.
+    """
 
     async def write(probe: WriteProbe) -> None:
         check_id = f"write-{probe.method.lower()}-{_slug(probe.path)}"
@@ -169,7 +173,10 @@ async def _confirm(
     watch: Watch,
     recorder: StepRecorder,
 ) -> None:
-    """Wait, with sentinel streams in between, and read everything again: an override may be lost with its instance."""
+    """Wait, then read the overrides and evaluate every path again: an override may be lost with its instance.
+
+    After an applied flip, sentinel streams run during the wait.
+    """
     for tick in ticks(plan.flip_confirm_seconds):
         if tick.pause:
             await services.clock.sleep(tick.pause)

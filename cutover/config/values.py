@@ -48,7 +48,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """Read whole percents, such as ``5,25,50,100``."""
+    """Read whole numbers of 1 to 3 digits, such as ``5,25,50,100``. The rule ``steps`` checks their range and order."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[1-9][0-9]{0,2}", part) for part in parts):
         raise ValueError("must be whole percents like 5,25,50,100")

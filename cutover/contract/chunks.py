@@ -167,7 +167,7 @@ class Terminator(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Data that the schema does not accept as a chunk."""
+    """Data that the schema does not accept as a chunk, with the first rule that the data breaks."""
 
     rule: str
     """The id of the rule that the data breaks."""
@@ -176,9 +176,9 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     actual: str
     """The content that came instead, in words."""
     kind: str | None = None
-    """The kind that the data names; None if the kind is unknown, the data is not JSON, or the data has a forbidden key."""
+    """The kind, if the data is an object of a known kind without a forbidden key; else None."""
     values: Mapping[str, Any] = {}
-    """The fields of the data that are good."""
+    """The fields of that kind whose values are accepted; empty without a kind."""
 
 
 class Remarked(msgspec.Struct, frozen=True, gc=False):

@@ -58,7 +58,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     elapsed: float
-    """Seconds from the start of the last try to the last byte of the reply; in a read, the request for the token counts."""
+    """Seconds from the start of the last try to the last byte. ``read`` includes the request for the token, ``change`` does not."""
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header with this name, upper or lower case; None without such a header."""

@@ -23,7 +23,7 @@ class Secrets:
             self.values = (*self.values, value)
 
     def mask(self, data: bytes) -> bytes:
-        """Return the data with each secret replaced by asterisks. The length stays the same, so byte offsets stay valid."""
+        """Return the data with each secret of at least ``SHORTEST_SECRET`` characters replaced by as many asterisks."""
         for value in self._long_enough():
             secret = value.encode()
             data = data.replace(secret, b"*" * len(secret))

@@ -10,7 +10,7 @@ from cutover.model.results import StepResult, StepStatus
 
 @attrs.frozen(kw_only=True)
 class Ceilings:
-    """The number of failed checks, or of broken streams, that each gate tolerates."""
+    """The number of failed checks (of broken streams) that the gate of each name tolerates. The other gates tolerate none."""
 
     route_flip: int = 0
     stream_smoke: int = 0

@@ -102,7 +102,7 @@ class Journal:
                 self.broken = f"the journal cannot be written: {error}"
 
     def _notify(self, event: TrainEvent) -> None:
-        """Pass an event to the observers."""
+        """Pass an event to the observers. Remove one that raises, and note it in ``complaints``; the train goes on."""
         for observer in tuple(self.observers):
             try:
                 observer(event)

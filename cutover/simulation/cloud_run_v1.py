@@ -137,7 +137,7 @@ class KnativeApi:
         }
 
     def _wait(self, name: str) -> Reply:
-        """Return the state of an operation at once. The API may answer before the operation is done; clients ask again."""
+        """Answer ``operations.wait`` with the present state, without a wait; 404 for no such operation. Clients ask again."""
         operation = self.deployment.operations.get(name)
         return (
             google_error(404, "NOT_FOUND", "Not found.")

@@ -41,7 +41,7 @@ class Truncated(msgspec.Struct, frozen=True, gc=False):
     """An event without its blank line when the stream ended. A client discards it; the parser keeps it as evidence."""
 
     pending: bytes
-    """The event's `data` lines and the unfinished line, joined by LF."""
+    """The complete `data` lines with their field name, and the unfinished line unless it is a comment, joined by LF."""
     byte_offset: int = 0
     """Position of the first byte of the event's first field line, in bytes of the body."""
 

@@ -37,10 +37,10 @@ class UndoResult:
 
 
 async def look_again(services: Services, journal: Journal, *, stable: str) -> None:
-    """Read settled traffic once more and journal it, because a restored split may have been lost since.
+    """Read the traffic once more after it was restored, and journal it; if it was lost since, the undo plan restores it again.
 
-    Do nothing if the train never moved traffic, or if the split is still to be undone. If the split cannot be read, its
-    earlier proof stands.
+    Do nothing if the train never moved traffic, or if the traffic is still to be undone. If it cannot be read, nothing is
+    journaled, and it counts as restored.
     """
     events = journal.events
     captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)

@@ -116,6 +116,7 @@ STARTED = TrainStarted(run_id="r1", facts=FACTS)
 
 
 class TestFold:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("faults", "changes"),
         [

@@ -213,7 +213,7 @@ class _Drill:
         self._count(watch)
 
     def _count(self, watch: Watch) -> None:
-        """Add up the sentinels of one change; record a check if more broke than are tolerated."""
+        """Add the tally of one change to the drill's tallies. Record a failed check if it has a break and the drill has too many."""
         tally = watch.tally()
         self.tallies.append(tally)
         broken = sum(seen.broken for seen in self.tallies)

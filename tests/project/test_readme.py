@@ -1,7 +1,10 @@
 """Every block of the README and of the page for operators runs; the two set-up commands are run by CI."""
 
+import contextlib
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import tomllib
@@ -64,18 +67,45 @@ def test_a_file_of_inputs_is_one(text: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("text", SHELL)
 def test_a_shell_block_runs(text: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["sh", "-eu", "-c", text],
-        env=_environment() | {"PYTHONUNBUFFERED": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "verdict   passed (live run), exit 0" in done.stdout
-    assert ": ok " in done.stdout
+    said = tmp_path / "said"
+    code = _run_shell(text, said)
+    assert code == 0, said.read_text()
+    assert "verdict   passed (live run), exit 0" in said.read_text()
+    assert ": ok " in said.read_text()
+
+
+@pytest.mark.slow
+def test_a_shell_block_that_fails_leaves_no_process(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "alive")
+    reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        # The process in the background keeps the pipe open for as long as it lives.
+        assert _run_shell("exec 3> alive; sleep 60 & false", tmp_path / "said") == 1
+        assert select.select([reader], [], [], 10.0)[0] == [reader]
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def _run_shell(text: str, said: Path) -> int:
+    """Run a shell block in the folder of ``said``, which gets its output; return its exit code. No process of it is left."""
+    with (
+        said.open("w") as output,
+        subprocess.Popen(
+            ["sh", "-eu", "-c", text],
+            env=_environment() | {"PYTHONUNBUFFERED": "1"},
+            cwd=said.parent,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        ) as shell,
+    ):
+        try:
+            return shell.wait(timeout=120)
+        finally:
+            # A command that fails ends the shell before the block stops its server.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
 
 
 def test_ci_runs_the_set_up_commands() -> None:

@@ -99,7 +99,7 @@ def check(
     if junit_xml is not None:
         if importlib.util.find_spec("junitparser") is None:
             raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
-        # empty the file before any request: a report of an earlier run must not look like one of this run
+        # Empty the file before any request: a report of an earlier run must not look like one of this run.
         _write(junit_xml, b"")
     code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent)
     for verdict in verdicts:

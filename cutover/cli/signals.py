@@ -90,7 +90,7 @@ async def until_signalled(
         changes_production: False for a command that has nothing to undo.
     """
     interruption = Interruption(changes_production=changes_production)
-    # event loops on Windows take no signals; commands that run there have nothing to undo
+    # Event loops on Windows take no signals; commands that run there have nothing to undo.
     if sys.platform == "win32":
         return await _run_to_exit_code(work, interruption, terminal)
     code = 0
@@ -110,7 +110,7 @@ async def until_signalled(
         terminal.line("interrupted" + (undone if changes_production else ""))
         code = interruption.exit_code
     if hasattr(signal, "pthread_sigmask"):
-        # the exit code is decided: a late signal must not change it
+        # The exit code is decided: a late signal must not change it.
         signal.pthread_sigmask(signal.SIG_BLOCK, listener.signals)
     return code
 

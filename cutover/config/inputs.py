@@ -128,16 +128,21 @@ def _field(
     secret: bool = False,
 ) -> _T:
     declared = Input(help=description, kind=kind, rule=rule, default=default, secret=secret)
+    convert = None if converter is None else _unless_wrong_type(converter)
+    field: _T = attrs.field(default=default, converter=convert, repr=not secret, metadata={_KEY: declared})
+    return field
+
+
+def _unless_wrong_type(converter: Callable[[Any], _T]) -> Callable[[Any], _T]:
+    """Return a converter that leaves a value of the wrong type as it is; the input's rule then refuses it by name."""
 
     def convert(value: Any) -> Any:  # noqa: ANN401
         try:
-            return value if converter is None else converter(value)
+            return converter(value)
         except (AttributeError, TypeError):
-            # The rule refuses such a value, and names the input.
             return value
 
-    field: _T = attrs.field(default=default, converter=convert, repr=not secret, metadata={_KEY: declared})
-    return field
+    return convert
 
 
 def flag_field(*, default: bool, help: str) -> bool:  # noqa: A002  the word that click uses

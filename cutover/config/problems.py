@@ -24,14 +24,14 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
             yield f"{name} {problem}"
     if config.stable_revision == config.canary_revision:
         yield f"STABLE and CANARY must differ; both are {config.stable_revision!r}"
-    wrong = set()
+    wrong: set[str] = set()
     for declared in inputs:
         if problem := declared.rule(getattr(config, declared.field)):
             wrong.add(declared.field)
             yield f"{config.name_of(declared.field)} {problem}"
     yield from _plain_http_problems(config)
-    if config.run_dual_run and wrong.isdisjoint({"base_url", "legacy_base_url"}):
-        yield from _dual_run_problems(config)
+    if config.run_dual_run:
+        yield from _dual_run_problems(config, wrong)
     if not config.dry_run:
         yield from _live_problems(config)
     if config.output_dir is not None and "output_dir" not in wrong:
@@ -47,13 +47,16 @@ def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
             yield f"{config.name_of(field)} {problem}"
 
 
-def _dual_run_problems(config: "CutoverConfig") -> Iterator[str]:
+def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
     legacy = config.legacy_base_url
     if not legacy:
         asked = config.source_of("run_dual_run").set_to(value=True)
         yield f"{config.name_of('legacy_base_url')} is missing: {asked} needs it"
     elif (
-        not config.dry_run and not config.legacy_auth_token and not values.same_site(config.base_url, legacy)
+        not config.dry_run
+        and not config.legacy_auth_token
+        and wrong.isdisjoint({"base_url", "legacy_base_url"})
+        and not values.same_site(config.base_url, legacy)
     ):
         yield (
             f"LEGACY_AUTH_TOKEN is missing: {config.name_of('legacy_base_url')} is on another site than {config.name_of('base_url')}, "

@@ -4,7 +4,6 @@ A parser raises ValueError for a wrong text. A rule returns the problem of a wro
 """
 
 import ipaddress
-import math
 import os
 import re
 from collections.abc import Callable
@@ -74,7 +73,6 @@ def number(*, most: float, above: bool = False, optional: bool = False) -> Rule:
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and math.isfinite(value)
             and 0 <= value <= most
             and not (above and value == 0)
         ):
@@ -136,7 +134,7 @@ backend = matching(re.compile("cloud-run-api|gcloud"), "cloud-run-api or gcloud"
 def steps(value: object) -> str:
     """Accept whole percents, strictly rising, 1 to 100."""
     percents = value if isinstance(value, tuple) else ()
-    whole = all(isinstance(percent, int) and 1 <= percent <= _ALL for percent in percents)
+    whole = all(type(percent) is int and 1 <= percent <= _ALL for percent in percents)
     if percents and whole and all(one < other for one, other in pairwise(percents)):
         return ""
     shown = ",".join(map(str, value)) if isinstance(value, tuple) else value

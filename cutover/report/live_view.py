@@ -38,7 +38,7 @@ class LiveView(AbstractContextManager["LiveView"]):
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=8)
 
     def __enter__(self) -> Self:
-        # a closed terminal must not stop the train
+        # A closed terminal must not stop the train.
         with suppress(OSError, ValueError):
             self._live.start()
         return self

@@ -43,11 +43,11 @@ def turns(config: CutoverConfig) -> Turns:
     paced = len(soak) - 1 if config.held_streams else 0
     confirm = len(ticks(config.flip_confirm_seconds)) - 1 if config.held_streams else 0
     streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
-    # the smoke before the change and the smoke after it
+    # The smoke before the change and the smoke after it.
     front = 2 * aliases
     front += steps * (probes * aliases + around + paced)
     looks = ROLLBACK_LOOKS if config.revision_header else 1
-    # the rollback
+    # The rollback.
     front += looks * aliases + around
     front += around + confirm if config.apply_route_flip else 0
     return Turns(

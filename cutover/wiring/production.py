@@ -161,7 +161,7 @@ def live(config: CutoverConfig) -> Production:
         url.startswith("https:")
         for url in (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
     )
-    # making a TLS context takes 20 ms, so all clients share one
+    # Making a TLS context takes 20 ms, so all clients share one.
     context = httpx.create_ssl_context() if uses_tls else False
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:

@@ -106,13 +106,13 @@ async def recover_production(
         NotStartedError: The journal cannot be read or written, another train or recovery is live, or another train was
             killed and must be recovered first.
     """
-    # take the lock before opening the journal: its train may still be running and writing to it
+    # Take the lock before opening the journal: its train may still be running and writing to it.
     with production.lock().held(recovering=folder) as lock:
         try:
             journal = Journal.reopen(folder / "journal.jsonl")
         except OSError as error:
             raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
-        # a full disk must not prevent a recovery
+        # A full disk must not prevent a recovery.
         with contextlib.suppress(NotStartedError):
             lock.sign(folder)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
@@ -181,7 +181,7 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
     unfinished = bool(plan_undo(journal.events, stable=stable))
     events = journal.events
     if not unfinished and mode in {"revert", "restore-captured"}:
-        # plan as if the undo had started; the recoverer records the start before it changes anything
+        # Plan as if the undo had started; the recoverer records the start before it changes anything.
         events = [*events, UndoStarted(reason=REASONS[mode])]
     plan = plan_undo(events, stable=stable)
     if not plan:

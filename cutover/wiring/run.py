@@ -83,7 +83,7 @@ async def run_production(
         ]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
         if lock is not None and config.output_dir is not None and journal.broken is None:
-            # from here on a train that is cut off can be recovered
+            # From here on a train that is cut off can be recovered.
             lock.sign(config.output_dir)
         try:
             await _run_train(production, journal, evidence, interrupted_code)
@@ -123,7 +123,7 @@ async def _run_train(
             await train.run()
     except BaseException as error:
         if not changes(journal.events) and not isinstance(journal.events[-1], TrainFinished):
-            # the train could not start, so it has not recorded its end
+            # The train could not start, so it has not recorded its end.
             failed = isinstance(error, Exception)
             why = (
                 f"the train could not start: {root_cause(error)!r}"

@@ -392,6 +392,20 @@ def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_a_manifest_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
+    large = tmp_path / "large.json"
+    large.write_bytes(b" " * ((1 << 20) + 1))
+    assert "REQUESTS_FILE is larger than 1048576 bytes" in _problems(
+        RUN_DUAL_RUN="1", LEGACY_BASE_URL="https://old.example", REQUESTS_FILE=str(large)
+    )
+
+
+def test_a_wrong_address_does_not_hide_a_missing_one() -> None:
+    said = _problems(RUN_DUAL_RUN="1", BASE_URL="nowhere")
+    assert "BASE_URL must start with" in said
+    assert "LEGACY_BASE_URL is missing" in said
+
+
 def test_a_manifest_that_is_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "REQUESTS_FILE cannot be read: it is not a regular file" in _problems(
@@ -407,6 +421,9 @@ def test_a_manifest_that_is_a_pipe_is_not_opened(tmp_path: Path) -> None:
         ("held_streams", 1.5, "HELD_STREAMS must be a whole number, not 1.5"),
         ("max_broken_streams", None, "MAX_BROKEN_STREAMS must be a number, at least 0"),
         ("canary_soak_seconds", None, "CANARY_SOAK_SECONDS must be a number"),
+        ("canary_soak_seconds", 10**400, "CANARY_SOAK_SECONDS must be a number"),
+        ("canary_soak_seconds", float("nan"), "CANARY_SOAK_SECONDS must be a number"),
+        ("canary_steps", (True, 100), "CANARY_STEPS must be whole percents"),
         ("canary_soak_seconds", True, "CANARY_SOAK_SECONDS must be a number"),
         ("base_url", None, "BASE_URL must start with https://"),
         ("legacy_base_url", None, "LEGACY_BASE_URL must start with https://"),

@@ -115,7 +115,7 @@ def test_a_suite_that_does_not_use_the_fixture_loads_no_io_library() -> None:
 def first_use(package: str) -> str:
     """Return the example in the docstring of a package."""
     text = importlib.import_module(package).__doc__ or ""
-    [example] = re.findall(r"^A first use.*::\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    [example] = re.findall(r"A first use.*::\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
     return textwrap.dedent(example)
 
 
@@ -125,7 +125,9 @@ def test_the_first_use_in_the_docstring_of_the_test_library_works(suite: pytest.
     suite.runpytest_subprocess("-W", "error", timeout=60).assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(("package", "output"), [("cutover", "False\n"), ("cutover.protocols", "")])
+@pytest.mark.parametrize(
+    ("package", "output"), [("cutover", "False\n"), ("cutover.contract", ""), ("cutover.protocols", "")]
+)
 def test_the_first_use_in_the_docstring_of_a_package_works(
     package: str, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

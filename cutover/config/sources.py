@@ -23,7 +23,7 @@ from cutover.text import printable
 FILE = Path("cutover.toml")
 """The file that ``cutover run`` reads where it exists and ``--config`` names no other."""
 _SIMILARITY = 0.9
-"""The similarity from which a variable counts as a mistyped input: one letter missing, doubled, or in the other case."""
+"""The similarity from which a variable counts as a mistyped input: one letter missing, doubled, or in the other case. Swapped letters count too."""
 _COMMON_NAMES = frozenset({"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN"})
 """Variables with common names: a similar name may belong to another program, so it does not count as mistyped."""
 
@@ -185,5 +185,6 @@ def mistyped_variables(given: Iterable[str], inputs: Sequence[Input]) -> Iterato
     known, names = {declared.variable for declared in inputs}, set(given)
     unset = known - names - _COMMON_NAMES
     for name in sorted(names - known):
-        for meant in difflib.get_close_matches(name.upper(), unset, n=1, cutoff=_SIMILARITY):
+        swapped = [meant for meant in sorted(unset) if sorted(meant) == sorted(name.upper())]
+        for meant in swapped or difflib.get_close_matches(name.upper(), unset, n=1, cutoff=_SIMILARITY):
             yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"

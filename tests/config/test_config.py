@@ -139,6 +139,12 @@ def test_a_mistyped_variable_is_not_left_out_in_silence(name: str, meant: str) -
     assert said == f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
 
 
+@pytest.mark.parametrize(("name", "meant"), [("BASE_ULR", "BASE_URL"), ("DRY_RNU", "DRY_RUN")])
+def test_a_variable_with_swapped_letters_is_refused(name: str, meant: str) -> None:
+    said = f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
+    assert _problems(**{name: "x"}) == said
+
+
 def test_a_variable_that_is_set_is_not_suggested_for_another_one() -> None:
     assert _config(HELD_STREAMS="3", HELD_STREAM="4").held_streams == 3
 

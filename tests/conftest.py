@@ -5,10 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from cutover.production.routes import control_plane, writer
 from tests.support.virtual_time import virtual_backend
+
+# A slow machine is no failure: by default, hypothesis fails an example that takes more than 200 ms.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

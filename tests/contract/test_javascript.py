@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cutover.checking.recording import check_recording
@@ -130,7 +130,6 @@ CHUNKS = st.fixed_dictionaries(
 
 @pytest.mark.slow
 @given(st.lists(CHUNKS | st.just({"type": "text-delta", "id": "1", "delta": "é"}), max_size=8), st.booleans())
-@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_the_fast_path_and_the_exact_path_agree(chunks: list[dict[str, object]], ascii_only: bool) -> None:
     texts = [json.dumps(chunk, ensure_ascii=ascii_only) for chunk in chunks]
     payloads = [text.encode("utf-8", "replace") for text in texts]

@@ -508,7 +508,6 @@ def test_the_journals_always_explain_the_state_of_production() -> None:
             stateful_step_count=20 if HISTORIES else 6,
             derandomize=not HISTORIES,
             database=None,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -12,7 +12,7 @@ from cutover.report.terminal import Terminal
 from cutover.text import recover_command
 
 if TYPE_CHECKING:
-    from cutover.train.recovery import RecoveryMode
+    from cutover.model.undo_policy import RecoveryMode
 
 
 @click.command(

@@ -153,9 +153,7 @@ def pin_latest_if_changed(
         already: somebody else has released that revision, and restoring LATEST changes nothing.
     """
     was = captured.latest_ready
-    if was is None or not captured.asks_for_latest:
-        return targets, ""
-    if found is None and not any(row.revision is None and row.percent for row in targets):
+    if was is None or not any(row.revision is None and row.percent for row in targets):
         return targets, ""
     if found is not None and (found.latest_ready == was or found.asks_for_latest):
         return targets, ""

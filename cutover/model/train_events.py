@@ -23,6 +23,8 @@ Observer = Callable[["TrainEvent"], None]
 class _Event:
     at: str = ""
     """Time of recording: UTC, ISO 8601."""
+    tick: float | None = attrs.field(default=None, eq=False)
+    """Time of recording in seconds on the monotonic clock of this process. The file does not hold it, so it is None in an event that was read."""
 
 
 @attrs.frozen(kw_only=True)

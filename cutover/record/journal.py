@@ -5,6 +5,7 @@ In the file each event is one line of JSON. The journal appends each line with o
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -33,10 +34,12 @@ class Journal:
     """The reason why events no longer reach the disk; None while they do."""
     complaints: list[str] = attrs.field(factory=list)
     """The reasons why observers are no longer called."""
+    now: Callable[[], float] | None = None
+    """The monotonic clock of the run, in seconds. None: the events have only the time of the wall clock."""
     _file: int | None = None
 
     @classmethod
-    def create(cls, path: Path) -> "Journal":
+    def create(cls, path: Path, *, now: Callable[[], float] | None = None) -> "Journal":
         """Create a journal in a new file.
 
         Raises:
@@ -46,10 +49,10 @@ class Journal:
         os.fsync(file)
         for folder in (path.parent, path.parent.parent):
             _fsync_folder(folder)
-        return cls(file=file)
+        return cls(file=file, now=now)
 
     @classmethod
-    def reopen(cls, path: Path) -> "Journal":
+    def reopen(cls, path: Path, *, now: Callable[[], float] | None = None) -> "Journal":
         """Open the journal of an earlier run to append events to it; an incomplete last line is removed first.
 
         Raises:
@@ -60,11 +63,11 @@ class Journal:
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.ftruncate(file, whole)
         os.fsync(file)
-        return cls(events=events, file=file)
+        return cls(events=events, file=file, now=now)
 
     def record(self, event: TrainEvent) -> TrainEvent:
         """Add the time to an event, append it, write it to the disk, and pass it to the observers; return it."""
-        event = attrs.evolve(event, at=utc_now())
+        event = self._stamped(event)
         self.events.append(event)
         self._write(event)
         self._notify(event)
@@ -72,7 +75,7 @@ class Journal:
 
     def commit(self, event: TrainEvent) -> bool:
         """Record an event that counts only once it is on disk; return False, and forget it, if it cannot be written."""
-        event = attrs.evolve(event, at=utc_now())
+        event = self._stamped(event)
         size = os.fstat(self._file).st_size if self._file is not None else 0
         self._write(event)
         if self.broken is not None:
@@ -85,15 +88,16 @@ class Journal:
         self._notify(event)
         return True
 
+    def _stamped(self, event: TrainEvent) -> TrainEvent:
+        return attrs.evolve(event, at=utc_now(), tick=self.now() if self.now is not None else None)
+
     def _write(self, event: TrainEvent) -> None:
         """Write an event to the file and fsync it, unless the journal is broken."""
         if self._file is not None and self.broken is None:
-            line = (
-                msgspec.json.encode(
-                    {"event": type(event).__name__, "at": event.at, **msgspec.to_builtins(event)}
-                )
-                + b"\n"
-            )
+            fields = msgspec.to_builtins(event)
+            # A monotonic clock means nothing to another process.
+            del fields["tick"]
+            line = msgspec.json.encode({"event": type(event).__name__, "at": event.at, **fields}) + b"\n"
             try:
                 if os.write(self._file, line) != len(line):
                     raise OSError("short write")  # noqa: TRY301  a short write means a full disk

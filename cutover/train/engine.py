@@ -1,7 +1,7 @@
 """The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes its changes."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import anyio
 import attrs
@@ -25,15 +25,11 @@ from cutover.model.undo_plan import UndoPlan, plan_undo
 from cutover.production.services import Services
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
-from cutover.text import recover_command
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.train.steps import stream_smoke as smoke
-from cutover.train.undo_executor import UndoResult, carry_out, look_again, to_do, together
-
-UNDO_DEADLINE = 300.0
-"""Seconds for an undo; a longer undo counts as not proven. The read before the undo and the smoke after it get as many each."""
+from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, together
 
 
 @attrs.frozen(kw_only=True)
@@ -172,52 +168,63 @@ class Train:
         self.journal.record(StepFinished(result=result))
 
     async def _undo(self, reason: str) -> None:
-        """Read the traffic again, and undo the changes that are still open; do nothing if no change was sent.
+        """Read the traffic again, undo the changes that are still open, and run the smoke; do nothing if no change was sent.
 
-        The undo runs in a child task with a shield of its own, so that no cancellation reaches the undo.
+        All of it ends after ``UNDO_DEADLINE`` seconds. It runs in a child task with a shield of its own, so that no cancellation reaches it.
         """
         if not self.touched:
             return
-        stable = self.plan.drill.stable_revision
 
         async def undo() -> None:
             with anyio.CancelScope(shield=True):
-                # If the traffic cannot be read again, its earlier proof stands.
-                with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
-                    async with self.undo_services() as services:
-                        await look_again(services, self.journal, stable=stable)
-                if plan := plan_undo(self.journal.events, stable=stable):
-                    await self._carry_out(plan, reason)
+                ends = anyio.current_time() + UNDO_DEADLINE
+                with anyio.CancelScope(deadline=ends), suppress(Exception):
+                    # If the traffic cannot be read again, its earlier proof stands.
+                    async with self._undo_executor() as executor:
+                        await executor.look_again(stable=self.plan.drill.stable_revision)
+                plan = plan_undo(self.journal.events, stable=self.plan.drill.stable_revision)
+                if plan:
+                    await self._carry_out(plan, reason, ends=ends)
+                if plan.routes is not None and self.undone.proven:
+                    # If the deadline cuts this smoke off, the journal has its start but no end.
+                    with anyio.CancelScope(deadline=ends), suppress(Exception):
+                        await self._smoke_again()
 
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 group.start_soon(undo)
 
-    async def _carry_out(self, plan: UndoPlan, reason: str) -> None:
+    @asynccontextmanager
+    async def _undo_executor(self) -> AsyncIterator[UndoExecutor]:
+        async with self.undo_services() as services:
+            yield self._executor(services)
+
+    def _executor(self, services: Services) -> UndoExecutor:
+        return UndoExecutor(
+            services=services,
+            journal=self.journal,
+            service=self.plan.gcloud_service,
+            folder=self.evidence.root,
+        )
+
+    async def _carry_out(self, plan: UndoPlan, reason: str, *, ends: float) -> None:
+        """Undo the changes of a plan, and journal the result. ``ends`` is the time of the event loop at which the undo gives up."""
         self.journal.record(UndoStarted(reason=reason))
-        service = self.plan.gcloud_service
         self.undone = UndoResult(
             proven=False,
             detail=f"the changes could not be proven undone within {UNDO_DEADLINE:g} s",
-            to_do=to_do(plan, self.services.control, service=service),
+            to_do=self._executor(self.services).by_hand(plan),
         )
         try:
-            with anyio.move_on_after(UNDO_DEADLINE):
-                async with self.undo_services() as services:
-                    self.undone = await carry_out(plan, services, self.journal, service=service)
+            async with self._undo_executor() as executor:
+                with anyio.CancelScope(deadline=ends):
+                    self.undone = await executor.undo(plan)
         except Exception as error:  # noqa: BLE001  a fault in cutover itself: the operator must still learn what is open
             detail = f"the undo itself failed: {root_cause(error)!r}"
             self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
-        if not self.undone.proven and self.evidence.root is not None:
-            again = f"or, once production answers: {recover_command(self.evidence.root)}"
-            self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
         self.journal.record(
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
         )
-        if plan.routes is not None and self.undone.proven:
-            # If the deadline cuts this smoke off, the journal has its start but no end.
-            with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
-                await self._smoke_again()
 
     async def _smoke_again(self) -> None:
         """Run the smoke again after the routes were undone."""

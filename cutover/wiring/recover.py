@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.errors import NotStartedError
 from cutover.model.train_events import Observer, TrainFinished, TrainStarted, UndoFinished, UndoStarted
 from cutover.model.undo_plan import plan_undo
+from cutover.model.undo_policy import REASONS, RecoveryMode
 from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
 from cutover.report.artifacts import Reporter
 from cutover.text import recover_command
-from cutover.train.recovery import REASONS, Recoverer, RecoveryMode
+from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult
 from cutover.wiring.production import Production, live
 
 _CONFIG_FACTS = (
@@ -109,7 +111,7 @@ async def recover_production(
     # Take the lock before opening the journal: its train may still be running and writing to it.
     with production.lock().held(recovering=folder) as lock:
         try:
-            journal = Journal.reopen(folder / "journal.jsonl")
+            journal = Journal.reopen(folder / "journal.jsonl", now=production.clock.now)
         except OSError as error:
             raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
         # A full disk must not prevent a recovery.
@@ -189,16 +191,22 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
     if left := await end_orphans(journal.events):
         return Recovery(closed=False, detail=left)
     async with production.services(purpose="r") as services:
-        recoverer = Recoverer(
-            journal=journal,
+        executor = UndoExecutor(
             services=services,
+            journal=journal,
             service=production.plan().gcloud_service,
             folder=folder,
-            mode=mode,
+            recovering=mode,
         )
-        undone = await recoverer.recover(plan)
+        undone = UndoResult(
+            proven=False,
+            detail=f"the changes could not be proven undone within {UNDO_DEADLINE:g} s",
+            to_do=executor.by_hand(plan),
+        )
+        with anyio.move_on_after(UNDO_DEADLINE):
+            undone = await executor.undo(plan)
     recovery = Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
-    if unfinished or recoverer.begun:
+    if unfinished or executor.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
         _conclude(journal, mode, closed=recovery.closed)
     return recovery if journal.broken is None else _unrecorded(recovery, journal.broken, folder, mode)

@@ -74,7 +74,7 @@ async def run_production(
             lock = stack.enter_context(production.lock().held())
         if config.output_dir is not None:
             _create_folder(config.output_dir)
-        journal = _open_journal(config.output_dir)
+        journal = _open_journal(config.output_dir, now=production.clock.now)
         stack.callback(journal.close)
         evidence = EvidenceFolder(root=config.output_dir, secrets=production.secrets)
         journal.observers += [
@@ -142,10 +142,10 @@ def _create_folder(folder: Path) -> None:
         raise NotStartedError(f"OUTPUT_DIR cannot be made: {error}") from error
 
 
-def _open_journal(folder: Path | None) -> Journal:
+def _open_journal(folder: Path | None, *, now: Callable[[], float]) -> Journal:
     if folder is None:
-        return Journal()
+        return Journal(now=now)
     try:
-        return Journal.create(folder / "journal.jsonl")
+        return Journal.create(folder / "journal.jsonl", now=now)
     except OSError as error:
         raise NotStartedError(f"the journal cannot be made: {error}") from error

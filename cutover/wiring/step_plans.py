@@ -37,15 +37,16 @@ def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
         run_id: The name of the run; thread ids contain it.
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
+    gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
     return _plan(
         TrainPlan,
         config,
         preflight=_plan(preflight.Plan, config),
         error_budget=_plan(error_budget.Plan, config),
-        drill=_plan(rollback_drill.Plan, config),
+        drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
         dual_run=_dual_run_plan(config, thread_id) if config.run_dual_run else None,
-        gcloud_service=f"{config.service} --project {config.project} --region {config.region}",
+        gcloud_service=gcloud_service,
     )
 
 

@@ -157,12 +157,14 @@ class TestMovedOn:
             await found.move_routes()
             found.kill()
             await found.override("auth_entry", "legacy")
+            await found.override(GLOBAL, "legacy")
             changes = found.changes
             recovery = await found.recover()
             assert not recovery.closed
             assert recovery.detail.startswith(
                 "routes: production has moved on: somebody else has changed it, and recovery changed nothing. "
             )
+            assert recovery.detail.endswith("; changed by somebody else: auth_entry, global")
             assert "captured: account_settings_admin=clear, auth_entry=clear, " in recovery.detail
             assert "intended: auth_entry=rust_shell, global=" in recovery.detail
             assert "auth_entry=legacy, " in recovery.detail.rpartition("found: ")[2]

@@ -115,6 +115,13 @@ FACTS = {
 STARTED = TrainStarted(run_id="r1", facts=FACTS)
 
 
+def test_everything_that_a_run_leaves_is_for_its_owner_alone(full: Run) -> None:
+    """Replies, routes and revisions of a production, on a machine that others use too."""
+    found = {path: path.stat().st_mode & 0o777 for path in [full.folder, *full.folder.rglob("*")]}
+    assert {mode for path, mode in found.items() if path.is_dir()} == {0o700}
+    assert {mode for path, mode in found.items() if path.is_file()} == {0o600}
+
+
 class TestFold:
     @pytest.mark.slow
     @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ class Recovery:
     """One line for an operator: the state of production, and why."""
     to_do: tuple[str, ...] = ()
     """The things that an operator must check or run; empty if the run is closed."""
+    written: tuple[str, ...] = ()
+    """The artifacts that a kill had prevented, and that this recovery wrote from the journal; relative to the run directory."""
 
     @property
     def exit_code(self) -> int:
@@ -82,16 +84,18 @@ async def recover_cutover(
     """
     folder = Path(run_directory)
     try:
-        started = next(
-            (event for event in read_journal(folder / "journal.jsonl") if isinstance(event, TrainStarted)),
-            None,
-        )
+        events = read_journal(folder / "journal.jsonl")
+        started = next((event for event in events if isinstance(event, TrainStarted)), None)
     except OSError as error:
         raise NotStartedError(f"{folder} holds no journal: {error}") from error
     if started is None:
         return _recover_without_beginning(folder, way)
     if started.facts.get("dry_run"):
-        return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
+        evidence = EvidenceFolder(root=folder)
+        written = Reporter(evidence=evidence, journal=Journal(events=events)).complete()
+        if evidence.failed is not None:
+            warnings.warn(evidence.failed, RuntimeWarning, stacklevel=2)
+        return Recovery(closed=True, detail="nothing was open: it was a rehearsal", written=written)
     return await recover_production(
         live(_config(started.facts, folder, env)), folder, mode=way, observer=observer
     )
@@ -116,12 +120,11 @@ async def recover_production(
         with contextlib.suppress(NotStartedError):
             lock.sign(folder)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
-        journal.observers += [
-            Reporter(evidence=evidence, journal=journal).observe,
-            *([observer] if observer else []),
-        ]
+        reporter = Reporter(evidence=evidence, journal=journal)
+        journal.observers += [reporter.observe, *([observer] if observer else [])]
         try:
-            return await _recover(production, journal, folder, mode)
+            recovery = await _recover(production, journal, folder, mode)
+            return attrs.evolve(recovery, written=reporter.complete())
         finally:
             journal.close()
             if journal.broken is None and not plan_undo(

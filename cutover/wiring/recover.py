@@ -17,7 +17,7 @@ from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
-from cutover.report.artifacts import Reporter
+from cutover.report.reporter import Reporter
 from cutover.text import recover_command
 from cutover.train.recovery import REASONS, Recoverer, RecoveryMode
 from cutover.wiring.production import Production, live

@@ -19,7 +19,7 @@ from cutover.model.train_events import (
 from cutover.model.undo_plan import plan_undo
 from cutover.record.evidence import EvidenceFolder, make_private_folder
 from cutover.record.journal import Journal
-from cutover.report.artifacts import Reporter
+from cutover.report.reporter import Reporter
 from cutover.text import recover_command
 from cutover.train.engine import Train
 from cutover.wiring.embedded import rehearsal

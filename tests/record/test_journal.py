@@ -281,8 +281,10 @@ class TestVersions:
         )
         assert journal.events[1:] == [unknown, ONE]
         assert journal.complaints == [
-            ("a newer cutover wrote events into this journal that this one does not know, and passed over:"
-            " MirrorIntended")
+            (
+                "a newer cutover wrote events into this journal that this one does not know, and passed over:"
+                " MirrorIntended"
+            )
         ]
         assert not plan_undo(journal.events, stable="stable")
         assert [step.step_id for step in fold(journal.events).steps] == ["one"]

@@ -26,7 +26,8 @@ from cutover.model.train_events import (
 )
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
-from cutover.report.artifacts import SCHEMA, Reporter, markdown
+from cutover.report.artifacts import SCHEMA, markdown
+from cutover.report.reporter import Reporter
 from cutover.simulation import FAULTS
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.virtual_time import virtual_backend

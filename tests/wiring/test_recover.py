@@ -26,7 +26,7 @@ from cutover.model.train_events import (
 )
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
-from cutover.report.artifacts import Reporter
+from cutover.report.reporter import Reporter
 from cutover.simulation import Operation
 from cutover.wiring.production import live
 from cutover.wiring.run import run_cutover

@@ -1,5 +1,6 @@
 """The executor of every undo: it writes the values of an undo plan, and proves them by reading production again."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -170,7 +171,7 @@ def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
             "" if key == GLOBAL else f',"domain":"{key}"'
         )
         lines.append(
-            f"curl -X POST {base}{lane.override_path} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
+            f"curl -X POST {shlex.quote(base + lane.override_path)} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
             f" -H 'content-type: application/json' -d '{{{body}}}'"
         )
     return tuple(lines)

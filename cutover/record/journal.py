@@ -62,7 +62,9 @@ class Journal:
     @property
     def stopped(self) -> str | None:
         """The reason why no step may change production any more: the journal or an artifact cannot be written. None if one may."""
-        return self.broken or (self.evidence.failed if self.evidence is not None else None)
+        if self.broken is None and self.evidence is not None and self.evidence.failed is not None:
+            return f"the evidence is incomplete, so this is no GO: {self.evidence.failed}"
+        return self.broken
 
     @classmethod
     def create(cls, path: Path) -> "Journal":

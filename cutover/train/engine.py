@@ -1,6 +1,6 @@
 """The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes its changes."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 
 import anyio
@@ -54,7 +54,6 @@ class TrainPlan:
 
 
 NOTHING_TO_UNDO = together(())
-
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 
@@ -94,8 +93,7 @@ class Train:
         """Run the stages in order, and journal the verdict.
 
         If a gate fails, or the journal or an artifact cannot be written, the later stages are skipped and every change is undone.
-        The exit code in the journal's last event is 4 if that undo could not be proven. A GO is journaled only once its summary is
-        on the disk under a temporary name.
+        The exit code in the journal's last event is 4 if that undo could not be proven.
 
         After a cancellation, or a fault in cutover itself, the train undoes every change and raises the same error again.
 
@@ -134,7 +132,7 @@ class Train:
                     undone=self.undone.proven,
                     recorded=self.journal.stopped is None,
                 ),
-                reasons=(*why, *self._unwritten()),
+                reasons=(*why, *filter(None, [self.journal.stopped])),
             )
         )
 
@@ -155,13 +153,6 @@ class Train:
         """True if a change may have been sent to production."""
         return bool(changes(self.journal.events))
 
-    def _unwritten(self) -> Iterator[str]:
-        """Yield the reasons for NO GO that are no gate: files that a GO needs and that are missing."""
-        if self.journal.broken is not None:
-            yield self.journal.broken
-        if self.evidence.failed is not None:
-            yield f"the evidence is not complete, so this is no GO: {self.evidence.failed}"
-
     async def _run_stage(self, stage: Stage) -> None:
         may = may_go_on(self.results, self.plan.ceilings) and self.journal.stopped is None
         async with anyio.create_task_group() as group:
@@ -180,10 +171,8 @@ class Train:
         self._finish(await step(self, recorder))
 
     def _finish(self, result: StepResult) -> None:
-        # An artifact is named only if it was written.
-        result = attrs.evolve(result, artifact=self.write_step(result))
-        self.results.append(result)
-        self.journal.record(StepFinished(result=result))
+        self.results.append(attrs.evolve(result, artifact=self.write_step(result)))
+        self.journal.record(StepFinished(result=self.results[-1]))
 
     async def _undo(self, reason: str) -> None:
         """Read the traffic again, and undo the changes that are still open; do nothing if no change was sent.

@@ -63,6 +63,8 @@ async def _recover(run_directory: Path, mode: "RecoveryMode") -> int:
         interruption.recover = interruption.left_open = recover_command(run_directory, *options)
         recovery = await recover_cutover(run_directory, way=mode, observer=terminal.observe)
         terminal.line(f"{'closed' if recovery.closed else 'UNRESOLVED'}: {recovery.detail}")
+        if recovery.written:
+            terminal.line(f"evidence  written from the journal: {', '.join(recovery.written)}")
         for line in recovery.to_do:
             terminal.line(f"  DO      {line}")
         return recovery.exit_code

@@ -187,9 +187,20 @@ class TrainFinished(_Event):
     reasons: tuple[str, ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class UnknownEvent(_Event):
+    """An event of a kind that this version does not know, from the journal of a newer minor version. Everything passes over it."""
+
+    name: str
+    """The kind, as it stands in the journal."""
+    fields: Mapping[str, object]
+    """The event's fields as they stand in the journal."""
+
+
 TrainEvent = (
     TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
     | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
+    | UnknownEvent
 )  # fmt: skip
 
 

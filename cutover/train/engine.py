@@ -16,6 +16,7 @@ from cutover.model.train_events import (
     Interrupted,
     StepFinished,
     StepStarted,
+    TrainEvent,
     TrainFinished,
     UndoFinished,
     UndoStarted,
@@ -49,7 +50,6 @@ class TrainPlan:
 
 
 NOTHING_TO_UNDO = together(())
-
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 
@@ -72,6 +72,10 @@ class Train:
     """Returns the exit code of a cancelled train. After a fault in cutover itself the exit code is 1."""
     journal: Journal
     evidence: EvidenceFolder
+    write_step: Callable[[StepResult], str | None] = lambda _: None
+    """Writes the summary of a step that is about to finish; returns its file, or None if it was not written."""
+    prepare_verdict: Callable[[TrainEvent], bool] = lambda _: True
+    """Makes the summary of a GO ready just before the journal gets it; False if an artifact could not be written."""
     results: list[StepResult] = attrs.field(factory=list)
     captured: preflight.Captured = attrs.field(factory=preflight.Captured)
     undone: UndoResult = NOTHING_TO_UNDO
@@ -84,8 +88,8 @@ class Train:
     async def run(self) -> None:
         """Run the stages in order, and journal the verdict.
 
-        If a gate fails or the journal cannot be written, the later stages are skipped and every change is undone. The exit code
-        in the journal's last event is 4 if that undo could not be proven.
+        If a gate fails, or the journal or an artifact cannot be written, the later stages are skipped and every change is undone.
+        The exit code in the journal's last event is 4 if that undo could not be proven.
 
         After a cancellation, or a fault in cutover itself, the train undoes every change and raises the same error again.
 
@@ -96,9 +100,10 @@ class Train:
             for stage in STAGES:
                 await self._run_stage(stage)
             passed = all(gate.holds for gate in judge(self.results, self.plan.ceilings))
-            if passed and self.journal.commit(TrainFinished(passed=True, exit_code=0)):
+            verdict = TrainFinished(passed=True, exit_code=0)
+            if passed and self.journal.commit(verdict, ready=self.prepare_verdict):
                 return
-            await self._undo(self.journal.broken or "a gate does not hold")
+            await self._undo(self.journal.stopped or "a gate does not hold")
         except BaseException as error:
             cause = type(root_cause(error)).__name__
             self.journal.record(Interrupted(cause=cause))
@@ -121,9 +126,9 @@ class Train:
                     self.results,
                     touched=self.touched,
                     undone=self.undone.proven,
-                    recorded=self.journal.broken is None,
+                    recorded=self.journal.stopped is None,
                 ),
-                reasons=(*why, *filter(None, [self.journal.broken])),
+                reasons=(*why, *filter(None, [self.journal.stopped])),
             )
         )
 
@@ -145,13 +150,13 @@ class Train:
         return bool(changes(self.journal.events))
 
     async def _run_stage(self, stage: Stage) -> None:
-        may = may_go_on(self.results, self.plan.ceilings) and self.journal.broken is None
+        may = may_go_on(self.results, self.plan.ceilings) and self.journal.stopped is None
         async with anyio.create_task_group() as group:
             for step_id, step in stage.steps:
                 if step_id == dual_run.STEP_ID and self.plan.dual_run is None:
                     self._finish(_skipped(step_id, "RUN_DUAL_RUN is 0", by_configuration=True))
                 elif not may:
-                    why = self.journal.broken or "an earlier step failed"
+                    why = self.journal.stopped or "an earlier step failed"
                     self._finish(_skipped(step_id, f"not run: {why}", by_configuration=False))
                 else:
                     group.start_soon(self._run_step, step_id, step)
@@ -162,10 +167,8 @@ class Train:
         self._finish(await step(self, recorder))
 
     def _finish(self, result: StepResult) -> None:
-        if self.evidence.root is not None:
-            result = attrs.evolve(result, artifact=f"{result.step_id}/summary.json")
-        self.results.append(result)
-        self.journal.record(StepFinished(result=result))
+        self.results.append(attrs.evolve(result, artifact=self.write_step(result)))
+        self.journal.record(StepFinished(result=self.results[-1]))
 
     async def _undo(self, reason: str) -> None:
         """Read the traffic again, undo the changes that are still open, and run the smoke; do nothing if no change was sent.

@@ -4,6 +4,7 @@ Each part knows how to look (read and ask ``model/undo_policy.py``), how to writ
 ``undo_executor.py`` puts these in order. A part decides nothing itself.
 """
 
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Protocol, TypeVar
 
@@ -414,7 +415,7 @@ def _curl(control: ControlPlane, key: str, value: str | None) -> str:
         "" if key == GLOBAL else f',"domain":"{key}"'
     )
     return (
-        f"curl -X POST {control.base_url}{lane.override_path} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
+        f"curl -X POST {shlex.quote(control.base_url + lane.override_path)} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
         f" -H 'content-type: application/json' -d '{{{body}}}'"
     )
 

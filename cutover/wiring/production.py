@@ -43,6 +43,7 @@ from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
+from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
 
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
@@ -142,8 +143,7 @@ class Production:
 
     def lock(self) -> ServiceLock:
         """Return the lock that lets one train at a time run for this service."""
-        config = self.config
-        return ServiceLock.of(config.project, config.region, config.service, config.base_url)
+        return service_lock(self.config)
 
     def plan(self) -> TrainPlan:
         """Return the plans of all steps."""

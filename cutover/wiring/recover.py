@@ -19,7 +19,7 @@ from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
-from cutover.report.artifacts import Reporter
+from cutover.report.reporter import Reporter
 from cutover.text import recover_command
 from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult
 from cutover.wiring.production import Production, live
@@ -47,6 +47,8 @@ class Recovery:
     """One line for an operator: the state of production, and why."""
     to_do: tuple[str, ...] = ()
     """The things that an operator must check or run; empty if the run is closed."""
+    written: tuple[str, ...] = ()
+    """The artifacts that a kill had prevented, and that this recovery wrote from the journal; relative to the run directory."""
 
     @property
     def exit_code(self) -> int:
@@ -84,16 +86,18 @@ async def recover_cutover(
     """
     folder = Path(run_directory)
     try:
-        started = next(
-            (event for event in read_journal(folder / "journal.jsonl") if isinstance(event, TrainStarted)),
-            None,
-        )
+        events = read_journal(folder / "journal.jsonl")
+        started = next((event for event in events if isinstance(event, TrainStarted)), None)
     except OSError as error:
         raise NotStartedError(f"{folder} holds no journal: {error}") from error
     if started is None:
         return _recover_without_beginning(folder, way)
     if started.facts.get("dry_run"):
-        return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
+        evidence = EvidenceFolder(root=folder)
+        written = Reporter(evidence=evidence, journal=Journal(events=events)).complete()
+        if evidence.failed is not None:
+            warnings.warn(evidence.failed, RuntimeWarning, stacklevel=2)
+        return Recovery(closed=True, detail="nothing was open: it was a rehearsal", written=written)
     return await recover_production(
         live(_config(started.facts, folder, env)), folder, mode=way, observer=observer
     )
@@ -118,12 +122,11 @@ async def recover_production(
         with contextlib.suppress(NotStartedError):
             lock.sign(folder)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
-        journal.observers += [
-            Reporter(evidence=evidence, journal=journal).observe,
-            *([observer] if observer else []),
-        ]
+        reporter = Reporter(evidence=evidence, journal=journal)
+        journal.observers += [reporter.observe, *([observer] if observer else [])]
         try:
-            return await _recover(production, journal, folder, mode)
+            recovery = await _recover(production, journal, folder, mode)
+            return attrs.evolve(recovery, written=reporter.complete())
         finally:
             journal.close()
             if journal.broken is None and not plan_undo(

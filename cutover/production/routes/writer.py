@@ -235,9 +235,9 @@ async def _set(
     """Journal the intent, write one override as often as intended, and journal and return the outcome."""
     journal.record(answers.intent)
     try:
-        if journal.broken is not None and on_refusal is OnRefusal.STOP:
+        if journal.stopped is not None and on_refusal is OnRefusal.STOP:
             # A forward change that cannot be journaled is not sent.
-            answers.add(NOT_SENT, journal.broken)
+            answers.add(NOT_SENT, journal.stopped)
             answers.may_pass = False
         else:
             await _write(control, answers, label=label, expired=expired)

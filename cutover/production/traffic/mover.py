@@ -130,16 +130,16 @@ class TrafficMover:
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
             )
         )
-        if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
+        if self.journal.stopped is not None and on_refusal is OnRefusal.STOP:
             # A forward change that cannot be journaled is not sent. A rollback or an undo is sent even so.
-            answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.broken)
+            answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.stopped)
             self.journal.record(answer)
             return answer, 0.0
 
         def on_start(command: CommandStarted) -> None:
             self.journal.record(command)
-            if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
-                raise RefusedError(self.journal.broken, status=0)
+            if self.journal.stopped is not None and on_refusal is OnRefusal.STOP:
+                raise RefusedError(self.journal.stopped, status=0)
 
         answer, retry_after = Answered(key=TRAFFIC, outcome="accepted"), 0.0
         try:

@@ -10,8 +10,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import TextIO
 
 import anyio
 import attrs
@@ -32,23 +30,6 @@ def run_command(command: Callable[..., Awaitable[int]], *arguments: object) -> i
     except KeyboardInterrupt:
         # The listener was not ready: the command had not started, or this is Windows, which has no listener.
         return 128 + signal.SIGINT
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            _discard_if_closed(stream)
-
-
-def _discard_if_closed(stream: TextIO) -> None:
-    """Redirect a closed terminal or pipe to the null device.
-
-    Otherwise Python fails to flush it at exit, and replaces the exit code.
-    """
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            null_device = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null_device, stream.fileno())
-            os.close(null_device)
 
 
 @attrs.define(eq=False)

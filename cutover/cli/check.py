@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,13 +19,18 @@ import msgspec
 from cutover.checking.recording import check_recording
 from cutover.cli.signals import run_command, until_signalled
 from cutover.config.config import INPUTS
+from cutover.config.values import is_utf8
 from cutover.contract import RULES, StreamContext, StreamContract
+from cutover.errors import ConfigurationError
 from cutover.http.secrets import Secrets
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE, SHIPPED
 from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
 from cutover.report.terminal import Terminal
 from cutover.text import printable
+
+if TYPE_CHECKING:
+    from cutover.http.environment import HttpEnvironment
 
 _OWN_SHAPES = (
     "compat-lane has its own shapes for tool-input, tool-output and error; the AI SDK's clients refuse them. "
@@ -96,12 +102,13 @@ def check(
         return
     _refuse_unusable(targets, data)
     sent = _sent(headers, data)
+    environment = _environment(targets)
     if junit_xml is not None:
         if importlib.util.find_spec("junitparser") is None:
             raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
         # Empty the file before any request: a report of an earlier run must not look like one of this run.
         _write(junit_xml, b"")
-    code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent)
+    code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent, environment)
     for verdict in verdicts:
         if as_json_lines:
             click.echo(as_json(verdict))
@@ -137,6 +144,11 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
         raise click.UsageError("Missing argument 'TARGET...'.")
     if targets.count("-") + (data == "@-") > 1:
         raise click.UsageError("standard input (`-`) can be read only once")
+    for target in targets:
+        if not is_utf8(target):
+            raise click.UsageError(
+                f"TARGET {target!a} is not UTF-8, and the report names it; rename the file"
+            )
     for target in filter(_is_url, targets):
         try:
             parts = urlsplit(target)
@@ -145,6 +157,19 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
             usable = False
         if not usable:
             raise click.UsageError(f"{printable(target)}: not a URL with a host (and a valid port, if any)")
+
+
+def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
+    """Return the certificates and proxies for URLs, or None if every target is a recording; raise a usage error for a wrong variable."""
+    if not any(map(_is_url, targets)):
+        return None
+    # Checking a recording needs no HTTP client.
+    from cutover.http.environment import read_environment  # noqa: PLC0415
+
+    try:
+        return read_environment(tls=any(target.lower().startswith("https:") for target in targets))
+    except ConfigurationError as error:
+        raise click.UsageError("; ".join(error.problems)) from error
 
 
 def _is_url(target: str) -> bool:
@@ -222,7 +247,9 @@ def _write(path: Path, report: bytes) -> None:
         ) from error
 
 
-def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
+def _check_all(
+    targets: Sequence[str], contract: StreamContract, sent: Sent, environment: "HttpEnvironment | None"
+) -> tuple[int, list[Verdict]]:
     """Return an exit code and the verdicts in target order. After a signal or fault the code is not 0 and some are missing."""
     verdicts = {
         at: _check_recording_file(target, contract)
@@ -230,7 +257,7 @@ def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> 
         if not _is_url(target)
     }
     urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
-    code = run_command(_check_urls, urls, contract, sent, verdicts) if urls else 0
+    code = run_command(_check_urls, urls, contract, sent, environment, verdicts) if environment else 0
     return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
 
 
@@ -245,10 +272,14 @@ def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
 
 
 async def _check_urls(
-    urls: Mapping[int, str], contract: StreamContract, sent: Sent, verdicts: dict[int, Verdict]
+    urls: Mapping[int, str],
+    contract: StreamContract,
+    sent: Sent,
+    environment: "HttpEnvironment",
+    verdicts: dict[int, Verdict],
 ) -> int:
     async def check_one(at: int, url: str) -> None:
-        verdicts[at] = await _check_url(url, contract, sent)
+        verdicts[at] = await _check_url(url, contract, sent, environment)
 
     async def check_all() -> int:
         async with anyio.create_task_group() as group:
@@ -259,14 +290,14 @@ async def _check_urls(
     return await until_signalled(lambda _: check_all(), Terminal(), changes_production=False)
 
 
-async def _check_url(target: str, contract: StreamContract, sent: Sent) -> Verdict:
-    import httpx  # noqa: PLC0415  checking a recording needs no HTTP client
-
+async def _check_url(
+    target: str, contract: StreamContract, sent: Sent, environment: "HttpEnvironment"
+) -> Verdict:
     from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
     from cutover.checking.probe import probe_stream  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
-    async with httpx.AsyncClient() as client:
+    async with environment.client() as client:
         probe = await probe_stream(
             client,
             StreamRequest(

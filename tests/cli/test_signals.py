@@ -186,15 +186,3 @@ def test_the_last_line_after_a_fault_in_cutover_tells_the_state_of_production(
     assert "Traceback" in first
     assert "a fault in cutover itself: KeyError('a bug')" in last
     assert last.endswith(ending)
-
-
-def test_a_fault_before_any_change_exits_3(tmp_path: Path) -> None:
-    """No HTTP client can be made for this proxy, so the train does not start."""
-    with served() as simulation:
-        env = run_env(simulation, tmp_path, ALL_PROXY="socks5://127.0.0.1:9")
-        with started("run", *simulation.revisions, env=env) as process:
-            _, err = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert err.splitlines()[-1].endswith("; the journal records how the train ended: exit code 3")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["exit_code"] == 3

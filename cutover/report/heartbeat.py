@@ -3,7 +3,7 @@
 import anyio
 import attrs
 
-from cutover.clock import Clock, EventLoopClock
+from cutover.clock import Clock, EventLoopClock, utc_now
 from cutover.model.train_events import TrainEvent
 from cutover.report.progress import Progress
 from cutover.report.terminal import Terminal, line_of
@@ -45,6 +45,6 @@ class Heartbeat:
             self._spoke = self.clock.now()
             at_work = ", ".join(self.progress.running) or "no step"
             self.terminal.line(
-                f"{'':8} still running: {at_work}; traffic, as read last: {self.progress.split}; "
+                f"{utc_now()[11:19]} still running: {at_work}; traffic, as read last: {self.progress.split}; "
                 f"elapsed: {self._spoke - self._started:.0f} s"
             )

@@ -11,7 +11,8 @@ import anyio
 import attrs
 
 from cutover.config.config import CutoverConfig
-from cutover.errors import NotStartedError
+from cutover.config.values import is_utf8
+from cutover.errors import ConfigurationError, NotStartedError
 from cutover.model.train_events import Observer, TrainFinished, TrainStarted, UndoFinished, UndoStarted
 from cutover.model.undo_plan import plan_undo
 from cutover.model.undo_policy import REASONS, RecoveryMode
@@ -82,9 +83,11 @@ async def recover_cutover(
     Raises:
         NotStartedError: There is no usable journal, another train or recovery is live, or another train was killed and
             must be recovered first.
-        ConfigurationError: A token is missing, or an input from the journal is wrong.
+        ConfigurationError: A token is missing, an input from the journal is wrong, the path of the run directory is not
+            UTF-8, or a variable for certificates or proxies cannot be used.
     """
     folder = Path(run_directory)
+    _refuse_other_bytes(folder)
     try:
         events = read_journal(folder / "journal.jsonl")
         started = next((event for event in events if isinstance(event, TrainStarted)), None)
@@ -101,6 +104,14 @@ async def recover_cutover(
     return await recover_production(
         live(_config(started.facts, folder, env)), folder, mode=way, observer=observer
     )
+
+
+def _refuse_other_bytes(folder: Path) -> None:
+    """Raise ConfigurationError for a run directory whose path is not UTF-8."""
+    whole = folder.resolve()
+    if not is_utf8(whole):
+        problem = "RUN_DIRECTORY has a path that is not UTF-8, but the journal and the lock name it"
+        raise ConfigurationError([f"{problem}: {str(whole)!a}; rename the folder"])
 
 
 async def recover_production(

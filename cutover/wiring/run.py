@@ -52,7 +52,8 @@ async def run_cutover(
         The summary; ``passed`` and ``exit_code`` hold the verdict.
 
     Raises:
-        ConfigurationError: ``what_if`` names a fault that does not exist.
+        ConfigurationError: ``what_if`` names a fault that does not exist, or a variable for certificates or proxies cannot
+            be used by a live train.
         NotStartedError: A train for this service is live or was never recovered, or the run directory or its
             journal cannot be made; nothing was touched.
         UndoUnprovenError: The run was cancelled, or stopped by a fault, and its changes could not be proven undone.

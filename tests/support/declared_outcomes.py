@@ -45,6 +45,8 @@ WITHOUT_EFFECT = frozenset(
     {WireFault.REFUSED, WireFault.HANG, WireFault.RESET, WireFault.HTML, WireFault.NO_EFFECT}
 )
 """Faults after which a change has no effect, although no server refused it. Only reading back shows this."""
+STALE = frozenset({WireFault.BROKEN_DEPLOY})
+"""Faults that make the etag of a change stale, so that the change is refused. The split stays as it is."""
 HICCUPS = frozenset(
     {
         WireFault.REFUSED,
@@ -56,6 +58,7 @@ HICCUPS = frozenset(
         WireFault.HANG,
         WireFault.RESET,
         WireFault.HTML,
+        WireFault.BROKEN_DEPLOY,
     }
 )
 """Faults without effect after which a forward write of the split is sent again: a conflict, a quota, a 5xx, no usable answer."""
@@ -147,7 +150,7 @@ def _roll_back(injected: InjectedFault) -> Outcome:
         case WireFault.UNDONE | WireFault.NEVER:
             # the undo puts the traffic back: after the last look, or after the deadline
             return NO_GO
-        case fault if injected.at_every_request and fault in REFUSALS | WITHOUT_EFFECT:
+        case fault if injected.at_every_request and fault in REFUSALS | WITHOUT_EFFECT | STALE:
             return NO_GO
         case _:
             return GO
@@ -216,7 +219,7 @@ def _undo_read(injected: InjectedFault) -> Outcome:
 
 def _undo_write(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at a write of the undo, which is repeated until it is proven to last."""
-    hopeless = REFUSALS | WITHOUT_EFFECT | {WireFault.UNDONE, WireFault.NEVER}
+    hopeless = REFUSALS | WITHOUT_EFFECT | STALE | {WireFault.UNDONE, WireFault.NEVER}
     return NOT_PUT_BACK if injected.at_every_request and injected.fault in hopeless else _undone(injected)
 
 

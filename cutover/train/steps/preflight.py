@@ -8,7 +8,6 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError, RefusedError
-from cutover.http.statuses import TOKEN_REFUSED
 from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
@@ -17,6 +16,14 @@ from cutover.production.services import Services
 from cutover.train.step_recorder import StepRecorder
 
 STEP_ID = step_ids.PREFLIGHT
+_ADVICE = {
+    401: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
+    403: (
+        "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the account of "
+        "CLOUD_RUN_ACCESS_TOKEN (or of the application default credentials, if that is not set)"
+    ),
+}
+"""HTTP status of a refused trial of the traffic update -> the advice to the operator."""
 
 
 @attrs.frozen(kw_only=True)
@@ -109,13 +116,11 @@ async def _may_write(state: TrafficState, services: Services, recorder: StepReco
     try:
         untried = await services.traffic.may_write(state, label="preflight.permission-traffic")
     except PeerError as error:
-        detail = f"nothing was changed: a trial of the traffic update was refused: {error}"
-        if isinstance(error, RefusedError) and error.status in TOKEN_REFUSED:
-            detail += (
-                "; ask for the permission run.services.update on the service (roles/run.developer has it), for the account "
-                "of CLOUD_RUN_ACCESS_TOKEN, or of the application default credentials if that is not set"
-            )
-        recorder.check("permission-traffic", StepStatus.ERROR, detail, tolerable=False)
+        detail = f"the permission to update the traffic could not be shown, and nothing was changed: {error}"
+        status = error.status if isinstance(error, RefusedError) else 0
+        recorder.check(
+            "permission-traffic", StepStatus.ERROR, detail + _ADVICE.get(status, ""), tolerable=False
+        )
         return
     detail = "the traffic may be updated"
     if untried:

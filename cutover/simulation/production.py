@@ -147,6 +147,11 @@ class SimulatedProduction:
             targets[key] = found.pop() if len(found) == 1 else "mixed"
         return targets
 
+    def deploy(self, *, ready: bool = True, seconds: float = 0.0) -> None:
+        """Deploy a new revision, as somebody else would; see ``Deployment.deploy``."""
+        self._timeline.catch_up()
+        self._deployment.deploy(ready=ready, seconds=seconds)
+
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI 3 connection: this method is the app.
 

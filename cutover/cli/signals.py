@@ -242,6 +242,6 @@ class _Listener:
 
 def _longest_undo() -> str:
     """Return the longest time of an undo, in words."""
-    from cutover.train.engine import UNDO_DEADLINE  # noqa: PLC0415  the commands that change production have loaded it already
+    from cutover.train.undo_executor import UNDO_DEADLINE  # noqa: PLC0415  the commands that change production have loaded it already
 
     return f"{UNDO_DEADLINE / 60:g} minutes"

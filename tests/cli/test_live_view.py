@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.train.engine import UNDO_DEADLINE
+from cutover.train.undo_executor import UNDO_DEADLINE
 from tests.support.commands import COMMAND, recover, run_env, served
 from tests.support.pseudo_terminal import PseudoTerminal, Screen, on_screen
 

@@ -64,6 +64,7 @@ TRAINS: dict[str, tuple[Fault, ...]] = {
             Operation.SERVICE_READ,
             Operation.REVISION_READ,
             Operation.TRAFFIC_UPDATE,
+            Operation.TRAFFIC_VALIDATE,
             Operation.ACCOUNT,
             Operation.WRITE,
         )

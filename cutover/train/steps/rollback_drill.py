@@ -74,7 +74,7 @@ async def run(
         detail = f"the service is not as the preflight found it, and was not changed: {moved}"
         recorder.check("status-pre", StepStatus.FAIL, detail, tolerable=False)
         return recorder.finish()
-    recorder.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
+    recorder.check("status-pre", StepStatus.PASS, found.describe_served())
     drill = _Drill(
         plan=plan, services=services, sentinels=sentinels, recorder=recorder, captured=captured, state=found
     )
@@ -271,7 +271,7 @@ class _Drill:
             if not answered or self.plan.canary_revision in answered
             else f" ({self.plan.canary_revision} answered none)"
         )
-        detail = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
+        detail = f"{self.state.describe_served()}; {len(probes)} probes keep the contract{who}"
         return self.recorder.stream_check(name, probes, detail=detail, kind="traffic")
 
     async def _rollback(self) -> None:
@@ -367,7 +367,7 @@ class _Drill:
         if self.rolled_back:
             self.recorder.journal.record(TrafficSettled())
         self.recorder.check(
-            step_ids.DRILL_RESTORED, StepStatus.PASS, f"{describe_shares(self.state.served())}: {what}"
+            step_ids.DRILL_RESTORED, StepStatus.PASS, f"{self.state.describe_served()}: {what}"
         )
 
 

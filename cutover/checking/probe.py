@@ -1,6 +1,7 @@
 """Probes: one HTTP request whose stream is checked against a contract to its end."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import anyio
 import attrs
@@ -35,6 +36,8 @@ class Probe:
     """Reason why the connection broke or the body could not be decompressed; None without such a failure."""
     elapsed: float
     """Seconds from the start of the request (of a held request: from its release) until the connection is closed."""
+    meaning: str = ""
+    """The meaning of a refusal for the service that refused, and the thing to do; empty if it has no special meaning."""
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header with this name, upper or lower case; None without such a header."""
@@ -56,7 +59,7 @@ class Probe:
         if self.unreachable is not None:
             return self.unreachable
         violations = self.report.violations
-        failure = f"; {self.failure}" if self.failure else ""
+        failure = "".join(f"; {text}" for text in (self.failure, self.meaning) if text)
         if not violations:
             return f"HTTP {self.status}, {self.report.event_count} events, the contract holds"
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -81,10 +84,13 @@ async def probe_stream(
         client: Sends the request. Redirects are not followed.
         request: The request that starts the stream.
         contract: The contract that the stream must keep.
-        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
+        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
+            a time of the request it is now.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
         secrets: Secrets to mask in the headers and the body of the result. The report of the result is not masked.
     """
+    context = context or StreamContext()
+    context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     stream = CheckedStream(
         client=client, request=request, checker=ContractChecker(contract, context=context), hold=hold
     )

@@ -1,5 +1,6 @@
 """The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply."""
 
+import datetime as dt
 import random
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,7 @@ from cutover.simulation.front_door import FrontDoor
 from cutover.simulation.layout import Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
 from cutover.simulation.request_log import LoggedRequest, answered, logged
-from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit
+from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit, with_body
 from cutover.simulation.service import ChatService
 from cutover.simulation.timeline import Timeline
 from cutover.simulation.wire import (
@@ -71,11 +72,16 @@ class SimulatedProduction:
             credentials=self.credentials,
             user="auth",
             turn_prefix="",
-            preview=layout.preview,
+            layout=layout,
             timeline=self._timeline,
             routes=RouteSplit(
-                settings=layout.route_split, legacy_url=layout.legacy_url, timeline=self._timeline
+                settings=layout.route_split,
+                legacy_url=layout.legacy_url,
+                timeline=self._timeline,
+                later_version=layout.later_version,
             ),
+            # A client compares this time with its own wall clock, so it does not follow the clock of the simulation.
+            session_ends=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=layout.session_seconds),
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
@@ -183,9 +189,16 @@ class SimulatedProduction:
         try:
             body = await read_body(receive)
             self._timeline.catch_up()
-            reply = self._answer(attrs.evolve(head, body=body), place, instance)
+            operation = with_body(entry.operation, body)
+            reply = self._answer(attrs.evolve(head, body=body), operation, place, instance)
             reply = self._front_door.with_session(session, reply)
-            entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
+            entry = answered(
+                entry,
+                operation=operation,
+                body=body,
+                status=reply.status,
+                started_turn=reply.started_turn,
+            )
             self.requests[entry.sequence] = entry
             ending = await send_reply(
                 reply, receive=receive, send=send, sleep=self.sleep, chunk_seconds=self.layout.chunk_seconds
@@ -224,10 +237,11 @@ class SimulatedProduction:
     def _cloud_run_api(self, path: str) -> CloudRunApi | KnativeApi:
         return self._cloud_run if path.startswith("/v2/") else self._knative
 
-    def _answer(self, request: Request, place: Place | None, instance: Instance | None) -> Reply:
+    def _answer(
+        self, request: Request, operation: Operation, place: Place | None, instance: Instance | None
+    ) -> Reply:
         if place is None:
             return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
-        operation = self._operation(request, place)
         request = attrs.evolve(request, path=place.path)
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:

@@ -107,6 +107,7 @@ class Production:
                 base_url=config.base_url,
                 lane=COMPAT,
                 token=config.control_access_token,
+                headers=lane_headers(config),
             ),
             traffic=self._traffic(outbound),
             service=outbound,

@@ -35,6 +35,9 @@ _CONFIG_FACTS = (
     "service",
     "traffic_backend",
     "cloud_run_api_url",
+    "compat_client_build_id",
+    "compat_protocol_version",
+    "compat_schema_version",
 )
 
 

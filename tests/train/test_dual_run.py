@@ -709,19 +709,20 @@ async def test_closing_a_connection_is_no_part_of_the_latency(kind: ResponseKind
 async def test_a_secret_that_a_broken_stream_echoes_is_in_no_fact(tmp_path: Path) -> None:
     class Cut(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            yield stream({"type": "marked-new"})
+            yield b"data: {no JSON, but marked-new\n\n"
             raise httpx.ReadError("reset")
 
+    headers = sse_reply()(httpx.Request("GET", NEW)).headers
     comparison = Comparison(
-        lambda _: httpx.Response(200, stream=Cut()), sse_reply(*TURN, "[DONE]"), [entry(ResponseKind.SSE)]
+        lambda _: httpx.Response(200, headers=headers, stream=Cut()),
+        sse_reply(*TURN, "[DONE]"),
+        [entry(ResponseKind.SSE)],
     )
     async with services(tmp_path, comparison._answer, "marked-new") as found:
-        secrets = found.service.secrets
-        recorder = StepRecorder(
-            step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder(secrets=secrets)
-        )
+        evidence = EvidenceFolder(secrets=found.service.secrets)
+        recorder = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=evidence)
         result = await dual_run.run(comparison.plan(), found, recorder)
-    assert "e: the new service: " in result.detail
+    assert "no JSON, but **********" in result.detail
     assert "marked" not in repr(result)
 
 

@@ -8,9 +8,10 @@ import attrs
 import httpx
 import msgspec
 
-from cutover.checking.checked_stream import CLOSE_SECONDS, CheckedStream, Hold, StreamRequest
+from cutover.checking.checked_stream import CheckedStream, Hold, StreamRequest
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
-from cutover.http.secrets import Secrets
+from cutover.http.outbound import CLOSE_SECONDS
+from cutover.http.secrets import Secrets, secrets_of
 from cutover.http.statuses import TOKEN_REFUSED
 from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
@@ -35,7 +36,11 @@ class Probe:
     failure: str | None
     """Reason why the connection broke or the body could not be decompressed; None without such a failure."""
     elapsed: float
-    """Seconds from the start of the request (of a held request: from its release) until the connection is closed."""
+    """Seconds from the start of the request (of a held request: from its release) to the last byte of the response.
+
+    Closing the connection does not count, because no user waits for it. Without a byte of the body, the seconds to the head; without a
+    head, the seconds to the failure.
+    """
     meaning: str = ""
     """The meaning of a refusal for the service that refused, and the thing to do; empty if it has no special meaning."""
 
@@ -87,7 +92,7 @@ async def probe_stream(
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
             a time of the request it is now.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
-        secrets: Secrets to mask in the headers and the body of the result. The report of the result is not masked.
+        secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
     """
     context = context or StreamContext()
     context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
@@ -97,7 +102,10 @@ async def probe_stream(
     captured, room = [], MAX_CAPTURE_BYTES
     try:
         await stream.open()
+        elapsed = stream.elapsed()
         while (piece := await stream.receive()) is not None:
+            # httpx closes the connection before it reports the end of the body, so this is the last time that no close is in.
+            elapsed = stream.elapsed()
             captured.append(piece[:room])
             room -= len(captured[-1])
     finally:
@@ -111,10 +119,31 @@ async def probe_stream(
         status=stream.status,
         headers=tuple((key, secrets.mask(value)) for key, value in stream.headers),
         body=secrets.mask(b"".join(captured)),
-        report=stream.checker.report(),
+        report=_masked(stream.checker.report(), secrets),
         unreachable=stream.unreachable,
         failure=stream.failure,
-        elapsed=stream.elapsed(),
+        elapsed=elapsed,
+    )
+
+
+def _masked(report: ContractReport, secrets: Secrets) -> ContractReport:
+    """Return the report with the secrets masked in every text that may come from the stream."""
+
+    def mask(text: str | None) -> str | None:
+        return None if text is None else secrets.mask_text(text)
+
+    return attrs.evolve(
+        report,
+        findings=tuple(
+            attrs.evolve(
+                finding,
+                message=secrets.mask_text(finding.message),
+                expected=mask(finding.expected),
+                actual=mask(finding.actual),
+            )
+            for finding in report.findings
+        ),
+        service_error=mask(report.service_error),
     )
 
 
@@ -142,7 +171,7 @@ async def check_stream(
             ``whole``. Default: 120.
 
     Returns:
-        The report of the check. A violation or a failure of the network is a finding in the report and does not raise.
+        The report of the check, with the credentials of the request masked. A violation or a failure of the network is a finding in the report and does not raise.
         To raise an error for violations, call ``raise_for_violations()``.
 
     Raises:
@@ -159,5 +188,6 @@ async def check_stream(
         request,
         contract=attrs.evolve(contract, limits=limits),
         context=StreamContext(thread_id=thread_id) if isinstance(thread_id, str) else None,
+        secrets=secrets_of({**client.headers, **(headers or {})}),
     )
     return probe.report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cutover.config import values
 from cutover.config.inputs import Input
+from cutover.http.places import place_of
 
 if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
@@ -52,11 +53,16 @@ def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str
     if not legacy:
         asked = config.source_of("run_dual_run").set_to(value=True)
         yield f"{config.name_of('legacy_base_url')} is missing: {asked} needs it"
+    elif not wrong.isdisjoint({"base_url", "legacy_base_url"}):
+        return
+    elif place_of(legacy) == place_of(config.base_url):
+        off = config.source_of("run_dual_run").set_to(value=False)
+        yield (
+            f"{config.name_of('legacy_base_url')} names the same place as {config.name_of('base_url')}, so the dual run would compare "
+            f"the new service with itself: {legacy} and {config.base_url}; give the URL of the legacy service, or set {off}"
+        )
     elif (
-        not config.dry_run
-        and not config.legacy_auth_token
-        and wrong.isdisjoint({"base_url", "legacy_base_url"})
-        and not values.same_site(config.base_url, legacy)
+        not config.dry_run and not config.legacy_auth_token and not values.same_site(config.base_url, legacy)
     ):
         yield (
             f"LEGACY_AUTH_TOKEN is missing: {config.name_of('legacy_base_url')} is on another site than {config.name_of('base_url')}, "

@@ -112,9 +112,12 @@ class Request:
         """Return the body as a JSON object.
 
         Raises:
-            ValueError: the body is not a JSON object.
+            ValueError: the body is not a JSON object, or is nested too deeply to read.
         """
-        value = json.loads(self.body)
+        try:
+            value = json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply") from error
         if not isinstance(value, dict):
             raise ValueError("the body is not a JSON object")  # noqa: TRY004  callers catch one error for all bad bodies
         return value

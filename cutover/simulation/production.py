@@ -205,6 +205,9 @@ class SimulatedProduction:
             )
         except Disconnected:
             pass
+        except ConnectionBroken:
+            ending = Ending.BROKEN
+            raise
         finally:
             self.requests[entry.sequence] = attrs.evolve(entry, ending=ending)
         if ending is Ending.BROKEN:

@@ -466,3 +466,19 @@ def test_a_share_of_the_error_budget_may_be_none() -> None:
         stable_revision="chat-1", canary_revision="chat-2", slo_error_budget_consumed_percent=None
     )
     assert config.budget.source is BudgetSource.DEFAULT
+
+
+@pytest.mark.parametrize(
+    "legacy", ["https://chat.example", "HTTPS://Chat.Example.:443/", "https://ch%61t.example/./"]
+)
+@pytest.mark.parametrize("live", [{}, LIVE])
+def test_a_dual_run_of_one_place_with_itself_is_refused(legacy: str, live: dict[str, str]) -> None:
+    problems = _problems(**live, RUN_DUAL_RUN="1", BASE_URL="https://chat.example", LEGACY_BASE_URL=legacy)
+    assert (
+        "LEGACY_BASE_URL names the same place as BASE_URL, so the dual run would compare the new service with itself"
+    ) in problems
+    assert "or set RUN_DUAL_RUN=0" in problems
+
+
+def test_two_urls_of_one_place_are_no_problem_without_a_dual_run() -> None:
+    _config(RUN_DUAL_RUN="0", BASE_URL="https://chat.example", LEGACY_BASE_URL="https://chat.example/")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import anyio
 import httpx
@@ -18,6 +19,7 @@ from cutover.http.outbound import (
     MAX_RETRY_AFTER,
     MUTATION_DEADLINE,
     READ_DEADLINE,
+    READ_LIMIT,
     Outbound,
     Reply,
     describe_failure,
@@ -118,6 +120,41 @@ class TestRead:
         with pytest.raises(NoAnswerError, match="no complete reply within 10 s"):
             await outbound(hanging).read("GET", URL, label="status")
         assert len(hanging.requests) <= 2
+
+    async def test_a_try_that_starts_late_gets_the_time_that_is_left(self) -> None:
+        """Two tries that hang have 10 s each. A third one would start after that."""
+        hanging = Peer(httpx.Response(200, stream=Dripping(b"x", 1.0)))
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError):
+            await outbound(hanging).read("GET", URL, label="status")
+        assert len(hanging.requests) == 2
+        assert anyio.current_time() - started <= READ_LIMIT
+
+    async def test_all_tries_and_pauses_of_a_read_end_within_its_limit(self) -> None:
+        class Slow(Peer):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                await anyio.sleep(4.9)
+                return await super().handle_async_request(request)
+
+        tried = Slow(
+            httpx.Response(503, headers={"retry-after": "5"}), httpx.Response(200, stream=Dripping(b"x", 1.0))
+        )
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError):
+            await outbound(tried).read("GET", URL, label="status")
+        assert anyio.current_time() - started <= READ_LIMIT
+
+    async def test_a_pause_that_leaves_no_time_for_a_try_ends_a_read(self) -> None:
+        class Late(Peer):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                await anyio.sleep(9.9)
+                return await super().handle_async_request(request)
+
+        late = Late(httpx.Response(503, headers={"retry-after": "10"}))
+        started = anyio.current_time()
+        assert (await outbound(late).read("GET", URL, label="status")).status == 503
+        assert anyio.current_time() - started == pytest.approx(9.9)
+        assert len(late.requests) == 1
 
     async def test_a_retry_after_header_sets_the_pause(self) -> None:
         peer = Peer(httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(200))
@@ -294,6 +331,44 @@ class TestAuthorize:
         assert caught.value.for_certain
         assert peer.requests == []
         assert anyio.current_time() - started <= READ_DEADLINE
+
+    @pytest.mark.parametrize(
+        "raised",
+        [
+            UnusableReplyError("the token endpoint answers with HTML"),
+            RefusedError("the token endpoint: HTTP 503", status=503),
+            *[httpx.ReadError("reset"), OSError("odd"), TimeoutError("slow")],
+        ],
+    )
+    async def test_a_change_whose_token_cannot_be_had_was_not_sent_for_certain(
+        self, raised: Exception
+    ) -> None:
+        """Otherwise the write would count as one that may have taken effect."""
+        peer = Peer(httpx.Response(200))
+        with pytest.raises(RefusedError, match=f"PATCH {URL}: nothing was sent: .*") as caught:
+            await outbound(peer).change(
+                "PATCH", URL, label="drill.write", json={}, authorize=Source(*[raised] * ATTEMPTS)
+            )
+        assert caught.value.for_certain
+        assert peer.requests == []
+
+    async def test_a_refused_token_keeps_its_status(self) -> None:
+        source = Source(RefusedError("invalid_grant", status=401))
+        with pytest.raises(RefusedError, match="nothing was sent: invalid_grant") as caught:
+            await outbound(Peer(httpx.Response(200))).change(
+                "PATCH", URL, label="drill.write", authorize=source
+            )
+        assert caught.value.status == 401
+
+    async def test_the_error_of_a_source_is_not_told_as_the_requests_own(self) -> None:
+        raw = Source(*[httpx.ConnectError("refused")] * ATTEMPTS)
+        with pytest.raises(NoAnswerError, match="the token could not be fetched: could not connect"):
+            await outbound(Peer(httpx.Response(200))).read("GET", URL, label="status", authorize=raw)
+        hanging = Source(seconds=READ_DEADLINE + 1.0)
+        with pytest.raises(NoAnswerError, match=f"GET {URL}: no token within 10 s"):
+            await outbound(Peer(httpx.Response(200))).read(
+                "GET", URL, label="status", authorize=hanging, attempts=1
+            )
 
     async def test_fetching_headers_counts_towards_the_deadline_of_a_change(self) -> None:
         """Recovery waits this long for a change without an answer, counted from its intent."""
@@ -487,6 +562,36 @@ class TestReply:
         shown = reply(b'{"error":{"message":"%s"}}' % (b"x" * 5000), status=500).describe()
         assert len(shown) < 250
         assert shown.endswith("…)")
+
+    def test_only_a_3xx_status_makes_a_location_a_redirect(self) -> None:
+        """RFC 9110 10.2.2: in a 201 answer, it names the resource that was created."""
+        for status in (201, 202, 401, 503):
+            found = reply(status=status, headers=((b"location", b"/api/things/7"),))
+            assert (found.is_redirect, found.describe()) == (False, f"HTTP {status}")
+        assert all(reply(status=status).is_redirect for status in (300, 304, 399))
+
+
+class TestClosing:
+    """A connection that is slow to close, or fails to, after a complete reply."""
+
+    class Body(httpx.AsyncByteStream):
+        def __init__(self, seconds: float = 0.0, error: Exception | None = None) -> None:
+            self.seconds, self.error = seconds, error
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            await anyio.sleep(0.5)
+            yield b"whole"
+
+        async def aclose(self) -> None:
+            await anyio.sleep(self.seconds)
+            if self.error is not None:
+                raise self.error
+
+    @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
+    async def test_it_is_no_part_of_the_measured_time(self, send: Callable[..., Any]) -> None:
+        peer = Peer(httpx.Response(200, stream=self.Body(seconds=3.0)))
+        found = await send(outbound(peer), "GET", URL, label="status")
+        assert (found.body, found.elapsed) == (b"whole", 0.5)
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,15 @@ def _override_body(key: str, word: str | None) -> dict[str, str | None]:
     return {"target": word} if key == GLOBAL else {"target": word, "domain": key}
 
 
+def route_state_of(reply: Reply) -> RouteState:
+    """Return the overrides that a status reply shows, from whatever service it comes.
+
+    Raises:
+        PeerError: The status is not 2xx, or the reply shows no state.
+    """
+    return _route_state(reply.expect_success())
+
+
 def _data(reply: Reply) -> dict[str, object]:
     decoded = reply.json()
     data = decoded.get("data") if isinstance(decoded, dict) else None

@@ -11,6 +11,7 @@ So nobody else should deploy while a train runs. The Admin API has no such gap.
 
 import os
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -46,6 +47,12 @@ _SETTINGS = {
 }
 """Settings that win over gcloud's configuration: no prompts, no log files, no reports, managed Cloud Run alone."""
 _SHOWN = 400
+_NEEDED = frozenset({"PATH", "HOME"})
+"""Variables without which gcloud is not found, or has another account. They are never left out, and gcloud logs nothing."""
+_TELLING = 8
+"""Characters of the shortest secret whose occurrence within a longer value is no accident."""
+_NOT_STARTED = frozenset({126, 127})
+"""Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,6 +147,8 @@ class Gcloud:
                 grace=self.patience.grace,
                 ready=ready,
             )
+            if reason := self._not_started(argv, output, label):
+                raise RefusedError(reason, status=0)
             self._expect_success(argv, output, label)
 
     async def _compare(self, generation: str | None, label: str) -> None:
@@ -192,10 +201,21 @@ class Gcloud:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of gcloud: this process's own without variables that contain a secret, then the settings."""
-        own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
+        """Return the environment of gcloud: this process's own without variables that hold a secret, then the settings.
+
+        A variable holds a secret if its value is the secret, or contains it and the secret has at least ``_TELLING`` characters. A
+        shorter one may occur in any value: a secret of four characters would take the variable with the folder of gcloud's settings away.
+        """
+        own = {name: value for name, value in os.environ.items() if name in _NEEDED or not self._holds(value)}
         token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
         return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
+
+    def _holds(self, value: str) -> bool:
+        return any(
+            secret == value or (len(secret) >= _TELLING and secret in value)
+            for secret in self.secrets.values
+            if secret
+        )
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
         """Run a command that reads, and return its decoded output; try again after a failure in the first 10 s."""
@@ -213,6 +233,8 @@ class Gcloud:
         output = await run_program(
             argv, env=self._environment(), deadline=self.patience.read, grace=self.patience.grace
         )
+        if reason := self._not_started(argv, output, label):
+            raise NoAnswerError(reason)
         self._expect_success(argv, output, label)
         try:
             return msgspec.json.decode(self.secrets.mask(output.stdout))
@@ -221,6 +243,20 @@ class Gcloud:
             raise UnusableReplyError(
                 f"{shlex.join(argv)} ({label}): JSON was expected, not {shown!r}"
             ) from error
+
+    def _not_started(self, argv: tuple[str, ...], output: Output, label: str) -> str:
+        """Return the reason why the shell certainly did not start gcloud; an empty text if gcloud may have run.
+
+        The exit code alone is not certain: gcloud itself is a shell script, which may fail with the same code.
+        """
+        path = self._environment().get("PATH", os.defpath)
+        if output.exit_code not in _NOT_STARTED or shutil.which(PROGRAM, path=path) is not None:
+            return ""
+        shown = printable(self.secrets.mask_text(path), _SHOWN)
+        return (
+            f"{shlex.join(argv)} ({label}): nothing was sent, because there is no program gcloud on the PATH ({shown}); "
+            "install the Google Cloud CLI, or add its folder to PATH"
+        )
 
     def _expect_success(self, argv: tuple[str, ...], output: Output, label: str) -> None:
         """Check the exit code of a command.

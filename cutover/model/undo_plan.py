@@ -145,12 +145,19 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
 
 
 def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) -> tuple[TrafficTarget, ...]:
-    """Return the targets to restore: the captured ones; if any check of the drill failed, stable at 100 % with the captured tags."""
-    failed = any(
+    """Return the targets to restore: the captured ones; if a check of the drill failed, stable at 100 % with the captured tags.
+
+    A drill that only gave the canary a tag at 0 % has no share to keep from the canary: the captured targets come back then too.
+    """
+    events = list(events)
+    moved = any(
+        isinstance(event, TrafficIntended) and not captured.splits_as(event.wanted) for event in events
+    )
+    failed = moved and any(
         isinstance(event, CheckRecorded) and event.step_id == step_ids.DRILL and event.check.status.failed
         for event in events
     )
-    return split(captured, {stable: 100}) if failed else captured.targets
+    return split(captured, {stable: 100}) if failed else captured.restorable_targets
 
 
 def _came_back(events: Iterable[TrainEvent], intents: Sequence[TrafficIntended]) -> bool:

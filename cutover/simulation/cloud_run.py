@@ -84,6 +84,8 @@ class CloudRunApi:
                 "latestReadyRevision": f"{name}/revisions/{deployment.latest_ready}",
                 "latestCreatedRevision": f"{name}/revisions/{deployment.latest_ready}",
                 "uri": deployment.layout.front_url,
+                "ingress": deployment.layout.ingress,
+                "defaultUriDisabled": deployment.layout.default_uri_disabled,
                 "terminalCondition": condition,
                 "conditions": [condition],
             }

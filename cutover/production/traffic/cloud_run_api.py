@@ -129,6 +129,8 @@ def _traffic_state(reply: Reply) -> TrafficState:
         message=printable(str(condition.get("message") or "")),
         latest_ready=latest_ready,
         latest_created=_short_name(service.get("latestCreatedRevision")),
+        ingress=printable(text(service.get("ingress")) or ""),
+        default_uri_disabled=service.get("defaultUriDisabled") is True,
     )
 
 

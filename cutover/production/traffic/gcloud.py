@@ -46,6 +46,12 @@ _SETTINGS = {
 }
 """Settings that win over gcloud's configuration: no prompts, no log files, no reports, managed Cloud Run alone."""
 _SHOWN = 400
+_INGRESS = {
+    "all": "INGRESS_TRAFFIC_ALL",
+    "internal": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+    "internal-and-cloud-load-balancing": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+}
+"""Ingress in the annotation of the API v1 -> the same in the API v2."""
 
 
 @attrs.frozen(kw_only=True)
@@ -235,6 +241,8 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
     if not isinstance(generation, int) or "traffic" not in _object(service, "spec") | status:
         raise UnusableReplyError("gcloud describes a service without a generation, or without any traffic")
     ready = _ready(service)
+    annotations = _object(metadata, "annotations")
+    ingress = text(annotations.get("run.googleapis.com/ingress")) or ""
     return TrafficState(
         targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
         statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
@@ -245,6 +253,8 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
         message=printable(str(ready.get("message") or "")),
         latest_ready=text(status.get("latestReadyRevisionName")),
         latest_created=text(status.get("latestCreatedRevisionName")),
+        ingress=_INGRESS.get(ingress, printable(ingress)),
+        default_uri_disabled=annotations.get("run.googleapis.com/default-url-disabled") == "true",
     )
 
 

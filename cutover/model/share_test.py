@@ -38,7 +38,8 @@ def streams_until_certain(percent: int) -> int:
     """Return the number of streams that all miss a canary of this share with a chance of at most 1 in 10,000."""
     if percent == _ALL:
         return 1
-    return math.ceil(math.log(LEAST_CHANCE) / math.log1p(-percent / _ALL))
+    # Without the small allowance for rounding, 99 % would need three streams instead of two.
+    return math.ceil(math.log(LEAST_CHANCE) / math.log1p(-percent / _ALL) - _ROUNDING)
 
 
 def _log_chance(answered: int, streams: int, percent: int) -> float:

@@ -123,6 +123,18 @@ def _promote(injected: InjectedFault) -> Outcome:
     return GO if injected.fault in WITH_EFFECT else NO_GO
 
 
+def _give_tag(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at the write of the drill's tag: without the tag nothing was judged, and no share has moved.
+
+    A tag that is undone a second later is no loss: by then the first step has written it again.
+    """
+    return GO if injected.fault in WITH_EFFECT | {WireFault.UNDONE} else NO_EVIDENCE
+
+
+def _read_back_tag(injected: InjectedFault) -> Outcome:
+    return NO_EVIDENCE if injected.at_every_request else GO
+
+
 def _roll_back(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at the rollback, which is written again until it is proven.
 
@@ -145,7 +157,7 @@ def _restore(injected: InjectedFault) -> Outcome:
 
 
 def _always_go(_: InjectedFault) -> Outcome:
-    """Return GO: this read only observes progress, and another read decides."""
+    """Return GO: this read only observes progress, or another evidence decides: with a header, a tag need not answer."""
     return GO
 
 
@@ -220,6 +232,14 @@ class RequestGroup:
 
 REQUEST_GROUPS = (
     RequestGroup("preflight", r"preflight\.revision-.*", ANY_REQUEST_FAULTS, _revision),
+    RequestGroup(
+        "asking at a tag",
+        r"preflight\.canary-evidence\..*|drill\.tag\.answer",
+        ANY_REQUEST_FAULTS,
+        _always_go,
+    ),
+    RequestGroup("giving a tag", r"drill\.tag\.write", TRAFFIC_CHANGE_FAULTS, _give_tag),
+    RequestGroup("giving a tag", r"drill\.tag\.read-back", ANY_REQUEST_FAULTS, _read_back_tag),
     RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
     RequestGroup(
         "first streams",

@@ -93,7 +93,8 @@ class Production:
         outbound = Outbound(client=kept, clock=self.clock, secrets=masks)
         return Services(
             prober=LaneProber(
-                client=kept,
+                # A kept connection may always reach the same revision. Each stream is a new draw from the split.
+                client=fresh,
                 base_url=config.base_url,
                 lane=COMPAT,
                 headers=lane_headers(config) | {"authorization": f"Bearer {config.auth_token}"},
@@ -108,6 +109,7 @@ class Production:
                 lane=COMPAT,
                 token=config.control_access_token,
                 headers=lane_headers(config),
+                revision_header=config.revision_header or None,
             ),
             traffic=self._traffic(outbound),
             service=outbound,

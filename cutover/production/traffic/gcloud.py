@@ -53,6 +53,12 @@ _TELLING = 8
 """Characters of the shortest secret whose occurrence within a longer value is no accident."""
 _NOT_STARTED = frozenset({126, 127})
 """Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
+_INGRESS = {
+    "all": "INGRESS_TRAFFIC_ALL",
+    "internal": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+    "internal-and-cloud-load-balancing": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+}
+"""Ingress in the annotation of the API v1 -> the same in the API v2."""
 
 
 @attrs.frozen(kw_only=True)
@@ -278,6 +284,8 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
     routes = _condition(service, "RoutesReady") or ready
     succeeded = routes.get("status") == "True"
     deploying = _condition(service, "ConfigurationsReady").get("status") == "Unknown"
+    annotations = _object(metadata, "annotations")
+    ingress = text(annotations.get("run.googleapis.com/ingress")) or ""
     state = TrafficState(
         targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
         statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
@@ -292,6 +300,8 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
         deploying=deploying,
         latest_ready=text(status.get("latestReadyRevisionName")),
         latest_created=text(status.get("latestCreatedRevisionName")),
+        ingress=_INGRESS.get(ingress, printable(ingress)),
+        default_uri_disabled=annotations.get("run.googleapis.com/default-url-disabled") == "true",
     )
     # The end of a deployment moves a share of LATEST, so the split is settled only after it.
     return attrs.evolve(state, settled=False) if deploying and state.asks_for_latest else state

@@ -4,11 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 
 from cutover.model.results import Check, StepStatus
 from cutover.model.summary import CutoverSummary
-from cutover.model.train_events import CheckRecorded, TrafficIntended, TrainEvent, TrainStarted, UndoFinished
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import (
+    CheckRecorded,
+    TrafficIntended,
+    TrainEvent,
+    TrainStarted,
+    UndoFinished,
+    may_reach_users,
+)
+from cutover.model.undo_plan import way_back
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.traffic.mover import TrafficMover
 from cutover.record.journal import read_journal
 from cutover.report.terminal import conclusion
 from cutover.simulation import Fault, Operation
@@ -19,7 +31,7 @@ from cutover.simulation.exchange import CONTROL, STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.train.canary_answers import StepAnswers
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
-from tests.support.unfinished_runs import scene
+from tests.support.unfinished_runs import Scene, scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -592,3 +604,58 @@ class TestAnswers:
 def test_the_start_of_a_run_names_its_tag(tmp_path: Path) -> None:
     event = TrainStarted(run_id="r", facts=live_config(tmp_path).facts())
     assert event.facts["canary_tag"] == TAG
+
+
+class TestRecovery:
+    @pytest.mark.parametrize("latest", [False, True])
+    async def test_a_tag_that_a_killed_drill_left_is_taken_away(self, latest: bool, tmp_path: Path) -> None:
+        async with scene(tmp_path, latest=latest, **UNTAGGED) as found:
+            before = found.simulation.traffic_spec
+            await give_tag(found)
+            assert found.simulation.tags == {TAG: CANARY}
+            found.kill()
+            recovery = await found.recover()
+            assert recovery.closed, recovery.detail
+            assert (found.simulation.traffic_spec, found.simulation.tags) == (before, {})
+
+    async def test_a_failed_drill_that_moved_no_share_gives_latest_back(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, latest=True, **UNTAGGED) as found:
+            before = found.simulation.traffic_spec
+            await give_tag(found)
+            failed = Check(check_id="canary-evidence", status=StepStatus.ERROR)
+            found.journal.record(CheckRecorded(step_id="canary-rollback-drill", check=failed))
+            assert not may_reach_users(found.journal.events)
+            found.kill()
+            assert (await found.recover()).closed
+            assert found.simulation.traffic_spec == before
+
+    def test_shares_that_were_never_served_are_not_restored(self) -> None:
+        """The journal of an older train may hold a capture whose specification was stale."""
+        captured = TrafficState(
+            targets=split_of(s=90, c=10),
+            statuses=(*split_of(s=100), TrafficTarget(revision="s", tag="t", uri="u")),
+        )
+        assert way_back((), captured, "s") == split_of(s=100)
+        served = attrs.evolve(captured, statuses=split_of(s=90, c=10))
+        assert way_back((), served, "s") == split_of(s=90, c=10)
+
+
+def split_of(**percents: int) -> tuple[TrafficTarget, ...]:
+    return tuple(TrafficTarget(revision=name, percent=percent) for name, percent in percents.items())
+
+
+async def give_tag(found: Scene) -> None:
+    """Give the canary its tag, as the drill does."""
+    captured = await found.services.traffic.read(label="pre")
+    mover = TrafficMover(
+        backend=found.services.traffic,
+        journal=found.journal,
+        clock=found.services.clock,
+        captured=captured,
+        step_id="canary-rollback-drill",
+    )
+    row = TrafficTarget(revision=CANARY, tag=TAG)
+    shift = await mover.shift(
+        (*captured.targets, row), current=captured, label="drill.tag", on_refusal=OnRefusal.STOP
+    )
+    assert shift.proven

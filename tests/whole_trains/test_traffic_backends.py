@@ -11,6 +11,7 @@ import pytest
 from cutover.model.results import StepStatus
 from cutover.model.train_events import CommandStarted, TrafficIntended, TrafficRead, TrainEvent
 from cutover.simulation import VARIANTS, Fault, Operation, SimulatedProduction
+from cutover.simulation.evidence_faults import EVIDENCE_FAULTS
 from cutover.simulation.traffic_faults import TRAFFIC_FAULTS
 from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, STABLE
@@ -18,7 +19,14 @@ from tests.support.served_production import fake_gcloud, served
 
 pytestmark = pytest.mark.anyio
 
-FAULTS = {fault.name: fault for fault in (*TRAFFIC_FAULTS, VARIANTS["latest"], VARIANTS["settles-later"])}
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        *TRAFFIC_FAULTS,
+        *EVIDENCE_FAULTS,
+        *(VARIANTS[name] for name in ("latest", "settles-later", "untagged-canary", "load-balancer-only")),
+    )
+}
 QUICK: dict[str, Any] = {"canary_steps": (5, 100), "apply_route_flip": False, "layout": {"instances": 1}}
 
 

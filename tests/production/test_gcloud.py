@@ -67,7 +67,16 @@ def faulty_gcloud(directory: Path, mode: str = "", **layout: object) -> Iterator
 
 
 class TestReading:
-    @pytest.mark.parametrize("layout", [{}, {"latest": True}, {"canary_ready": False}])
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            {},
+            {"latest": True},
+            {"canary_ready": False},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY"},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER", "default_uri_disabled": True},
+        ],
+    )
     async def test_gcloud_and_the_admin_api_read_the_same_state(
         self, layout: dict[str, Any], tmp_path: Path
     ) -> None:
@@ -79,6 +88,8 @@ class TestReading:
                 by_api = await services.traffic.read(label="read")
                 by_gcloud = await found.gcloud().read(label="read")
                 assert attrs.evolve(by_gcloud, etag=None) == attrs.evolve(by_api, etag=None)
+                assert by_api.ingress == layout.get("ingress", "INGRESS_TRAFFIC_ALL")
+                assert by_api.default_uri_disabled is layout.get("default_uri_disabled", False)
                 assert by_gcloud.etag == by_gcloud.generation == "7"
                 for name in (STABLE, CANARY, "chat-00099-none"):
                     one = await found.gcloud().revision(name, label="revision")

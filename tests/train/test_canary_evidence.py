@@ -524,19 +524,24 @@ class TestStep:
 
 
 class TestShareServed:
-    SOAK = 60.0
-
-    async def test_a_canary_that_gets_everything_fails_the_step(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("soak", [10.0, 30.0, 60.0])
+    async def test_a_canary_that_gets_everything_fails_the_step(self, soak: float, tmp_path: Path) -> None:
         everything = Scope(operations=STREAMS, sites=FRONT, first=3)
-        trial = trial_of(
-            tmp_path, (everything, header(CANARY)), canary_steps=(25,), canary_soak_seconds=self.SOAK
-        )
+        trial = trial_of(tmp_path, (everything, header(CANARY)), canary_steps=(5,), canary_soak_seconds=soak)
         summary = await trial.run()
-        found = drill(summary)["traffic-25"]
+        found = drill(summary)["traffic-5"]
         assert (found.status, found.tolerable) == (StepStatus.FAIL, False)
-        assert "the canary has 25 % of the traffic, but it answered " in found.detail
+        assert "the canary has 5 % of the traffic, but it answered " in found.detail
         assert "less than 1 in 10,000" in found.detail
         assert summary.exit_code == 1
+
+    async def test_a_quarter_that_is_everything_fails_the_step_in_a_soak_of_default_length(
+        self, tmp_path: Path
+    ) -> None:
+        everything = Scope(operations=STREAMS, sites=FRONT, first=3)
+        trial = trial_of(tmp_path, (everything, header(CANARY)), canary_steps=(25,), canary_soak_seconds=30.0)
+        found = drill(await trial.run())["traffic-25"]
+        assert (found.status, found.tolerable) == (StepStatus.FAIL, False)
 
     async def test_a_front_door_that_lags_at_first_passes(self, tmp_path: Path) -> None:
         """Right after the shift the canary answers nothing; once it may no longer lag, it has its share."""
@@ -571,11 +576,22 @@ class TestAnswers:
     def test_early_streams_alone_contradict_nothing_and_ask_for_as_many_again(self) -> None:
         found = answers(25)
         found.count_front(["c"] * 8, began=3.0)
+        found.end_soak()
         assert not found.share_problem()
         assert found.asks_for_more()
-        found.count_front(["s"] * 8, began=15.0)
+        found.count_front(["s"] * 7 + ["c"], began=15.0)
         assert not found.asks_for_more()
         assert not found.share_problem()
+
+    def test_a_soak_whose_halves_are_too_small_is_decided_by_as_many_late_streams(self) -> None:
+        found = answers(25)
+        found.count_front(["c"] * 2, began=0.0)
+        found.count_front(["c"] * 6, began=15.0)
+        found.end_soak()
+        assert not found.share_problem()
+        assert found.asks_for_more()
+        found.count_front(["c"] * 2, began=31.0)
+        assert "it answered 8 of 8 streams" in found.share_problem()
 
     def test_late_streams_contradict(self) -> None:
         found = answers(25)

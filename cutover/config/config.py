@@ -1,6 +1,7 @@
 """The configuration of a run: one frozen value. Each field with a help text is an input.
 
-To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name.
+To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name. The module is long
+because every input stands here with its default and its help.
 """
 
 import os

@@ -55,7 +55,7 @@ class TrafficState:
     latest_created: str | None = None
     """Short name of the revision that was created last; it may not be ready yet."""
     ingress: str = ""
-    """Who may reach the service: ``INGRESS_TRAFFIC_ALL``, ``..._INTERNAL_ONLY`` or ``..._INTERNAL_LOAD_BALANCER``; empty: not known."""
+    """The callers that reach the service: ``INGRESS_TRAFFIC_ALL``, ``..._INTERNAL_ONLY`` or ``..._INTERNAL_LOAD_BALANCER``; empty: not known."""
     default_uri_disabled: bool = False
     """True if the service has no URL of its own under ``run.app``, and so no tag URL either."""
 

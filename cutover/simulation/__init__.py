@@ -24,6 +24,7 @@ Faults: types and matching            ``faults.py``; the list by name: ``catalog
 Faults of streams                     ``stream_faults.py``, made of the functions in ``stream_changes.py``
 Faults of routes and write paths      ``control_faults.py``
 Faults of Cloud Run traffic           ``traffic_faults.py``
+Faults of evidence of the canary      ``evidence_faults.py``
 Faults of the legacy service          ``legacy_faults.py``
 How a train ends under a fault        ``outcomes.py``
 ====================================  ==================================================================

@@ -101,7 +101,7 @@ class Layout:
     tag_lags: float = 0.0
     """Seconds from the first request at a tag's URL for which stable answers there instead of the tag's revision."""
     ingress: str = "INGRESS_TRAFFIC_ALL"
-    """Who reaches the service. With any other value than ``INGRESS_TRAFFIC_ALL`` only the front door does: a tag URL answers 404."""
+    """The callers that reach the service. With any other value than ``INGRESS_TRAFFIC_ALL`` a tag URL answers 404."""
     default_uri_disabled: bool = False
     """True if the service has no URL of its own, so that a tag URL answers 404."""
     served: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)

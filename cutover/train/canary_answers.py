@@ -18,6 +18,8 @@ from cutover.train.stream_proof import LAG_PAUSE
 
 LOOKS_AT_ONCE = 2
 """Number of looks side by side while the front door is asked on; each look probes every alias."""
+MOST_LATE = 200
+"""Number of late streams after which a contradiction by earlier ones is not looked into any more."""
 _ALL = 100
 
 
@@ -46,6 +48,8 @@ class StepAnswers:
     """The streams at the front door that began before ``lag_ends``."""
     late: FrontCount = attrs.field(factory=FrontCount)
     """The streams at the front door that began later."""
+    soaked: int = 0
+    """Number of named streams at the front door in the soak, without those that were asked on later."""
     unnamed: int = 0
     """Number of streams at the front door whose response has no header."""
     at_tag: int = 0
@@ -85,13 +89,17 @@ class StepAnswers:
         """True if a header named who answered a stream at the front door."""
         return bool(self.early.streams or self.late.streams)
 
+    def end_soak(self) -> None:
+        """Note the number of streams of the soak. If they contradict the share, as many late ones decide."""
+        self.soaked = self.early.streams + self.late.streams
+
     def asks_for_more(self) -> bool:
-        """Return True if more streams at the front door can decide: on an early contradiction, or on a canary not yet seen."""
-        enough = share_test.streams_until_certain(self.percent)
+        """Return True if more streams at the front door can decide: on a contradiction by early ones, or on a canary not yet seen."""
         if self._contradicts(self.late):
             return False
-        if self._contradicts(self.early, self.late) and self.late.streams < min(self.early.streams, enough):
+        if self._contradicts(self.early, self.late) and self.late.streams < min(self.soaked, MOST_LATE):
             return True
+        enough = share_test.streams_until_certain(self.percent)
         return self.header_tells and not self.by_canary and self.late.streams < enough
 
     def share_problem(self) -> str:
@@ -138,6 +146,7 @@ async def ask_on(answers: StepAnswers, prober: LaneProber, *, clock: Clock, labe
     ``StepAnswers.asks_for_more`` bounds the number of streams. Before ``lag_ends`` there is one look each second at most.
     """
     probes: list[Probe] = []
+    answers.end_soak()
     while answers.asks_for_more() and all(probe.ok for probe in probes):
         left = answers.lag_ends - clock.now()
         if left > 0:

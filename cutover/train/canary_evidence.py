@@ -76,7 +76,7 @@ async def ask_at_tag(control: ControlPlane, url: str, *, label: str) -> TagAnswe
 
 @attrs.frozen(kw_only=True)
 class _TagFinding:
-    """What a tag of the canary can tell."""
+    """The part that a tag of the canary plays."""
 
     answers: bool = False
     is_given: bool = False

@@ -263,13 +263,9 @@ async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _drill(train: Train, recorder: StepRecorder) -> StepResult:
+    plan, services, evidence = train.plan.drill, train.services, train.captured.evidence
     return await rollback_drill.run(
-        train.plan.drill,
-        train.captured_traffic,
-        train.services,
-        train.sentinels,
-        recorder,
-        evidence=train.captured.evidence,
+        plan, train.captured_traffic, services, train.sentinels, recorder, evidence=evidence
     )
 
 

@@ -76,6 +76,8 @@ class TestReading:
             {"canary_ready": False},
             {"broken_revision": True},
             {"broken_revision": True, "latest": True},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY"},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER", "default_uri_disabled": True},
         ],
     )
     async def test_gcloud_and_the_admin_api_read_the_same_state(
@@ -90,6 +92,8 @@ class TestReading:
                 by_gcloud = await found.gcloud().read(label="read")
                 assert attrs.evolve(by_gcloud, etag=None) == attrs.evolve(by_api, etag=None)
                 broken = layout.get("broken_revision", False)
+                assert by_api.ingress == layout.get("ingress", "INGRESS_TRAFFIC_ALL")
+                assert by_api.default_uri_disabled is layout.get("default_uri_disabled", False)
                 assert by_gcloud.etag == by_gcloud.generation == ("8" if broken else "7")
                 assert (by_gcloud.settled, by_gcloud.succeeded, by_gcloud.unready_reason()) == (
                     True,

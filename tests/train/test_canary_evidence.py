@@ -4,11 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 
 from cutover.model.results import Check, StepStatus
 from cutover.model.summary import CutoverSummary
-from cutover.model.train_events import CheckRecorded, TrafficIntended, TrainEvent, TrainStarted, UndoFinished
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import (
+    CheckRecorded,
+    TrafficIntended,
+    TrainEvent,
+    TrainStarted,
+    UndoFinished,
+    may_reach_users,
+)
+from cutover.model.undo_plan import way_back
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.traffic.mover import TrafficMover
 from cutover.record.journal import read_journal
 from cutover.report.terminal import conclusion
 from cutover.simulation import Fault, Operation
@@ -19,7 +31,7 @@ from cutover.simulation.exchange import CONTROL, STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.train.canary_answers import StepAnswers
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
-from tests.support.unfinished_runs import scene
+from tests.support.unfinished_runs import Scene, scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -512,20 +524,25 @@ class TestStep:
 
 
 class TestShareServed:
-    SOAK = 60.0
-
-    async def test_a_canary_that_gets_everything_fails_the_step(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("soak", [10.0, 30.0, 60.0])
+    async def test_a_canary_that_gets_everything_fails_the_step(self, soak: float, tmp_path: Path) -> None:
         everything = Scope(operations=STREAMS, sites=FRONT, first=3)
-        trial = trial_of(
-            tmp_path, (everything, header(CANARY)), canary_steps=(25,), canary_soak_seconds=self.SOAK
-        )
+        trial = trial_of(tmp_path, (everything, header(CANARY)), canary_steps=(5,), canary_soak_seconds=soak)
         summary = await trial.run()
-        found = drill(summary)["traffic-25"]
+        found = drill(summary)["traffic-5"]
         assert (found.status, found.tolerable) == (StepStatus.FAIL, False)
-        assert "the canary has 25 % of the traffic, but it answered " in found.detail
+        assert "the canary has 5 % of the traffic, but it answered " in found.detail
         assert "less than 1 in 10,000" in found.detail
         # The canary answers on after the undo too, whatever the control plane says.
         assert summary.exit_code == 4
+
+    async def test_a_quarter_that_is_everything_fails_the_step_in_a_soak_of_default_length(
+        self, tmp_path: Path
+    ) -> None:
+        everything = Scope(operations=STREAMS, sites=FRONT, first=3)
+        trial = trial_of(tmp_path, (everything, header(CANARY)), canary_steps=(25,), canary_soak_seconds=30.0)
+        found = drill(await trial.run())["traffic-25"]
+        assert (found.status, found.tolerable) == (StepStatus.FAIL, False)
 
     async def test_a_front_door_that_lags_at_first_passes(self, tmp_path: Path) -> None:
         """Right after the shift the canary answers nothing; once it may no longer lag, it has its share."""
@@ -560,11 +577,22 @@ class TestAnswers:
     def test_early_streams_alone_contradict_nothing_and_ask_for_as_many_again(self) -> None:
         found = answers(25)
         found.count_front(["c"] * 8, began=3.0)
+        found.end_soak()
         assert not found.share_problem()
         assert found.asks_for_more()
-        found.count_front(["s"] * 8, began=15.0)
+        found.count_front(["s"] * 7 + ["c"], began=15.0)
         assert not found.asks_for_more()
         assert not found.share_problem()
+
+    def test_a_soak_whose_halves_are_too_small_is_decided_by_as_many_late_streams(self) -> None:
+        found = answers(25)
+        found.count_front(["c"] * 2, began=0.0)
+        found.count_front(["c"] * 6, began=15.0)
+        found.end_soak()
+        assert not found.share_problem()
+        assert found.asks_for_more()
+        found.count_front(["c"] * 2, began=31.0)
+        assert "it answered 8 of 8 streams" in found.share_problem()
 
     def test_late_streams_contradict(self) -> None:
         found = answers(25)
@@ -593,3 +621,58 @@ class TestAnswers:
 def test_the_start_of_a_run_names_its_tag(tmp_path: Path) -> None:
     event = TrainStarted(run_id="r", facts=live_config(tmp_path).facts())
     assert event.facts["canary_tag"] == TAG
+
+
+class TestRecovery:
+    @pytest.mark.parametrize("latest", [False, True])
+    async def test_a_tag_that_a_killed_drill_left_is_taken_away(self, latest: bool, tmp_path: Path) -> None:
+        async with scene(tmp_path, latest=latest, **UNTAGGED) as found:
+            before = found.simulation.traffic_spec
+            await give_tag(found)
+            assert found.simulation.tags == {TAG: CANARY}
+            found.kill()
+            recovery = await found.recover()
+            assert recovery.closed, recovery.detail
+            assert (found.simulation.traffic_spec, found.simulation.tags) == (before, {})
+
+    async def test_a_failed_drill_that_moved_no_share_gives_latest_back(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, latest=True, **UNTAGGED) as found:
+            before = found.simulation.traffic_spec
+            await give_tag(found)
+            failed = Check(check_id="canary-evidence", status=StepStatus.ERROR)
+            found.journal.record(CheckRecorded(step_id="canary-rollback-drill", check=failed))
+            assert not may_reach_users(found.journal.events)
+            found.kill()
+            assert (await found.recover()).closed
+            assert found.simulation.traffic_spec == before
+
+    def test_shares_that_were_never_served_are_not_restored(self) -> None:
+        """The journal of an older train may hold a capture whose specification was stale."""
+        captured = TrafficState(
+            targets=split_of(s=90, c=10),
+            statuses=(*split_of(s=100), TrafficTarget(revision="s", tag="t", uri="u")),
+        )
+        assert way_back((), captured, "s") == split_of(s=100)
+        served = attrs.evolve(captured, statuses=split_of(s=90, c=10))
+        assert way_back((), served, "s") == split_of(s=90, c=10)
+
+
+def split_of(**percents: int) -> tuple[TrafficTarget, ...]:
+    return tuple(TrafficTarget(revision=name, percent=percent) for name, percent in percents.items())
+
+
+async def give_tag(found: Scene) -> None:
+    """Give the canary its tag, as the drill does."""
+    captured = await found.services.traffic.read(label="pre")
+    mover = TrafficMover(
+        backend=found.services.traffic,
+        journal=found.journal,
+        clock=found.services.clock,
+        captured=captured,
+        step_id="canary-rollback-drill",
+    )
+    row = TrafficTarget(revision=CANARY, tag=TAG)
+    shift = await mover.shift(
+        (*captured.targets, row), current=captured, label="drill.tag", on_refusal=OnRefusal.STOP
+    )
+    assert shift.proven

@@ -12,6 +12,7 @@ import pytest
 from cutover.model.results import StepStatus
 from cutover.model.train_events import CommandStarted, TrafficIntended, TrafficRead, TrainEvent
 from cutover.simulation import VARIANTS, Fault, Operation, SimulatedProduction
+from cutover.simulation.evidence_faults import EVIDENCE_FAULTS
 from cutover.simulation.outcomes import DRILL_FAILS, PASSED
 from cutover.simulation.traffic_faults import TRAFFIC_FAULTS
 from cutover.wiring.run import run_production
@@ -24,6 +25,7 @@ FAULTS = {
     fault.name: fault
     for fault in (
         *TRAFFIC_FAULTS,
+        *EVIDENCE_FAULTS,
         *(
             VARIANTS[name]
             for name in (
@@ -32,6 +34,8 @@ FAULTS = {
                 "broken-revision",
                 "broken-revision-in-drill",
                 "broken-revision-starts-slowly",
+                "untagged-canary",
+                "load-balancer-only",
             )
         ),
     )

@@ -262,9 +262,7 @@ def _run(column: Column, moment: str, loop: str) -> list[str]:
     wrong: list[str] = []
     found: list[int] = []
     with run_room() as directory:
-        config = live_config(
-            Path(directory), canary_soak_seconds=2.0, flip_confirm_seconds=2.0
-        )
+        config = live_config(Path(directory), canary_soak_seconds=2.0, flip_confirm_seconds=2.0)
         world = World(EmbeddedTrain(config, layout_changes={"instances": 1}))
         world.production._active = EndedTokens(world)  # type: ignore[assignment]
         happened: list[TrainEvent] = []

@@ -1,4 +1,7 @@
-"""The train's requests that are no probes: each has a label, a deadline and a size limit, and its reply is masked."""
+"""The train's requests that are no probes: each has a label, a deadline and a size limit, and its reply is masked.
+
+This module is longer than most: the rules of a read and of a change stand side by side, because they must differ.
+"""
 
 import math
 import random
@@ -11,16 +14,17 @@ import httpx
 import msgspec
 
 from cutover.clock import Clock
-from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
+from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.text import printable
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect to a host."""
 READ_DEADLINE = 10.0
-"""Seconds for one try of a request that changes nothing, including the request for its token."""
+"""Seconds for one try of a request that changes nothing. The read of its token has a deadline of its own."""
 MUTATION_DEADLINE = 20.0
-"""Seconds for one request that changes something, including the request for its token. Cancellation does not end the request."""
+"""Seconds for one request that changes something, including the reads of its token. Cancellation does not end the request."""
 MAX_REPLY_BYTES = 16 << 20
 """Bytes of the largest reply body that is read."""
 ATTEMPTS = 3
@@ -30,9 +34,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 MAX_RETRY_AFTER = 10.0
 """Longest pause in seconds that a ``retry-after`` header can ask for. A longer one is cut to this."""
 
-HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
-"""A function that returns headers, such as a token that needs its own request. Each try calls it; it may raise ``PeerError``."""
-
+_LEAST_SECONDS = 2.0
+"""Seconds that must be left of ``MUTATION_DEADLINE`` to send a change once more."""
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_ERROR_TEXT = 200
 
@@ -58,7 +61,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     elapsed: float
-    """Seconds from the start of the last try to the last byte. ``read`` includes the request for the token, ``change`` does not."""
+    """Seconds from the start of the last try to the last byte."""
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header with this name, upper or lower case; None without such a header."""
@@ -137,18 +140,19 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
-        authorize: HeaderSource | None = None,
+        authorize: Token | None = None,
         json: object = None,
         attempts: int = ATTEMPTS,
     ) -> Reply:
         """Send a request that changes nothing, and return its reply.
 
         No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries. A try that
-        starts after 10 s is the last. The last reply is returned with any status.
+        starts after 10 s is the last. The last reply is returned with any status. A try whose token is refused with 401 is
+        made once more if there is another token.
 
         Raises:
-            NoAnswerError: The last try got no reply, or its headers could not be fetched.
-            RefusedError: ``authorize`` raised it: the service refused to give a token. There is no further try.
+            NoAnswerError: The last try got no reply, or its token could not be read.
+            RefusedError: There is no token to send. There is no further try.
             UnusableReplyError: The reply is too large.
         """
         started, attempt = self.clock.now(), 0
@@ -164,7 +168,6 @@ class Outbound:
                     headers=headers,
                     authorize=authorize,
                     json=json,
-                    deadline=READ_DEADLINE,
                 )
             except NoAnswerError:
                 if last:
@@ -182,48 +185,68 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
-        authorize: HeaderSource | None = None,
+        authorize: Token | None = None,
         json: object = None,
     ) -> Reply:
         """Send a request that changes something, and return its reply.
 
-        The request is sent once. Cancellation does not interrupt it: an interrupted change may take effect unnoticed.
+        The request is sent once, and once more if its token was refused with 401 and there is another one: a 401 means that
+        nothing was done. Cancellation does not interrupt it: an interrupted change may take effect unnoticed.
 
         Raises:
             NoAnswerError: No reply came. The change may have taken effect.
-            RefusedError: The headers could not be fetched. Nothing was sent.
+            RefusedError: There is no token to send, or none after a refusal. Nothing was done.
             UnusableReplyError: The reply is too large. The change may have taken effect.
         """
-        started = self.clock.now()
-        with anyio.CancelScope(shield=True):
-            if authorize is not None:
-                headers = {**(headers or {}), **await self._change_headers(authorize, f"{method} {url}")}
-            return await self._send(
+        started, line = self.clock.now(), f"{method} {url}"
+
+        async def send(token: str) -> Reply:
+            return await self._send_once(
                 method,
                 url,
                 label=label,
-                headers=headers,
-                authorize=None,
+                headers={**(headers or {}), **bearer(token)},
                 json=json,
                 deadline=MUTATION_DEADLINE - (self.clock.now() - started),
             )
 
-    async def _change_headers(self, authorize: HeaderSource, line: str) -> Mapping[str, str]:
-        """Fetch the headers of a change. The change is not sent yet, so a fetch without an answer is tried again.
+        with anyio.CancelScope(shield=True):
+            if authorize is None:
+                return await send("")
+            token = await self._for_change(
+                authorize.value, seconds=READ_DEADLINE, status=0, state=f"{line}: nothing was sent"
+            )
+            reply = await send(token)
+            # The second request needs some time of its own before the deadline.
+            left = MUTATION_DEADLINE - (self.clock.now() - started) - _LEAST_SECONDS
+            if reply.status != UNAUTHORIZED or left <= 0:
+                return reply
+            state = f"{line}: {reply.describe()}, nothing was done, and there is no other token"
+            other = await self._for_change(
+                lambda: authorize.renewed(token), seconds=left, status=UNAUTHORIZED, state=state
+            )
+            return await send(other) if other else reply
+
+    async def _for_change(
+        self, fetch: Callable[[], Awaitable[str]], *, seconds: float, status: int, state: str
+    ) -> str:
+        """Fetch a token for a change that has had no effect so far. A fetch without an answer is tried again.
 
         Raises:
-            RefusedError: The headers could not be fetched.
+            RefusedError: There is no token. The message begins with ``state``.
         """
-        reason = f"no token within {READ_DEADLINE:g} s"
-        with anyio.move_on_after(READ_DEADLINE):
+        reason = f"no token within {seconds:g} s"
+        with anyio.move_on_after(seconds):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    return await authorize()
+                    return await fetch()
                 except NoAnswerError as error:
                     reason = str(error)
+                except PeerError as error:
+                    raise RefusedError(f"{state}: {error}", status=UNAUTHORIZED) from error
                 if attempt < ATTEMPTS:
                     await self.clock.sleep(pause_after(attempt))
-        raise RefusedError(f"{line}: nothing was sent: {reason}", status=0)
+        raise RefusedError(f"{state}: {reason}", status=status)
 
     async def _send(
         self,
@@ -232,7 +255,31 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None,
-        authorize: HeaderSource | None,
+        authorize: Token | None,
+        json: object,
+    ) -> Reply:
+        """Send a read; send it once more if its token was refused and there is another one."""
+
+        async def send(token: str) -> Reply:
+            fields = {**(headers or {}), **bearer(token)}
+            return await self._send_once(
+                method, url, label=label, headers=fields, json=json, deadline=READ_DEADLINE
+            )
+
+        token = "" if authorize is None else await authorize.value()
+        reply = await send(token)
+        if authorize is None or reply.status != UNAUTHORIZED:
+            return reply
+        other = await authorize.renewed(token)
+        return await send(other) if other else reply
+
+    async def _send_once(
+        self,
+        method: str,
+        url: str,
+        *,
+        label: str,
+        headers: Mapping[str, str],
         json: object,
         deadline: float,
     ) -> Reply:
@@ -241,7 +288,7 @@ class Outbound:
         try:
             with anyio.fail_after(deadline):
                 fields = {} if json is None else {"content-type": "application/json"}
-                fields |= {**(headers or {}), **(await authorize() if authorize is not None else {})}
+                fields |= headers
                 request = self.client.build_request(
                     method,
                     url,

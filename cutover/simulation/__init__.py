@@ -24,6 +24,7 @@ Faults of streams                     ``stream_faults.py``, made of the function
 Faults of routes and write paths      ``control_faults.py``
 Faults of Cloud Run traffic           ``traffic_faults.py``
 Faults of the legacy service          ``legacy_faults.py``
+Faults of tokens that expire          ``token_faults.py``
 How a train ends under a fault        ``outcomes.py``
 ====================================  ==================================================================
 """

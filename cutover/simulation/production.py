@@ -49,6 +49,8 @@ class SimulatedProduction:
     """Seed of the random choice among instances."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
     """All requests so far, in the order of arrival."""
+    _began: float | None = attrs.field(init=False, default=None)
+    """Time of the first request; token lifetimes count from it."""
     _timeline: Timeline = attrs.field(init=False)
     _deployment: Deployment = attrs.field(init=False)
     _front_door: FrontDoor = attrs.field(init=False)
@@ -76,6 +78,7 @@ class SimulatedProduction:
             routes=RouteSplit(
                 settings=layout.route_split, legacy_url=layout.legacy_url, timeline=self._timeline
             ),
+            session_seconds=self._session_seconds,
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
@@ -159,6 +162,7 @@ class SimulatedProduction:
         if scope["type"] != "http":
             raise ConnectionBroken(f"the simulation accepts only HTTP, not {scope['type']}")
         now = self._timeline.catch_up()
+        self._began = now if self._began is None else self._began
         head = request_head(scope)
         place = self._locate(head)
         # A load balancer routes by the head alone, so a request whose body has not come yet is already on its instance.
@@ -192,6 +196,29 @@ class SimulatedProduction:
         if ending is Ending.BROKEN:
             raise ConnectionBroken(f"the simulation broke the connection of request {entry.sequence}")
 
+    def renew(self, name: str, token: str) -> None:
+        """Accept one more token of this name, which never expires."""
+        self.credentials.renewed[token] = name
+
+    def _seconds_left(self, token: str | None) -> float | None:
+        """Return the seconds until a token expires, negative after it; None if it never expires."""
+        names = [name for name in self.layout.token_lifetimes if self.credentials.first(name) == token]
+        if not names or self._began is None:
+            return None
+        age = self._timeline.catch_up() - self._began
+        return min(self.layout.token_lifetimes[name] for name in names) - age
+
+    def _session_seconds(self, token: str | None) -> float | None:
+        return self._seconds_left(token) if self.layout.tells_sessions else None
+
+    def _without_expired_token(self, request: Request) -> Request:
+        """Return the request as the service sees it: an expired token counts as none."""
+        left = self._seconds_left(request.token)
+        if left is None or left > 0:
+            return request
+        headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+        return attrs.evolve(request, headers=headers)
+
     def _route_keys(self) -> Sequence[str]:
         return (*(group.domain for group in self.layout.route_split.groups), GLOBAL)
 
@@ -223,7 +250,7 @@ class SimulatedProduction:
         if place is None:
             return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
         operation = self._operation(request.method, place)
-        request = attrs.evolve(request, path=place.path)
+        request = self._without_expired_token(attrs.evolve(request, path=place.path))
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:
             if isinstance(effect, Fate):

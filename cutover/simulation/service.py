@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Callable
 
 import attrs
 
@@ -36,6 +37,7 @@ _OPERATIONS = {
     ("GET", "/api/me"): Operation.ACCOUNT,
     ("GET", "/api/runtime/threads"): Operation.ACCOUNT,
     ("GET", "/api/chats"): Operation.ACCOUNT,
+    ("GET", "/api/auth/session"): Operation.ACCOUNT,
     ("POST", "/api/auth/email"): Operation.WRITE,
     ("PATCH", "/api/settings/profile"): Operation.WRITE,
     ("POST", "/api/runtime/tools/execute"): Operation.WRITE,
@@ -74,6 +76,8 @@ class ChatService:
     timeline: Timeline
     routes: RouteSplit | None = None
     """The control plane; None for the legacy service."""
+    session_seconds: Callable[[str | None], float | None] = lambda _: None
+    """Function that returns the seconds until a token expires; None if the service does not tell."""
     turns: int = 0
     """Number of chat turns started so far."""
     _answered: int = 0
@@ -96,11 +100,23 @@ class ChatService:
         if operation is Operation.PAGE:
             return self._document(request.path)
         if operation is Operation.ACCOUNT:
-            return self._refusal(request, self.user) or self._document(request.path)
+            return self._account(request)
         if operation is Operation.WRITE:
             public = request.path == "/api/auth/email"
             return (None if public else self._refusal(request, self.user)) or _write_reply(request)
         return problem(404, "not_found", "Not found.")
+
+    def _account(self, request: Request) -> Reply:
+        if request.path != "/api/auth/session":
+            return self._refusal(request, self.user) or self._document(request.path)
+        if not self.credentials.names(request.token):
+            return problem(401, "unauthorized", "Unauthenticated.")
+        seconds = self.session_seconds(request.token)
+        if seconds is None:
+            return problem(404, "not_found", "Not found.")
+        # A client compares this time with its own clock, which is not the one of the simulation.
+        expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+        return json_reply({"data": {"session": {"accessExpiresAt": expires_at.isoformat()}}})
 
     def _refusal(self, request: Request, wanted: str) -> Reply | None:
         """Return a 401 without a known token, a 403 for a known token of another name, or None for a token of the wanted name."""

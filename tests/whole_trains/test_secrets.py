@@ -10,6 +10,7 @@ import pytest
 
 from cutover.clock import EventLoopClock
 from cutover.errors import CutoverError
+from cutover.http.tokens import Grant
 from cutover.model.summary import fold
 from cutover.model.train_events import TrainEvent
 from cutover.report.live_view import LiveView
@@ -115,8 +116,8 @@ async def test_a_token_from_a_token_source_is_not_written(operation: str, tmp_pa
     """Application default credentials give a token during the run, and no configuration holds it."""
     train = EmbeddedTrain(live_config(tmp_path), faults=TRAINS[f"refused with an echo: {operation}"])
 
-    async def token_source() -> str:
-        return TOKENS[2]
+    async def token_source(*, refused: str = "") -> Grant:
+        return Grant(token=TOKENS[2])
 
     production = attrs.evolve(
         simulated(train.config, train.production, clock=EventLoopClock()),

@@ -13,6 +13,7 @@ import attrs
 
 from cutover.errors import PeerError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
+from cutover.http.tokens import Token, fixed
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
 from cutover.text import printable
@@ -63,7 +64,7 @@ class ControlPlane:
     """Its client must open a new connection for each request: a kept connection may always reach the same instance."""
     base_url: str
     lane: Lane
-    token: str = attrs.field(repr=False)
+    token: Token = attrs.field(converter=fixed)
 
     async def status(self, *, label: str) -> RouteState:
         """Return the overrides of the instance that answers.
@@ -72,7 +73,11 @@ class ControlPlane:
             PeerError: There was no usable answer.
         """
         reply = await self.outbound.read(
-            "GET", self.base_url + self.lane.status_path, label=label, headers=self._headers()
+            "GET",
+            self.base_url + self.lane.status_path,
+            label=label,
+            headers=self._headers(),
+            authorize=self.token,
         )
         return _route_state(reply.expect_success())
 
@@ -113,6 +118,7 @@ class ControlPlane:
             self.base_url + self.lane.evaluate_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json={"path": path, "cohort_key": cohort_key},
         )
         data = _data(reply.expect_success())
@@ -137,12 +143,17 @@ class ControlPlane:
         """
         body = {"target": word} if key == GLOBAL else {"target": word, "domain": key}
         reply = await self.outbound.change(
-            "POST", self.base_url + self.lane.override_path, label=label, headers=self._headers(), json=body
+            "POST",
+            self.base_url + self.lane.override_path,
+            label=label,
+            headers=self._headers(),
+            authorize=self.token,
+            json=body,
         )
         return _route_state(reply.expect_success())
 
     def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token}", "accept": "application/json"}
+        return {"accept": "application/json"}
 
 
 def _data(reply: Reply) -> dict[str, object]:

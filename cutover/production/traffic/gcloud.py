@@ -10,6 +10,7 @@ So nobody else should deploy while a train runs. The Admin API has no such gap.
 """
 
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from cutover.clock import Clock
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import ATTEMPTS, READ_DEADLINE, pause_after
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import Token, fixed
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import CommandStarted
 from cutover.production.traffic.backend import CONFLICT, CommandObserver, Revision
@@ -46,6 +48,8 @@ _SETTINGS = {
 }
 """Settings that win over gcloud's configuration: no prompts, no log files, no reports, managed Cloud Run alone."""
 _SHOWN = 400
+_TOKEN_REFUSED = re.compile(rb"UNAUTHENTICATED|invalid authentication credentials|\b401\b")
+"""The errors of gcloud when the API answers 401."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,8 +75,8 @@ class Gcloud:
     service: str
     clock: Clock
     secrets: Secrets = attrs.field(factory=Secrets)
-    token: str = attrs.field(default="", repr=False)
-    """An access token, passed in the environment. Empty: gcloud uses its own account."""
+    token: Token = attrs.field(factory=Token, converter=fixed)
+    """The access token, passed in the environment. An empty one: gcloud uses its own account."""
     patience: Patience = attrs.field(factory=Patience)
 
     async def read(self, *, label: str) -> TrafficState:
@@ -121,7 +125,12 @@ class Gcloud:
         gcloud does not wait until the split has settled (``--async``); the mover reads until the split has settled.
         """
         argv = self._update(targets)
+        # This read also renews a token that has expired, so the update itself needs no second try.
         await self._compare(etag, label)
+        try:
+            environment = self._environment(await self.token.value())
+        except PeerError as error:
+            raise RefusedError(f"nothing was written: {error}", status=0) from error
 
         def ready(pid: int) -> None:
             if on_start is not None:
@@ -131,7 +140,7 @@ class Gcloud:
         with anyio.CancelScope(shield=True):
             output = await run_program(
                 argv,
-                env=self._environment(),
+                env=environment,
                 deadline=self.patience.write,
                 grace=self.patience.grace,
                 ready=ready,
@@ -187,11 +196,11 @@ class Gcloud:
     def _command(self, *arguments: str) -> tuple[str, ...]:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, token: str) -> dict[str, str]:
         """Return the environment of gcloud: this process's own without variables that contain a secret, then the settings."""
         own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
-        token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
-        return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
+        access = {"CLOUDSDK_AUTH_ACCESS_TOKEN": token} if token else {}
+        return {**own, **_SETTINGS, **access, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
         """Run a command that reads, and return its decoded output; try again after a failure in the first 10 s."""
@@ -206,9 +215,14 @@ class Gcloud:
             await self.clock.sleep(pause_after(attempt))
 
     async def _read_once(self, argv: tuple[str, ...], label: str) -> object:
-        output = await run_program(
-            argv, env=self._environment(), deadline=self.patience.read, grace=self.patience.grace
-        )
+        token = await self.token.value()
+        output = await self._run_read(argv, token)
+        if (
+            output.exit_code
+            and _TOKEN_REFUSED.search(output.stderr)
+            and (other := await self.token.renewed(token))
+        ):
+            output = await self._run_read(argv, other)
         self._expect_success(argv, output, label)
         try:
             return msgspec.json.decode(self.secrets.mask(output.stdout))
@@ -217,6 +231,11 @@ class Gcloud:
             raise UnusableReplyError(
                 f"{shlex.join(argv)} ({label}): JSON was expected, not {shown!r}"
             ) from error
+
+    async def _run_read(self, argv: tuple[str, ...], token: str) -> Output:
+        return await run_program(
+            argv, env=self._environment(token), deadline=self.patience.read, grace=self.patience.grace
+        )
 
     def _expect_success(self, argv: tuple[str, ...], output: Output, label: str) -> None:
         """Check the exit code of a command.

@@ -14,16 +14,19 @@ from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, describe_shares
 from cutover.production.services import Services
 from cutover.train.step_recorder import StepRecorder
+from cutover.train.token_lifetimes import check_tokens
 
 STEP_ID = step_ids.PREFLIGHT
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """The plan of the preflight: the two revisions."""
+    """The plan of the preflight: the two revisions, and the time that the train and its undo may take."""
 
     stable_revision: str
     canary_revision: str
+    seconds_needed: float = 0.0
+    """Seconds for which every token must still live."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +45,7 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
         reads.start_soon(_traffic, plan, services, recorder, found)
         for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
             reads.start_soon(_revision, role, name, services, recorder)
+        reads.start_soon(check_tokens, plan.seconds_needed, services, recorder)
     routes, traffic = found.get("routes"), found.get("traffic")
     captured = Captured(
         routes=routes if isinstance(routes, RouteState) else None,

@@ -24,7 +24,9 @@ SHORTEST_SECRET = 4
 _SHORTEST_IN_BASE64 = 12
 """Bytes of the shortest secret that is masked inside base64: of a shorter one too little is certain to be masked."""
 _SIGNS = re.compile(r"[^A-Za-z0-9]")
-_CUT_ESCAPE = re.compile(r"%[0-9A-Fa-f]?|\\+(?:u[0-9A-Fa-f]{0,3})?|&(?:#?[0-9A-Za-z]{0,4})?")
+_CUT_ESCAPE = re.compile(
+    r"%(?:25){0,3}[0-9A-Fa-f]?|\\+(?:u[0-9A-Fa-f]{0,3})?|&(?:amp;){0,3}(?:#?[0-9A-Za-z]{0,6})?"
+)
 """The beginning of an escape that was cut in its middle."""
 _HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 

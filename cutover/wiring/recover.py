@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from cutover.config.config import TOKEN_INPUTS, CutoverConfig, token_inputs
-from cutover.errors import NotStartedError
+from cutover.errors import ConfigurationError, NotStartedError
 from cutover.model.train_events import (
     Observer,
     TrainEvent,
@@ -87,7 +87,8 @@ async def recover_cutover(
     Raises:
         NotStartedError: There is no usable journal, another train or recovery is live, or another train was killed and
             must be recovered first.
-        ConfigurationError: A token is missing, or an input from the journal is wrong.
+        ConfigurationError: A token that the recovery uses is missing, its file or command gives none, or an input from the
+            journal is wrong.
     """
     folder = Path(run_directory)
     try:
@@ -198,6 +199,13 @@ def _config(
         variables |= own
         if not own and isinstance(sources, dict):
             values |= {field: str(sources[field]) for field in fields[1:] if sources.get(field)}
+    control = token_inputs("control_access_token")
+    if control[0] in needs and not any(variables.get(name.upper()) or values.get(name) for name in control):
+        token, file, command = (name.upper() for name in control)
+        lost = (
+            f"{token} is missing: the train changed routes, and without it they cannot be read or set back; "
+        )
+        raise ConfigurationError([f"{lost}set it, or {file}, or {command}"])
     return CutoverConfig.from_env(
         stable_revision=stable,
         canary_revision=canary,

@@ -64,6 +64,8 @@ class SimulatedProduction:
         for fault in self.faults:
             self.layout = fault.arrange(self.layout) if fault.arrange is not None else self.layout
         layout = self.layout
+        # A token that is renewed later is one of this production alone.
+        self.credentials = attrs.evolve(self.credentials, renewed=dict(self.credentials.renewed))
         self._timeline = Timeline(self.now)
         self._deployment = Deployment.of(layout, self._timeline)
         self._active = ActiveFaults(self.faults)

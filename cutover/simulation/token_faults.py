@@ -53,7 +53,7 @@ TOKEN_FAULTS = (
             _AFTER_THE_FLIP,
             Outcome(exit_code=4, failed_steps=("route-flip", "undo"), routes="flipped"),
         ),
-        verify_only=Outcome(exit_code=1, failed_steps=("final-state",)),
+        verify_only=Outcome(exit_code=1, failed_steps=("route-flip",)),
     ),
     _expires(
         "cloud_run",

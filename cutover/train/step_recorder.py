@@ -9,6 +9,7 @@ from cutover.checking.probe import Probe
 from cutover.clock import utc_now
 from cutover.contract.findings import Finding
 from cutover.errors import PeerError, RefusedError
+from cutover.http.tokens import UNAUTHORIZED
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus, combined_status
 from cutover.model.train_events import CheckRecorded
@@ -56,9 +57,11 @@ class StepRecorder:
     def failure(self, check_id: str, error: PeerError, **more: Unpack[CheckFields]) -> Check:
         """Record a check whose request had no usable answer: ``fail`` for a refusal, ``error`` otherwise.
 
-        Every status but 2xx is a refusal, and so is a request that was not sent.
+        Every status but 2xx is a refusal, and so is a request that was not sent. But a token that expired, or that could not be
+        read again (401), is no evidence about the service.
         """
-        status = StepStatus.FAIL if isinstance(error, RefusedError) else StepStatus.ERROR
+        refusal = isinstance(error, RefusedError) and error.status != UNAUTHORIZED
+        status = StepStatus.FAIL if refusal else StepStatus.ERROR
         return self.check(check_id, status, str(error), **more)
 
     def budget_check(self, budget: ErrorBudget) -> Check:
@@ -101,7 +104,9 @@ class StepRecorder:
             text = f"{bad} of {len(probes)} probes failed: {text}"
         if bad and blame:
             text = f"{blame}: {text}"
-        self.evidence.write(f"{self.step_id}/{check_id}.log", _probe_log(probes).encode())
+        # As a text, because a finding may quote a token that was cut short; evidence masks whole ones alone.
+        log = self.evidence.secrets.mask_text(_probe_log(probes))
+        self.evidence.write(f"{self.step_id}/{check_id}.log", log.encode())
         head_path, body_path = self.keep(check_id, shown)
         more["endpoint"], more["http_status"] = shown.request.url, shown.status
         more["headers_path"], more["body_path"] = head_path, body_path

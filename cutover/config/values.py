@@ -185,6 +185,8 @@ def path(value: object) -> str:
     if not isinstance(value, str | Path | None):
         return f"must be a path, not {value!r}"
     name = "" if value is None else str(value)
+    if not is_utf8(name):
+        return f"must be UTF-8, because the journal and the artifacts name it, not {name!a}"
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -194,6 +196,15 @@ def path(value: object) -> str:
         if name.isprintable() or not set(name) & _CONTROL
         else f"must hold no control characters, not be {name!a}"
     )
+
+
+def is_utf8(name: str | Path) -> bool:
+    """Return True if a path can be written as UTF-8. Python holds the other bytes of a path as lone surrogates (PEP 383)."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plain_http(value: str) -> str:

@@ -1,11 +1,14 @@
 """The gates: they add up step results, and decide the verdict and the start of the next step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from cutover.model import step_ids
-from cutover.model.results import StepResult, StepStatus
+from cutover.model.results import Check, StepResult, StepStatus
+
+SENTINELS = "sentinels"
+"""The ``kind`` of a check that failed because too many sentinel streams broke."""
 
 
 @attrs.frozen(kw_only=True)
@@ -104,6 +107,15 @@ def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]
 def may_go_on(results: Sequence[StepResult], ceilings: Ceilings) -> bool:
     """Return True if no gate says NO GO so far."""
     return not any(gate.refuses for gate in judge(results, ceilings))
+
+
+def drill_holds(checks: Iterable[Check], *, max_failed: int) -> bool:
+    """Return True if the drill may go on, or has held, with these checks; then a way back leads to the captured split.
+
+    A failed check of the sentinels says that more streams broke than MAX_BROKEN_STREAMS tolerates.
+    """
+    failed = [check for check in checks if check.status.failed]
+    return len(failed) <= max_failed and all(check.tolerable and check.kind != SENTINELS for check in failed)
 
 
 def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:

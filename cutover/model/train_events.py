@@ -23,6 +23,8 @@ Observer = Callable[["TrainEvent"], None]
 class _Event:
     at: str = ""
     """Time of recording: UTC, ISO 8601."""
+    tick: float | None = attrs.field(default=None, eq=False)
+    """Time of recording in seconds on the monotonic clock of this process. The file does not hold it, so it is None in an event that was read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -185,9 +187,20 @@ class TrainFinished(_Event):
     reasons: tuple[str, ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class UnknownEvent(_Event):
+    """An event of a kind that this version does not know, from the journal of a newer minor version. Everything passes over it."""
+
+    name: str
+    """The kind, as it stands in the journal."""
+    fields: Mapping[str, object]
+    """The event's fields as they stand in the journal."""
+
+
 TrainEvent = (
     TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
     | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
+    | UnknownEvent
 )  # fmt: skip
 
 

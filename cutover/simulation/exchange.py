@@ -25,6 +25,7 @@ class Operation(enum.Enum):
     SERVICE_READ = "Cloud Run service"
     REVISION_READ = "Cloud Run revision"
     TRAFFIC_UPDATE = "Cloud Run traffic update"
+    TRAFFIC_VALIDATE = "Cloud Run traffic update that is only validated"
     OPERATION_READ = "Cloud Run operation"
     OTHER = "anything else"
 
@@ -32,7 +33,13 @@ class Operation(enum.Enum):
 STREAMS = frozenset({Operation.CHAT_STREAM, Operation.CHATS_STREAM})
 CONTROL = frozenset({Operation.ROUTE_STATUS, Operation.ROUTE_OVERRIDE, Operation.ROUTE_EVALUATE})
 CLOUD_RUN = frozenset(
-    {Operation.SERVICE_READ, Operation.REVISION_READ, Operation.TRAFFIC_UPDATE, Operation.OPERATION_READ}
+    {
+        Operation.SERVICE_READ,
+        Operation.REVISION_READ,
+        Operation.TRAFFIC_UPDATE,
+        Operation.TRAFFIC_VALIDATE,
+        Operation.OPERATION_READ,
+    }
 )
 
 
@@ -55,7 +62,11 @@ class Fate:
     keeps_tags: bool = True
     """False if a traffic update drops the tags that it sends."""
     overtaken: bool = False
-    """True if somebody else deploys a revision just before the request is handled."""
+    """True if somebody else deploys a revision just before the request is handled, which may be a request that only reads."""
+    overtaken_by_broken: bool = False
+    """True if that revision does not start."""
+    overtaken_for: float = 0.0
+    """Seconds until that revision is ready, or has failed to start."""
 
 
 @attrs.frozen(kw_only=True)

@@ -107,6 +107,8 @@ class Layout:
     """True if the canary revision exists."""
     canary_ready: bool = True
     """True if the canary revision is ready to serve."""
+    broken_revision: bool = False
+    """True if somebody else has deployed a revision that does not start, so that the service is not Ready."""
     settle_seconds: float = 0.0
     """Seconds until a traffic update settles; with 0, its operation is done at once."""
     chunk_seconds: float = 0.0

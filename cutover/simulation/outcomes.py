@@ -9,7 +9,6 @@ PASSED = Outcome(exit_code=0, routes="flipped")
 NOTHING_WRITTEN = Outcome(exit_code=0)
 """Outcome of a train that only verifies the routes, with a fault of override writes."""
 NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("preflight",))
-PREFLIGHT_FAILS = Outcome(exit_code=1, failed_steps=("preflight",))
 SMOKE_HAS_NO_EVIDENCE = Outcome(exit_code=3, failed_steps=("stream-smoke-pre",))
 SMOKE_FAILS = Outcome(exit_code=1, failed_steps=("stream-smoke-pre",))
 DRILL_FAILS = Outcome(exit_code=1, failed_steps=("canary-rollback-drill",), traffic="stable")

@@ -8,7 +8,7 @@ import attrs
 from starlette.types import Receive, Scope, Send
 
 from cutover.simulation.addresses import Place, Site, locate
-from cutover.simulation.cloud_run import CloudRunApi
+from cutover.simulation.cloud_run import CloudRunApi, with_query
 from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
 from cutover.simulation.exchange import Fate, Operation, Reply, Request, html_reply
@@ -152,6 +152,11 @@ class SimulatedProduction:
             targets[key] = found.pop() if len(found) == 1 else "mixed"
         return targets
 
+    def deploy(self, *, ready: bool = True, seconds: float = 0.0) -> None:
+        """Deploy a new revision, as somebody else would; see ``Deployment.deploy``."""
+        self._timeline.catch_up()
+        self._deployment.deploy(ready=ready, seconds=seconds)
+
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI 3 connection: this method is the app.
 
@@ -176,7 +181,7 @@ class SimulatedProduction:
             time=now,
             credentials=self.credentials,
             place=place,
-            operation=self._operation(head.method, place),
+            operation=self._operation(head, place),
             instance=instance,
         )
         self.requests.append(entry)
@@ -235,10 +240,10 @@ class SimulatedProduction:
             return self._front_door.one_of(self._deployment.tags[place.tag])
         return None
 
-    def _operation(self, method: str, place: Place | None) -> Operation:
+    def _operation(self, request: Request, place: Place | None) -> Operation:
         if place is None:
             return Operation.OTHER
-        return self._service_at(place).operation(method, place.path)
+        return with_query(self._service_at(place).operation(request.method, place.path), request.query)
 
     def _service_at(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
         if place.site is Site.CLOUD_RUN:
@@ -251,7 +256,7 @@ class SimulatedProduction:
     def _answer(self, request: Request, place: Place | None, instance: Instance | None) -> Reply:
         if place is None:
             return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
-        operation = self._operation(request.method, place)
+        operation = self._operation(request, place)
         request = self._without_expired_token(attrs.evolve(request, path=place.path))
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:

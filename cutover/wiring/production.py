@@ -32,6 +32,7 @@ import httpx
 from cutover.clock import Clock, EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.config.default_credentials import uses_default_credentials
+from cutover.http.environment import read_environment
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
 from cutover.http.tokens import TokenSource
@@ -45,6 +46,7 @@ from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
+from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
 from cutover.wiring.token_sources import Tokens, tokens_of
 
@@ -150,8 +152,7 @@ class Production:
 
     def lock(self) -> ServiceLock:
         """Return the lock that lets one train at a time run for this service."""
-        config = self.config
-        return ServiceLock.of(config.project, config.region, config.service, config.base_url)
+        return service_lock(self.config)
 
     def plan(self) -> TrainPlan:
         """Return the plans of all steps."""
@@ -164,16 +165,19 @@ def new_run_id() -> str:
 
 
 def live(config: CutoverConfig) -> Production:
-    """Return the live production of this configuration; no connection is opened yet."""
-    uses_tls = any(
-        url.startswith("https:")
-        for url in (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
+    """Return the live production of this configuration; no connection is opened yet.
+
+    Raises:
+        ConfigurationError: A variable for certificates or proxies cannot be used.
+    """
+    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
+    environment = read_environment(
+        tls=any(url.startswith("https:") for url in urls),
+        default_credentials=uses_default_credentials(config),
     )
-    # Making a TLS context takes 20 ms, so all clients share one.
-    context = httpx.create_ssl_context() if uses_tls else False
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
-        return httpx.AsyncClient(verify=context, limits=limits, cookies=no_cookies())
+        return environment.client(limits=limits, cookies=no_cookies())
 
     return Production(
         config=config,

@@ -13,8 +13,9 @@ from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
 from cutover.report.preview import train_seconds
-from cutover.train.engine import UNDO_DEADLINE, TrainPlan
+from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.token_sources import Tokens
 
 Plan = TypeVar("Plan", bound=attrs.AttrsInstance)
@@ -40,15 +41,16 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         tokens: The tokens of the run.
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
+    gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
     return _plan(
         TrainPlan,
         config,
         preflight=_plan(preflight.Plan, config, seconds_needed=train_seconds(config) + UNDO_DEADLINE),
         error_budget=_plan(error_budget.Plan, config),
-        drill=_plan(rollback_drill.Plan, config),
+        drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
-        gcloud_service=f"{config.service} --project {config.project} --region {config.region}",
+        gcloud_service=gcloud_service,
     )
 
 

@@ -17,7 +17,7 @@ from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
 from cutover.report.preview import train_seconds
 from cutover.simulation import FAULTS, Operation
-from cutover.train.engine import UNDO_DEADLINE
+from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.embedded import simulated
 from cutover.wiring.recover import recover_production
 from cutover.wiring.run import run_production

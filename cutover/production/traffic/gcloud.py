@@ -101,7 +101,7 @@ class Gcloud:
         )
         for row in rows(await self._read(argv, label)):
             if _object(row, "metadata").get("name") == name:
-                ready = _ready(row)
+                ready = _condition(row, "Ready")
                 return Revision(
                     name=name,
                     exists=True,
@@ -111,6 +111,10 @@ class Gcloud:
                     ),
                 )
         return Revision(name=name, exists=False, ready=False, message=f"{self.service} has none of this name")
+
+    async def may_write(self, current: TrafficState, *, label: str) -> str:  # noqa: ARG002  nothing is sent
+        """Return the reason why no permission was tried, because gcloud has no dry run; see ``TrafficBackend``."""
+        return "gcloud has no dry run of an update"
 
     async def write(
         self,
@@ -253,18 +257,27 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
     generation = metadata.get("generation")
     if not isinstance(generation, int) or "traffic" not in _object(service, "spec") | status:
         raise UnusableReplyError("gcloud describes a service without a generation, or without any traffic")
-    ready = _ready(service)
-    return TrafficState(
+    ready = _condition(service, "Ready")
+    routes = _condition(service, "RoutesReady") or ready
+    succeeded = routes.get("status") == "True"
+    deploying = _condition(service, "ConfigurationsReady").get("status") == "Unknown"
+    state = TrafficState(
         targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
         statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
         generation=str(generation),
         etag=str(generation),
-        settled=status.get("observedGeneration") == generation and ready.get("status") in {"True", "False"},
-        succeeded=ready.get("status") == "True",
-        message=printable(str(ready.get("message") or "")),
+        settled=status.get("observedGeneration") == generation and routes.get("status") in {"True", "False"},
+        succeeded=succeeded,
+        message=_message(routes) or ("" if succeeded else _message(ready)),
+        unready=""
+        if ready.get("status") == "True"
+        else _message(ready) or printable(str(ready.get("status") or "no condition Ready")),
+        deploying=deploying,
         latest_ready=text(status.get("latestReadyRevisionName")),
         latest_created=text(status.get("latestCreatedRevisionName")),
     )
+    # The end of a deployment moves a share of LATEST, so the split is settled only after it.
+    return attrs.evolve(state, settled=False) if deploying and state.asks_for_latest else state
 
 
 def _target(row: Mapping[str, object]) -> TrafficTarget:
@@ -276,10 +289,14 @@ def _target(row: Mapping[str, object]) -> TrafficTarget:
     )
 
 
-def _ready(document: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the condition Ready, which sums up all others; an empty one if there is none."""
+def _condition(document: Mapping[str, object], kind: str) -> Mapping[str, object]:
+    """Return one condition; an empty one if there is none. Ready is ConfigurationsReady and RoutesReady together."""
     conditions = rows(_object(document, "status").get("conditions"))
-    return next((row for row in conditions if row.get("type") == "Ready"), {})
+    return next((row for row in conditions if row.get("type") == kind), {})
+
+
+def _message(condition: Mapping[str, object]) -> str:
+    return printable(str(condition.get("message") or ""))
 
 
 def _object(document: Mapping[str, object], name: str) -> dict[str, object]:

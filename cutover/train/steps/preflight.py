@@ -1,13 +1,13 @@
 """The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. It tries the tokens of the control plane and of Cloud Run. The smoke that follows tries
+It changes nothing. It tries the tokens of the control plane and of Cloud Run, and the permission to update the traffic. The smoke that follows tries
 AUTH_TOKEN, because only a chat stream certainly needs that token. If the service refuses it, the check is an ``error``.
 """
 
 import anyio
 import attrs
 
-from cutover.errors import PeerError
+from cutover.errors import PeerError, RefusedError
 from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
@@ -17,6 +17,14 @@ from cutover.train.step_recorder import StepRecorder
 from cutover.train.token_lifetimes import check_tokens
 
 STEP_ID = step_ids.PREFLIGHT
+_ADVICE = {
+    401: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
+    403: (
+        "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the account of "
+        "CLOUD_RUN_ACCESS_TOKEN (or of the application default credentials, if that is not set)"
+    ),
+}
+"""HTTP status of a refused trial of the traffic update -> the advice to the operator."""
 
 
 @attrs.frozen(kw_only=True)
@@ -84,10 +92,12 @@ async def _traffic(
         return
     found["traffic"] = state
     problem = _traffic_problem(plan, state)
-    detail = problem or describe_shares(state.served())
+    detail = problem or state.describe_served()
     if not problem and state.asks_for_latest:
         detail += "; LATEST is pinned during the drill, and restored after it"
-    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, detail, tolerable=False)
+    # Nothing was judged yet, so a problem is no evidence against the canary.
+    recorder.check("traffic", StepStatus.ERROR if problem else StepStatus.PASS, detail, tolerable=False)
+    await _may_write(state, services, recorder)
 
 
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
@@ -105,6 +115,23 @@ def _traffic_problem(plan: Plan, state: TrafficState) -> str:
     return ""
 
 
+async def _may_write(state: TrafficState, services: Services, recorder: StepRecorder) -> None:
+    """Try the permission to move traffic before anything moves: by a write of the captured split that changes nothing."""
+    try:
+        untried = await services.traffic.may_write(state, label="preflight.permission-traffic")
+    except PeerError as error:
+        detail = f"the permission to update the traffic could not be shown, and nothing was changed: {error}"
+        status = error.status if isinstance(error, RefusedError) else 0
+        recorder.check(
+            "permission-traffic", StepStatus.ERROR, detail + _ADVICE.get(status, ""), tolerable=False
+        )
+        return
+    detail = "the traffic may be updated"
+    if untried:
+        detail = f"the permission to update the traffic could not be tried: {untried}"
+    recorder.check("permission-traffic", StepStatus.PASS, detail, tolerable=False)
+
+
 async def _revision(role: str, name: str, services: Services, recorder: StepRecorder) -> None:
     check_id = f"revision-{role}"
     try:
@@ -112,11 +139,14 @@ async def _revision(role: str, name: str, services: Services, recorder: StepReco
     except PeerError as error:
         recorder.check(check_id, StepStatus.ERROR, str(error), tolerable=False)
         return
+    # A revision that cannot be tried was not judged.
     if not revision.exists:
         recorder.check(
-            check_id, StepStatus.FAIL, f"there is no revision {name}: {revision.message}", tolerable=False
+            check_id, StepStatus.ERROR, f"there is no revision {name}: {revision.message}", tolerable=False
         )
     elif not revision.ready:
-        recorder.check(check_id, StepStatus.FAIL, f"{name} is not ready: {revision.message}", tolerable=False)
+        recorder.check(
+            check_id, StepStatus.ERROR, f"{name} is not ready: {revision.message}", tolerable=False
+        )
     else:
         recorder.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)

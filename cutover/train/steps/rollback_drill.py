@@ -13,31 +13,25 @@ import attrs
 from cutover.checking.probe import Probe
 from cutover.errors import PeerError
 from cutover.model import step_ids
+from cutover.model.gates import SENTINELS, drill_holds
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
-from cutover.model.traffic_state import (
-    TrafficState,
-    TrafficTarget,
-    describe_shares,
-    mismatch_reason,
-    pin_latest_if_changed,
-    split,
-)
-from cutover.model.train_events import TrafficIntended, TrafficSettled, changes
+from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, split
+from cutover.model.train_events import TrafficSettled
+from cutover.model.undo_plan import TrafficUndo, may_have_moved, plan_undo
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover
 from cutover.train.sentinels import Sentinels, Watch, ticks
 from cutover.train.step_recorder import StepRecorder
+from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS
+from cutover.train.undo_executor import UndoExecutor, UndoResult
+from cutover.train.undo_parts import TrafficPart
 
 if TYPE_CHECKING:
     from cutover.production.lane_prober import LaneProber
 
 STEP_ID = step_ids.DRILL
-LAG_SECONDS = 15.0
-"""Seconds for which the front door may lag behind the served split, if a header names who answers."""
-LAG_PAUSE = 1.0
-"""Seconds between two looks at who answers; each look starts chat turns."""
-ROLLBACK_LOOKS = 5
+ROLLBACK_LOOKS = LOOKS
 """Number of looks in a row after the rollback in which the canary must answer no probe; each look probes every alias."""
 _ALL = 100
 
@@ -53,10 +47,10 @@ class Plan:
     canary_soak_seconds: float
     """Seconds for which each step is held and watched."""
     max_rollback_seconds: float
-    """Largest number of seconds from the rollback's first write to the proof that stable serves everything.
-
-    If the canary answers a stream after these seconds, the drill fails.
-    """
+    """Largest number of seconds from the first evidence of a fault (without one: from the rollback's first write) to the last look at which the
+    canary still answered a stream, or to the proof that stable serves everything if that comes later."""
+    gcloud_service: str
+    """The service in a gcloud command: ``SERVICE --project P --region R``."""
     max_canary_drill_failures: int
     """Largest number of failed checks with which the drill goes on, if each of them is tolerable."""
     max_broken_streams: int
@@ -80,7 +74,7 @@ async def run(
         detail = f"the service is not as the preflight found it, and was not changed: {moved}"
         recorder.check("status-pre", StepStatus.FAIL, detail, tolerable=False)
         return recorder.finish()
-    recorder.check("status-pre", StepStatus.PASS, describe_shares(found.served()))
+    recorder.check("status-pre", StepStatus.PASS, found.describe_served())
     drill = _Drill(
         plan=plan, services=services, sentinels=sentinels, recorder=recorder, captured=captured, state=found
     )
@@ -99,7 +93,11 @@ class _Drill:
     """The split at the last read."""
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
+    fault_seen_at: float | None = None
+    """Time on the clock at which the first evidence of a fault was seen; None as long as the drill goes well."""
     rollback_seconds: float | None = None
+    rolled_back: bool = True
+    """False if a rollback could not be proven, by the control plane and by the streams."""
     named: set[str] = attrs.field(factory=set)
     """The revisions that have answered at the front door so far, by the header."""
 
@@ -114,8 +112,8 @@ class _Drill:
 
     @property
     def moved(self) -> bool:
-        """True if a write may have been sent."""
-        return any(isinstance(event, TrafficIntended) for event in changes(self.recorder.journal.events))
+        """True if a write may have taken effect."""
+        return may_have_moved(self.recorder.journal.events)
 
     async def run(self) -> StepResult:
         await self._canary_first()
@@ -139,13 +137,7 @@ class _Drill:
         )
 
     def _may_go_on(self) -> bool:
-        failed = [check for check in self.recorder.checks if check.status.failed]
-        broken = sum(tally.broken for tally in self.tallies)
-        return (
-            len(failed) <= self.plan.max_canary_drill_failures
-            and all(check.tolerable for check in failed)
-            and broken <= self.plan.max_broken_streams
-        )
+        return drill_holds(self.recorder.checks, max_failed=self.plan.max_canary_drill_failures)
 
     def _names(self, probes: Iterable[Probe]) -> set[str]:
         """Return the revisions that answered these probes, by the header; add them to ``named``."""
@@ -166,31 +158,6 @@ class _Drill:
             )
             seen = self._names([probe])
         return seen
-
-    async def _without_canary(self, seconds: float) -> tuple[list[Probe], bool]:
-        """Look until the canary has answered no probe in ``ROLLBACK_LOOKS`` looks in a row.
-
-        An answer of the canary starts the count again after a pause, and ends the looks once the time is over. Without a
-        header that names who answers, one look is enough. A broken stream ends the looks as well.
-
-        Args:
-            seconds: Time until an answer of the canary is final.
-
-        Returns:
-            All probes, and True if the canary answered in the last look.
-        """
-        deadline, clean, probes = self.services.clock.now() + seconds, 0, list[Probe]()
-        while True:
-            look = await self.services.prober.probe_all(label="drill.rollback.front")
-            probes += look
-            still = self.plan.canary_revision in self._names(look)
-            clean = 0 if still else clean + 1
-            over = still and self.services.clock.now() >= deadline
-            broken = any(not probe.ok for probe in look)
-            if over or broken or clean == ROLLBACK_LOOKS or not self.named:
-                return probes, still
-            if still:
-                await self.services.clock.sleep(LAG_PAUSE)
 
     async def _canary_first(self) -> None:
         """Probe the canary at its tag URL, if it has one, before it serves anyone."""
@@ -219,7 +186,7 @@ class _Drill:
         broken = sum(seen.broken for seen in self.tallies)
         if tally.broken and broken > self.plan.max_broken_streams:
             detail = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
-            self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, detail, kind="sentinels")
+            self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, detail, kind=SENTINELS)
 
     async def _shift(
         self,
@@ -304,80 +271,104 @@ class _Drill:
             if not answered or self.plan.canary_revision in answered
             else f" ({self.plan.canary_revision} answered none)"
         )
-        detail = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
+        detail = f"{self.state.describe_served()}; {len(probes)} probes keep the contract{who}"
         return self.recorder.stream_check(name, probes, detail=detail, kind="traffic")
 
     async def _rollback(self) -> None:
         """Move all traffic to stable, also after a failed drill, and check that the canary answers no more.
 
-        Do nothing if the drill sent no write.
+        After a failure nothing comes before the write: no stream is opened, finished or waited for. Do nothing if the drill moved nothing.
         """
-        if not self.moved:
+        undo = plan_undo(self.recorder.journal.events, stable=self.plan.stable_revision).traffic
+        if undo is None or not self.moved:
             return
+        targets = split(self.captured, {self.plan.stable_revision: _ALL})
+        part = self._part(attrs.evolve(undo, targets=targets), "rollback")
         watch = self.sentinels.around("rollback")
-        shift = await self._shift(
-            split(self.captured, {self.plan.stable_revision: _ALL}),
-            watch,
-            "rollback",
-            on_refusal=OnRefusal.TRY_AGAIN,
-            deadline=self.plan.max_rollback_seconds,
+        started = self.fault_seen_at
+
+        async def move() -> UndoResult:
+            nonlocal started
+            started = self.services.clock.now() if started is None else started
+            return await self._executor().restore(part, hold=False)
+
+        undone = await (watch.across(move) if self._may_go_on() else move())
+        self.state = part.last or self.state
+        ends = (part.proven_at, part.proof.last_stray_at if part.proof is not None else None)
+        seconds = max((end for end in ends if end is not None), default=self.services.clock.now()) - (
+            started or 0.0
         )
-        self.rollback_seconds = round(shift.seconds, 3)
-        if not shift.proven:
-            self.recorder.check("rollback", StepStatus.FAIL, shift.detail, kind="rollback", tolerable=False)
-        elif shift.seconds > self.plan.max_rollback_seconds:
-            detail = f"the rollback took {shift.seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
+        self.rollback_seconds = round(seconds, 3)
+        self.rolled_back = undone.proven
+        if not undone.proven:
+            stray = part.proof.problem if part.proof is not None else ""
+            detail = f"after the rollback {stray}" if stray else undone.detail
             self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
-        else:
-            probes, still = await self._without_canary(self.plan.max_rollback_seconds - shift.seconds)
-            if still:
-                detail = f"after the rollback {self.plan.canary_revision} still answered a stream"
-                self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
-            else:
-                detail = f"stable serves everything, proven within {shift.seconds:.1f} s"
-                self.recorder.stream_check("rollback", probes, detail=detail, kind="rollback")
+        elif seconds > self.plan.max_rollback_seconds:
+            detail = f"the rollback took {seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
+            self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
+        elif part.proof is not None:
+            detail = f"stable serves everything, proven within {seconds:.1f} s"
+            self.recorder.stream_check("rollback", part.proof.probes, detail=detail, kind="rollback")
         self._count(watch)
+
+    def _executor(self) -> UndoExecutor:
+        return UndoExecutor(
+            services=self.services, journal=self.recorder.journal, service=self.plan.gcloud_service
+        )
+
+    def _part(self, undo: TrafficUndo, name: str) -> TrafficPart:
+        """Return the part of production that a way back of this drill restores. The last state that was read needs no second look."""
+        return TrafficPart(
+            undo=undo,
+            services=self.services,
+            journal=self.recorder.journal,
+            service=self.plan.gcloud_service,
+            label=f"drill.{name}",
+            step_id=STEP_ID,
+            knows_last=True,
+            known=self.state,
+            deadline=self.plan.max_rollback_seconds,
+            lag=self.plan.max_rollback_seconds,
+            header_seen=bool(self.named),
+            stop_when_broken=True,
+        )
 
     async def _restore(self) -> None:
         """Restore the captured split; after a failed drill leave all traffic on stable."""
-        stable = split(self.captured, {self.plan.stable_revision: _ALL})
         if not self.moved:
             await self._status_post(self.captured.targets, "as captured, nothing was moved")
             return
         if not self._may_go_on():
             # No later step reads the split again, so this read waits until a lost split shows.
             await self.services.clock.sleep(HELD_SECONDS)
+            stable = split(self.captured, {self.plan.stable_revision: _ALL})
             await self._status_post(stable, "left on stable, because the drill failed")
             return
-        if not self._untested(self.state) and mismatch_reason(self.state, self.captured.targets):
-            mover = attrs.evolve(self.mover, refuse_reason=self._untested)
-            shift = await mover.shift(
-                self.captured.targets,
-                current=self.state,
-                label="drill.restore",
-                on_refusal=OnRefusal.TRY_AGAIN,
-            )
-            self.state = shift.state or self.state
-        if pinned := self._untested(self.state):
-            self.recorder.check("status-post", StepStatus.FAIL, pinned, tolerable=False)
-            return
+        undo = plan_undo(self.recorder.journal.events, stable=self.plan.stable_revision).traffic
+        if undo is not None:
+            part = attrs.evolve(self._part(undo, "restore"), streams=False)
+            undone = await self._executor().restore(part, hold=False)
+            self.state = part.last or self.state
+            if not undone.proven:
+                self.recorder.check(step_ids.DRILL_RESTORED, StepStatus.FAIL, undone.detail, tolerable=False)
+                return
         await self._status_post(self.captured.targets, "as captured")
-
-    def _untested(self, found: TrafficState) -> str:
-        """Return the reason why the captured split must not be restored over this state; an empty text if there is none."""
-        return pin_latest_if_changed(self.captured.targets, captured=self.captured, found=found)[1]
 
     async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:
         try:
             self.state = await self.services.traffic.read(label="drill.status-post")
         except PeerError as error:
-            self.recorder.failure("status-post", error, tolerable=False)
+            self.recorder.failure(step_ids.DRILL_RESTORED, error, tolerable=False)
             return
         if problem := mismatch_reason(self.state, targets):
-            self.recorder.check("status-post", StepStatus.FAIL, problem, tolerable=False)
+            self.recorder.check(step_ids.DRILL_RESTORED, StepStatus.FAIL, problem, tolerable=False)
             return
-        self.recorder.journal.record(TrafficSettled())
-        self.recorder.check("status-post", StepStatus.PASS, f"{describe_shares(self.state.served())}: {what}")
+        if self.rolled_back:
+            self.recorder.journal.record(TrafficSettled())
+        self.recorder.check(
+            step_ids.DRILL_RESTORED, StepStatus.PASS, f"{self.state.describe_served()}: {what}"
+        )
 
 
 def _blame(failing: list[str], plan: Plan) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cutover.config import values
 from cutover.config.files import read_file
 from cutover.config.inputs import Input
+from cutover.http.places import place_of
 from cutover.http.tokens import read_grant
 
 if TYPE_CHECKING:
@@ -83,10 +84,17 @@ def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str
     if not legacy:
         asked = config.source_of("run_dual_run").set_to(value=True)
         yield f"{config.name_of('legacy_base_url')} is missing: {asked} needs it"
+    elif not wrong.isdisjoint({"base_url", "legacy_base_url"}):
+        return
+    elif place_of(legacy) == place_of(config.base_url):
+        off = config.source_of("run_dual_run").set_to(value=False)
+        yield (
+            f"{config.name_of('legacy_base_url')} names the same place as {config.name_of('base_url')}, so the dual run would compare "
+            f"the new service with itself: {legacy} and {config.base_url}; give the URL of the legacy service, or set {off}"
+        )
     elif (
         not config.dry_run
         and not config.given("legacy_auth_token")
-        and wrong.isdisjoint({"base_url", "legacy_base_url"})
         and not values.same_site(config.base_url, legacy)
     ):
         yield (

@@ -13,12 +13,14 @@ this run (some milliseconds in 4 MiB) decides whether the slow search for the fo
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 
 from cutover.text import CUT
 
+_SECRET_WORDS = ("token", "secret", "key", "cookie", "session", "password")
+"""Words in the name of a header that suggest that its value is a secret."""
 SHORTEST_SECRET = 4
 """Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
 _SHORTEST_IN_BASE64 = 12
@@ -179,3 +181,16 @@ def _base64_forms(value: str) -> Iterator[str]:
         yield inner
         if (url_safe := inner.translate(str.maketrans("+/", "-_"))) != inner:
             yield url_safe
+
+
+def secrets_of(headers: Mapping[str, str]) -> Secrets:
+    """Return the secrets in a request's headers: the credentials, and values of headers whose name suggests a secret."""
+    credentials = [
+        value.split(" ", 1)[-1] for name, value in headers.items() if name.lower() == "authorization"
+    ]
+    return Secrets((*credentials, *(value for name, value in headers.items() if holds_secret(name))))
+
+
+def holds_secret(header: str) -> bool:
+    """Return True if the name of a header suggests that its value is a secret."""
+    return any(word in header.lower() for word in _SECRET_WORDS)

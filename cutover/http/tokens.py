@@ -21,11 +21,13 @@ from typing import Protocol
 
 import anyio
 import attrs
+import httpx
 import msgspec
 
 from cutover.clock import Clock, EventLoopClock
 from cutover.errors import NoAnswerError, PeerError
 from cutover.http.secrets import Secrets
+from cutover.text import printable
 
 UNAUTHORIZED = 401
 """Status of a service that did not accept the token, and so did nothing (RFC 9110 15.5.2)."""
@@ -139,7 +141,7 @@ class Token:
     async def _read(self, source: TokenSource, refused: str) -> Grant:
         try:
             with anyio.fail_after(TOKEN_DEADLINE):
-                grant = await source(refused=refused)
+                grant = await _ask(source, refused, self.name)
         except TimeoutError as error:
             raise NoAnswerError(f"{self.name} gave no token within {TOKEN_DEADLINE:g} s") from error
         self.secrets.add(grant.token)
@@ -151,6 +153,19 @@ class Token:
             self._ends_at = now + left
             self._renew_at = now + max(left - RENEW_BEFORE, left / 2, LEAST_PAUSE)
         return grant
+
+
+async def _ask(source: TokenSource, refused: str, name: str) -> Grant:
+    """Return what a source gives.
+
+    Raises:
+        NoAnswerError: The source failed on the network without making a ``PeerError`` of it.
+        PeerError: The source raised it.
+    """
+    try:
+        return await source(refused=refused)
+    except (OSError, UnicodeError, httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NoAnswerError(f"{name} could not be fetched: {printable(repr(error))}") from error
 
 
 def fixed(token: "str | Token") -> Token:

@@ -11,6 +11,7 @@ Its settings at the start             ``layout.py``
 Host and path to service              ``addresses.py``
 Front door (split, sessions)          ``front_door.py``
 Chat service (streams, pages)         ``service.py``; the events of a turn: ``streams.py``
+Threads of the chat user              ``threads.py``
 Route split (control plane)           ``route_split.py``
 Legacy service                        ``legacy.py``
 Cloud Run API v2                      ``cloud_run.py``

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from cutover.simulation.control_faults import CONTROL_FAULTS
+from cutover.simulation.control_faults import CONTROL_FAULTS, CONTROL_VARIANTS
 from cutover.simulation.faults import Fault
 from cutover.simulation.legacy_faults import LEGACY_FAULTS
 from cutover.simulation.stream_faults import STREAM_FAULTS, STREAM_VARIANTS
@@ -17,5 +17,5 @@ def _by_name(*groups: tuple[Fault, ...]) -> Mapping[str, Fault]:
 
 FAULTS = _by_name(STREAM_FAULTS, CONTROL_FAULTS, TRAFFIC_FAULTS, LEGACY_FAULTS, TOKEN_FAULTS)
 """All faults by name: a production with one of them is broken in that way."""
-VARIANTS = _by_name(STREAM_VARIANTS, DEPLOYMENT_VARIANTS)
+VARIANTS = _by_name(STREAM_VARIANTS, CONTROL_VARIANTS, DEPLOYMENT_VARIANTS)
 """All variants by name: a production with one of them is unusual but correct, so a train passes."""

@@ -62,6 +62,8 @@ class Deployment:
     failure: str = ""
     """The reason why the last settled update failed; empty if that update did not fail."""
     operations: dict[str, Operation] = attrs.field(factory=dict)
+    _applied: int = 0
+    """Number of traffic lists that have replaced the spec. Only the newest of them can settle."""
 
     @classmethod
     def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
@@ -150,14 +152,17 @@ class Deployment:
     def deploy(self, *, ready: bool = True, seconds: float = 0.0) -> None:
         """Deploy a new revision, as another operator would. Only traffic on LATEST moves to it, once it is ready.
 
-        An update that has not settled yet is never served, although its operation succeeds.
+        A deployment keeps the traffic list of the spec. So an update that has not settled yet settles later, with the newest
+        generation, and is served.
 
         Args:
             ready: False for a revision that does not start: the service is not Ready from then on, and its traffic is served.
             seconds: seconds until the revision is ready, or has failed to start.
         """
+        settled = not self.reconciling
         self.generation += 1
-        self.observed_generation = self.generation
+        if settled:
+            self.observed_generation = self.generation
         self.latest_created = name = f"{self.layout.service}-{self.generation:05}-other"
         self.ready[name] = False
         self.deploying = True
@@ -193,19 +198,20 @@ class Deployment:
         if any(target.percent and not self.ready.get(target.revision or "", True) for target in targets):
             fate = attrs.evolve(fate, fails="A revision in the traffic is not ready.")
         self.generation += 1
-        generation = self.generation
+        self._applied += 1
+        number = self._applied
         self.spec = targets
         seconds = self.layout.settle_seconds if fate.settles_after is None else fate.settles_after
         if seconds:
-            self.timeline.after(seconds, lambda: self._settle(generation, before, fate, operation))
+            self.timeline.after(seconds, lambda: self._settle(number, before, fate, operation))
         else:
-            self._settle(generation, before, fate, operation)
+            self._settle(number, before, fate, operation)
 
-    def _settle(self, generation: int, before: tuple[Target, ...], fate: Fate, operation: Operation) -> None:
+    def _settle(self, number: int, before: tuple[Target, ...], fate: Fate, operation: Operation) -> None:
         operation.done, operation.error = True, fate.fails
-        if self.generation != generation:
+        if self._applied != number:
             return
-        self.observed_generation = generation
+        generation = self.observed_generation = self.generation
         self.failure = fate.fails
         if not fate.fails:
             self.statuses = self.spec

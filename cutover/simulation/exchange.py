@@ -18,9 +18,11 @@ class Operation(enum.Enum):
     CHATS_STREAM = "POST /api/chats/{id}/stream"
     PAGE = "a public page or document"
     ACCOUNT = "a user's JSON"
+    SESSION = "a user's session"
     WRITE = "a write path"
     ROUTE_STATUS = "route-split status"
     ROUTE_OVERRIDE = "route-split override"
+    ROUTE_PERMISSION = "route-split override to an unknown target, which changes nothing"
     ROUTE_EVALUATE = "route-split evaluate"
     SERVICE_READ = "Cloud Run service"
     REVISION_READ = "Cloud Run revision"
@@ -31,7 +33,14 @@ class Operation(enum.Enum):
 
 
 STREAMS = frozenset({Operation.CHAT_STREAM, Operation.CHATS_STREAM})
-CONTROL = frozenset({Operation.ROUTE_STATUS, Operation.ROUTE_OVERRIDE, Operation.ROUTE_EVALUATE})
+CONTROL = frozenset(
+    {
+        Operation.ROUTE_STATUS,
+        Operation.ROUTE_OVERRIDE,
+        Operation.ROUTE_PERMISSION,
+        Operation.ROUTE_EVALUATE,
+    }
+)
 CLOUD_RUN = frozenset(
     {
         Operation.SERVICE_READ,
@@ -91,13 +100,24 @@ class Request:
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
+    @property
+    def is_json(self) -> bool:
+        """True if the content type says that the body is JSON."""
+        essence = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return essence == "application/json" or (
+            essence.startswith("application/") and essence.endswith("+json")
+        )
+
     def json_object(self) -> dict[str, object]:
         """Return the body as a JSON object.
 
         Raises:
-            ValueError: the body is not a JSON object.
+            ValueError: the body is not a JSON object, or is nested too deeply to read.
         """
-        value = json.loads(self.body)
+        try:
+            value = json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply") from error
         if not isinstance(value, dict):
             raise ValueError("the body is not a JSON object")  # noqa: TRY004  callers catch one error for all bad bodies
         return value
@@ -159,6 +179,13 @@ def json_reply(value: object, *, status: int = 200, headers: tuple[tuple[str, st
     """Return a reply with a JSON document."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Reply(status=status, headers=(("content-type", "application/json"), *headers), body=(body,))
+
+
+def text_reply(text: str, *, status: int) -> Reply:
+    """Return a reply in plain text: the form in which the service's framework refuses a body."""
+    return Reply(
+        status=status, headers=(("content-type", "text/plain; charset=utf-8"),), body=(text.encode(),)
+    )
 
 
 def html_reply(text: str, *, status: int = 200) -> Reply:

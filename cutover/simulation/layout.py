@@ -1,5 +1,6 @@
 """The settings that a simulated production starts with."""
 
+import datetime as dt
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -123,6 +124,16 @@ class Layout:
     """True if the chat service tells when a token expires; False if it has no such page."""
     route_split: RouteSplitSettings = attrs.field(factory=RouteSplitSettings)
     """Deployed configuration of the route split."""
+    enforces_compatibility: bool = False
+    """True if the control plane refuses a client without the compatibility headers, as the streams always do."""
+    later_version: bool = False
+    """True if the new service is a later version: it announces its end, knows htmx overrides, and some pages are gone."""
+    sunset: dt.date = dt.date(2026, 6, 30)
+    """Day on which the compatibility lane ends, as a later version announces it."""
+    lists_threads: bool = False
+    """True if the lists of a user name the threads of the user's streams. Each service has its own store."""
+    session_seconds: float = 3600.0
+    """Seconds that the session of a token lives, as the service says, if the token has no entry in ``token_lifetimes``."""
 
     @property
     def latest_ready_revision(self) -> str:

@@ -1,4 +1,7 @@
-"""The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply."""
+"""The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply.
+
+This module is longer than most, because it also holds what a test can see and change from outside.
+"""
 
 import random
 from collections.abc import Callable, Sequence
@@ -17,7 +20,7 @@ from cutover.simulation.front_door import FrontDoor
 from cutover.simulation.layout import Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
 from cutover.simulation.request_log import LoggedRequest, answered, logged
-from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit
+from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit, with_body
 from cutover.simulation.service import ChatService
 from cutover.simulation.timeline import Timeline
 from cutover.simulation.wire import (
@@ -75,12 +78,15 @@ class SimulatedProduction:
             credentials=self.credentials,
             user="auth",
             turn_prefix="",
-            preview=layout.preview,
+            layout=layout,
             timeline=self._timeline,
             routes=RouteSplit(
-                settings=layout.route_split, legacy_url=layout.legacy_url, timeline=self._timeline
+                settings=layout.route_split,
+                legacy_url=layout.legacy_url,
+                timeline=self._timeline,
+                later_version=layout.later_version,
             ),
-            session_seconds=self._session_seconds,
+            session_seconds=self._session_seconds if layout.tells_sessions else None,
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
@@ -189,15 +195,25 @@ class SimulatedProduction:
         try:
             body = await read_body(receive)
             self._timeline.catch_up()
-            reply = self._answer(attrs.evolve(head, body=body), place, instance)
+            operation = with_body(entry.operation, body)
+            reply = self._answer(attrs.evolve(head, body=body), operation, place, instance)
             reply = self._front_door.with_session(session, reply)
-            entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
+            entry = answered(
+                entry,
+                operation=operation,
+                body=body,
+                status=reply.status,
+                started_turn=reply.started_turn,
+            )
             self.requests[entry.sequence] = entry
             ending = await send_reply(
                 reply, receive=receive, send=send, sleep=self.sleep, chunk_seconds=self.layout.chunk_seconds
             )
         except Disconnected:
             pass
+        except ConnectionBroken:
+            ending = Ending.BROKEN
+            raise
         finally:
             self.requests[entry.sequence] = attrs.evolve(entry, ending=ending)
         if ending is Ending.BROKEN:
@@ -215,8 +231,10 @@ class SimulatedProduction:
         age = self._timeline.catch_up() - self._began
         return min(self.layout.token_lifetimes[name] for name in names) - age
 
-    def _session_seconds(self, token: str | None) -> float | None:
-        return self._seconds_left(token) if self.layout.tells_sessions else None
+    def _session_seconds(self, token: str | None) -> float:
+        """Return the seconds that a session lives; a token that never expires begins a new session with each question."""
+        left = self._seconds_left(token)
+        return self.layout.session_seconds if left is None else left
 
     def _without_expired_token(self, request: Request) -> Request:
         """Return the request as the service sees it: an expired token counts as none."""
@@ -253,10 +271,11 @@ class SimulatedProduction:
     def _cloud_run_api(self, path: str) -> CloudRunApi | KnativeApi:
         return self._cloud_run if path.startswith("/v2/") else self._knative
 
-    def _answer(self, request: Request, place: Place | None, instance: Instance | None) -> Reply:
+    def _answer(
+        self, request: Request, operation: Operation, place: Place | None, instance: Instance | None
+    ) -> Reply:
         if place is None:
             return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
-        operation = self._operation(request, place)
         request = self._without_expired_token(attrs.evolve(request, path=place.path))
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:

@@ -4,7 +4,6 @@ Each part knows how to look (read and ask ``model/undo_policy.py``), how to writ
 ``undo_executor.py`` puts these in order. A part decides nothing itself.
 """
 
-import shlex
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Protocol, TypeVar
 
@@ -13,7 +12,7 @@ import attrs
 from cutover.clock import Clock
 from cutover.errors import PeerError
 from cutover.model import step_ids
-from cutover.model.route_state import GLOBAL, describe_overrides
+from cutover.model.route_state import describe_overrides
 from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, shares
 from cutover.model.train_events import TrafficIntended, TrafficRead
 from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo
@@ -26,7 +25,6 @@ from cutover.model.undo_policy import (
     decide_unread,
 )
 from cutover.production.on_refusal import OnRefusal
-from cutover.production.routes.control_plane import ControlPlane
 from cutover.production.routes.writer import set_routes
 from cutover.production.services import Services
 from cutover.production.traffic.mover import SETTLE_DEADLINE, TrafficMover
@@ -403,21 +401,10 @@ class RoutesPart:
         control = self.services.control
         wanted = describe_overrides(self.undo.values)
         check = f"check that {control.base_url}{control.lane.status_path} says {wanted} on every instance"
-        return (check, *(_curl(control, key, value) for key, value in self.undo.values))
+        return (check, *(control.curl(key, value) for key, value in self.undo.values))
 
     def _goal(self, look: Look) -> tuple[tuple[str, str | None], ...]:
         return self.undo.values if self.mode == "restore-captured" else look.decision.values
-
-
-def _curl(control: ControlPlane, key: str, value: str | None) -> str:
-    lane = control.lane
-    body = f'"target":"{lane.override_words.get(value, value)}"' + (
-        "" if key == GLOBAL else f',"domain":"{key}"'
-    )
-    return (
-        f"curl -X POST {shlex.quote(control.base_url + lane.override_path)} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
-        f" -H 'content-type: application/json' -d '{{{body}}}'"
-    )
 
 
 async def _patiently(clock: Clock, read: Callable[[], Awaitable[Found]], *, reads: int) -> Found:

@@ -14,7 +14,9 @@ from cutover.clock import Clock, SkippingClock
 from cutover.config.config import TOKEN_INPUTS, TOKEN_SOURCES, CutoverConfig
 from cutover.errors import ConfigurationError
 from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.report.preview import train_seconds
 from cutover.simulation import FAULTS, VARIANTS, ConnectionBroken, Credentials, Layout, SimulatedProduction
+from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.production import Production, new_run_id, no_cookies
 
 
@@ -90,6 +92,8 @@ def simulated_layout(config: CutoverConfig) -> Layout:
         tag_urls={"canary": f"https://canary---{_name_of_host(config.base_url)}"},
         flipped=not config.apply_route_flip,
         revision_header=config.revision_header.lower(),
+        # Nobody has asked for the tokens of a simulation, so their lifetime must not decide a rehearsal.
+        session_seconds=2.0 * (train_seconds(config) + UNDO_DEADLINE),
     )
 
 

@@ -121,6 +121,7 @@ class Production:
                 base_url=config.base_url,
                 lane=COMPAT,
                 token=self.tokens.control,
+                headers=lane_headers(config),
             ),
             traffic=self._traffic(outbound),
             service=outbound,

@@ -42,6 +42,9 @@ _CONFIG_FACTS = (
     "service",
     "traffic_backend",
     "cloud_run_api_url",
+    "compat_client_build_id",
+    "compat_protocol_version",
+    "compat_schema_version",
 )
 _RECOVERY_TOKENS = tuple(token for token in TOKEN_INPUTS if token != "legacy_auth_token")  # noqa: S105  a field's name
 

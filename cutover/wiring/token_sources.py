@@ -1,6 +1,5 @@
 """The four tokens of a run, made from its configuration: fixed ones, or ones that a file or a command gives."""
 
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from cutover.config.files import read_file
 from cutover.errors import ConfigurationError, NoAnswerError, PeerError, RefusedError
 from cutover.http.secrets import Secrets
 from cutover.http.tokens import TOKEN_DEADLINE, UNAUTHORIZED, Grant, Token, TokenSource, read_grant
-from cutover.production.traffic.processes import run_program
+from cutover.production.traffic.processes import own_environment, run_program
 from cutover.text import printable
 
 _GRACE = 0.5
@@ -46,10 +45,12 @@ class CommandSource:
 
     async def __call__(self, *, refused: str = "") -> Grant:  # noqa: ARG002  the command is run in any case
         """Run the command, and return the token that it prints; see ``TokenSource``."""
-        own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
         try:
             output = await run_program(
-                shlex.split(self.command), env=own, deadline=TOKEN_DEADLINE, grace=_GRACE
+                shlex.split(self.command),
+                env=own_environment(self.secrets),
+                deadline=TOKEN_DEADLINE,
+                grace=_GRACE,
             )
         except NoAnswerError as error:
             raise NoAnswerError(f"{self.name}: {error}") from error

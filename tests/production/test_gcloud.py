@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
+from cutover.http.secrets import Secrets
 from cutover.http.tokens import Grant, Token
 from cutover.model.traffic_state import TrafficState, TrafficTarget, split
 from cutover.model.train_events import CommandStarted
@@ -184,8 +185,32 @@ class TestReading:
         with fake_gcloud(tmp_path / "there"), served(tmp_path) as found:
             # The program was there when the configuration was read, and is gone now.
             monkeypatch.setenv("PATH", str(tmp_path))
-            with pytest.raises(NoAnswerError, match=r"exit code 127, .*gcloud"):
+            with pytest.raises(
+                NoAnswerError, match=rf"there is no program gcloud on the PATH \({tmp_path}\)"
+            ):
                 await found.gcloud().read(label="read")
+
+    @pytest.mark.parametrize("mode", [None, 0o644])
+    async def test_a_write_without_a_gcloud_certainly_sent_nothing(
+        self, mode: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with fake_gcloud(tmp_path / "there"), served(tmp_path) as found:
+            monkeypatch.setenv("PATH", str(tmp_path))
+            if mode is not None:
+                (tmp_path / "gcloud").write_text("#!/bin/sh\n")
+                (tmp_path / "gcloud").chmod(mode)
+            targets = (TrafficTarget(revision=STABLE, percent=100),)
+            with pytest.raises(RefusedError, match=r"nothing was sent, .* add its folder to PATH") as caught:
+                await found.gcloud().write(targets, etag=None, label="write")
+            assert (caught.value.status, caught.value.for_certain) == (0, True)
+
+    async def test_a_gcloud_that_fails_like_a_missing_one_may_have_written(self, tmp_path: Path) -> None:
+        """gcloud is a shell script, which ends with 127 if its own interpreter is missing."""
+        with faulty_gcloud(tmp_path) as found:
+            (tmp_path / "bin" / "gcloud").write_text("#!/bin/sh\nexit 127\n")
+            targets = (TrafficTarget(revision=STABLE, percent=100),)
+            with pytest.raises(NoAnswerError, match="exit code 127"):
+                await found.gcloud().write(targets, etag=None, label="write")
 
 
 class TestWriting:
@@ -379,6 +404,21 @@ class TestSecrets:
                 with_tokens = [row for row in call["environment"] if any(token in row for token in TOKENS)]
                 assert with_tokens == ["CLOUDSDK_AUTH_ACCESS_TOKEN=marked-cloud-run-token"]
             assert not any(token in repr(gcloud) for token in TOKENS)
+
+    async def test_a_short_secret_takes_no_variable_away_that_only_contains_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = {"HOME": "/home/operator", "XDG_CONFIG_HOME": "/etc/abcd"}
+        dropped = {"MINE": "abcd", "CURL_OPTIONS": "-H 'Bearer operator'"}
+        for name, value in (kept | dropped).items():
+            monkeypatch.setenv(name, value)
+        with faulty_gcloud(tmp_path) as found:
+            gcloud = attrs.evolve(found.gcloud(), secrets=Secrets(("abcd", "bin", "operator", "")))
+            await gcloud.read(label="read")
+            environment = dict(row.split("=", 1) for row in found.calls[0]["environment"])
+        assert environment.items() >= kept.items()
+        assert not environment.keys() & dropped.keys()
+        assert "/bin" in environment["PATH"]
 
     async def test_tokens_in_the_output_are_masked(self, tmp_path: Path) -> None:
         with faulty_gcloud(tmp_path) as found:

@@ -209,7 +209,7 @@ class TestSetRoutes:
         change = await flip(instances, journal, on_refusal=OnRefusal.TRY_AGAIN)
         assert not change.proven
         assert "not every instance took the overrides: 59 of 59 reads" in change.detail
-        assert change.detail.endswith("HTTP 403)")
+        assert change.detail.endswith("HTTP 403 (an empty body))")
         times = [event.times for event in journal.events if isinstance(event, RouteIntended)]
         assert tuple(dict.fromkeys(times)) == ROUNDS
         rounds = len([event for event in journal.events if isinstance(event, RoutesRead)])

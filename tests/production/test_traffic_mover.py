@@ -811,7 +811,7 @@ class TestRefusal:
         move = Move(Service(on_write=refuse))
         shift = await move.run(OnRefusal.TRY_AGAIN, deadline)
         assert not shift.proven
-        assert shift.detail.endswith("HTTP 503")
+        assert shift.detail.endswith("HTTP 503 (an empty body)")
         assert shift.seconds == times[-1] - times[0] == pytest.approx(deadline)
         pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert pauses[0] <= 0.2

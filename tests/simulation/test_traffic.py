@@ -269,3 +269,34 @@ def test_any_split_is_served_exactly_over_one_round(weights: list[int]) -> None:
     split = {f"r{number}": weight for number, weight in enumerate(weights)}
     served = Counter(door.choose(split).revision for _ in range(sum(weights)))
     assert served == split
+
+
+@pytest.mark.anyio
+class TestDeployBeforeAnUpdateSettles:
+    async def test_the_update_is_served_when_it_settles(self) -> None:
+        clock = HandClock()
+        peer = production(clock=clock, layout=evolve(LAYOUT, settle_seconds=10.0))
+        await update(peer, share("svc-2", 100))
+        clock.seconds += 5.0
+        peer._deployment.deploy()
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 100}, True)
+        clock.seconds += 5.0
+        assert (peer.traffic, peer.reconciling) == ({"svc-2": 100}, False)
+        assert peer.generation == 9
+
+    async def test_a_later_update_still_replaces_it(self) -> None:
+        clock = HandClock()
+        peer = production(clock=clock, layout=evolve(LAYOUT, settle_seconds=10.0))
+        await update(peer, share("svc-2", 100))
+        peer._deployment.deploy()
+        clock.seconds += 5.0
+        await update(peer, share("svc-1", 50), share("svc-2", 50))
+        clock.seconds += 5.0
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 100}, True)
+        clock.seconds += 5.0
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 50, "svc-2": 50}, False)
+
+    async def test_without_a_pending_update_a_deployment_settles_at_once(self) -> None:
+        peer = production()
+        peer._deployment.deploy()
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 100}, False)

@@ -163,7 +163,7 @@ def _restore(injected: InjectedFault) -> Outcome:
 
 
 def _always_go(_: InjectedFault) -> Outcome:
-    """Return GO: this read only observes progress, and another read decides."""
+    """Return GO: this read only observes, or looks for a sign; another read decides, and no answer is no sign."""
     return GO
 
 
@@ -272,6 +272,13 @@ REQUEST_GROUPS = (
     RequestGroup("reading the undo of traffic", r"undo\.traffic(\..*)?", ANY_REQUEST_FAULTS, _undone),
     RequestGroup(
         "streams after an undo", r"stream-smoke-undone\..*", ANY_REQUEST_FAULTS, _undone, is_repeated=False
+    ),
+    RequestGroup(
+        "identity of the legacy service",
+        r"dual-identity\..*",
+        ANY_REQUEST_FAULTS,
+        _always_go,
+        is_repeated=False,
     ),
     RequestGroup(
         "dual run", r"dual\.\w+\.(?!(chat|chats)-stream$).*", ANY_REQUEST_FAULTS, _plain_of_dual_run

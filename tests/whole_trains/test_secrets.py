@@ -68,6 +68,7 @@ ENCODED = Refuse(
 )
 """A refusal whose body and head hold every token, percent-encoded, escaped in JSON that is a text in JSON, and in base64."""
 REFUSAL = Refuse(problem(403, TOKENS[1], f"not for {ALL}", headers=(("location", f"/?t={TOKENS[0]}"),)))
+REDIRECT = Refuse(attrs.evolve(REFUSAL.reply, status=307))
 TRAINS: dict[str, tuple[Fault, ...]] = {
     "good": (),
     "good, and every head echoes": (ECHOES,),
@@ -83,9 +84,10 @@ TRAINS: dict[str, tuple[Fault, ...]] = {
             Operation.TRAFFIC_UPDATE,
             Operation.TRAFFIC_VALIDATE,
             Operation.ACCOUNT,
-            Operation.WRITE,
         )
     },
+    # A write path may refuse the probe, and must not redirect it.
+    "redirected with an echo: WRITE": (_fault((Operation.WRITE,), REDIRECT),),
     "unproven undo of the traffic": (FAULTS["rollback-403"], ECHOES),
     "unproven undo of the routes": (FAULTS["override-sticks"], ECHOES),
 }
@@ -205,6 +207,9 @@ async def test_a_request_carries_only_the_token_of_its_service(tmp_path: Path) -
     await run_production(simulated(train.config, train.production, clock=EventLoopClock()))
     rows = train.production.requests
     assert {row.token for row in rows if row.site is Site.CLOUD_RUN} == {"cloud_run"}
-    assert {row.token for row in rows if row.path.startswith("/api/v1/control/")} == {"control"}
+    control = [row for row in rows if row.path.startswith("/api/v1/control/")]
+    assert {row.token for row in control if row.site is not Site.LEGACY} == {"control"}
+    # The dual run asks the legacy service for its identity there.
+    assert {row.token for row in control if row.site is Site.LEGACY} == {"legacy"}
     assert {row.token for row in rows if row.site is Site.LEGACY} <= {"legacy", None}
     assert all(without_tokens(row.body.decode("utf-8", "replace") + row.path) for row in rows)

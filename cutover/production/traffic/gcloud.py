@@ -7,11 +7,14 @@ One race remains, because gcloud takes no etag. This backend compares the genera
 reads the service once more and replaces that version. A change by somebody else between these two reads (one to four
 seconds) is not noticed, and a changed split is overwritten. A change after the second read makes gcloud's update fail.
 So nobody else should deploy while a train runs. The Admin API has no such gap.
+
+This module is longer than most: the commands, the token that they get and the documents that they print belong to one program.
 """
 
 import os
 import re
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -28,7 +31,7 @@ from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import CommandStarted
 from cutover.production.traffic.backend import CONFLICT, CommandObserver, Revision
 from cutover.production.traffic.documents import is_name, percent, rows, text
-from cutover.production.traffic.processes import GRACE_SECONDS, Output, identity, run_program
+from cutover.production.traffic.processes import GRACE_SECONDS, Output, identity, own_environment, run_program
 from cutover.text import printable
 
 PROGRAM = "gcloud"
@@ -50,6 +53,8 @@ _SETTINGS = {
 _SHOWN = 400
 _TOKEN_REFUSED = re.compile(rb"UNAUTHENTICATED|invalid authentication credentials|\b401\b")
 """The errors of gcloud when the API answers 401."""
+_NOT_STARTED = frozenset({126, 127})
+"""Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -149,6 +154,8 @@ class Gcloud:
                 grace=self.patience.grace,
                 ready=ready,
             )
+            if reason := self._not_started(argv, output, label):
+                raise RefusedError(reason, status=0)
             self._expect_success(argv, output, label)
 
     async def _compare(self, generation: str | None, label: str) -> None:
@@ -201,9 +208,9 @@ class Gcloud:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
     def _environment(self, token: str) -> dict[str, str]:
-        """Return the environment of gcloud: this process's own without variables that contain a secret, then the settings."""
-        own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
+        """Return the environment of gcloud: this process's own without variables that hold a secret, then the settings."""
         access = {"CLOUDSDK_AUTH_ACCESS_TOKEN": token} if token else {}
+        own = own_environment(self.secrets)
         return {**own, **_SETTINGS, **access, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
@@ -227,6 +234,8 @@ class Gcloud:
             and (other := await self.token.renewed(token))
         ):
             output = await self._run_read(argv, other)
+        if reason := self._not_started(argv, output, label):
+            raise NoAnswerError(reason)
         self._expect_success(argv, output, label)
         try:
             return msgspec.json.decode(self.secrets.mask(output.stdout))
@@ -239,6 +248,20 @@ class Gcloud:
     async def _run_read(self, argv: tuple[str, ...], token: str) -> Output:
         return await run_program(
             argv, env=self._environment(token), deadline=self.patience.read, grace=self.patience.grace
+        )
+
+    def _not_started(self, argv: tuple[str, ...], output: Output, label: str) -> str:
+        """Return the reason why the shell certainly did not start gcloud; an empty text if gcloud may have run.
+
+        The exit code alone is not certain: gcloud itself is a shell script, which may fail with the same code.
+        """
+        path = own_environment(self.secrets).get("PATH", os.defpath)
+        if output.exit_code not in _NOT_STARTED or shutil.which(PROGRAM, path=path) is not None:
+            return ""
+        shown = printable(self.secrets.mask_text(path), _SHOWN)
+        return (
+            f"{shlex.join(argv)} ({label}): nothing was sent, because there is no program gcloud on the PATH ({shown}); "
+            "install the Google Cloud CLI, or add its folder to PATH"
         )
 
     def _expect_success(self, argv: tuple[str, ...], output: Output, label: str) -> None:

@@ -1,7 +1,8 @@
 """The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. It tries the tokens of the control plane and of Cloud Run, and the permission to update the traffic. The smoke that follows tries
-AUTH_TOKEN, because only a chat stream certainly needs that token. If the service refuses it, the check is an ``error``.
+It changes nothing. It tries the tokens of the control plane and of Cloud Run, and the permission to update the traffic. If the flip will set
+overrides, it proves that the token may set them. The smoke that follows tries AUTH_TOKEN, because only a chat stream certainly needs that
+token. If the service refuses it, the check is an ``error``.
 """
 
 import anyio
@@ -29,12 +30,14 @@ _ADVICE = {
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """The plan of the preflight: the two revisions, and the time that the train and its undo may take."""
+    """The plan of the preflight: the two revisions, the permission that the flip needs, and the time that all may take."""
 
     stable_revision: str
     canary_revision: str
+    apply_route_flip: bool
+    """True if the flip sets overrides: then the preflight proves that the token may set them."""
     seconds_needed: float = 0.0
-    """Seconds for which every token must still live."""
+    """Seconds for which every token must still live: those of the train and of its undo."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +53,8 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
     found: dict[str, RouteState | TrafficState] = {}
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, services, recorder, found)
+        if plan.apply_route_flip:
+            reads.start_soon(_permission, services, recorder)
         reads.start_soon(_traffic, plan, services, recorder, found)
         for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
             reads.start_soon(_revision, role, name, services, recorder)
@@ -80,6 +85,18 @@ async def _routes(
         return
     found["routes"] = sample.agreed
     recorder.check("routes", StepStatus.PASS, f"{sample.describe()} ({sample.agreed.mode})", tolerable=False)
+
+
+async def _permission(services: Services, recorder: StepRecorder) -> None:
+    """Prove that the token may set overrides. Without a proof, the check is an ``error``: nothing was judged."""
+    try:
+        permission = await services.control.override_permission(label="preflight.permission-routes")
+    except PeerError as error:
+        detail = f"the permission to set overrides is not known: {error}; nothing was changed"
+        recorder.check("permission-routes", StepStatus.ERROR, detail, tolerable=False)
+        return
+    status = StepStatus.PASS if permission.proven else StepStatus.ERROR
+    recorder.check("permission-routes", status, permission.detail, tolerable=False)
 
 
 async def _traffic(

@@ -237,6 +237,8 @@ class RequestGroup:
 
 
 REQUEST_GROUPS = (
+    # A service need not say how long a token lives.
+    RequestGroup("lifetimes of tokens", r"preflight\.token-.*", ANY_REQUEST_FAULTS, _always_go),
     RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
     RequestGroup(
         "first streams",

@@ -198,8 +198,8 @@ async def test_a_token_that_lives_long_enough_passes_with_the_figure(tmp_path: P
     assert summary.passed
     found = preflight_of(summary)
     assert found["token-control"][1].startswith("CONTROL_ACCESS_TOKEN lives 7200 s more, and up to ")
-    assert found["token-auth"][1].startswith(
-        "how long AUTH_TOKEN lives is not known; the train and its undo need up to"
+    assert found["token-cloud-run"][1].startswith(
+        "how long CLOUD_RUN_ACCESS_TOKEN lives is not known; the train and its undo need up to"
     )
     assert "token-legacy" not in found
 

@@ -79,6 +79,7 @@ def simulate(
         cloud_run_url=urls["cloud-run"],
         legacy_url=urls["legacy"],
         tag_urls={"canary": urls["canary"]},
+        tag_url_form=urls["canary"] + "/tags/{tag}",
         flipped=flipped,
         settle_seconds=settle_seconds,
     )

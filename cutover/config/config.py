@@ -19,6 +19,7 @@ from cutover.config.inputs import (
     flag_field,
     inputs_of,
     number_field,
+    optional_text_field,
     path_field,
     secret_field,
     steps_field,
@@ -92,6 +93,15 @@ class CutoverConfig:
     )
     canary_soak_seconds: float = number_field(
         default=30.0, most=DAY, help="seconds for which each share is held and watched"
+    )
+    canary_tag: str = optional_text_field(
+        default="cutover-canary",
+        rule=values.optional_tag,
+        help="traffic tag that the drill gives a canary without one, at 0 %, and takes away at the end; empty: never",
+    )
+    accept_blind_drill: bool = flag_field(
+        default=False,
+        help="1: drill although nothing can tell whether the canary answered, neither a tag URL nor REVISION_HEADER",
     )
     flip_confirm_seconds: float = number_field(
         default=5.0, most=DAY, help="seconds after the flip until the routes are read again"
@@ -309,6 +319,8 @@ class CutoverConfig:
             "run_dual_run": self.run_dual_run,
             "legacy_base_url": self.legacy_base_url or None,
             "canary_steps": list(self.canary_steps),
+            "canary_tag": self.canary_tag,
+            "accept_blind_drill": self.accept_blind_drill,
             "budget": attrs.asdict(self.budget) | {"source": self.budget.source.value},
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),

@@ -142,6 +142,10 @@ revision = matching(
 name = matching(_NAME, "lower-case letters, digits and hyphens, at most 63; a letter first, no hyphen last")
 project = matching(_PROJECT, "a project id such as chat-production or example.com:chat")
 header_name = matching(re.compile(f"({_HEADER.pattern})?"), "the name of a header")
+optional_tag = matching(
+    re.compile(f"({_NAME.pattern})?"),
+    "the name of a Cloud Run tag (lower-case letters, digits and hyphens; a letter first, no hyphen last), or empty",
+)
 thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
 backend = matching(re.compile("cloud-run-api|gcloud"), "cloud-run-api or gcloud")
 

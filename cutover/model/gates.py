@@ -126,12 +126,12 @@ def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
 def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, recorded: bool = True) -> int:
     """Return the exit code of a train that ended with NO GO.
 
-    1: the evidence says no, or a change was sent; every change was undone. 3: nothing was changed, and there was no evidence or
-    the journal could not be written. 4: a change could not be proven undone.
+    1: the evidence says no, or a change that can reach users was sent; every change was undone. 3: no such change was sent, and
+    there was no evidence or the journal could not be written. 4: a change could not be proven undone.
 
     Args:
         results: The results of all steps.
-        touched: True if a change may have been sent.
+        touched: True if a share or an override may have been changed. A tag at 0 % reaches no user and does not count.
         undone: True if every change was proven undone.
         recorded: True if the journal reached the disk.
     """

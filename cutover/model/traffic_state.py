@@ -54,6 +54,10 @@ class TrafficState:
     """Short name of the revision that LATEST stands for."""
     latest_created: str | None = None
     """Short name of the revision that was created last; it may not be ready yet."""
+    ingress: str = ""
+    """Who may reach the service: ``INGRESS_TRAFFIC_ALL``, ``..._INTERNAL_ONLY`` or ``..._INTERNAL_LOAD_BALANCER``; empty: not known."""
+    default_uri_disabled: bool = False
+    """True if the service has no URL of its own under ``run.app``, and so no tag URL either."""
 
     @property
     def asks_for_latest(self) -> bool:
@@ -105,6 +109,36 @@ class TrafficState:
     def splits_as(self, targets: Iterable[TrafficTarget]) -> bool:
         """Return True if the specification has these shares; tags may differ."""
         return _rows(self.targets)[0] == _rows(targets)[0]
+
+    def tags_of(self, revision: str) -> tuple[str, ...]:
+        """Return the tags of this revision, asked for or served; LATEST counts as the revision that it stands for."""
+        rows = (*self.targets, *self.statuses)
+        tags = (row.tag for row in rows if row.tag and (row.revision or self.latest_ready) == revision)
+        return tuple(dict.fromkeys(tags))
+
+    def holder_of_tag(self, tag: str) -> str | None:
+        """Return the revision that has a tag, or LATEST; None if no row has the tag."""
+        for row in (*self.targets, *self.statuses):
+            if row.tag == tag:
+                return row.revision or self.latest_ready or "LATEST"
+        return None
+
+    @property
+    def restorable_targets(self) -> tuple[TrafficTarget, ...]:
+        """The targets that restore this state. Shares that were asked for and not served are not restored: the served ones are."""
+        served = self.served()
+        if not served or shares(self.targets, latest=self.latest_ready) == served:
+            return self.targets
+        return split(self, served)
+
+    @property
+    def tag_urls_closed(self) -> str:
+        """The reason why no tag URL of this service answers from outside; an empty text if its document gives none."""
+        if self.default_uri_disabled:
+            return "the service's default URL is disabled, and its tag URLs with it"
+        if self.ingress not in {"", "INGRESS_TRAFFIC_ALL"}:
+            return f"the service's ingress is {self.ingress}"
+        return ""
 
     def tag_url(self, revision: str) -> str | None:
         """Return the URL of a tag of this revision, which reaches the revision at any split; None if no tag has a URL."""

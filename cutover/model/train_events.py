@@ -204,6 +204,17 @@ TrainEvent = (
 )  # fmt: skip
 
 
+def may_reach_users(events: Iterable[TrainEvent]) -> bool:
+    """Return True if a change that may have been sent can reach a user: an override, or other shares than the captured ones.
+
+    A tag at 0 % reaches nobody.
+    """
+    return any(
+        isinstance(event, RouteIntended) or not event.captured.splits_as(event.wanted)
+        for event in changes(events)
+    )
+
+
 def changes(events: Iterable[TrainEvent]) -> list[TrafficIntended | RouteIntended]:
     """Return the changes that may have been sent, in order."""
     sent: list[TrafficIntended | RouteIntended] = []

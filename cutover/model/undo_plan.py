@@ -156,7 +156,7 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
     last, unanswered = _sent(since, TrafficIntended)
     return TrafficUndo(
         captured=captured,
-        targets=way_back(events, captured, stable) if may_have_moved(events) else captured.targets,
+        targets=way_back(events, captured, stable),
         own_states=(captured.targets, *(event.wanted for event in asked)),
         intended=_intended(asked)[-1].wanted,
         last_sent=last,
@@ -169,8 +169,10 @@ def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) 
     """Return the targets to restore: the captured ones; if the gate of the drill does not hold, stable at 100 % with the captured tags.
 
     A drill whose failed checks MAX_CANARY_DRILL_FAILURES tolerates restores the captured split, LATEST included, and so does an undo. The check
-    of that last step says nothing about the canary, so it does not count here.
+    of that last step says nothing about the canary, so it does not count here. A drill that moved no share has none to keep from the canary:
+    the captured targets come back then too.
     """
+    events = list(events)
     ceilings, checks = Ceilings(), []
     for event in events:
         if isinstance(event, TrainStarted):
@@ -182,16 +184,21 @@ def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) 
         ):
             checks.append(event.check)
     holds = drill_holds(checks, max_failed=ceilings.canary_drill)
-    return captured.targets if holds else split(captured, {stable: 100})
+    return (
+        captured.restorable_targets if holds or not shares_moved(events) else split(captured, {stable: 100})
+    )
 
 
-def may_have_moved(events: Iterable[TrainEvent]) -> bool:
-    """Return True if a write of the split may have taken effect; False if each was refused for certain, or never sent."""
+def shares_moved(events: Iterable[TrainEvent]) -> bool:
+    """Return True if a write of other shares than the captured ones may have taken effect.
+
+    False if each was refused for certain or never sent, or changed tags alone.
+    """
     waiting = False
     for event in events:
         match event:
             case TrafficIntended():
-                waiting = True
+                waiting = not event.captured.splits_as(event.wanted)
             case Answered() if event.key == TRAFFIC and waiting:
                 if event.outcome not in _NOT_DONE:
                     return True

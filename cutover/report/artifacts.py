@@ -91,6 +91,7 @@ def summary_document(summary: CutoverSummary) -> dict[str, object]:
         "exit_code": summary.exit_code,
         "reasons": list(summary.reasons),
         "interrupted": summary.interrupted,
+        "blind_drill": summary.blind_drill,
         "undo": None if summary.undo is None else _undo_document(summary),
         "sentinels": [_sentinel_document(tally) for tally in summary.sentinels],
         "started_at": summary.started_at,

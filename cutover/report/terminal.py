@@ -128,7 +128,12 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
         evidence: The path of the evidence to name; None if nothing was written.
     """
     kind = "rehearsal" if summary.facts.get("dry_run") else "live run"
-    lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}", "gates"]
+    lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}"]
+    if summary.blind_drill:
+        lines.append(
+            "BLIND     nothing told whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
+        )
+    lines.append("gates")
     for gate in summary.gates:
         state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
         note = "" if gate.evaluated or not gate.configured else ", not evaluated"

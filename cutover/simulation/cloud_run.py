@@ -89,6 +89,8 @@ class CloudRunApi:
                 "latestReadyRevision": f"{name}/revisions/{deployment.latest_ready}",
                 "latestCreatedRevision": f"{name}/revisions/{deployment.latest_created}",
                 "uri": deployment.layout.front_url,
+                "ingress": deployment.layout.ingress,
+                "defaultUriDisabled": deployment.layout.default_uri_disabled,
                 "terminalCondition": _condition("Ready", failure, under_way=under_way),
                 "conditions": [
                     _condition("RoutesReady", deployment.failure, under_way=deployment.reconciling),

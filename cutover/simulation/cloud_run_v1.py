@@ -22,6 +22,12 @@ _PATH = re.compile(
 _API_VERSION = "serving.knative.dev/v1"
 _LOCATION, _SERVICE = "cloud.googleapis.com/location", "serving.knative.dev/service"
 _OPERATION_ID = "run.googleapis.com/operation-id"
+_INGRESS, _NO_DEFAULT_URL = "run.googleapis.com/ingress", "run.googleapis.com/default-url-disabled"
+_INGRESS_WORDS = {
+    "INGRESS_TRAFFIC_ALL": "all",
+    "INGRESS_TRAFFIC_INTERNAL_ONLY": "internal",
+    "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER": "internal-and-cloud-load-balancing",
+}
 _CREATED = "2026-01-01T00:00:00.000000Z"
 
 
@@ -84,7 +90,7 @@ class KnativeApi:
                 deployment.generation,
                 selfLink=f"/apis/{_API_VERSION}/namespaces/{layout.project}/services/{layout.service}",
                 resourceVersion=deployment.etag.strip('"'),
-                annotations={_OPERATION_ID: last} if last else {},
+                annotations=self._annotations(last),
             ),
             "spec": {
                 "template": {
@@ -113,6 +119,14 @@ class KnativeApi:
                 "address": {"url": layout.front_url},
             },
         }
+
+    def _annotations(self, last_operation: str) -> dict[str, str]:
+        layout = self.deployment.layout
+        return (
+            {_INGRESS: _INGRESS_WORDS.get(layout.ingress, layout.ingress)}
+            | ({_NO_DEFAULT_URL: "true"} if layout.default_uri_disabled else {})
+            | ({_OPERATION_ID: last_operation} if last_operation else {})
+        )
 
     def _status(self, target: Target) -> dict[str, object]:
         deployment = self.deployment

@@ -25,6 +25,10 @@ class Target:
     tag: str | None = None
 
 
+def _targets(percents: Mapping[str, int]) -> tuple[Target, ...]:
+    return tuple(Target(revision=name, percent=percent) for name, percent in percents.items())
+
+
 @attrs.define(eq=False, kw_only=True)
 class Operation:
     """A long-running operation: the progress of one traffic update."""
@@ -68,22 +72,24 @@ class Deployment:
     @classmethod
     def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
         """Return the deployment that a layout starts with. A tag of a revision that does not exist is left out."""
-        base = Target(revision=None if layout.latest else layout.stable, percent=100)
+        whole = (Target(revision=None if layout.latest else layout.stable, percent=100),)
+        served = _targets(layout.served) or whole
+        requested = _targets(layout.requested) or served
         newest = layout.latest_ready_revision
         ready = {layout.stable: True, newest: True}
+        ready |= dict.fromkeys((*layout.served, *layout.requested), True)
         if layout.canary_exists:
             ready[layout.canary] = layout.canary_ready
         tagged = {tag: layout.canary if tag == "canary" else layout.stable for tag in layout.tag_urls}
-        tags = (Target(revision=revision, tag=tag) for tag, revision in tagged.items() if revision in ready)
-        spec = (base, *tags)
+        tags = [Target(revision=revision, tag=tag) for tag, revision in tagged.items() if revision in ready]
         deployment = cls(
             layout=layout,
             timeline=timeline,
             ready=ready,
             latest_ready=newest if ready[newest] else layout.stable,
             latest_created=newest,
-            spec=spec,
-            statuses=spec,
+            spec=(*requested, *tags),
+            statuses=(*served, *tags),
         )
         if layout.broken_revision:
             deployment.deploy(ready=False)
@@ -127,7 +133,8 @@ class Deployment:
 
     def tag_url(self, tag: str) -> str:
         """Return the URL of a tag. For a tag that the layout does not list, the URL has the form that Cloud Run gives it."""
-        return self.layout.tag_urls.get(tag) or f"https://{tag}---{self.layout.service}.a.run.app"
+        layout = self.layout
+        return layout.tag_urls.get(tag) or layout.tag_url_form.format(tag=tag, service=layout.service)
 
     def update(self, targets: tuple[Target, ...], fate: Fate) -> Operation:
         """Replace the requested traffic, and return the operation of this update.

@@ -70,6 +70,10 @@ def _frozen_seconds(seconds: Mapping[str, float]) -> Mapping[str, float]:
     return MappingProxyType(dict(seconds))
 
 
+def _frozen_split(percents: Mapping[str, int]) -> Mapping[str, int]:
+    return MappingProxyType(dict(percents))
+
+
 @attrs.frozen(kw_only=True)
 class Layout:
     """The names, the URLs and the starting state of a production."""
@@ -94,6 +98,20 @@ class Layout:
     """URL of the legacy service."""
     tag_urls: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping)
     """URL by traffic tag at the start: the tag ``canary`` is on the canary, all other tags are on stable."""
+    tag_url_form: str = "https://{tag}---{service}.a.run.app"
+    """URL of a tag that ``tag_urls`` does not list; ``{tag}`` and ``{service}`` stand for the names."""
+    tag_opens_after: float = 0.0
+    """Seconds from the first request at a tag's URL until the URL leads to an instance; before then it answers 404. Infinity: never."""
+    tag_lags: float = 0.0
+    """Seconds from the first request at a tag's URL for which stable answers there instead of the tag's revision."""
+    ingress: str = "INGRESS_TRAFFIC_ALL"
+    """Who reaches the service. With any other value than ``INGRESS_TRAFFIC_ALL`` only the front door does: a tag URL answers 404."""
+    default_uri_disabled: bool = False
+    """True if the service has no URL of its own, so that a tag URL answers 404."""
+    served: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)
+    """Served percent by revision at the start; empty: stable, or LATEST, has everything."""
+    requested: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)
+    """Requested percent by revision at the start, if it differs from the served traffic; empty: it does not."""
     flipped: bool = False
     """True if the stable instances start with every override on the new service."""
     odd_instance: bool = False

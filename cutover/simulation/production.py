@@ -54,6 +54,8 @@ class SimulatedProduction:
     """All requests so far, in the order of arrival."""
     _began: float | None = attrs.field(init=False, default=None)
     """Time of the first request; token lifetimes count from it."""
+    _first_at_tag: dict[tuple[str, str], float] = attrs.field(init=False, factory=dict)
+    """Tag and its revision -> the time of the first request at the tag's URL."""
     _timeline: Timeline = attrs.field(init=False)
     _deployment: Deployment = attrs.field(init=False)
     _front_door: FrontDoor = attrs.field(init=False)
@@ -249,13 +251,29 @@ class SimulatedProduction:
 
     def _locate(self, head: Request) -> Place | None:
         tag_urls = {tag: self._deployment.tag_url(tag) for tag in self._deployment.tags}
-        return locate(self.layout, tag_urls, authority=head.headers.get("host", ""), path=head.path)
+        place = locate(self.layout, tag_urls, authority=head.headers.get("host", ""), path=head.path)
+        if place is None or place.tag is None:
+            return place
+        return place if self._is_open(place.tag) else None
+
+    def _is_open(self, tag: str) -> bool:
+        """Return True if the URL of a tag leads to an instance."""
+        layout = self.layout
+        if layout.ingress != "INGRESS_TRAFFIC_ALL" or layout.default_uri_disabled:
+            return False
+        return self._seconds_since_first(tag) >= layout.tag_opens_after
+
+    def _seconds_since_first(self, tag: str) -> float:
+        """Return the seconds since the first request at the URL of a tag on its present revision."""
+        now = self._timeline.catch_up()
+        return now - self._first_at_tag.setdefault((tag, self._deployment.tags[tag]), now)
 
     def _route(self, place: Place | None, session: str) -> Instance | None:
         if place is not None and place.site is Site.FRONT:
             return self._front_door.admit(session, self._deployment.split)
         if place is not None and place.tag is not None:
-            return self._front_door.one_of(self._deployment.tags[place.tag])
+            lags = self._seconds_since_first(place.tag) < self.layout.tag_lags
+            return self._front_door.one_of(self.layout.stable if lags else self._deployment.tags[place.tag])
         return None
 
     def _operation(self, request: Request, place: Place | None) -> Operation:

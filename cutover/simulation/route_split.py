@@ -31,7 +31,7 @@ def with_body(operation: Operation, body: bytes) -> Operation:
         return operation
     try:
         target = json.loads(body)["target"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return operation
     unknown = isinstance(target, str) and target not in _TARGETS | _HTMX_TARGETS
     return Operation.ROUTE_PERMISSION if unknown else operation

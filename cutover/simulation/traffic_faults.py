@@ -12,6 +12,7 @@ from cutover.simulation.faults import Fault, Outcome, Refuse, Scope, Strike
 from cutover.simulation.layout import Affinity, Layout
 from cutover.simulation.outcomes import (
     DRILL_FAILS,
+    DRILL_HAS_NO_EVIDENCE,
     LOST,
     NO_EVIDENCE,
     PASSED,
@@ -40,6 +41,7 @@ _429 = Refuse(
 _503 = Refuse(google_error(503, "UNAVAILABLE", "The service is currently unavailable."))
 _403 = Refuse(google_error(403, "PERMISSION_DENIED", "Permission 'run.services.update' denied."))
 _STUCK_ON_CANARY = Outcome(exit_code=4, failed_steps=("canary-rollback-drill", "undo"), traffic="canary")
+_BALANCER_ONLY = "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
 _CANARY_TAG = {"canary": "https://canary---svc.example"}
 
 
@@ -255,6 +257,56 @@ TRAFFIC_FAULTS = (
         Outcome(exit_code=4, failed_steps=("canary-rollback-drill", "undo"), traffic="stable"),
     ),
     Fault(
+        name="canary-serves-already",
+        sentence="Before the train, the canary has 10 % of the traffic.",
+        arrange=lambda layout: attrs.evolve(layout, served={layout.stable: 90, layout.canary: 10}),
+        outcome=NO_EVIDENCE,
+    ),
+    Fault(
+        name="other-revision-serves",
+        sentence="Before the train, a third revision has 10 % of the traffic.",
+        arrange=lambda layout: attrs.evolve(
+            layout, served={layout.stable: 90, f"{layout.service}-00039-other": 10}
+        ),
+        outcome=NO_EVIDENCE,
+    ),
+    Fault(
+        name="specification-stale",
+        sentence="Before the train, 10 % for the canary is asked for, and stable serves everything.",
+        arrange=lambda layout: attrs.evolve(
+            layout, requested={layout.stable: 90, layout.canary: 10}, served={layout.stable: 100}
+        ),
+        outcome=NO_EVIDENCE,
+    ),
+    Fault(
+        name="no-header-no-tag",
+        sentence="No response header names the revision, and the ingress lets only the load balancer in, so no tag URL answers.",
+        arrange=lambda layout: attrs.evolve(layout, revision_header="", ingress=_BALANCER_ONLY),
+        outcome=NO_EVIDENCE,
+    ),
+    Fault(
+        name="tag-name-taken",
+        sentence="The canary has no traffic tag, and stable has the tag that the train would give it.",
+        arrange=lambda layout: attrs.evolve(
+            layout, tag_urls={"cutover-canary": "https://cutover-canary---svc.example"}
+        ),
+        outcome=NO_EVIDENCE,
+    ),
+    Fault(
+        name="new-tag-never-answers",
+        sentence="No response header names the revision, the canary has no traffic tag, and the URL of a new tag never answers.",
+        arrange=lambda layout: attrs.evolve(
+            layout, tag_urls={}, revision_header="", tag_opens_after=math.inf
+        ),
+        outcome=DRILL_HAS_NO_EVIDENCE,
+    ),
+    Fault(
+        name="tag-stays-on-stable",
+        sentence="Stable answers at the canary's tag URL, for ever.",
+        arrange=lambda layout: attrs.evolve(layout, tag_lags=math.inf),
+        outcome=DRILL_HAS_NO_EVIDENCE,
+    ),
+    Fault(
         name="canary-missing",
         sentence="The canary revision does not exist.",
         arrange=lambda layout: attrs.evolve(layout, canary_exists=False),
@@ -348,8 +400,38 @@ DEPLOYMENT_VARIANTS = (
     ),
     Fault(
         name="no-revision-header",
-        sentence="No response header names the revision that answered.",
+        sentence="No response header names the revision that answered; the canary's tag URL does.",
         arrange=lambda layout: attrs.evolve(layout, revision_header=""),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="untagged-canary",
+        sentence="The canary has no traffic tag; a response header names the revision that answered.",
+        arrange=lambda layout: attrs.evolve(layout, tag_urls={}),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="untagged-no-header",
+        sentence="The canary has no traffic tag, and no response header names the revision that answered.",
+        arrange=lambda layout: attrs.evolve(layout, tag_urls={}, revision_header=""),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="new-tag-answers-late",
+        sentence="The canary has no traffic tag, no header names the revision, and the URL of a new tag answers after 5 seconds.",
+        arrange=lambda layout: attrs.evolve(layout, tag_urls={}, revision_header="", tag_opens_after=5.0),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="tag-lags",
+        sentence="For 10 seconds stable answers at the canary's tag URL.",
+        arrange=lambda layout: attrs.evolve(layout, tag_lags=10.0),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="load-balancer-only",
+        sentence="The ingress lets only the load balancer in, so no tag URL answers; a header names the revision.",
+        arrange=lambda layout: attrs.evolve(layout, ingress=_BALANCER_ONLY),
         outcome=PASSED,
     ),
 )

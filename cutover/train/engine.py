@@ -21,6 +21,7 @@ from cutover.model.train_events import (
     UndoFinished,
     UndoStarted,
     changes,
+    may_reach_users,
 )
 from cutover.model.undo_plan import UndoPlan, plan_undo
 from cutover.production.services import Services
@@ -124,7 +125,7 @@ class Train:
                 passed=False,
                 exit_code=exit_code(
                     self.results,
-                    touched=self.touched,
+                    touched=may_reach_users(self.journal.events),
                     undone=self.undone.proven,
                     recorded=self.journal.stopped is None,
                 ),
@@ -263,7 +264,12 @@ async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
 
 async def _drill(train: Train, recorder: StepRecorder) -> StepResult:
     return await rollback_drill.run(
-        train.plan.drill, train.captured_traffic, train.services, train.sentinels, recorder
+        train.plan.drill,
+        train.captured_traffic,
+        train.services,
+        train.sentinels,
+        recorder,
+        evidence=train.captured.evidence,
     )
 
 

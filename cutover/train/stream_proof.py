@@ -15,7 +15,7 @@ from cutover.production.lane_prober import LaneProber
 LOOKS = 5
 """Number of looks in a row in which no other revision may answer. Each look probes every alias, and so starts chat turns."""
 LAG_SECONDS = 15.0
-"""Seconds for which the front door may lag behind the served split."""
+"""Seconds for which the front door may lag behind the served split, and a tag URL behind its tag, if a header names who answers."""
 LAG_PAUSE = 1.0
 """Seconds between a look that another revision answered and the next look."""
 

@@ -106,7 +106,8 @@ class Production:
         outbound = Outbound(client=kept, clock=self.clock, secrets=masks)
         return Services(
             prober=LaneProber(
-                client=kept,
+                # A kept connection may always reach the same revision. Each stream is a new draw from the split.
+                client=fresh,
                 base_url=config.base_url,
                 lane=COMPAT,
                 headers=lane_headers(config),
@@ -122,6 +123,7 @@ class Production:
                 lane=COMPAT,
                 token=self.tokens.control,
                 headers=lane_headers(config),
+                revision_header=config.revision_header or None,
             ),
             traffic=self._traffic(outbound),
             service=outbound,

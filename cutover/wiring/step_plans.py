@@ -4,6 +4,7 @@ A field of a plan takes the value of the configuration's attribute of the same n
 and a field in the plan of its step, and nothing here. ``train_plan`` passes a value that derives from several inputs by name.
 """
 
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -16,6 +17,7 @@ from cutover.report.preview import train_seconds
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
 from cutover.train.undo_executor import UNDO_DEADLINE
+from cutover.wiring.earlier_runs import run_that_asked_for
 from cutover.wiring.token_sources import Tokens
 
 Plan = TypeVar("Plan", bound=attrs.AttrsInstance)
@@ -45,7 +47,13 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
     return _plan(
         TrainPlan,
         config,
-        preflight=_plan(preflight.Plan, config, seconds_needed=train_seconds(config) + UNDO_DEADLINE),
+        preflight=_plan(
+            preflight.Plan,
+            config,
+            gcloud_service=gcloud_service,
+            earlier_run=partial(run_that_asked_for, config),
+            seconds_needed=train_seconds(config) + UNDO_DEADLINE,
+        ),
         error_budget=_plan(error_budget.Plan, config),
         drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),

@@ -141,6 +141,18 @@ def _promote(injected: InjectedFault) -> Outcome:
     return GO if injected.fault in HICCUPS and not injected.at_every_request else NO_GO
 
 
+def _give_tag(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at the write of the drill's tag: without the tag nothing was judged, and no share has moved.
+
+    A tag that is undone a second later is no loss: by then the first step has written it again.
+    """
+    return GO if injected.fault in WITH_EFFECT | {WireFault.UNDONE} else NO_EVIDENCE
+
+
+def _read_back_tag(injected: InjectedFault) -> Outcome:
+    return NO_EVIDENCE if injected.at_every_request else GO
+
+
 def _roll_back(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at the rollback, which is written again until it is proven.
 
@@ -157,13 +169,12 @@ def _roll_back(injected: InjectedFault) -> Outcome:
 
 
 def _restore(injected: InjectedFault) -> Outcome:
-    """Return the outcome of a fault at the restore: a failure fails the drill, and stable already has all traffic."""
-    outcome = _roll_back(injected)
-    return outcome if outcome is GO or injected.fault is WireFault.UNDONE else NO_GO_ON_STABLE
+    """Return the outcome of a fault at the restore: a failure fails the step, and the undo restores what was captured, LATEST included."""
+    return _roll_back(injected)
 
 
 def _always_go(_: InjectedFault) -> Outcome:
-    """Return GO: this read only observes, or looks for a sign; another read decides, and no answer is no sign."""
+    """Return GO: this read only observes, or looks for a sign; another evidence decides, and no answer is no sign."""
     return GO
 
 
@@ -239,6 +250,14 @@ class RequestGroup:
 REQUEST_GROUPS = (
     # A service need not say how long a token lives.
     RequestGroup("lifetimes of tokens", r"preflight\.token-.*", ANY_REQUEST_FAULTS, _always_go),
+    RequestGroup(
+        "asking at a tag",
+        r"preflight\.canary-evidence\..*|drill\.tag\.answer",
+        ANY_REQUEST_FAULTS,
+        _always_go,
+    ),
+    RequestGroup("giving a tag", r"drill\.tag\.write", TRAFFIC_CHANGE_FAULTS, _give_tag),
+    RequestGroup("giving a tag", r"drill\.tag\.read-back", ANY_REQUEST_FAULTS, _read_back_tag),
     RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
     RequestGroup(
         "first streams",

@@ -93,7 +93,8 @@ def served(
         urls = {"base_url": front, "cloud_run_api_url": cloud_run, "legacy_base_url": legacy}
         config = live_config(directory, **{**urls, "traffic_backend": backend, **changes})
         clock = SharedClock()
-        start = attrs.evolve(simulated_layout(config), tag_urls={"canary": tag}, **(layout or {}))  # type: ignore[arg-type]
+        tags = {"tag_urls": {"canary": tag}, "tag_url_form": tag + "/tags/{tag}"}
+        start = attrs.evolve(simulated_layout(config), **{**tags, **(layout or {})})  # type: ignore[arg-type]
         production = SimulatedProduction(
             layout=start, credentials=simulated_credentials(config), faults=faults, now=clock.now
         )

@@ -72,7 +72,7 @@ class TestBlame:
 
     async def test_the_front_door_is_blamed_if_no_revision_has_its_own_url(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, first=3, last=4)
-        rows, _, _ = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": {}})
+        rows, _, _ = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": {}}, canary_tag="")
         assert "a stream through the front door breaks the contract" in rows["traffic-5"].detail
         # The canary has no URL of its own, so it is not probed directly.
         assert "canary-direct" not in rows
@@ -112,7 +112,9 @@ class TestWhoAnswers:
     ) -> None:
         rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
         assert summary.passed
-        assert "answered by" not in rows["traffic-100"].detail
+        assert rows["traffic-100"].detail.endswith(
+            "2 streams were answered by the canary (0 at the front door by the header, 2 at its tag)"
+        )
         assert streams_by_stable(trial) == SMOKES + 2
 
 

@@ -214,7 +214,9 @@ class TestLatest:
         self, tmp_path: Path
     ) -> None:
         trial = EmbeddedTrain(
-            live_config(tmp_path), faults=(BROKEN_CANARY,), layout_changes={"latest": True, "tag_urls": {}}
+            live_config(tmp_path, canary_tag=""),
+            faults=(BROKEN_CANARY,),
+            layout_changes={"latest": True, "tag_urls": {}},
         )
         summary = await trial.run()
         assert summary.exit_code == 1

@@ -45,6 +45,8 @@ class RouteSample:
 
     shares: tuple[tuple[RouteState, int], ...]
     """(state, number of reads that saw it), the most frequent first."""
+    revisions: tuple[str | None, ...] = ()
+    """The revisions that answered, each once, by the header; None stands for replies without the header."""
 
     @property
     def agreed(self) -> RouteState | None:
@@ -71,6 +73,15 @@ class OverridePermission:
     """The reply in words, and the thing to do if it proves nothing."""
 
 
+@attrs.frozen(kw_only=True)
+class StatusReply:
+    """The reply to one read of the status."""
+
+    state: RouteState
+    revision: str | None
+    """The revision that answered; None if no header names it."""
+
+
 @attrs.define(eq=False)
 class ControlPlane:
     """The route-split API of one deployment."""
@@ -82,9 +93,23 @@ class ControlPlane:
     token: Token = attrs.field(converter=fixed)
     headers: Mapping[str, str]
     """The lane's headers for client build, protocol and schema. A service that enforces them answers 426 without them."""
+    revision_header: str | None = None
+    """Name of the response header that names the revision that answered."""
+
+    def at(self, base_url: str) -> "ControlPlane":
+        """Return the API at another address of the same service, such as the tag URL of a revision."""
+        return attrs.evolve(self, base_url=base_url)
 
     async def status(self, *, label: str) -> RouteState:
         """Return the overrides of the instance that answers.
+
+        Raises:
+            PeerError: There was no usable answer.
+        """
+        return (await self.read_status(label=label)).state
+
+    async def read_status(self, *, label: str) -> StatusReply:
+        """Return the overrides of the instance that answers, and the name of its revision.
 
         Raises:
             PeerError: There was no usable answer.
@@ -96,7 +121,9 @@ class ControlPlane:
             headers=self._headers(),
             authorize=self.token,
         )
-        return _route_state(self._expect_success(reply))
+        state = _route_state(self._expect_success(reply))
+        name = reply.header(self.revision_header) if self.revision_header else None
+        return StatusReply(state=state, revision=printable(name, 80) if name else None)
 
     async def sample(self, *, label: str) -> RouteSample:
         """Return a sample of ``SAMPLE_READS`` status reads.
@@ -105,6 +132,7 @@ class ControlPlane:
             PeerError: A read had no usable answer, after retries.
         """
         seen: Counter[RouteState] = Counter()
+        revisions: dict[str | None, None] = {}
         failures: list[PeerError] = []
         remaining = iter(range(SAMPLE_READS))
 
@@ -113,7 +141,9 @@ class ControlPlane:
                 if failures:
                     return
                 try:
-                    seen[await self.status(label=label)] += 1
+                    reply = await self.read_status(label=label)
+                    seen[reply.state] += 1
+                    revisions[reply.revision] = None
                 except PeerError as error:
                     failures.append(error)
 
@@ -122,7 +152,7 @@ class ControlPlane:
                 readers.start_soon(reader)
         if failures:
             raise failures[0]
-        return RouteSample(shares=tuple(seen.most_common()))
+        return RouteSample(shares=tuple(seen.most_common()), revisions=tuple(revisions))
 
     async def evaluate(self, path: str, *, cohort_key: str, label: str) -> Evaluation:
         """Return the target of a path.

@@ -162,6 +162,8 @@ def _traffic_state(reply: Reply) -> TrafficState:
         and configurations.get("state") in {"CONDITION_PENDING", "CONDITION_RECONCILING"},
         latest_ready=_short_name(service.get("latestReadyRevision")),
         latest_created=_short_name(service.get("latestCreatedRevision")),
+        ingress=printable(text(service.get("ingress")) or ""),
+        default_uri_disabled=service.get("defaultUriDisabled") is True,
     )
     return attrs.evolve(state, settled=True) if _only_deploys(state) else state
 

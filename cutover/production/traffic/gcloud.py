@@ -55,6 +55,12 @@ _TOKEN_REFUSED = re.compile(rb"UNAUTHENTICATED|invalid authentication credential
 """The errors of gcloud when the API answers 401."""
 _NOT_STARTED = frozenset({126, 127})
 """Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
+_INGRESS = {
+    "all": "INGRESS_TRAFFIC_ALL",
+    "internal": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+    "internal-and-cloud-load-balancing": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+}
+"""Ingress in the annotation of the API v1 -> the same in the API v2."""
 
 
 @attrs.frozen(kw_only=True)
@@ -284,6 +290,8 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
     routes = _condition(service, "RoutesReady") or ready
     succeeded = routes.get("status") == "True"
     deploying = _condition(service, "ConfigurationsReady").get("status") == "Unknown"
+    annotations = _object(metadata, "annotations")
+    ingress = text(annotations.get("run.googleapis.com/ingress")) or ""
     state = TrafficState(
         targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
         statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
@@ -298,6 +306,8 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
         deploying=deploying,
         latest_ready=text(status.get("latestReadyRevisionName")),
         latest_created=text(status.get("latestCreatedRevisionName")),
+        ingress=_INGRESS.get(ingress, printable(ingress)),
+        default_uri_disabled=annotations.get("run.googleapis.com/default-url-disabled") == "true",
     )
     # The end of a deployment moves a share of LATEST, so the split is settled only after it.
     return attrs.evolve(state, settled=False) if deploying and state.asks_for_latest else state

@@ -100,7 +100,9 @@ class StepRecorder:
             text = f"{bad} of {len(probes)} probes failed: {text}"
         if bad and blame:
             text = f"{blame}: {text}"
-        self.evidence.write(f"{self.step_id}/{check_id}.log", _probe_log(probes).encode())
+        # As a text, because a finding may quote a token that was cut short; evidence masks whole ones alone.
+        log = self.evidence.secrets.mask_text(_probe_log(probes))
+        self.evidence.write(f"{self.step_id}/{check_id}.log", log.encode())
         head_path, body_path = self.keep(check_id, shown)
         more["endpoint"], more["http_status"] = shown.request.url, shown.status
         more["headers_path"], more["body_path"] = head_path, body_path

@@ -15,6 +15,7 @@ import msgspec
 
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
+from cutover.http.tokens import Token, fixed
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
 from cutover.text import printable
@@ -89,7 +90,7 @@ class ControlPlane:
     """Its client must open a new connection for each request: a kept connection may always reach the same instance."""
     base_url: str
     lane: Lane
-    token: str = attrs.field(repr=False)
+    token: Token = attrs.field(converter=fixed)
     headers: Mapping[str, str]
     """The lane's headers for client build, protocol and schema. A service that enforces them answers 426 without them."""
     revision_header: str | None = None
@@ -114,7 +115,11 @@ class ControlPlane:
             PeerError: There was no usable answer.
         """
         reply = await self.outbound.read(
-            "GET", self.base_url + self.lane.status_path, label=label, headers=self._headers()
+            "GET",
+            self.base_url + self.lane.status_path,
+            label=label,
+            headers=self._headers(),
+            authorize=self.token,
         )
         state = _route_state(self._expect_success(reply))
         name = reply.header(self.revision_header) if self.revision_header else None
@@ -160,6 +165,7 @@ class ControlPlane:
             self.base_url + self.lane.evaluate_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json={"path": path, "cohort_key": cohort_key},
         )
         data = _data(self._expect_success(reply))
@@ -187,6 +193,7 @@ class ControlPlane:
             self.base_url + self.lane.override_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json=_override_body(key, word),
         )
         return _route_state(self._expect_success(reply))
@@ -206,6 +213,7 @@ class ControlPlane:
             self.base_url + self.lane.override_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json=_override_body(GLOBAL, UNKNOWN_TARGET),
         )
         said = f"{reply.request_line} with the unknown target {UNKNOWN_TARGET}: {reply.describe()}"
@@ -248,7 +256,7 @@ class ControlPlane:
         return " ".join((*words, "-d", shlex.quote(msgspec.json.encode(_override_body(key, word)).decode())))
 
     def _headers(self) -> dict[str, str]:
-        return {**self.headers, "authorization": f"Bearer {self.token}", "accept": "application/json"}
+        return {**self.headers, "accept": "application/json"}
 
     def _expect_success(self, reply: Reply) -> Reply:
         """Return a reply with status 2xx.

@@ -11,6 +11,7 @@ from cutover.checking.probe import probe_stream
 from cutover.contract import StreamContract
 from cutover.errors import PeerError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
+from cutover.http.tokens import Token, fixed
 from cutover.model import step_ids
 from cutover.model.comparison import Answer, Verdict, judge, meaning_of, order_of, p95
 from cutover.model.manifest import ManifestEntry, ResponseKind
@@ -30,7 +31,7 @@ class Side:
     name: str
     """``new`` or ``legacy``, as in the evidence."""
     base_url: str
-    token: str = attrs.field(repr=False)
+    token: Token = attrs.field(converter=fixed)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -183,10 +184,7 @@ async def _both(entry: ManifestEntry, plan: Plan, services: Services) -> tuple[A
 
 
 def _headers(entry: ManifestEntry, side: Side) -> dict[str, str]:
-    headers = {**side.headers, **entry.headers}
-    if entry.requires_auth:
-        headers["authorization"] = f"Bearer {side.token}"
-    return headers
+    return {**side.headers, **entry.headers}
 
 
 def _filled(value: object, thread_id: str) -> object:
@@ -210,6 +208,7 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
             side.base_url + str(_filled(entry.path, thread_id)),
             label=f"dual.{side.name}.{entry.id}",
             headers=_headers(entry, side),
+            authorize=side.token if entry.requires_auth else None,
             json=_filled(entry.body, thread_id),
             attempts=1 if entry.mutates else 2,
         )
@@ -246,6 +245,7 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
         ),
         contract=plan.contract,
         secrets=outbound.secrets,
+        authorize=side.token if entry.requires_auth else None,
     )
     if probe.status is None or probe.report.interrupted:
         return Answer(status=None, meaning=None, said=probe.describe(), seconds=None)

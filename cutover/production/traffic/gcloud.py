@@ -7,6 +7,8 @@ One race remains, because gcloud takes no etag. This backend compares the genera
 reads the service once more and replaces that version. A change by somebody else between these two reads (one to four
 seconds) is not noticed, and a changed split is overwritten. A change after the second read makes gcloud's update fail.
 So nobody else should deploy while a train runs. The Admin API has no such gap.
+
+The file is a little longer than 300 lines, because the commands, their environment and the reading of their output belong together.
 """
 
 import os

@@ -1,6 +1,7 @@
 """Probes: one HTTP request whose stream is checked against a contract to its end."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import anyio
 import attrs
@@ -40,6 +41,8 @@ class Probe:
     Closing the connection does not count, because no user waits for it. Without a byte of the body, the seconds to the head; without a
     head, the seconds to the failure.
     """
+    meaning: str = ""
+    """The meaning of a refusal for the service that refused, and the thing to do; empty if it has no special meaning."""
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header with this name, upper or lower case; None without such a header."""
@@ -61,7 +64,7 @@ class Probe:
         if self.unreachable is not None:
             return self.unreachable
         violations = self.report.violations
-        failure = f"; {self.failure}" if self.failure else ""
+        failure = "".join(f"; {text}" for text in (self.failure, self.meaning) if text)
         if not violations:
             return f"HTTP {self.status}, {self.report.event_count} events, the contract holds"
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -86,10 +89,13 @@ async def probe_stream(
         client: Sends the request. Redirects are not followed.
         request: The request that starts the stream.
         contract: The contract that the stream must keep.
-        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
+        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
+            a time of the request it is now.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
         secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
     """
+    context = context or StreamContext()
+    context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     stream = CheckedStream(
         client=client, request=request, checker=ContractChecker(contract, context=context), hold=hold
     )

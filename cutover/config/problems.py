@@ -91,7 +91,12 @@ def _live_problems(config: "CutoverConfig") -> Iterator[str]:
 
 def _directory_problems(path: Path, name: str) -> Iterator[str]:
     try:
-        if path.exists() and not path.is_dir():
+        if not values.is_utf8(path.resolve()):
+            yield (
+                f"{name} leads to a folder whose path is not UTF-8, but the journal, the lock and the artifacts name it: "
+                f"{str(path.resolve())!a}; give {name} as an absolute path that is UTF-8"
+            )
+        elif path.exists() and not path.is_dir():
             yield f"{name} is not a folder: {path}"
         elif any((path / file).exists() for file in _RUN_FILES):
             yield f"{name} already holds a run: {path}; a run never overwrites another one"

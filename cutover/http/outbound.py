@@ -17,8 +17,9 @@ import msgspec
 
 from cutover.clock import Clock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
+from cutover.http.error_bodies import error_in, quoted
 from cutover.http.secrets import Secrets
-from cutover.text import printable
+from cutover.text import LONGEST, printable
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect to a host."""
@@ -45,7 +46,6 @@ HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
 """A function that returns headers, such as a token that needs its own request. Each try calls it; it may raise ``PeerError``."""
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
-_MAX_ERROR_TEXT = 200
 
 
 def pause_after(tries: int, *, at_least: float = 0.0) -> float:
@@ -96,7 +96,7 @@ class Reply:
         Raises:
             RefusedError: The status is not 2xx. The message quotes the status and the error in the body.
         """
-        if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
+        if not self.is_success:
             raise RefusedError(
                 f"{self.request_line}: {self.describe()}", status=self.status, retry_after=self.retry_after
             )
@@ -113,29 +113,32 @@ class Reply:
         return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else 0.0
 
     @property
+    def is_success(self) -> bool:
+        """True if the status is 2xx."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    @property
     def is_redirect(self) -> bool:
         """True for a 3xx status. A ``location`` header alone is no redirect (RFC 9110 10.2.2)."""
         return HTTPStatus.MULTIPLE_CHOICES <= self.status < HTTPStatus.BAD_REQUEST
 
+    @property
+    def has_error(self) -> bool:
+        """True if the body is JSON and holds an error: an object ``error`` with details, or a text ``message``."""
+        return error_in(self.body) is not None
+
     def describe(self) -> str:
-        """Return the status, the target of a redirect and the error in the body, as one line."""
+        """Return the status, the target of a redirect and the error in the body, as one line.
+
+        A refusal (4xx, 5xx) without an error in JSON quotes the beginning of its body.
+        """
         text = f"HTTP {self.status}"
         if self.is_redirect and (location := self.header("location")):
             text += f", a redirect to {printable(location)} (not followed)"
-        return text + _quoted_error(self.body)
-
-
-def _quoted_error(body: bytes) -> str:
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    error = decoded.get("error") if isinstance(decoded, dict) else None
-    if isinstance(error, dict):
-        details = [str(error[key]) for key in ("code", "status", "message") if error.get(key) is not None]
-        return f" ({printable(': '.join(details), _MAX_ERROR_TEXT)})" if details else ""
-    message = decoded.get("message") if isinstance(decoded, dict) else None
-    return f" ({printable(message, _MAX_ERROR_TEXT)})" if isinstance(message, str) else ""
+        error = error_in(self.body)
+        if error is not None:
+            return f"{text} ({printable(error, LONGEST)})"
+        return f"{text} ({quoted(self.body)})" if self.status >= HTTPStatus.BAD_REQUEST else text
 
 
 @attrs.define(eq=False)

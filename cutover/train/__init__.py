@@ -6,6 +6,7 @@
 | ``steps/`` | one file for each step |
 | ``step_recorder.py`` | the checks and the evidence of one step |
 | ``sentinels.py`` | streams before, across and after a change, which show a break that the change causes |
-| ``undo_executor.py`` | carries an undo out and proves it |
-| ``recovery.py`` | recovers a run that was killed; ``model/undo_policy.py`` decides |
+| ``undo_executor.py`` | the one executor of every way back: look, decide (``model/undo_policy.py``), write, prove |
+| ``undo_parts.py`` | the two parts that it restores: the split and the overrides |
+| ``stream_proof.py`` | the proof by streams: a revision without a share answers no more |
 """

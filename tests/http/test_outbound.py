@@ -485,6 +485,12 @@ async def test_secrets_are_masked_at_equal_length_in_head_and_body() -> None:
     assert "marked" not in found.describe()
 
 
+async def test_a_secret_in_a_plain_refusal_is_masked_before_the_text_is_cut() -> None:
+    peer = Peer(httpx.Response(403, content=b"x" * 75 + b" marked-token is no token of ours"))
+    found = await outbound(peer, "marked-token").read("GET", URL, label="status")
+    assert found.describe() == f"HTTP 403 ({'x' * 75} ****…)"
+
+
 class TestReply:
     def test_a_header_is_found_whatever_its_case(self) -> None:
         found = reply(headers=((b"X-One", b"first"), (b"x-one", b"second"), (b"X-High", b"\xe9")))
@@ -516,17 +522,37 @@ class TestReply:
         [
             (b'{"error":{"code":409,"status":"ABORTED","message":"stale"}}', " (409: ABORTED: stale)"),
             (b'{"error":{"code":"unauthorized","message":null}}', " (unauthorized)"),
-            (b'{"error":{}}', ""),
+            (b'{"error":{}}', ' ({"error":{}})'),
             (b'{"error":"no","message":"bad \\u0007\\u202e token"}', " (bad \\x07\\u202e token)"),
-            (b'{"message":7}', ""),
-            (b"[1]", ""),
-            (b"<html>", ""),
-            (b"\xff\xfe", ""),
-            (b"[" * 100_000, ""),
+            (b'{"message":7}', ' ({"message":7})'),
+            (b'{"detail":"Not authenticated"}', ' ({"detail":"Not authenticated"})'),
+            (b"[1]", " ([1])"),
+            (
+                b"Failed to parse the request body as JSON: expected value\n",
+                " (Failed to parse the request body as JSON: expected value)",
+            ),
+            (b"<html>\x1b[2J", " (<html>\\x1b[2J)"),
+            (b"\xff\xfe", " (\\xff\\xfe)"),
+            (b"x" * 100_000, f" ({'x' * 80}…)"),
+            (b"[" * 100_000, f" ({'[' * 80}…)"),
+            (b"", " (an empty body)"),
+            (b" \r\n", " (an empty body)"),
         ],
     )
     def test_the_bodys_own_error_is_quoted_escaped(self, body: bytes, detail: str) -> None:
         assert reply(body, status=400).describe() == f"HTTP 400{detail}"
+
+    @pytest.mark.parametrize("status", [200, 204, 304])
+    @pytest.mark.parametrize("body", [b"", b"<!doctype html><p>Hello</p>"])
+    def test_the_body_of_a_reply_that_is_no_refusal_is_not_quoted(self, body: bytes, status: int) -> None:
+        assert reply(body, status=status).describe() == f"HTTP {status}"
+
+    @pytest.mark.parametrize(
+        ("body", "has_error"),
+        [(b'{"message":"no"}', True), (b'{"error":{"code":"x"}}', True), (b"no", False), (b"{}", False)],
+    )
+    def test_an_error_in_json_is_told_from_a_plain_text(self, body: bytes, has_error: bool) -> None:
+        assert reply(body, status=422).has_error is has_error
 
     def test_the_target_of_a_redirect_is_quoted_escaped(self) -> None:
         found = reply(status=307, headers=((b"Location", b"https://evil.example/\x1b[2J\xad"),))
@@ -541,7 +567,8 @@ class TestReply:
         """RFC 9110 10.2.2: in a 201 answer, it names the resource that was created."""
         for status in (201, 202, 401, 503):
             found = reply(status=status, headers=((b"location", b"/api/things/7"),))
-            assert (found.is_redirect, found.describe()) == (False, f"HTTP {status}")
+            assert not found.is_redirect
+            assert "redirect" not in found.describe()
         assert all(reply(status=status).is_redirect for status in (300, 304, 399))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.secrets import Secrets
-from cutover.model.traffic_state import TrafficTarget, split
+from cutover.model.traffic_state import TrafficState, TrafficTarget, split
 from cutover.model.train_events import CommandStarted
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.traffic.gcloud import Gcloud, Patience
@@ -68,7 +68,18 @@ def faulty_gcloud(directory: Path, mode: str = "", **layout: object) -> Iterator
 
 
 class TestReading:
-    @pytest.mark.parametrize("layout", [{}, {"latest": True}, {"canary_ready": False}])
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            {},
+            {"latest": True},
+            {"canary_ready": False},
+            {"broken_revision": True},
+            {"broken_revision": True, "latest": True},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY"},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER", "default_uri_disabled": True},
+        ],
+    )
     async def test_gcloud_and_the_admin_api_read_the_same_state(
         self, layout: dict[str, Any], tmp_path: Path
     ) -> None:
@@ -80,11 +91,58 @@ class TestReading:
                 by_api = await services.traffic.read(label="read")
                 by_gcloud = await found.gcloud().read(label="read")
                 assert attrs.evolve(by_gcloud, etag=None) == attrs.evolve(by_api, etag=None)
-                assert by_gcloud.etag == by_gcloud.generation == "7"
+                broken = layout.get("broken_revision", False)
+                assert by_api.ingress == layout.get("ingress", "INGRESS_TRAFFIC_ALL")
+                assert by_api.default_uri_disabled is layout.get("default_uri_disabled", False)
+                assert by_gcloud.etag == by_gcloud.generation == ("8" if broken else "7")
+                assert (by_gcloud.settled, by_gcloud.succeeded, by_gcloud.unready_reason()) == (
+                    True,
+                    True,
+                    "",
+                )
+                assert ("00008-other does not start" in by_gcloud.warning()) is broken
                 for name in (STABLE, CANARY, "chat-00099-none"):
                     one = await found.gcloud().revision(name, label="revision")
                     other = await services.traffic.revision(name, label="revision")
                     assert (one.name, one.exists, one.ready) == (other.name, other.exists, other.ready)
+
+    @pytest.mark.parametrize("latest", [False, True])
+    async def test_a_deployment_that_is_under_way_unsettles_a_share_of_latest_alone(
+        self, latest: bool, tmp_path: Path
+    ) -> None:
+        with faulty_gcloud(tmp_path, latest=latest) as found:
+            found.served.production.deploy(ready=False, seconds=240.0)
+            state = await found.gcloud().read(label="read")
+            assert (state.settled, state.succeeded, state.deploying) == (not latest, True, True)
+            assert "somebody else is deploying" in state.unready_reason()
+            await _read_as_admin_api(found, state, tmp_path)
+
+    async def test_routes_decide_and_a_document_without_them_goes_by_ready(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
+            program = tmp_path / "bin" / "gcloud"
+            for conditions, settled, succeeded, unready in (
+                ({"Ready": "False", "RoutesReady": "True"}, True, True, "no Ready"),
+                ({"Ready": "False", "RoutesReady": "False"}, True, False, "no Ready"),
+                ({"Ready": "Unknown", "RoutesReady": "Unknown"}, False, False, "no Ready"),
+                ({"Ready": "True"}, True, True, ""),
+                ({"Ready": "False"}, True, False, "no Ready"),
+                ({"Ready": "Unknown"}, False, False, "no Ready"),
+                ({}, False, False, "no condition Ready"),
+            ):
+                rows = [
+                    {"type": kind, "status": status, "message": f"no {kind}" if status != "True" else ""}
+                    for kind, status in conditions.items()
+                ]
+                traffic = [{"revisionName": STABLE, "percent": 100}]
+                document = {
+                    "kind": "Service",
+                    "metadata": {"generation": 7},
+                    "spec": {"traffic": traffic},
+                    "status": {"observedGeneration": 7, "traffic": traffic, "conditions": rows},
+                }
+                program.write_text(f"#!/bin/sh\necho '{json.dumps(document)}'\n")
+                state = await found.gcloud().read(label="read")
+                assert (state.settled, state.succeeded, state.unready) == (settled, succeeded, unready)
 
     @pytest.mark.parametrize(
         ("mode", "error", "message"),
@@ -196,6 +254,13 @@ class TestWriting:
             assert caught.value.status == 409
             assert found.commands == ["describe"]
 
+    async def test_the_permission_is_not_tried_and_no_command_runs(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
+            gcloud = found.gcloud()
+            state = await gcloud.read(label="read")
+            assert await gcloud.may_write(state, label="p") == "gcloud has no dry run of an update"
+            assert found.commands == ["describe"]
+
     async def test_a_generation_that_cannot_be_read_stops_the_write(self, tmp_path: Path) -> None:
         with faulty_gcloud(tmp_path, "describe:fails") as found:
             with pytest.raises(RefusedError, match="nothing was written: "):
@@ -288,6 +353,13 @@ class TestMoving:
             shift = await self.shift(found, HASTY if mode == "hang-after" else PATIENT)
             assert shift.proven, shift.detail
 
+    @pytest.mark.parametrize("mode", ["fails", "killed"])
+    async def test_an_update_that_fails_once_is_written_again(self, mode: str, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path, f"update-traffic:{mode}:1") as found:
+            shift = await self.shift(found)
+            assert shift.proven, shift.detail
+            assert found.commands.count("update-traffic") == 2
+
     @pytest.mark.parametrize("mode", ["fails", "ignored"])
     async def test_an_update_without_effect_is_not_proven_and_the_detail_has_the_reason(
         self, mode: str, tmp_path: Path
@@ -368,6 +440,17 @@ class TestSecrets:
             with pytest.raises(NoAnswerError, match="401"):
                 await gcloud.read(label="read")
             assert not any("CLOUDSDK_AUTH" in row for call in found.calls for row in call["environment"])
+
+
+async def _read_as_admin_api(found: FaultyGcloud, state: TrafficState, directory: Path) -> None:
+    """Check that the Admin API shows the same state as gcloud."""
+    config = attrs.evolve(
+        found.served.config, traffic_backend="cloud-run-api", output_dir=directory / "other"
+    )
+    async with attrs.evolve(found.served, config=config).live().services() as services:
+        by_api = await services.traffic.read(label="read")
+    # The two versions name a condition that is under way differently.
+    assert attrs.evolve(by_api, etag=None, unready="") == attrs.evolve(state, etag=None, unready="")
 
 
 async def test_a_cancelled_read_leaves_no_process(tmp_path: Path) -> None:

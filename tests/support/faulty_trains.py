@@ -65,6 +65,7 @@ SCENARIOS = {
         Scenario(
             name="sentinels", labels=r"sentinel\.(traffic-5|route-flip)\..*", config={"held_streams": 1}
         ),
+        Scenario(name="untagged canary", labels=r"drill\.tag\..*", layout={"tag_urls": {}}),
         Scenario(
             name="dual run",
             labels=r"dual\..*\.(me|root|chat-stream)|dual-identity\..*",

@@ -65,6 +65,7 @@ TRAINS: dict[str, tuple[Fault, ...]] = {
             Operation.SERVICE_READ,
             Operation.REVISION_READ,
             Operation.TRAFFIC_UPDATE,
+            Operation.TRAFFIC_VALIDATE,
             Operation.ACCOUNT,
         )
     },
@@ -107,9 +108,11 @@ async def test_a_train_writes_no_token(name: str, tmp_path: Path) -> None:
     if "echo" in name and not summary.passed:
         # the token was in the text, and is masked
         assert "*" * len(TOKENS[0]) in artifacts
-    shown = "\n".join((*map(line_of, events), *conclusion(summary, evidence="run/SUMMARY.md"), view.last))
+    shown = "\n".join(
+        (*map(line_of, events), *conclusion(summary, evidence="run/SUMMARY.md"), view.progress.last)
+    )
     assert without_tokens(shown)
-    assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.steps))
+    assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.progress.steps))
 
 
 @pytest.mark.parametrize("operation", ["SERVICE_READ", "REVISION_READ", "TRAFFIC_UPDATE"])

@@ -55,6 +55,12 @@ _TELLING = 8
 """Characters of the shortest secret whose occurrence within a longer value is no accident."""
 _NOT_STARTED = frozenset({126, 127})
 """Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
+_INGRESS = {
+    "all": "INGRESS_TRAFFIC_ALL",
+    "internal": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+    "internal-and-cloud-load-balancing": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+}
+"""Ingress in the annotation of the API v1 -> the same in the API v2."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +112,7 @@ class Gcloud:
         )
         for row in rows(await self._read(argv, label)):
             if _object(row, "metadata").get("name") == name:
-                ready = _ready(row)
+                ready = _condition(row, "Ready")
                 return Revision(
                     name=name,
                     exists=True,
@@ -116,6 +122,10 @@ class Gcloud:
                     ),
                 )
         return Revision(name=name, exists=False, ready=False, message=f"{self.service} has none of this name")
+
+    async def may_write(self, current: TrafficState, *, label: str) -> str:  # noqa: ARG002  nothing is sent
+        """Return the reason why no permission was tried, because gcloud has no dry run; see ``TrafficBackend``."""
+        return "gcloud has no dry run of an update"
 
     async def write(
         self,
@@ -272,18 +282,31 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
     generation = metadata.get("generation")
     if not isinstance(generation, int) or "traffic" not in _object(service, "spec") | status:
         raise UnusableReplyError("gcloud describes a service without a generation, or without any traffic")
-    ready = _ready(service)
-    return TrafficState(
+    ready = _condition(service, "Ready")
+    routes = _condition(service, "RoutesReady") or ready
+    succeeded = routes.get("status") == "True"
+    deploying = _condition(service, "ConfigurationsReady").get("status") == "Unknown"
+    annotations = _object(metadata, "annotations")
+    ingress = text(annotations.get("run.googleapis.com/ingress")) or ""
+    state = TrafficState(
         targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
         statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
         generation=str(generation),
         etag=str(generation),
-        settled=status.get("observedGeneration") == generation and ready.get("status") in {"True", "False"},
-        succeeded=ready.get("status") == "True",
-        message=printable(str(ready.get("message") or "")),
+        settled=status.get("observedGeneration") == generation and routes.get("status") in {"True", "False"},
+        succeeded=succeeded,
+        message=_message(routes) or ("" if succeeded else _message(ready)),
+        unready=""
+        if ready.get("status") == "True"
+        else _message(ready) or printable(str(ready.get("status") or "no condition Ready")),
+        deploying=deploying,
         latest_ready=text(status.get("latestReadyRevisionName")),
         latest_created=text(status.get("latestCreatedRevisionName")),
+        ingress=_INGRESS.get(ingress, printable(ingress)),
+        default_uri_disabled=annotations.get("run.googleapis.com/default-url-disabled") == "true",
     )
+    # The end of a deployment moves a share of LATEST, so the split is settled only after it.
+    return attrs.evolve(state, settled=False) if deploying and state.asks_for_latest else state
 
 
 def _target(row: Mapping[str, object]) -> TrafficTarget:
@@ -295,10 +318,14 @@ def _target(row: Mapping[str, object]) -> TrafficTarget:
     )
 
 
-def _ready(document: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the condition Ready, which sums up all others; an empty one if there is none."""
+def _condition(document: Mapping[str, object], kind: str) -> Mapping[str, object]:
+    """Return one condition; an empty one if there is none. Ready is ConfigurationsReady and RoutesReady together."""
     conditions = rows(_object(document, "status").get("conditions"))
-    return next((row for row in conditions if row.get("type") == "Ready"), {})
+    return next((row for row in conditions if row.get("type") == kind), {})
+
+
+def _message(condition: Mapping[str, object]) -> str:
+    return printable(str(condition.get("message") or ""))
 
 
 def _object(document: Mapping[str, object], name: str) -> dict[str, object]:

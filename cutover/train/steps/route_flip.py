@@ -105,6 +105,7 @@ async def _apply(
             on_refusal=OnRefusal.STOP,
             journal=recorder.journal,
             clock=services.clock,
+            own_states=(*captured.overrides, *wanted),
         )
     )
     status = StepStatus.PASS if change.proven else StepStatus.FAIL

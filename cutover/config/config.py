@@ -316,6 +316,7 @@ class CutoverConfig:
             "compat_client_build_id": self.compat_client_build_id,
             "compat_protocol_version": self.compat_protocol_version,
             "compat_schema_version": self.compat_schema_version,
+            "revision_header": self.revision_header,
             "run_dual_run": self.run_dual_run,
             "legacy_base_url": self.legacy_base_url or None,
             "canary_steps": list(self.canary_steps),

@@ -1,4 +1,7 @@
-"""Faults of Cloud Run traffic, and variants of a deployment that are unusual but correct."""
+"""Faults of Cloud Run traffic, and variants of a deployment that are unusual but correct.
+
+The module is a long table: one entry for each fault.
+"""
 
 import math
 from collections.abc import Callable

@@ -45,6 +45,7 @@ _CONFIG_FACTS = (
     "compat_client_build_id",
     "compat_protocol_version",
     "compat_schema_version",
+    "revision_header",
 )
 _RECOVERY_TOKENS = tuple(token for token in TOKEN_INPUTS if token != "legacy_auth_token")  # noqa: S105  a field's name
 

@@ -2,6 +2,8 @@
 
 An override lives in the memory of one instance, so one reply proves nothing. A proof is a sample: if 59 status reads
 in a row agree, then, with 95 % confidence, at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
+
+The module is longer than most, because the four requests of one small API share its headers and the reading of its replies.
 """
 
 import re

@@ -29,7 +29,7 @@ from cutover.train.sentinels import Sentinels, Watch, ticks
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS
 from cutover.train.undo_executor import UndoExecutor, UndoResult
-from cutover.train.undo_parts import TrafficPart
+from cutover.train.undo_traffic import TrafficPart
 
 if TYPE_CHECKING:
     from cutover.production.lane_prober import LaneProber

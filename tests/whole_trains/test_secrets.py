@@ -78,6 +78,7 @@ TRAINS: dict[str, tuple[Fault, ...]] = {
             Operation.CHAT_STREAM,
             Operation.ROUTE_STATUS,
             Operation.ROUTE_OVERRIDE,
+            Operation.ROUTE_PERMISSION,
             Operation.ROUTE_EVALUATE,
             Operation.SERVICE_READ,
             Operation.REVISION_READ,

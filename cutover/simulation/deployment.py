@@ -3,7 +3,7 @@
 This file holds no JSON. `cloud_run.py` and `cloud_run_v1.py` show and change this state, each in its own format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -54,6 +54,8 @@ class Deployment:
     failure: str = ""
     """The reason why the last settled update failed; empty if that update did not fail."""
     operations: dict[str, Operation] = attrs.field(factory=dict)
+    when_served: Callable[[], None] = lambda: None
+    """Function to call after the served traffic may have changed."""
 
     @classmethod
     def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
@@ -136,6 +138,7 @@ class Deployment:
         self.observed_generation = self.generation
         self.latest_ready = f"{self.layout.service}-{self.generation:05}-other"
         self.ready[self.latest_ready] = True
+        self.when_served()
 
     def _land(self, targets: tuple[Target, ...], fate: Fate, operation: Operation, based_on: int) -> None:
         """Apply a late update. If the service has changed since the request, the operation fails instead: its etag is stale."""
@@ -165,6 +168,7 @@ class Deployment:
         self.failure = fate.fails
         if not fate.fails:
             self.statuses = self.spec
+            self.when_served()
         if fate.undone_after is not None:
             self.timeline.after(fate.undone_after, lambda: self._take_back(generation, before))
 

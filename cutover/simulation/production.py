@@ -11,10 +11,10 @@ from cutover.simulation.addresses import Place, Site, locate
 from cutover.simulation.cloud_run import CloudRunApi
 from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
-from cutover.simulation.exchange import Fate, Operation, Reply, Request, html_reply
+from cutover.simulation.exchange import STREAMS, Fate, Operation, Reply, Request, html_reply
 from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role, Situation
 from cutover.simulation.front_door import FrontDoor
-from cutover.simulation.layout import Credentials, Layout
+from cutover.simulation.layout import ChangeKind, Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
 from cutover.simulation.request_log import LoggedRequest, answered, logged
 from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit
@@ -67,6 +67,8 @@ class SimulatedProduction:
         self._active = ActiveFaults(self.faults)
         chance = random.Random(self.seed)  # noqa: S311  tests need the same choices in every run
         self._front_door = FrontDoor(size=layout.instances, chance=chance, affinity=layout.affinity)
+        self._front_door.split = dict(self._deployment.split)
+        self._deployment.when_served = self._traffic_served
         self._service = ChatService(
             credentials=self.credentials,
             user="auth",
@@ -74,7 +76,10 @@ class SimulatedProduction:
             preview=layout.preview,
             timeline=self._timeline,
             routes=RouteSplit(
-                settings=layout.route_split, legacy_url=layout.legacy_url, timeline=self._timeline
+                settings=layout.route_split,
+                legacy_url=layout.legacy_url,
+                timeline=self._timeline,
+                when_changed=lambda: self._changed(ChangeKind.ROUTES),
             ),
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
@@ -182,15 +187,41 @@ class SimulatedProduction:
             reply = self._front_door.with_session(session, reply)
             entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
             self.requests[entry.sequence] = entry
-            ending = await send_reply(
-                reply, receive=receive, send=send, sleep=self.sleep, chunk_seconds=self.layout.chunk_seconds
-            )
+            with self._front_door.stream() if _is_front_stream(entry) else anyio.CancelScope() as sending:
+                ending = await send_reply(
+                    reply,
+                    receive=receive,
+                    send=send,
+                    sleep=self.sleep,
+                    chunk_seconds=self.layout.chunk_seconds,
+                )
+            if sending.cancelled_caught:
+                ending = Ending.BROKEN
         except Disconnected:
             pass
         finally:
             self.requests[entry.sequence] = attrs.evolve(entry, ending=ending)
         if ending is Ending.BROKEN:
             raise ConnectionBroken(f"the simulation broke the connection of request {entry.sequence}")
+
+    def _traffic_served(self) -> None:
+        """Bring a change of the served traffic to the front door, after its lag."""
+        split = dict(self._deployment.split)
+        if self.layout.canary_takes_all and split.get(self.layout.canary):
+            split = {self.layout.canary: 100}
+        if self.layout.front_lag_seconds:
+            self._timeline.after(self.layout.front_lag_seconds, lambda: self._route_by(split))
+        else:
+            self._route_by(split)
+
+    def _route_by(self, split: dict[str, int]) -> None:
+        if split != self._front_door.split:
+            self._front_door.split = split
+            self._changed(ChangeKind.TRAFFIC)
+
+    def _changed(self, kind: ChangeKind) -> None:
+        if kind in self.layout.cuts_responses_at:
+            self._front_door.cut()
 
     def _route_keys(self) -> Sequence[str]:
         return (*(group.domain for group in self.layout.route_split.groups), GLOBAL)
@@ -201,7 +232,7 @@ class SimulatedProduction:
 
     def _route(self, place: Place | None, session: str) -> Instance | None:
         if place is not None and place.site is Site.FRONT:
-            return self._front_door.admit(session, self._deployment.split)
+            return self._front_door.admit(session, self._front_door.split)
         if place is not None and place.tag is not None:
             return self._front_door.one_of(self._deployment.tags[place.tag])
         return None
@@ -258,6 +289,10 @@ class SimulatedProduction:
             flipped=any(one.overrides.get(GLOBAL) == RUST for one in stable),
             layout=self.layout,
         )
+
+
+def _is_front_stream(entry: LoggedRequest) -> bool:
+    return entry.site is Site.FRONT and entry.operation in STREAMS
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

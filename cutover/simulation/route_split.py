@@ -1,6 +1,7 @@
 """The route split: the overrides of each instance, the decision for a path, and the API of the control plane."""
 
 import zlib
+from collections.abc import Callable
 
 import attrs
 
@@ -105,6 +106,8 @@ class RouteSplit:
     settings: RouteSplitSettings
     legacy_url: str
     timeline: Timeline
+    when_changed: Callable[[], None] = lambda: None
+    """Function to call after an override of an instance has changed."""
 
     def answer(self, request: Request, operation: Operation, instance: Instance) -> Reply:
         """Return the reply to a request whose token was accepted."""
@@ -179,12 +182,18 @@ class RouteSplit:
         reported = dict(instance.overrides)
         override(reported, key, target)
         if fate.takes_effect and fate.after:
-            self.timeline.after(fate.after, lambda: override(instance.overrides, key, target))
+            self.timeline.after(fate.after, lambda: self._override(instance, key, target))
         elif fate.takes_effect:
-            override(instance.overrides, key, target)
+            self._override(instance, key, target)
         if fate.undone_after is not None:
             self.timeline.after(fate.undone_after, instance.overrides.clear)
         return self._status(reported)
+
+    def _override(self, instance: Instance, key: str, target: str | None) -> None:
+        before = instance.overrides.get(key)
+        override(instance.overrides, key, target)
+        if target != before:
+            self.when_changed()
 
 
 def override(overrides: dict[str, str], key: str, target: str | None) -> None:

@@ -1,7 +1,7 @@
 """The streamed check of one HTTP response. A probe and a test session both use it."""
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 
 import anyio
@@ -16,6 +16,8 @@ _SET_BY_SSE = frozenset({"accept", "cache-control"})
 """Headers that httpx-sse sets as the standard requires (WHATWG HTML 9.2.2)."""
 CLOSE_SECONDS = 5.0
 """Seconds that closing a connection may take. After that the caller stops waiting and leaves the connection to the client."""
+CANCELLED_CLOSE_SECONDS = 0.5
+"""Like ``CLOSE_SECONDS``, for a stream that was cancelled: whoever cancels it has something urgent to do."""
 HOLD_SECONDS = 15.0
 """Longest time in seconds for which a stream keeps back the last byte of a held request."""
 
@@ -48,6 +50,16 @@ class Hold:
 
 
 @attrs.define(eq=False)
+class Progress:
+    """The progress of one stream, for another task that waits for it."""
+
+    first_event: anyio.Event = attrs.field(factory=anyio.Event)
+    """Set when the first event has come. ``probe_stream`` also sets it at the end of the request."""
+    on_data: Callable[[], None] = lambda: None
+    """Called for each piece of the body."""
+
+
+@attrs.define(eq=False)
 class CheckedStream:
     """One stream that a checker checks as it arrives: open it, receive it piece by piece, close it.
 
@@ -59,6 +71,7 @@ class CheckedStream:
     request: StreamRequest
     checker: ContractChecker
     hold: Hold | None = None
+    progress: Progress | None = None
     status: int | None = None
     """Status of the response; None until the head has come."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -146,6 +159,10 @@ class CheckedStream:
             self._record_timeout()
         else:
             self.checker.receive_data(piece, elapsed=self.elapsed())
+            if self.progress is not None:
+                self.progress.on_data()
+                if not self.progress.first_event.is_set() and self.checker.report().event_count:
+                    self.progress.first_event.set()
         return piece
 
     async def aclose(self) -> None:

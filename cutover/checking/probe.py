@@ -7,7 +7,14 @@ import attrs
 import httpx
 import msgspec
 
-from cutover.checking.checked_stream import CLOSE_SECONDS, CheckedStream, Hold, StreamRequest
+from cutover.checking.checked_stream import (
+    CANCELLED_CLOSE_SECONDS,
+    CLOSE_SECONDS,
+    CheckedStream,
+    Hold,
+    Progress,
+    StreamRequest,
+)
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.http.secrets import Secrets
 from cutover.http.statuses import TOKEN_REFUSED
@@ -70,6 +77,7 @@ async def probe_stream(
     contract: StreamContract,
     context: StreamContext | None = None,
     hold: Hold | None = None,
+    progress: Progress | None = None,
     secrets: Secrets = Secrets(),  # noqa: B008  this default stays empty: nothing here adds to it
 ) -> Probe:
     """Send one request, check its stream against a contract, and return the result.
@@ -83,23 +91,32 @@ async def probe_stream(
         contract: The contract that the stream must keep.
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
+        progress: Receives the progress of the stream. None: nobody waits for it.
         secrets: Secrets to mask in the headers and the body of the result. The report of the result is not masked.
     """
     stream = CheckedStream(
-        client=client, request=request, checker=ContractChecker(contract, context=context), hold=hold
+        client=client,
+        request=request,
+        checker=ContractChecker(contract, context=context),
+        hold=hold,
+        progress=progress,
     )
     captured, room = [], MAX_CAPTURE_BYTES
+    close_seconds = CANCELLED_CLOSE_SECONDS
     try:
         await stream.open()
         while (piece := await stream.receive()) is not None:
             captured.append(piece[:room])
             room -= len(captured[-1])
+        close_seconds = CLOSE_SECONDS
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
-            await stream.aclose()
+        # The request has ended: wake a task that still waits for one of these.
         if hold is not None:
-            # The request has ended: wake a task that still waits for ``in_flight``.
             hold.in_flight.set()
+        if progress is not None:
+            progress.first_event.set()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(close_seconds):
+            await stream.aclose()
     return Probe(
         request=request,
         status=stream.status,

@@ -4,10 +4,8 @@ The drill probes and watches each step. The module is long because the steps, th
 capture and the failures so far, and are best read together.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-import anyio
 import attrs
 
 from cutover.checking.probe import Probe
@@ -26,11 +24,9 @@ from cutover.model.train_events import TrafficIntended, TrafficSettled, changes
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover
-from cutover.train.sentinels import Sentinels, Watch, ticks
+from cutover.train.sentinels import Sentinels, Watch
+from cutover.train.soak import Seen, look, look_count, paced_count, soak
 from cutover.train.step_recorder import StepRecorder
-
-if TYPE_CHECKING:
-    from cutover.production.lane_prober import LaneProber
 
 STEP_ID = step_ids.DRILL
 LAG_SECONDS = 15.0
@@ -39,6 +35,8 @@ LAG_PAUSE = 1.0
 """Seconds between two looks at who answers; each look starts chat turns."""
 ROLLBACK_LOOKS = 5
 """Number of looks in a row after the rollback in which the canary must answer no probe; each look probes every alias."""
+FRONT_DOOR = "the front door"
+"""The place of a look at BASE_URL; the other places are the revisions with a URL of their own."""
 _ALL = 100
 
 
@@ -52,6 +50,8 @@ class Plan:
     """The canary's share at each step, in percent, rising."""
     canary_soak_seconds: float
     """Seconds for which each step is held and watched."""
+    canary_look_seconds: float
+    """Longest time in seconds between two looks at every alias while a step is held."""
     max_rollback_seconds: float
     """Largest number of seconds from the rollback's first write to the proof that stable serves everything.
 
@@ -102,6 +102,8 @@ class _Drill:
     rollback_seconds: float | None = None
     named: set[str] = attrs.field(factory=set)
     """The revisions that have answered at the front door so far, by the header."""
+    fault_seen_at: float | None = None
+    """Time of the first evidence of a fault in the running step, on the clock of the train; None without one."""
 
     def __attrs_post_init__(self) -> None:
         self.mover = TrafficMover(
@@ -204,13 +206,24 @@ class _Drill:
         targets = split(
             self.captured, {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
         )
-        watch = self.sentinels.around(name)
-        shift = await self._shift(targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE)
-        if not shift.proven:
-            self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
-        else:
-            await self._soak(percent, targets, name, watch)
+        # A fault of an earlier step was tolerated, so it is not the cause of a later rollback.
+        self.fault_seen_at = None
+        watch = self.sentinels.around(name, on_fault=self._see_fault)
+        async with watch.open():
+            shift = await self._shift(
+                targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE
+            )
+            if shift.proven:
+                await self._soak(percent, targets, name, watch)
+            else:
+                self._see_fault()
+                self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
         self._count(watch)
+
+    def _see_fault(self) -> None:
+        """Note the time of the first evidence of a fault."""
+        if self.fault_seen_at is None:
+            self.fault_seen_at = self.services.clock.now()
 
     def _count(self, watch: Watch) -> None:
         """Add the tally of one change to the drill's tallies. Record a failed check if it has a break and the drill has too many."""
@@ -219,6 +232,8 @@ class _Drill:
         broken = sum(seen.broken for seen in self.tallies)
         if tally.broken and broken > self.plan.max_broken_streams:
             detail = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
+            if tally.shown_in_flight:
+                detail += f" ({tally.shown_in_flight})"
             self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, detail, kind="sentinels")
 
     async def _shift(
@@ -240,23 +255,27 @@ class _Drill:
         return shift
 
     async def _soak(self, percent: int, targets: tuple[TrafficTarget, ...], name: str, watch: Watch) -> None:
-        """Watch one canary step through its soak, up to the first bad probe; record one check for the whole soak."""
-        seen: dict[str, list[Probe]] = {}
-        for tick in ticks(self.plan.canary_soak_seconds):
-            if tick.pause:
-                await self.services.clock.sleep(tick.pause)
-                await watch.pace()
-            if tick.probe:
-                for who, probes in (await self._look(name)).items():
-                    seen.setdefault(who, []).extend(probes)
-                if any(not probe.ok for probes in seen.values() for probe in probes):
-                    # The step has failed, and every further second would cost users.
-                    break
-        if all(probe.ok for probes in seen.values() for probe in probes) and not await self._held(
-            targets, name
-        ):
-            return
-        await self._judge(percent, name, seen)
+        """Watch one canary step through its soak, up to the first sign of a fault; record one check for the whole soak."""
+        seen = Seen()
+        plan = self.plan
+        whole = await soak(
+            plan.canary_soak_seconds,
+            clock=self.services.clock,
+            watch=watch,
+            paced=paced_count(plan.canary_soak_seconds),
+            looks=look_count(plan.canary_soak_seconds, plan.canary_look_seconds),
+            take_look=lambda: self._look(name, seen),
+        )
+        self.named |= set(seen.at(FRONT_DOOR).answered)
+        if not whole and not seen.log.bad:
+            detail = "the soak was ended early, because a sentinel stream broke"
+            self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic")
+        elif seen.log.bad or await self._held(targets, name):
+            check = await self._judge(percent, name, seen)
+            if check.status.failed:
+                self._see_fault()
+        else:
+            self._see_fault()
 
     async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
         """Read the split once more; return True if it held through the soak, else record a failed check and return False."""
@@ -270,28 +289,27 @@ class _Drill:
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
         return not problem
 
-    async def _look(self, name: str) -> Mapping[str, list[Probe]]:
-        """Probe the front door, and each revision that has a tag URL, side by side."""
-        probers: dict[str, LaneProber] = {"the front door": self.services.prober}
+    async def _look(self, name: str, seen: Seen) -> bool:
+        """Probe the front door, and each revision that has a tag URL, side by side; return True if every probe is good."""
+        probers = {FRONT_DOOR: self.services.prober}
         for revision in (self.plan.canary_revision, self.plan.stable_revision):
             if url := self.state.tag_url(revision):
                 probers[revision] = self.services.prober.at(url)
-        seen: dict[str, list[Probe]] = {}
 
-        async def look(who: str) -> None:
-            seen[who] = await probers[who].probe_all(label=f"drill.{name}.{who}")
+        def take(where: str, probe: Probe) -> None:
+            seen.add(where, probe, revision=self.services.prober.revision(probe))
+            if not probe.ok:
+                self._see_fault()
 
-        async with anyio.create_task_group() as group:
-            for who in probers:
-                group.start_soon(look, who)
-        return seen
+        return await look(probers, label=f"drill.{name}", take=take)
 
-    async def _judge(self, percent: int, name: str, seen: Mapping[str, list[Probe]]) -> Check:
-        probes = [probe for who in seen for probe in seen[who]]
-        failing = [who for who in seen if any(not probe.ok for probe in seen[who])]
+    async def _judge(self, percent: int, name: str, seen: Seen) -> Check:
+        failing = [who for who, place in seen.places.items() if place.bad]
         if failing:
-            return self.recorder.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
-        answered = self._names(seen["the front door"])
+            return self.recorder.stream_check(
+                name, seen.log, blame=_blame(failing, self.plan), kind="traffic"
+            )
+        answered = set(seen.at(FRONT_DOOR).answered)
         if percent == _ALL:
             answered = await self._until_canary(answered, name)
         names = ", ".join(sorted(answered))
@@ -304,8 +322,8 @@ class _Drill:
             if not answered or self.plan.canary_revision in answered
             else f" ({self.plan.canary_revision} answered none)"
         )
-        detail = f"{describe_shares(self.state.served())}; {len(probes)} probes keep the contract{who}"
-        return self.recorder.stream_check(name, probes, detail=detail, kind="traffic")
+        detail = f"{describe_shares(self.state.served())}; {seen.log.count} probes keep the contract{who}"
+        return self.recorder.stream_check(name, seen.log, detail=detail, kind="traffic")
 
     async def _rollback(self) -> None:
         """Move all traffic to stable, also after a failed drill, and check that the canary answers no more.

@@ -123,9 +123,11 @@ class Watch:
         responses = [_Response() for _ in range(count)]
         self._responses = count
         for number, hold in enumerate(holds):
-            self._start(flights, partial(self._send, "held", number, hold=hold))
+            alias = self.sentinels.next_alias("held")
+            self._start(flights, partial(self._send, alias, f"held-{number}", hold=hold))
         for number, response in enumerate(responses):
-            self._start(flights, partial(self._read_across, number, response))
+            alias = self.sentinels.next_alias("response")
+            self._start(flights, partial(self._read_across, alias, f"response-{number}", response))
         limit = self.sentinels.prober.contract.limits.first_event
         with anyio.move_on_after(min(START_SECONDS, limit)):
             for waiting in (
@@ -150,7 +152,7 @@ class Watch:
     async def pace(self) -> None:
         """Send one of the streams that follow the change; do nothing if ``held`` is 0."""
         if self.sentinels.held:
-            await self._send("paced")
+            await self._send(self.sentinels.next_alias("paced"), "paced")
 
     def tally(self) -> SentinelTally:
         """Return the tally of this change: all streams that have come to an end."""
@@ -176,14 +178,14 @@ class Watch:
 
         flights.start_soon(fly)
 
-    async def _read_across(self, number: int, response: "_Response") -> None:
+    async def _read_across(self, alias: Alias, moment: str, response: "_Response") -> None:
         def on_data() -> None:
             response.crossed = response.crossed or self._met_a_change(response)
 
         response.progress.on_data = on_data
         whole = False
         try:
-            whole = await self._send("response", number, progress=response.progress)
+            whole = await self._send(alias, moment, progress=response.progress)
         finally:
             response.ended = True
             # A stream that broke, or is cut off here, after the change was sent was in flight too.
@@ -198,21 +200,11 @@ class Watch:
         return len(changes(self.sentinels.journal.events))
 
     async def _send(
-        self,
-        kind: str,
-        number: int | None = None,
-        *,
-        hold: Hold | None = None,
-        progress: Progress | None = None,
+        self, alias: Alias, moment: str, *, hold: Hold | None = None, progress: Progress | None = None
     ) -> bool:
         """Send one sentinel and count it; return True if it kept the contract."""
-        moment = kind if number is None else f"{kind}-{number}"
-        probe = await self.sentinels.prober.probe(
-            self.sentinels.next_alias(kind),
-            label=f"sentinel.{self.change}.{moment}",
-            hold=hold,
-            progress=progress,
-        )
+        label = f"sentinel.{self.change}.{moment}"
+        probe = await self.sentinels.prober.probe(alias, label=label, hold=hold, progress=progress)
         self._count(probe)
         return probe.ok
 

@@ -50,8 +50,12 @@ ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
 
 _FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
 """Limits for a new connection per request, because a reused connection may reach one instance only."""
-_KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20)
-"""Limits for connections that are reused."""
+_KEPT = httpx.Limits(max_connections=200, max_keepalive_connections=20)
+"""Limits for connections that are reused.
+
+Sixty held sentinels, eight paced ones and eight looks at two aliases in three places can be in flight at once, and a write to the
+traffic must not wait for one of them to end.
+"""
 
 
 @attrs.frozen(kw_only=True)

@@ -187,6 +187,15 @@ async def test_a_sentinel_that_breaks_beside_a_look_that_hangs_ends_the_soak_at_
     assert back - begun == pytest.approx(6, abs=0.2)
 
 
+async def test_fifty_held_requests_leave_connections_for_slow_looks(tmp_path: Path) -> None:
+    config = live_config(
+        tmp_path, canary_soak_seconds=10.0, canary_steps=(5,), canary_look_seconds=1.0, held_streams=50
+    )
+    trial = EmbeddedTrain(config, layout_changes={"chunk_seconds": 2.0, "tag_urls": TAGS})
+    summary = await trial.run()
+    assert summary.passed, summary.reasons
+
+
 async def test_a_long_soak_keeps_no_more_than_a_few_probes(tmp_path: Path) -> None:
     """A body may have four megabytes, and an hour at five seconds has thousands of probes."""
     alive: list[int] = []

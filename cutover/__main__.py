@@ -9,9 +9,12 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command. A Ctrl-C while the command loads ends the process without a traceback: nothing has started yet."""
     try:
-        from cutover.cli.commands import main as command  # noqa: PLC0415  a slow import; Ctrl-C may come while it runs
+        from cutover.cli.streams import never_failing_streams  # noqa: PLC0415  Ctrl-C may come while it loads
 
-        command()
+        with never_failing_streams():
+            from cutover.cli.commands import main as command  # noqa: PLC0415  a slow import; Ctrl-C may come while it runs
+
+            command()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

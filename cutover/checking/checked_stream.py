@@ -14,10 +14,6 @@ from cutover.http.outbound import CONNECT_TIMEOUT, describe_failure
 
 _SET_BY_SSE = frozenset({"accept", "cache-control"})
 """Headers that httpx-sse sets as the standard requires (WHATWG HTML 9.2.2)."""
-CLOSE_SECONDS = 5.0
-"""Seconds that closing a connection may take. After that the caller stops waiting and leaves the connection to the client."""
-CANCELLED_CLOSE_SECONDS = 0.5
-"""Like ``CLOSE_SECONDS``, for a stream that was cancelled: whoever cancels it has something urgent to do."""
 HOLD_SECONDS = 15.0
 """Longest time in seconds for which a stream keeps back the last byte of a held request."""
 

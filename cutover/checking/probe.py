@@ -1,26 +1,23 @@
 """Probes: one HTTP request whose stream is checked against a contract to its end."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import anyio
 import attrs
 import httpx
 import msgspec
 
-from cutover.checking.checked_stream import (
-    CANCELLED_CLOSE_SECONDS,
-    CLOSE_SECONDS,
-    CheckedStream,
-    Hold,
-    Progress,
-    StreamRequest,
-)
+from cutover.checking.checked_stream import CheckedStream, Hold, Progress, StreamRequest
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
-from cutover.http.secrets import Secrets
+from cutover.http.outbound import CLOSE_SECONDS
+from cutover.http.secrets import Secrets, secrets_of
 from cutover.http.statuses import TOKEN_REFUSED
 from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
 
+CANCELLED_CLOSE_SECONDS = 0.5
+"""Seconds that closing a cancelled stream may take: whoever cancels it has something urgent to do."""
 MAX_CAPTURE_BYTES = 4 << 20
 """Largest number of bytes of a body that are kept as evidence. The contract is checked on the whole body."""
 
@@ -41,7 +38,13 @@ class Probe:
     failure: str | None
     """Reason why the connection broke or the body could not be decompressed; None without such a failure."""
     elapsed: float
-    """Seconds from the start of the request (of a held request: from its release) until the connection is closed."""
+    """Seconds from the start of the request (of a held request: from its release) to the last byte of the response.
+
+    Closing the connection does not count, because no user waits for it. Without a byte of the body, the seconds to the head; without a
+    head, the seconds to the failure.
+    """
+    meaning: str = ""
+    """The meaning of a refusal for the service that refused, and the thing to do; empty if it has no special meaning."""
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header with this name, upper or lower case; None without such a header."""
@@ -63,7 +66,7 @@ class Probe:
         if self.unreachable is not None:
             return self.unreachable
         violations = self.report.violations
-        failure = f"; {self.failure}" if self.failure else ""
+        failure = "".join(f"; {text}" for text in (self.failure, self.meaning) if text)
         if not violations:
             return f"HTTP {self.status}, {self.report.event_count} events, the contract holds"
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -89,11 +92,14 @@ async def probe_stream(
         client: Sends the request. Redirects are not followed.
         request: The request that starts the stream.
         contract: The contract that the stream must keep.
-        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
+        context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
+            a time of the request it is now.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
         progress: Receives the progress of the stream. None: nobody waits for it.
-        secrets: Secrets to mask in the headers and the body of the result. The report of the result is not masked.
+        secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
     """
+    context = context or StreamContext()
+    context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     stream = CheckedStream(
         client=client,
         request=request,
@@ -105,7 +111,10 @@ async def probe_stream(
     close_seconds = CANCELLED_CLOSE_SECONDS
     try:
         await stream.open()
+        elapsed = stream.elapsed()
         while (piece := await stream.receive()) is not None:
+            # httpx closes the connection before it reports the end of the body, so this is the last time that no close is in.
+            elapsed = stream.elapsed()
             captured.append(piece[:room])
             room -= len(captured[-1])
         close_seconds = CLOSE_SECONDS
@@ -122,10 +131,31 @@ async def probe_stream(
         status=stream.status,
         headers=tuple((key, secrets.mask(value)) for key, value in stream.headers),
         body=secrets.mask(b"".join(captured)),
-        report=stream.checker.report(),
+        report=_masked(stream.checker.report(), secrets),
         unreachable=stream.unreachable,
         failure=stream.failure,
-        elapsed=stream.elapsed(),
+        elapsed=elapsed,
+    )
+
+
+def _masked(report: ContractReport, secrets: Secrets) -> ContractReport:
+    """Return the report with the secrets masked in every text that may come from the stream."""
+
+    def mask(text: str | None) -> str | None:
+        return None if text is None else secrets.mask_text(text)
+
+    return attrs.evolve(
+        report,
+        findings=tuple(
+            attrs.evolve(
+                finding,
+                message=secrets.mask_text(finding.message),
+                expected=mask(finding.expected),
+                actual=mask(finding.actual),
+            )
+            for finding in report.findings
+        ),
+        service_error=mask(report.service_error),
     )
 
 
@@ -153,7 +183,7 @@ async def check_stream(
             ``whole``. Default: 120.
 
     Returns:
-        The report of the check. A violation or a failure of the network is a finding in the report and does not raise.
+        The report of the check, with the credentials of the request masked. A violation or a failure of the network is a finding in the report and does not raise.
         To raise an error for violations, call ``raise_for_violations()``.
 
     Raises:
@@ -170,5 +200,6 @@ async def check_stream(
         request,
         contract=attrs.evolve(contract, limits=limits),
         context=StreamContext(thread_id=thread_id) if isinstance(thread_id, str) else None,
+        secrets=secrets_of({**client.headers, **(headers or {})}),
     )
     return probe.report

@@ -8,40 +8,33 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
-import attrs
 import click
 import msgspec
 
 from cutover.checking.recording import check_recording
+from cutover.cli.check_request import Sent, read_target, sent_by_user
 from cutover.cli.signals import run_command, until_signalled
 from cutover.config.config import INPUTS
+from cutover.config.values import is_utf8
 from cutover.contract import RULES, StreamContext, StreamContract
-from cutover.http.secrets import Secrets
+from cutover.errors import ConfigurationError
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE, SHIPPED
 from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
 from cutover.report.terminal import Terminal
 from cutover.text import printable
 
+if TYPE_CHECKING:
+    from cutover.http.environment import HttpEnvironment
+
 _OWN_SHAPES = (
     "compat-lane has its own shapes for tool-input, tool-output and error; the AI SDK's clients refuse them. "
     "To check a stream for those clients, use --contract ai-sdk-5, ai-sdk-6 or ai-sdk-7"
 )
-
-
-@attrs.frozen(kw_only=True)
-class Sent:
-    """The headers and the body that the user gave for every request."""
-
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    """Header values by lower-case name."""
-    secrets: Secrets
-    """The header values that were read from the environment; they are masked in all output."""
-    body: bytes | None
-    """The JSON body. None: send a new chat turn to a stream path of the lane (such as /api/chat/stream), and no body to any other path."""
 
 
 @click.command(
@@ -95,13 +88,14 @@ def check(
         click.echo(_explanation(explain, SHIPPED[name]))
         return
     _refuse_unusable(targets, data)
-    sent = _sent(headers, data)
+    sent = sent_by_user(headers, data)
+    environment = _environment(targets)
     if junit_xml is not None:
         if importlib.util.find_spec("junitparser") is None:
             raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
         # Empty the file before any request: a report of an earlier run must not look like one of this run.
         _write(junit_xml, b"")
-    code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent)
+    code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent, environment)
     for verdict in verdicts:
         if as_json_lines:
             click.echo(as_json(verdict))
@@ -137,6 +131,11 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
         raise click.UsageError("Missing argument 'TARGET...'.")
     if targets.count("-") + (data == "@-") > 1:
         raise click.UsageError("standard input (`-`) can be read only once")
+    for target in targets:
+        if not is_utf8(target):
+            raise click.UsageError(
+                f"TARGET {target!a} is not UTF-8, and the report names it; rename the file"
+            )
     for target in filter(_is_url, targets):
         try:
             parts = urlsplit(target)
@@ -147,70 +146,21 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
             raise click.UsageError(f"{printable(target)}: not a URL with a host (and a valid port, if any)")
 
 
+def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
+    """Return the certificates and proxies for URLs, or None if every target is a recording; raise a usage error for a wrong variable."""
+    if not any(map(_is_url, targets)):
+        return None
+    # Checking a recording needs no HTTP client.
+    from cutover.http.environment import read_environment  # noqa: PLC0415
+
+    try:
+        return read_environment(tls=any(target.lower().startswith("https:") for target in targets))
+    except ConfigurationError as error:
+        raise click.UsageError("; ".join(error.problems)) from error
+
+
 def _is_url(target: str) -> bool:
     return target.lower().startswith(("http://", "https://"))
-
-
-def _sent(headers: Sequence[str], data: str | None) -> Sent:
-    """Return the headers and the body from `--header` and `--data`."""
-    fields: dict[str, str] = {}
-    secrets: list[str] = []
-    for text in headers:
-        name, value = _header(text, secrets)
-        if name in fields:
-            raise click.BadParameter(f"{name} is given twice", param_hint="--header")
-        fields[name] = value
-    body = None if data is None else _body(data)
-    return Sent(headers=fields, secrets=Secrets(tuple(secrets)), body=body)
-
-
-def _header(text: str, secrets: list[str]) -> tuple[str, str]:
-    """Return the lower-case name and the value of one `--header`; add values from the environment to `secrets`."""
-    name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
-        raise click.BadParameter("write 'name: value'", param_hint="--header")
-    missing: list[str] = []
-
-    def read(match: re.Match[str]) -> str:
-        variable = match[1] or match[2]
-        if variable not in os.environ:
-            missing.append(variable)
-            return ""
-        secrets.append(os.environ[variable].strip())
-        return os.environ[variable]
-
-    filled = re.sub(r"\$(?:\{(\w+)\}|(\w+))", read, value).strip()
-    if missing:
-        raise click.BadParameter(
-            f"{name.strip()}: ${missing[0]} is not set in the environment", param_hint="--header"
-        )
-    if not (filled.isascii() and filled.isprintable()):
-        raise click.BadParameter(f"{name.strip()}: the value is not printable ASCII", param_hint="--header")
-    return name.strip().lower(), filled
-
-
-def _body(data: str) -> bytes:
-    """Return the body from `--data`: the text itself, or the file after `@`; raise a usage error if that is not JSON."""
-    try:
-        body = _read(data[1:]) if data.startswith("@") else os.fsencode(data)
-        msgspec.json.decode(body)
-    except OSError as error:
-        raise click.BadParameter(
-            f"{data[1:]} cannot be read ({error.strerror})", param_hint="--data"
-        ) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise click.BadParameter(f"the body is not JSON: {error}", param_hint="--data") from error
-    return body
-
-
-def _read(path: str) -> bytes:
-    """Return the content of a file, or of standard input for `-`; raise OSError if it cannot be read."""
-    if path != "-":
-        return Path(path).read_bytes()
-    # Python sets `sys.stdin` to None if the parent process closed it
-    if sys.stdin is None:
-        raise OSError(0, "standard input is closed")
-    return sys.stdin.buffer.read()
 
 
 def _write(path: Path, report: bytes) -> None:
@@ -222,7 +172,9 @@ def _write(path: Path, report: bytes) -> None:
         ) from error
 
 
-def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> tuple[int, list[Verdict]]:
+def _check_all(
+    targets: Sequence[str], contract: StreamContract, sent: Sent, environment: "HttpEnvironment | None"
+) -> tuple[int, list[Verdict]]:
     """Return an exit code and the verdicts in target order. After a signal or fault the code is not 0 and some are missing."""
     verdicts = {
         at: _check_recording_file(target, contract)
@@ -230,13 +182,13 @@ def _check_all(targets: Sequence[str], contract: StreamContract, sent: Sent) -> 
         if not _is_url(target)
     }
     urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
-    code = run_command(_check_urls, urls, contract, sent, verdicts) if urls else 0
+    code = run_command(_check_urls, urls, contract, sent, environment, verdicts) if environment else 0
     return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
 
 
 def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
     try:
-        body = _read(target)
+        body = read_target(target)
     except OSError as error:
         raise click.UsageError(
             f"{printable(target)}: neither an http(s) URL nor a file that can be read ({error.strerror})"
@@ -245,10 +197,14 @@ def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
 
 
 async def _check_urls(
-    urls: Mapping[int, str], contract: StreamContract, sent: Sent, verdicts: dict[int, Verdict]
+    urls: Mapping[int, str],
+    contract: StreamContract,
+    sent: Sent,
+    environment: "HttpEnvironment",
+    verdicts: dict[int, Verdict],
 ) -> int:
     async def check_one(at: int, url: str) -> None:
-        verdicts[at] = await _check_url(url, contract, sent)
+        verdicts[at] = await _check_url(url, contract, sent, environment)
 
     async def check_all() -> int:
         async with anyio.create_task_group() as group:
@@ -259,14 +215,14 @@ async def _check_urls(
     return await until_signalled(lambda _: check_all(), Terminal(), changes_production=False)
 
 
-async def _check_url(target: str, contract: StreamContract, sent: Sent) -> Verdict:
-    import httpx  # noqa: PLC0415  checking a recording needs no HTTP client
-
+async def _check_url(
+    target: str, contract: StreamContract, sent: Sent, environment: "HttpEnvironment"
+) -> Verdict:
     from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
     from cutover.checking.probe import probe_stream  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
-    async with httpx.AsyncClient() as client:
+    async with environment.client() as client:
         probe = await probe_stream(
             client,
             StreamRequest(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cutover.cli.signals import Interruption, run_command, until_signalled
+from cutover.cli.signals import EXIT_UNPROVEN, Interruption, run_command, until_signalled
+from cutover.model.train_events import TrainEvent, TrainFinished
+from cutover.report.heartbeat import Heartbeat
 from cutover.report.terminal import Terminal
 from cutover.text import recover_command
 
 if TYPE_CHECKING:
-    from cutover.train.recovery import RecoveryMode
+    from cutover.model.undo_policy import RecoveryMode
 
 
 @click.command(
@@ -57,16 +59,27 @@ async def _recover(run_directory: Path, mode: "RecoveryMode") -> int:
     from cutover.wiring.recover import recover_cutover  # noqa: PLC0415  `cutover --help` must not load the train
 
     terminal = Terminal()
+    heartbeat = Heartbeat(terminal)
 
     async def work(interruption: Interruption) -> int:
         options = [] if mode == "finish" else [f"--{mode}"]
+        interruption.work = "recovery"
         interruption.recover = interruption.left_open = recover_command(run_directory, *options)
-        recovery = await recover_cutover(run_directory, way=mode, observer=terminal.observe)
+
+        def observe(event: TrainEvent) -> None:
+            if isinstance(event, TrainFinished):
+                # The exit code in the journal is the train's: 1 if the recovery has closed the run, else 4.
+                interruption.verdict = EXIT_UNPROVEN if event.exit_code == EXIT_UNPROVEN else 0
+            heartbeat.observe(event)
+
+        recovery = await recover_cutover(run_directory, way=mode, observer=observe)
         terminal.line(f"{'closed' if recovery.closed else 'UNRESOLVED'}: {recovery.detail}")
+        if recovery.written:
+            terminal.line(f"evidence  written from the journal: {', '.join(recovery.written)}")
         for line in recovery.to_do:
             terminal.line(f"  DO      {line}")
         return recovery.exit_code
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)
-        return await until_signalled(work, terminal)
+        return await until_signalled(work, terminal, beside=heartbeat.beat)

@@ -16,7 +16,9 @@ from cutover.config.inputs import written
 from cutover.config.sources import FILE
 from cutover.errors import ConfigurationError, UndoUnprovenError
 from cutover.model.train_events import Observer, TrainEvent, TrainFinished
-from cutover.report.terminal import Terminal, conclusion
+from cutover.model.undo_plan import plan_undo
+from cutover.report.heartbeat import Heartbeat
+from cutover.report.terminal import Terminal, conclusion, describe_undo
 from cutover.text import recover_command
 
 if TYPE_CHECKING:
@@ -131,6 +133,7 @@ async def _run_train(configure: Configure) -> int:
     from cutover.report.preview import describe  # noqa: PLC0415  `cutover --help` should not load the train
 
     terminal, out = Terminal(), Terminal(sys.stdout)
+    heartbeat = Heartbeat(terminal)
 
     async def train(interruption: Interruption) -> int:
         # A fault while the inputs are read leaves nothing open.
@@ -148,9 +151,10 @@ async def _run_train(configure: Configure) -> int:
             evidence = str(config.output_dir / "SUMMARY.md")
             interruption.recover = recover_command(config.output_dir)
         try:
-            summary = await _observed(config, terminal, interruption)
+            summary = await _observed(config, heartbeat, interruption)
         except (anyio.get_cancelled_exc_class(), UndoUnprovenError):
-            out.line(f"evidence  {evidence}")
+            if evidence is not None:
+                out.line(f"evidence  {evidence}")
             raise
         for line in conclusion(summary, evidence=evidence):
             out.line(line)
@@ -158,31 +162,39 @@ async def _run_train(configure: Configure) -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)
-        return await until_signalled(train, terminal)
+        return await until_signalled(train, terminal, beside=heartbeat.beat)
 
 
 async def _observed(
-    config: CutoverConfig, terminal: Terminal, interruption: Interruption
+    config: CutoverConfig, heartbeat: Heartbeat, interruption: Interruption
 ) -> "CutoverSummary":
     """Run the train, with a live view on a terminal and plain lines elsewhere. A rehearsal ends too soon for a live view."""
     from cutover.wiring.run import run_cutover  # noqa: PLC0415
 
-    def interrupted_code() -> int:
-        return interruption.exit_code
+    events: list[TrainEvent] = []
 
     def observed(show: Observer) -> Observer:
         def observe(event: TrainEvent) -> None:
+            events.append(event)
             if isinstance(event, TrainFinished):
                 interruption.verdict = event.exit_code
             show(event)
 
         return observe
 
-    if config.dry_run or not sys.stderr.isatty():
-        observer = observed(terminal.observe)
-        return await run_cutover(config, observer=observer, interrupted_code=interrupted_code)
-    from cutover.report.live_view import LiveView  # noqa: PLC0415  rich takes a while to load
+    async def run_with(observer: Observer) -> "CutoverSummary":
+        return await run_cutover(config, observer=observer, interrupted_code=lambda: interruption.exit_code)
 
+    interruption.undoes = lambda: describe_undo(plan_undo(events, stable=config.stable_revision))
+    if config.dry_run or not sys.stderr.isatty():
+        return await run_with(observed(heartbeat.observe))
+    from cutover.report.live_view import LiveView, stderr_can_redraw  # noqa: PLC0415  rich takes a while to load
+
+    if not stderr_can_redraw():
+        return await run_with(observed(heartbeat.observe))
     with LiveView() as view:
-        observer = observed(view.observe)
-        return await run_cutover(config, observer=observer, interrupted_code=interrupted_code)
+        heartbeat.terminal.view = view
+        try:
+            return await run_with(observed(view.observe))
+        finally:
+            heartbeat.terminal.close_view()

@@ -1,17 +1,17 @@
 """Signals to a command, and the exit code and last lines that follow from them.
 
-The first signal cancels the command, and a train then undoes its changes. The second prints how long the undo may take.
-The third exits at once. A command that changes nothing in production exits at once on the second signal.
+The first signal cancels the command, and a train then undoes its changes. The answer names them, and how long that may take. The second
+changes nothing. The third exits at once. A command that changes nothing in production exits at once on the second signal.
 """
 
 import math
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import TextIO
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 import anyio
 import attrs
@@ -32,23 +32,10 @@ def run_command(command: Callable[..., Awaitable[int]], *arguments: object) -> i
     except KeyboardInterrupt:
         # The listener was not ready: the command had not started, or this is Windows, which has no listener.
         return 128 + signal.SIGINT
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            _discard_if_closed(stream)
 
 
-def _discard_if_closed(stream: TextIO) -> None:
-    """Redirect a closed terminal or pipe to the null device.
-
-    Otherwise Python fails to flush it at exit, and replaces the exit code.
-    """
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            null_device = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null_device, stream.fileno())
-            os.close(null_device)
+_EXIT_SECONDS = 1.0
+"""Seconds that the third signal may take to write its last line."""
 
 
 @attrs.define(eq=False)
@@ -64,6 +51,10 @@ class Interruption:
     """The number that the system gives to the signal (SIGINT is 2); 0 if none came."""
     verdict: int | None = None
     """The exit code in the journal's last event; None until the train has finished."""
+    work: str = "train"
+    """The word for the work of the command in its messages: a train, or a recovery."""
+    undoes: Callable[[], str] = lambda: "every change that this run has made"
+    """Returns the changes that an interruption undoes now, in words; empty if there is none. A recovery undoes nothing of its own."""
     left_open: str = ""
     """The command that closes the run, if an interruption leaves the run open; else empty."""
     recover: str = "`cutover recover` on the run directory"
@@ -80,7 +71,11 @@ _TERMINATIONS = frozenset(getattr(signal, name, None) for name in ("SIGTERM", "S
 
 
 async def until_signalled(
-    work: Callable[[Interruption], Awaitable[int]], terminal: Terminal, *, changes_production: bool = True
+    work: Callable[[Interruption], Awaitable[int]],
+    terminal: Terminal,
+    *,
+    changes_production: bool = True,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> int:
     """Run a command until it is done or a signal cancels it, and return the exit code.
 
@@ -88,6 +83,7 @@ async def until_signalled(
         work: The command. When it is cancelled, it must undo its changes, or have set ``left_open``.
         terminal: The terminal for messages about signals and errors.
         changes_production: False for a command that has nothing to undo.
+        beside: A task that runs as long as the command does, also while the command undoes its changes; it is cancelled at the end.
     """
     interruption = Interruption(changes_production=changes_production)
     # Event loops on Windows take no signals; commands that run there have nothing to undo.
@@ -98,21 +94,34 @@ async def until_signalled(
         with anyio.CancelScope() as scope:
             listener = _Listener(scope=scope, terminal=terminal, interruption=interruption)
             await group.start(listener.listen)
+            if beside is not None:
+                group.start_soon(beside)
             code = await _run_to_exit_code(work, interruption, terminal)
         group.cancel_scope.cancel()
-    if scope.cancelled_caught and interruption.left_open:
-        terminal.line(
-            f"UNRESOLVED: interrupted; the run may still be open; to close it: {interruption.left_open}"
-        )
-        code = EXIT_UNPROVEN
-    elif scope.cancelled_caught:
-        undone = "; every change that this run had made was undone, and that was proven"
-        terminal.line("interrupted" + (undone if changes_production else ""))
-        code = interruption.exit_code
+    if scope.cancelled_caught:
+        code = _code_of_interruption(interruption, terminal)
     if hasattr(signal, "pthread_sigmask"):
         # The exit code is decided: a late signal must not change it.
         signal.pthread_sigmask(signal.SIG_BLOCK, listener.signals)
     return code
+
+
+def _code_of_interruption(interruption: Interruption, terminal: Terminal) -> int:
+    """Print the state in which an interrupted command leaves production, and return the exit code."""
+    if interruption.verdict not in {None, interruption.exit_code}:
+        # The signal came while the command closed its connections.
+        terminal.line(
+            f"interrupted after the end of the {interruption.work}; the journal records how it ended: exit code {interruption.verdict}"
+        )
+        return interruption.verdict
+    if interruption.left_open:
+        terminal.line(
+            f"UNRESOLVED: interrupted; the run may still be open; to close it: {interruption.left_open}"
+        )
+        return EXIT_UNPROVEN
+    undone = "; every change that this run had made was undone, and that was proven"
+    terminal.line("interrupted" + (undone if interruption.changes_production else ""))
+    return interruption.exit_code
 
 
 async def _run_to_exit_code(
@@ -150,7 +159,9 @@ def _code_of_fault(error: BaseException, interruption: Interruption, terminal: T
             f"UNRESOLVED: {message}; the run may still be open; to close it: {interruption.left_open or interruption.recover}"
         )
         return EXIT_UNPROVEN
-    terminal.line(f"{message}; the journal records how the train ended: exit code {interruption.verdict}")
+    terminal.line(
+        f"{message}; the journal records how the {interruption.work} ended: exit code {interruption.verdict}"
+    )
     return interruption.verdict
 
 
@@ -185,18 +196,52 @@ class _Listener:
         """Act on the signal that is number ``count`` of this run."""
         if count == 1:
             self.interruption.first_signal = number
-            undoes = self.interruption.changes_production and not self.interruption.left_open
-            undoing = ", and undoing every change that this run has made" if undoes else ""
-            self.terminal.line(f"{number.name}: stopping{undoing} ...")
+            for line in self._first_answer(number):
+                self.terminal.line(line)
             self.scope.cancel()
         elif not self.interruption.changes_production:
             os._exit(self.interruption.exit_code)
         elif count == 2:  # noqa: PLR2004  the second signal
+            doing = (
+                "undo continues"
+                if self.interruption.work == "train"
+                else f"{self.interruption.work} is stopping"
+            )
             self.terminal.line(
-                "the undo continues; it may take 5 minutes. A third signal exits at once and leaves production as it is then"
+                f"the {doing}; it may take up to {_longest_undo()}. A third signal exits at once and leaves production as it is then"
             )
         else:
-            self.terminal.line(
-                f"exited at once: the undo is not finished, and production stays as it is now; run {self.interruption.recover}"
-            )
-            os._exit(EXIT_UNPROVEN)
+            self._exit_at_once()
+
+    def _first_answer(self, number: signal.Signals) -> Iterator[str]:
+        """Give the lines that answer the first signal: what happens now, how long it may take, and what more signals do."""
+        if not self.interruption.changes_production:
+            yield f"{number.name}: stopping ..."
+            return
+        if self.interruption.work == "recovery":
+            yield f"{number.name}: stopping the recovery; a write that is under way is finished first, and the rest stays as it is"
+        elif undoes := self.interruption.undoes():
+            yield f"{number.name}: stopping, and undoing what this run has changed: {undoes}"
+        else:
+            yield f"{number.name}: stopping; there is no change of this run to undo"
+        yield (
+            f"this may take up to {_longest_undo()}; a second signal changes nothing; a third exits at once and leaves production "
+            "as it is then"
+        )
+
+    def _exit_at_once(self) -> None:
+        # A terminal that takes no output (Ctrl-S) must not hold up the exit.
+        threading.Timer(_EXIT_SECONDS, os._exit, [EXIT_UNPROVEN]).start()
+        self.terminal.close_view()
+        unfinished = "undo" if self.interruption.work == "train" else self.interruption.work
+        self.terminal.line(
+            f"exited at once: the {unfinished} is not finished, and production stays as it is now; run {self.interruption.recover}"
+        )
+        os._exit(EXIT_UNPROVEN)
+
+
+def _longest_undo() -> str:
+    """Return the longest time of an undo, in words."""
+    from cutover.train.undo_executor import UNDO_DEADLINE  # noqa: PLC0415  the commands that change production have loaded it already
+
+    return f"{UNDO_DEADLINE / 60:g} minutes"

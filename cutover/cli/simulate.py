@@ -13,6 +13,7 @@ import msgspec
 
 from cutover.report.terminal import Terminal
 from cutover.simulation import FAULTS, VARIANTS, Credentials, Layout, SimulatedProduction
+from cutover.text import printable
 
 _HOST = "127.0.0.1"
 _BACKLOG = 256
@@ -67,6 +68,9 @@ def simulate(
         raise click.BadParameter(
             f"no fault is named {', '.join(unknown)}; `--fault list` shows all names", param_hint="--fault"
         )
+    if request_log is not None:
+        # Created before anything is served: the log is written when the command ends, and it is too late then to name another file.
+        _write(request_log, b"")
     listeners = {name: _listen() for name in ("front", "cloud-run", "legacy", "canary")}
     urls = {name: f"http://{_HOST}:{listener.getsockname()[1]}" for name, listener in listeners.items()}
     layout = Layout(
@@ -75,6 +79,7 @@ def simulate(
         cloud_run_url=urls["cloud-run"],
         legacy_url=urls["legacy"],
         tag_urls={"canary": urls["canary"]},
+        tag_url_form=urls["canary"] + "/tags/{tag}",
         flipped=flipped,
         settle_seconds=settle_seconds,
     )
@@ -188,4 +193,14 @@ def _report(production: SimulatedProduction, request_log: Path | None) -> None:
             }
             for entry in production.requests
         )
-        request_log.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        _write(request_log, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def _write(request_log: Path, rows: bytes) -> None:
+    try:
+        request_log.write_bytes(rows)
+    except OSError as error:
+        raise click.BadParameter(
+            f"{printable(str(request_log))} cannot be written ({error.strerror}); name another file",
+            param_hint="--request-log",
+        ) from error

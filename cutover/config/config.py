@@ -1,6 +1,7 @@
 """The configuration of a run: one frozen value. Each field with a help text is an input.
 
-To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name.
+To add an input, add its field here and use it in its step: the step's plan takes it by a field of the same name. The module is long
+because every input stands here with its default and its help.
 """
 
 import os
@@ -18,6 +19,7 @@ from cutover.config.inputs import (
     flag_field,
     inputs_of,
     number_field,
+    optional_text_field,
     path_field,
     secret_field,
     steps_field,
@@ -85,6 +87,15 @@ class CutoverConfig:
         most=DAY,
         above=True,
         help="longest time between two looks at every alias while a share is held",
+    )
+    canary_tag: str = optional_text_field(
+        default="cutover-canary",
+        rule=values.optional_tag,
+        help="traffic tag that the drill gives a canary without one, at 0 %, and takes away at the end; empty: never",
+    )
+    accept_blind_drill: bool = flag_field(
+        default=False,
+        help="1: drill although nothing can tell whether the canary answered, neither a tag URL nor REVISION_HEADER",
     )
     flip_confirm_seconds: float = number_field(
         default=5.0, most=DAY, help="seconds after the flip until the routes are read again"
@@ -282,9 +293,14 @@ class CutoverConfig:
             "service": self.service,
             "traffic_backend": self.traffic_backend,
             "cloud_run_api_url": self.cloud_run_api_url,
+            "compat_client_build_id": self.compat_client_build_id,
+            "compat_protocol_version": self.compat_protocol_version,
+            "compat_schema_version": self.compat_schema_version,
             "run_dual_run": self.run_dual_run,
             "legacy_base_url": self.legacy_base_url or None,
             "canary_steps": list(self.canary_steps),
+            "canary_tag": self.canary_tag,
+            "accept_blind_drill": self.accept_blind_drill,
             "budget": attrs.asdict(self.budget) | {"source": self.budget.source.value},
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),

@@ -76,6 +76,7 @@ STEPS = Kind(
 )
 URL = Kind(parse=values.parse_url, empty_is_unset=True)
 TEXT = Kind(parse=str, empty_is_unset=True)
+TEXT_OR_NONE = Kind(parse=str)
 PATH = Kind(parse=Path, empty_is_unset=True)
 
 
@@ -168,6 +169,11 @@ def url_field(*, default: str = "", rule: Rule = values.url, help: str) -> str: 
 def text_field(*, default: str = "", rule: Rule = values.text, help: str) -> str:  # noqa: A002
     """Declare an input that is a text."""
     return _field(default, TEXT, rule, help)
+
+
+def optional_text_field(*, default: str, rule: Rule = values.text, help: str) -> str:  # noqa: A002
+    """Declare an input that is a text, where an empty text is a value of its own and not the default."""
+    return _field(default, TEXT_OR_NONE, rule, help)
 
 
 def secret_field(*, help: str) -> str:  # noqa: A002

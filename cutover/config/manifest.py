@@ -16,15 +16,19 @@ _PATH = re.compile(r"/(?!/)[!-~]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[ -~]*")
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_REQUIRED = {
-    "id": str,
-    "method": str,
-    "path": str,
-    "response_kind": str,
-    "critical": bool,
-    "requires_auth": bool,
+_REQUIRED = {"id": str, "path": str}
+_DEFAULTS: dict[str, str | bool] = {
+    "method": "GET",
+    "response_kind": "json",
+    "critical": False,
+    "requires_auth": False,
 }
-_OPTIONAL = {"headers": dict, "mutates": bool}
+"""The keys that an entry may leave out, with the values that the lane's own dual-run script gives them."""
+_OPTIONAL: dict[str, type] = {
+    **{name: type(value) for name, value in _DEFAULTS.items()},
+    "headers": dict,
+    "mutates": bool,
+}
 _NAMES = {str: "a string", bool: "true or false", dict: "an object"}
 
 
@@ -57,6 +61,8 @@ def read_manifest(path: str, *, name: str) -> tuple[ManifestEntry, ...]:
 def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
     """Return the entries of a manifest, ``{"requests": [...]}``.
 
+    An entry needs an ``id`` and a ``path``. Without the other keys it is a GET of JSON, neither critical nor with a token.
+
     Args:
         data: The JSON.
         name: The name of the manifest, for messages.
@@ -75,7 +81,8 @@ def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
         )
     problems: list[str] = []
     entries: list[ManifestEntry] = []
-    for number, row in enumerate(rows):
+    for number, given in enumerate(rows):
+        row = {**_DEFAULTS, **given} if isinstance(given, dict) else given
         where = f"{name}: requests[{number}]"
         wrong = _problems(row, where)
         problems += wrong

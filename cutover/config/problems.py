@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cutover.config import values
 from cutover.config.inputs import Input
+from cutover.http.places import place_of
 
 if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
@@ -52,11 +53,16 @@ def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str
     if not legacy:
         asked = config.source_of("run_dual_run").set_to(value=True)
         yield f"{config.name_of('legacy_base_url')} is missing: {asked} needs it"
+    elif not wrong.isdisjoint({"base_url", "legacy_base_url"}):
+        return
+    elif place_of(legacy) == place_of(config.base_url):
+        off = config.source_of("run_dual_run").set_to(value=False)
+        yield (
+            f"{config.name_of('legacy_base_url')} names the same place as {config.name_of('base_url')}, so the dual run would compare "
+            f"the new service with itself: {legacy} and {config.base_url}; give the URL of the legacy service, or set {off}"
+        )
     elif (
-        not config.dry_run
-        and not config.legacy_auth_token
-        and wrong.isdisjoint({"base_url", "legacy_base_url"})
-        and not values.same_site(config.base_url, legacy)
+        not config.dry_run and not config.legacy_auth_token and not values.same_site(config.base_url, legacy)
     ):
         yield (
             f"LEGACY_AUTH_TOKEN is missing: {config.name_of('legacy_base_url')} is on another site than {config.name_of('base_url')}, "
@@ -85,7 +91,12 @@ def _live_problems(config: "CutoverConfig") -> Iterator[str]:
 
 def _directory_problems(path: Path, name: str) -> Iterator[str]:
     try:
-        if path.exists() and not path.is_dir():
+        if not values.is_utf8(path.resolve()):
+            yield (
+                f"{name} leads to a folder whose path is not UTF-8, but the journal, the lock and the artifacts name it: "
+                f"{str(path.resolve())!a}; give {name} as an absolute path that is UTF-8"
+            )
+        elif path.exists() and not path.is_dir():
             yield f"{name} is not a folder: {path}"
         elif any((path / file).exists() for file in _RUN_FILES):
             yield f"{name} already holds a run: {path}; a run never overwrites another one"

@@ -127,6 +127,10 @@ revision = matching(
 name = matching(_NAME, "lower-case letters, digits and hyphens, at most 63; a letter first, no hyphen last")
 project = matching(_PROJECT, "a project id such as chat-production or example.com:chat")
 header_name = matching(re.compile(f"({_HEADER.pattern})?"), "the name of a header")
+optional_tag = matching(
+    re.compile(f"({_NAME.pattern})?"),
+    "the name of a Cloud Run tag (lower-case letters, digits and hyphens; a letter first, no hyphen last), or empty",
+)
 thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
 backend = matching(re.compile("cloud-run-api|gcloud"), "cloud-run-api or gcloud")
 
@@ -170,6 +174,8 @@ def path(value: object) -> str:
     if not isinstance(value, str | Path | None):
         return f"must be a path, not {value!r}"
     name = "" if value is None else str(value)
+    if not is_utf8(name):
+        return f"must be UTF-8, because the journal and the artifacts name it, not {name!a}"
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -179,6 +185,15 @@ def path(value: object) -> str:
         if name.isprintable() or not set(name) & _CONTROL
         else f"must hold no control characters, not be {name!a}"
     )
+
+
+def is_utf8(name: str | Path) -> bool:
+    """Return True if a path can be written as UTF-8. Python holds the other bytes of a path as lone surrogates (PEP 383)."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plain_http(value: str) -> str:

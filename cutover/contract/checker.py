@@ -110,7 +110,8 @@ class ContractChecker:
         self._watch.length_announced = self._head.first("content-length") is not None
         wrong = judge_status(self.contract.head, self._head)
         if wrong is None:
-            self._note(judge_head(self.contract.head, self._head))
+            asked_at = None if self.context is None else self.context.asked_at
+            self._note(judge_head(self.contract.head, self._head, asked_at=asked_at))
             no_stream = [each for each in self._findings if each.rule == "head.content-type"]
             self._is_stream = all(each.severity is Severity.WARNING for each in no_stream)
         else:
@@ -347,6 +348,8 @@ class ContractChecker:
         """Add the finding about a wrong status, with the reason that the body gives, once."""
         if self._refusal is not None and self._head is not None:
             self._refusal_code, message = error_in(self._head, self._beginning)
+            if not message and self._interrupted is None:
+                message = "(an empty body)"
             actual = f"{self._refusal.actual} {message}".strip()
             self._add(Deviation(self._refusal.rule, self._refusal.expected, actual))
             self._refusal = None

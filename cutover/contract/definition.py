@@ -1,6 +1,7 @@
 """A stream's contract, as data: rules for the head, the chunks, their order, the end and the times."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import attrs
 
@@ -24,6 +25,8 @@ class HeadRules:
     """Name of a required header, in lower case -> its exact value."""
     refused: tuple[str, ...] = ()
     """Names of headers, in lower case, that must not be there."""
+    sunset: tuple[str, ...] = ()
+    """Names of headers, in lower case, with the date on which the service ends (RFC 8594)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,6 +101,8 @@ class StreamContext:
     """The id of the request's thread; None if unknown, and then any one thread is accepted."""
     known_tool_calls: frozenset[str] = frozenset()
     """Ids of the tool calls in the message that this stream continues. The stream may refer to them."""
+    asked_at: datetime | None = None
+    """The time of the request, with a time zone; None if unknown, and then no date in a header counts as passed."""
 
     def expected(self) -> Mapping[str, str]:
         """Return the field values that this request fixes: name of a chunk's field -> value."""

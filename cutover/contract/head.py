@@ -1,8 +1,10 @@
 """The checks of a response's head: the status and the headers, held to the rules of a contract."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import attrs
 
@@ -12,6 +14,11 @@ from cutover.text import printable
 
 _REDIRECTS = range(300, 400)
 _HTTP_SPACE = " \t"
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+# IMF-fixdate, the form of a date that a sender must use (RFC 9110 5.6.7): Tue, 30 Jun 2026 00:00:00 GMT
+_HTTP_DATE = re.compile(
+    r"[A-Za-z]{3}, ([0-9]{2}) ([A-Za-z]{3}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,8 +76,14 @@ def _split(value: str) -> list[str]:
     return parts
 
 
-def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
-    """Yield a deviation for each rule that the headers break."""
+def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None) -> Iterator[Deviation]:
+    """Yield a deviation for each rule that the headers break.
+
+    Args:
+        rules: The rules for the head.
+        head: The head.
+        asked_at: The time of the request, with a time zone; None if unknown, and then no date counts as passed.
+    """
     yield from _content_type(rules, head)
     for name in (*rules.required, *rules.refused, "content-type"):
         values = head.headers.get(name, ())
@@ -91,6 +104,37 @@ def judge_head(rules: HeadRules, head: Head) -> Iterator[Deviation]:
             "an identity content-encoding",
             f"a stream compressed with {printable(coding)}",
         )
+    if asked_at is not None:
+        yield from _sunset(rules, head, asked_at)
+
+
+def _sunset(rules: HeadRules, head: Head, asked_at: datetime) -> Iterator[Deviation]:
+    """Yield one deviation if the date on which the service ends has passed, however many headers name it."""
+    for name in rules.sunset:
+        value = head.first(name)
+        date = None if value is None else date_in(value)
+        if value is not None and date is not None and date <= asked_at:
+            yield Deviation(
+                "head.sunset", "a service that has not reached its end", printable(f"{name}: {value}")
+            )
+            return
+
+
+def date_in(value: str) -> datetime | None:
+    """Return the time that a header names, as an HTTP date or as ISO 8601; None for anything else.
+
+    A date without a time is its first second, and a time without a time zone is in UTC.
+    """
+    found = _HTTP_DATE.fullmatch(value)
+    try:
+        if found is None:
+            date = datetime.fromisoformat(value)
+            return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+        day, month, year, hour, minute, second = found.groups()
+        number = _MONTHS.index(month.lower()) + 1
+        return datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
@@ -129,7 +173,7 @@ def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
     """Return the error code of a reply that refuses a request (None if it has none), and a text to show.
 
     The code is `error.code` of a JSON body, or the header `x-oa-compatibility-code`. The message is `error.message`, or
-    `message`. The text is "code: message", or the one of the two that came; if neither came, it is the body.
+    `message`. The text is "code: message", or the one of the two that came; if neither came, it is the beginning of the body.
     """
     code = message = None
     try:

@@ -68,6 +68,11 @@ _ALL = (
         severity=_WARNING,
     ),
     Rule(
+        "head.sunset",
+        "The date on which the service ends, as it announces itself, has passed: it may stop answering on any day.",
+        severity=_WARNING,
+    ),
+    Rule(
         "transport.unreachable", "No connection to the service could be made, so there is no stream to check."
     ),
     Rule(

@@ -1,8 +1,13 @@
-"""The train's requests that are no probes: each has a label, a deadline and a size limit, and its reply is masked."""
+"""The train's requests that are no probes: each has a label, a deadline and a size limit, and its reply is masked.
+
+The file is longer than 300 lines, because the rules of one request (tries, deadlines, closing, errors) depend on each other and are read
+together.
+"""
 
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 
 import anyio
@@ -12,8 +17,9 @@ import msgspec
 
 from cutover.clock import Clock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
+from cutover.http.error_bodies import error_in, quoted
 from cutover.http.secrets import Secrets
-from cutover.text import printable
+from cutover.text import LONGEST, printable
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect to a host."""
@@ -23,10 +29,16 @@ MUTATION_DEADLINE = 20.0
 """Seconds for one request that changes something, including the request for its token. Cancellation does not end the request."""
 MAX_REPLY_BYTES = 16 << 20
 """Bytes of the largest reply body that is read."""
+CLOSE_SECONDS = 5.0
+"""Seconds that closing a connection may take. After that the caller stops waiting and leaves the connection to the client."""
 ATTEMPTS = 3
 """Tries of a request that changes nothing, before it counts as failed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Longest pause in seconds after the first try, and after any later try. It doubles with each try from the first value on."""
+READ_LIMIT = 2 * READ_DEADLINE + FIRST_PAUSE
+"""Seconds for all tries of a request that changes nothing, with the pauses between them: two tries that hang have their time."""
+_SHORTEST_TRY = 1.0
+"""Seconds of the shortest try. Where fewer are left of ``READ_LIMIT``, there is no further try."""
 MAX_RETRY_AFTER = 10.0
 """Longest pause in seconds that a ``retry-after`` header can ask for. A longer one is cut to this."""
 
@@ -34,7 +46,6 @@ HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
 """A function that returns headers, such as a token that needs its own request. Each try calls it; it may raise ``PeerError``."""
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
-_MAX_ERROR_TEXT = 200
 
 
 def pause_after(tries: int, *, at_least: float = 0.0) -> float:
@@ -85,7 +96,7 @@ class Reply:
         Raises:
             RefusedError: The status is not 2xx. The message quotes the status and the error in the body.
         """
-        if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
+        if not self.is_success:
             raise RefusedError(
                 f"{self.request_line}: {self.describe()}", status=self.status, retry_after=self.retry_after
             )
@@ -101,25 +112,33 @@ class Reply:
             return 0.0
         return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else 0.0
 
+    @property
+    def is_success(self) -> bool:
+        """True if the status is 2xx."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    @property
+    def is_redirect(self) -> bool:
+        """True for a 3xx status. A ``location`` header alone is no redirect (RFC 9110 10.2.2)."""
+        return HTTPStatus.MULTIPLE_CHOICES <= self.status < HTTPStatus.BAD_REQUEST
+
+    @property
+    def has_error(self) -> bool:
+        """True if the body is JSON and holds an error: an object ``error`` with details, or a text ``message``."""
+        return error_in(self.body) is not None
+
     def describe(self) -> str:
-        """Return the status, the target of a redirect and the error in the body, as one line."""
+        """Return the status, the target of a redirect and the error in the body, as one line.
+
+        A refusal (4xx, 5xx) without an error in JSON quotes the beginning of its body.
+        """
         text = f"HTTP {self.status}"
-        if location := self.header("location"):
+        if self.is_redirect and (location := self.header("location")):
             text += f", a redirect to {printable(location)} (not followed)"
-        return text + _quoted_error(self.body)
-
-
-def _quoted_error(body: bytes) -> str:
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    error = decoded.get("error") if isinstance(decoded, dict) else None
-    if isinstance(error, dict):
-        details = [str(error[key]) for key in ("code", "status", "message") if error.get(key) is not None]
-        return f" ({printable(': '.join(details), _MAX_ERROR_TEXT)})" if details else ""
-    message = decoded.get("message") if isinstance(decoded, dict) else None
-    return f" ({printable(message, _MAX_ERROR_TEXT)})" if isinstance(message, str) else ""
+        error = error_in(self.body)
+        if error is not None:
+            return f"{text} ({printable(error, LONGEST)})"
+        return f"{text} ({quoted(self.body)})" if self.status >= HTTPStatus.BAD_REQUEST else text
 
 
 @attrs.define(eq=False)
@@ -144,18 +163,20 @@ class Outbound:
         """Send a request that changes nothing, and return its reply.
 
         No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries. A try that
-        starts after 10 s is the last. The last reply is returned with any status.
+        starts after 10 s is the last. All tries together end within ``READ_LIMIT``: the last one gets the time that is left,
+        and a pause that would leave too little time ends the read. The last reply is returned with any status.
 
         Raises:
             NoAnswerError: The last try got no reply, or its headers could not be fetched.
             RefusedError: ``authorize`` raised it: the service refused to give a token. There is no further try.
-            UnusableReplyError: The reply is too large.
+            UnusableReplyError: The reply is too large, or ``authorize`` raised it.
         """
         started, attempt = self.clock.now(), 0
         while True:
             attempt += 1
-            last = attempt >= attempts or self.clock.now() - started > READ_DEADLINE
-            retry_after = 0.0
+            spent = self.clock.now() - started
+            last = attempt >= attempts or spent > READ_DEADLINE
+            pause = pause_after(attempt)
             try:
                 reply = await self._send(
                     method,
@@ -164,16 +185,20 @@ class Outbound:
                     headers=headers,
                     authorize=authorize,
                     json=json,
-                    deadline=READ_DEADLINE,
+                    deadline=min(READ_DEADLINE, READ_LIMIT - spent),
                 )
             except NoAnswerError:
-                if last:
+                if last or self._leaves_too_little(started, pause):
                     raise
             else:
-                if last or reply.status not in _TRANSIENT:
+                pause = max(pause, reply.retry_after)
+                if last or reply.status not in _TRANSIENT or self._leaves_too_little(started, pause):
                     return reply
-                retry_after = reply.retry_after
-            await self.clock.sleep(pause_after(attempt, at_least=retry_after))
+            await self.clock.sleep(pause)
+
+    def _leaves_too_little(self, started: float, pause: float) -> bool:
+        """Return True if a pause leaves no time for another try of a read that began at ``started``."""
+        return self.clock.now() + pause + _SHORTEST_TRY > started + READ_LIMIT
 
     async def change(  # type: ignore[return]  # this scope is a shield and never cancelled
         self,
@@ -191,7 +216,7 @@ class Outbound:
 
         Raises:
             NoAnswerError: No reply came. The change may have taken effect.
-            RefusedError: The headers could not be fetched. Nothing was sent.
+            RefusedError: The headers could not be fetched. Nothing was sent, whatever ``authorize`` raised.
             UnusableReplyError: The reply is too large. The change may have taken effect.
         """
         started = self.clock.now()
@@ -218,7 +243,13 @@ class Outbound:
         with anyio.move_on_after(READ_DEADLINE):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    return await authorize()
+                    return await _fetch(authorize)
+                except RefusedError as error:
+                    # The status is the token service's. A 5xx of it would say that the change may have taken effect.
+                    status = error.status if error.for_certain else 0
+                    raise RefusedError(f"{line}: nothing was sent: {error}", status=status) from error
+                except UnusableReplyError as error:
+                    raise RefusedError(f"{line}: nothing was sent: {error}", status=0) from error
                 except NoAnswerError as error:
                     reason = str(error)
                 if attempt < ATTEMPTS:
@@ -238,10 +269,15 @@ class Outbound:
     ) -> Reply:
         line = f"{method} {url}"
         started = self.clock.now()
+        missing = "complete reply"
         try:
             with anyio.fail_after(deadline):
                 fields = {} if json is None else {"content-type": "application/json"}
-                fields |= {**(headers or {}), **(await authorize() if authorize is not None else {})}
+                fields |= headers or {}
+                if authorize is not None:
+                    missing = "token"
+                    fields |= await _fetch(authorize)
+                    missing = "complete reply"
                 request = self.client.build_request(
                     method,
                     url,
@@ -252,11 +288,11 @@ class Outbound:
                 )
                 response = await self.client.send(request, stream=True, follow_redirects=False)
                 try:
-                    body = await _bounded(response, line)
+                    body, ended = await self._body(response, line)
                 finally:
-                    await response.aclose()
+                    await _close(response)
         except TimeoutError as error:
-            raise NoAnswerError(f"{line}: no complete reply within {deadline:.3g} s") from error
+            raise NoAnswerError(f"{line}: no {missing} within {deadline:.3g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise NoAnswerError(f"{line}: {describe_failure(error)}") from error
         return Reply(
@@ -265,18 +301,42 @@ class Outbound:
             status=response.status_code,
             headers=tuple((key, self.secrets.mask(value)) for key, value in response.headers.raw),
             body=self.secrets.mask(body),
-            elapsed=self.clock.now() - started,
+            elapsed=ended - started,
         )
 
+    async def _body(self, response: httpx.Response, line: str) -> tuple[bytes, float]:
+        """Return the body of a reply, and the time of its last byte. httpx closes the connection before the body ends for its reader."""
+        parts, size, ended = [], 0, self.clock.now()
+        async for part in response.aiter_bytes():
+            ended = self.clock.now()
+            size += len(part)
+            if size > MAX_REPLY_BYTES:
+                raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
+            parts.append(part)
+        return b"".join(parts), ended
 
-async def _bounded(response: httpx.Response, line: str) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
+
+async def _fetch(authorize: HeaderSource) -> Mapping[str, str]:
+    """Return the headers of a source.
+
+    Raises:
+        NoAnswerError: The source failed on the network without making a ``PeerError`` of it.
+        PeerError: The source raised it.
+    """
+    try:
+        return await authorize()
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+        raise NoAnswerError(f"the token could not be fetched: {describe_failure(error)}") from error
+
+
+async def _close(response: httpx.Response) -> None:
+    """Close a connection, within a bound of its own. The reply is complete, or given up, so a failure to close changes nothing."""
+    with (
+        anyio.CancelScope(shield=True),
+        anyio.move_on_after(CLOSE_SECONDS),
+        suppress(httpx.HTTPError, OSError),
+    ):
+        await response.aclose()
 
 
 def describe_failure(error: BaseException) -> str:

@@ -1,9 +1,13 @@
 """The secrets of a run, and how they are masked in every response."""
 
+from collections.abc import Mapping
+
 import attrs
 
 from cutover.text import CUT
 
+_SECRET_WORDS = ("token", "secret", "key", "cookie", "session", "password")
+"""Words in the name of a header that suggest that its value is a secret."""
 SHORTEST_SECRET = 4
 """Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
 
@@ -41,3 +45,16 @@ class Secrets:
         return sorted(
             (value for value in self.values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
         )
+
+
+def secrets_of(headers: Mapping[str, str]) -> Secrets:
+    """Return the secrets in a request's headers: the credentials, and values of headers whose name suggests a secret."""
+    credentials = [
+        value.split(" ", 1)[-1] for name, value in headers.items() if name.lower() == "authorization"
+    ]
+    return Secrets((*credentials, *(value for name, value in headers.items() if holds_secret(name))))
+
+
+def holds_secret(header: str) -> bool:
+    """Return True if the name of a header suggests that its value is a secret."""
+    return any(word in header.lower() for word in _SECRET_WORDS)

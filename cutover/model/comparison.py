@@ -8,6 +8,8 @@ import msgspec
 
 from cutover.http.statuses import TOKEN_REFUSED
 from cutover.model.manifest import ManifestEntry, ResponseKind
+from cutover.model.probe_threads import LeftOut, without_probe_threads
+from cutover.model.results import StepStatus
 from cutover.sse.events import MessageEvent
 from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
@@ -21,7 +23,16 @@ _COMPARED_FIELDS = {
 }
 """Kind -> the fields that must agree, besides the order of the kinds. Ids and model text always differ."""
 _FOLDED = frozenset({"text-delta", "reasoning-delta"})
+MAX_DEPTH = 100
+"""Levels of the deepest JSON that is compared."""
 _SUCCESS, _REDIRECT, _SERVER_ERROR = 200, 300, 500
+
+
+@attrs.frozen
+class _Boolean:
+    """A boolean of JSON. Python takes True for equal to 1, and JSON does not."""
+
+    value: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +49,43 @@ class Answer:
     """Latency; None if there was no usable reply, so that a refused connection does not count as a fast reply."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """The result of the comparison of one entry."""
+
+    status: StepStatus
+    why: str = ""
+    """The reason why the entry does not match; empty if it matches."""
+    note: str = ""
+    """The parts of the answers that were not compared, in words; empty if there are none."""
+    tolerable: bool = True
+    """False if no threshold may tolerate the mismatch."""
+
+    def describe(self, *, otherwise: str = "") -> str:
+        """Return the reason, or ``otherwise`` for an entry that matches, and the note."""
+        return "; ".join(filter(None, (self.why or otherwise, self.note)))
+
+
+def judge(entry: ManifestEntry, new: Answer, old: Answer, *, thread_id_prefix: str) -> Verdict:
+    """Compare two answers without the threads of probes.
+
+    The status is ``error`` for no reply, a refused token, or a list of which nothing could be compared; ``fail`` for any other
+    difference; else ``pass``.
+    """
+    left_out: tuple[LeftOut, ...] = ()
+    if entry.response_kind is ResponseKind.JSON:
+        one, other, left_out = without_probe_threads(new.meaning, old.meaning, prefix=thread_id_prefix)
+        new, old = attrs.evolve(new, meaning=one), attrs.evolve(old, meaning=other)
+    note = "; ".join(each.describe() for each in left_out)
+    if why := difference(entry, new, old):
+        refused = entry.requires_auth and TOKEN_REFUSED & {new.status, old.status}
+        without_evidence = refused or None in {new.status, old.status}
+        return Verdict(status=StepStatus.ERROR if without_evidence else StepStatus.FAIL, why=why, note=note)
+    if any(each.unseen for each in left_out):
+        return Verdict(status=StepStatus.ERROR, why="a list could not be compared", note=note)
+    return Verdict(status=StepStatus.PASS, note=note)
 
 
 def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: PLR0911  one return for each way to differ
@@ -91,22 +139,27 @@ def _kind(data: str) -> tuple[object, ...]:
     return (name, *(printable(str(chunk.get(field))) for field in _COMPARED_FIELDS.get(name, ())))
 
 
-def meaning_of(value: object) -> object:
-    """Return decoded JSON for comparison: without keys that differ at each reply, and with booleans distinct from numbers."""
+def meaning_of(value: object, depth: int = 0) -> object:
+    """Return decoded JSON for comparison: without keys that differ at each reply, and with booleans distinct from numbers.
+
+    Raises:
+        ValueError: The value has more than ``MAX_DEPTH`` levels.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"its JSON has more than {MAX_DEPTH} levels, and is not compared")
     match value:
         case dict():
-            return {key: meaning_of(item) for key, item in value.items() if key not in _VOLATILE}
+            return {key: meaning_of(item, depth + 1) for key, item in value.items() if key not in _VOLATILE}
         case list():
-            return [meaning_of(item) for item in value]
+            return [meaning_of(item, depth + 1) for item in value]
         case bool():
-            # True equals 1 in Python, and not in JSON.
-            return ("boolean", value)
+            return _Boolean(value)
         case _:
             return value
 
 
 def _first_difference(new: object, old: object, where: str = "") -> str:
-    """Return the first place where two values differ, in words."""
+    """Return the first place where two values differ, in words. The values are shown as JSON."""
     if isinstance(new, dict) and isinstance(old, dict):
         for key in sorted({*new, *old}, key=str):
             if new.get(key, ...) != old.get(key, ...):
@@ -118,8 +171,28 @@ def _first_difference(new: object, old: object, where: str = "") -> str:
             if one != other:
                 return _first_difference(one, other, f"{where}[{index}]")
         return f"{where or 'the answer'} has {len(new)} items in the new service and {len(old)} in the legacy service"
-    shown = ["nothing" if value is ... else printable(str(value), 80) for value in (new, old)]
-    return f"{where or 'the answer'} is {shown[0]} in the new service and {shown[1]} in the legacy service"
+    one, other = _as_json(new), _as_json(old)
+    return f"{where or 'the answer'} is {one} in the new service and {other} in the legacy service"
+
+
+def _as_json(value: object) -> str:
+    """Return a compared value as JSON, shortened; ``nothing`` for a missing one."""
+    if value is ...:
+        return "nothing"
+    return printable(msgspec.json.encode(_plain(value)).decode(), 80)
+
+
+def _plain(value: object) -> object:
+    """Return a compared value as it was before ``meaning_of``."""
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _Boolean():
+            return value.value
+        case _:
+            return value
 
 
 def p95(seconds: Sequence[float]) -> float | None:

@@ -1,11 +1,14 @@
 """The gates: they add up step results, and decide the verdict and the start of the next step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from cutover.model import step_ids
-from cutover.model.results import StepResult, StepStatus
+from cutover.model.results import Check, StepResult, StepStatus
+
+SENTINELS = "sentinels"
+"""The ``kind`` of a check that failed because too many sentinel streams broke."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +109,15 @@ def may_go_on(results: Sequence[StepResult], ceilings: Ceilings) -> bool:
     return not any(gate.refuses for gate in judge(results, ceilings))
 
 
+def drill_holds(checks: Iterable[Check], *, max_failed: int) -> bool:
+    """Return True if the drill may go on, or has held, with these checks; then a way back leads to the captured split.
+
+    A failed check of the sentinels says that more streams broke than MAX_BROKEN_STREAMS tolerates.
+    """
+    failed = [check for check in checks if check.status.failed]
+    return len(failed) <= max_failed and all(check.tolerable and check.kind != SENTINELS for check in failed)
+
+
 def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
     """Return the reasons for NO GO; empty if every gate holds."""
     return tuple(gate.describe() for gate in gates if not gate.holds)
@@ -114,12 +126,12 @@ def reasons(gates: Sequence[Gate]) -> tuple[str, ...]:
 def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, recorded: bool = True) -> int:
     """Return the exit code of a train that ended with NO GO.
 
-    1: the evidence says no, or a change was sent; every change was undone. 3: nothing was changed, and there was no evidence or
-    the journal could not be written. 4: a change could not be proven undone.
+    1: the evidence says no, or a change that can reach users was sent; every change was undone. 3: no such change was sent, and
+    there was no evidence or the journal could not be written. 4: a change could not be proven undone.
 
     Args:
         results: The results of all steps.
-        touched: True if a change may have been sent.
+        touched: True if a share or an override may have been changed. A tag at 0 % reaches no user and does not count.
         undone: True if every change was proven undone.
         recorded: True if the journal reached the disk.
     """

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 import msgspec
 
+from cutover.model import step_ids
 from cutover.model.gates import Ceilings, Gate, judge
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.train_events import (
@@ -51,6 +52,12 @@ class CutoverSummary:
     def sentinels(self) -> tuple[SentinelTally, ...]:
         """The tallies of the sentinel streams, change by change."""
         return tuple(tally for step in self.steps for tally in step.sentinels)
+
+    @property
+    def blind_drill(self) -> bool:
+        """True if a step of the drill passed although no stream is known to have been answered by the canary."""
+        drill = self.step(step_ids.DRILL)
+        return drill is not None and drill.facts.get("blind") is True
 
     def step(self, step_id: str) -> StepResult | None:
         """Return the result of one step; None if the step neither started nor was skipped."""

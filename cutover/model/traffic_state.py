@@ -38,15 +38,26 @@ class TrafficState:
     etag: str | None = None
     """Version that a write must name, so that the write cannot overwrite a newer change. With gcloud: the generation."""
     settled: bool = True
-    """True while no change is in progress: the service is not reconciling, and has observed the last generation."""
+    """True while no change of the split is in progress. A deployment that cannot move this split may still be under way."""
     succeeded: bool = True
-    """True if the last settled change took effect (``terminalCondition``)."""
+    """True if the routes are as the last settled change asked for (RoutesReady; Ready where the service has no RoutesReady)."""
     message: str = ""
-    """The service's own text about its condition."""
+    """The service's own text about that condition."""
+    unready: str = ""
+    """The service's own text about the condition Ready while Ready is not true; empty while it is true.
+
+    Ready is ConfigurationsReady and RoutesReady together, so a newest revision that does not start keeps Ready false.
+    """
+    deploying: bool = False
+    """True while a revision is being deployed, so that Ready is neither true nor false. Its end may move LATEST."""
     latest_ready: str | None = None
     """Short name of the revision that LATEST stands for."""
     latest_created: str | None = None
     """Short name of the revision that was created last; it may not be ready yet."""
+    ingress: str = ""
+    """The callers that reach the service: ``INGRESS_TRAFFIC_ALL``, ``..._INTERNAL_ONLY`` or ``..._INTERNAL_LOAD_BALANCER``; empty: not known."""
+    default_uri_disabled: bool = False
+    """True if the service has no URL of its own under ``run.app``, and so no tag URL either."""
 
     @property
     def asks_for_latest(self) -> bool:
@@ -59,11 +70,25 @@ class TrafficState:
 
     def unready_reason(self) -> str:
         """Return the reason why a train must not start from this state; an empty text if it may."""
-        if not self.settled:
+        if not self.settled or self.deploying:
             return "the service is reconciling: somebody else is deploying"
         if not self.succeeded:
             return f"the service's last change failed ({self.message}): repair that first"
         return ""
+
+    def describe_served(self) -> str:
+        """Return the served split in words, with a warning if the newest revision is not ready."""
+        warning = self.warning()
+        return describe_shares(self.served()) + (f"; WARNING: {warning}" if warning else "")
+
+    def warning(self) -> str:
+        """Return a warning about a newest revision that is not ready while the split is served; an empty text if there is none."""
+        if not self.unready or not self.succeeded:
+            return ""
+        if self.latest_created in (None, self.latest_ready):
+            return f"the service is not ready ({self.unready}), although its split is served"
+        state = "is being deployed" if self.deploying else "does not start"
+        return f"the newest revision {self.latest_created} {state} ({self.unready}); the split is served all the same"
 
     def differences_from(self, found: "TrafficState") -> str:
         """Return the differences between this state and ``found``; an empty text if nothing that matters differs.
@@ -84,6 +109,36 @@ class TrafficState:
     def splits_as(self, targets: Iterable[TrafficTarget]) -> bool:
         """Return True if the specification has these shares; tags may differ."""
         return _rows(self.targets)[0] == _rows(targets)[0]
+
+    def tags_of(self, revision: str) -> tuple[str, ...]:
+        """Return the tags of this revision, asked for or served; LATEST counts as the revision that it stands for."""
+        rows = (*self.targets, *self.statuses)
+        tags = (row.tag for row in rows if row.tag and (row.revision or self.latest_ready) == revision)
+        return tuple(dict.fromkeys(tags))
+
+    def holder_of_tag(self, tag: str) -> str | None:
+        """Return the revision that has a tag, or LATEST; None if no row has the tag."""
+        for row in (*self.targets, *self.statuses):
+            if row.tag == tag:
+                return row.revision or self.latest_ready or "LATEST"
+        return None
+
+    @property
+    def restorable_targets(self) -> tuple[TrafficTarget, ...]:
+        """The targets that restore this state. Shares that were asked for and not served are not restored: the served ones are."""
+        served = self.served()
+        if not served or shares(self.targets, latest=self.latest_ready) == served:
+            return self.targets
+        return split(self, served)
+
+    @property
+    def tag_urls_closed(self) -> str:
+        """The reason why no tag URL of this service answers from outside; an empty text if its document gives none."""
+        if self.default_uri_disabled:
+            return "the service's default URL is disabled, and its tag URLs with it"
+        if self.ingress not in {"", "INGRESS_TRAFFIC_ALL"}:
+            return f"the service's ingress is {self.ingress}"
+        return ""
 
     def tag_url(self, revision: str) -> str | None:
         """Return the URL of a tag of this revision, which reaches the revision at any split; None if no tag has a URL."""
@@ -153,9 +208,7 @@ def pin_latest_if_changed(
         already: somebody else has released that revision, and restoring LATEST changes nothing.
     """
     was = captured.latest_ready
-    if was is None or not captured.asks_for_latest:
-        return targets, ""
-    if found is None and not any(row.revision is None and row.percent for row in targets):
+    if was is None or not any(row.revision is None and row.percent for row in targets):
         return targets, ""
     if found is not None and (found.latest_ready == was or found.asks_for_latest):
         return targets, ""

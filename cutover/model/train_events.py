@@ -23,6 +23,8 @@ Observer = Callable[["TrainEvent"], None]
 class _Event:
     at: str = ""
     """Time of recording: UTC, ISO 8601."""
+    tick: float | None = attrs.field(default=None, eq=False)
+    """Time of recording in seconds on the monotonic clock of this process. The file does not hold it, so it is None in an event that was read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -185,10 +187,32 @@ class TrainFinished(_Event):
     reasons: tuple[str, ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class UnknownEvent(_Event):
+    """An event of a kind that this version does not know, from the journal of a newer minor version. Everything passes over it."""
+
+    name: str
+    """The kind, as it stands in the journal."""
+    fields: Mapping[str, object]
+    """The event's fields as they stand in the journal."""
+
+
 TrainEvent = (
     TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
     | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
+    | UnknownEvent
 )  # fmt: skip
+
+
+def may_reach_users(events: Iterable[TrainEvent]) -> bool:
+    """Return True if a change that may have been sent can reach a user: an override, or other shares than the captured ones.
+
+    A tag at 0 % reaches nobody.
+    """
+    return any(
+        isinstance(event, RouteIntended) or not event.captured.splits_as(event.wanted)
+        for event in changes(events)
+    )
 
 
 def changes(events: Iterable[TrainEvent]) -> list[TrafficIntended | RouteIntended]:

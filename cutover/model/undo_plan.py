@@ -1,7 +1,7 @@
 """The undo plan: the changes of a train that are still open, and the values to restore. Computed from the train events alone.
 
-The train's own undo carries this plan out directly (``train/undo_executor.py``). ``cutover recover`` first asks ``undo_policy.py`` about the state that
-production shows now.
+Every way back starts from this plan: the drill's rollback, the train's undo and ``cutover recover``. ``undo_policy.py`` then decides from the
+state that production shows now, and ``train/undo_executor.py`` carries the decision out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import attrs
+import msgspec
 
 from cutover.model import step_ids
+from cutover.model.gates import Ceilings, drill_holds
 from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE, RouteState
 from cutover.model.traffic_state import TrafficState, TrafficTarget, pin_latest_if_changed, split
 from cutover.model.train_events import (
@@ -24,6 +26,7 @@ from cutover.model.train_events import (
     TrafficSettled,
     TrainEvent,
     TrainFinished,
+    TrainStarted,
     UndoFinished,
     UndoStarted,
     changes,
@@ -31,10 +34,28 @@ from cutover.model.train_events import (
 from cutover.text import timestamp
 
 Intent = TypeVar("Intent", RouteIntended, TrafficIntended)
-_OUTCOME_UNKNOWN = frozenset({"unknown", "failed"})
-"""Outcomes that are not a clear answer: the change may or may not have taken effect."""
+_OUTCOME_UNKNOWN = frozenset({"unknown", "failed", "no effect"})
+"""Outcomes that are not a clear answer: the change may have taken effect, or may still do so."""
 _NOT_DONE = frozenset({"refused", NOT_SENT})
 """Outcomes after which a change certainly did not take effect."""
+
+
+@attrs.frozen(kw_only=True)
+class Moment:
+    """A time at which a request was sent, on the wall clock and, inside the process that sent it, on its monotonic clock."""
+
+    at: str
+    """UTC, ISO 8601."""
+    tick: float | None = None
+    """Seconds of the monotonic clock; None if another process sent the request."""
+
+    def later(self, seconds: float) -> "Moment":
+        """Return the time that many seconds later; on a clock whose time is not a time, the same time."""
+        try:
+            at = timestamp(datetime.fromisoformat(self.at) + timedelta(seconds=seconds))
+        except ValueError:
+            at = self.at
+        return Moment(at=at, tick=None if self.tick is None else self.tick + seconds)
 
 
 @attrs.frozen(kw_only=True)
@@ -49,14 +70,14 @@ class TrafficUndo:
     """Every split that this train captured or asked for, in its undo too. Any other split is somebody else's."""
     intended: tuple[TrafficTarget, ...]
     """The last split that the train asked for before its undo."""
-    last_sent_at: str
-    """The latest time at which the train may have sent a change: UTC, ISO 8601; empty if no change is open."""
-    last_unanswered_at: str
-    """The latest time at which the train may have sent a change without a clear answer; empty if there is no such change."""
+    last_sent: "Moment"
+    """The latest time at which the train may have sent a change."""
+    last_unanswered: "Moment | None"
+    """The latest time at which the train may have sent a change without a clear answer; None if there is no such change."""
     write_outcome_unknown: bool
     """True if a write may still take effect late. The undo then writes the targets even where they are served already."""
     found: TrafficState | None = None
-    """The state that recovery decided on. The undo stops if somebody else's state appears. None: the undo writes over any state."""
+    """The state that the decision was made on. None: only an operator's wish to restore the captured state writes over any state."""
     releases_untested: bool = False
     """True if an operator asked to restore LATEST even if it now stands for an untested revision."""
 
@@ -87,10 +108,10 @@ class RoutesUndo:
     """Every (route key, override) that this train captured or asked for, in its undo too."""
     intended: tuple[tuple[str, str | None], ...]
     """The last override that the train asked for of each key, before its undo."""
-    last_sent_at: str
-    """The latest time at which the train may have sent a change: UTC, ISO 8601."""
-    last_unanswered_at: str
-    """The latest time at which the train may have sent a change without a clear answer; empty if there is no such change."""
+    last_sent: "Moment"
+    """The latest time at which the train may have sent a change."""
+    last_unanswered: "Moment | None"
+    """The latest time at which the train may have sent a change without a clear answer; None if there is no such change."""
     write_outcome_unknown: bool
     """True if a write may still take effect late."""
 
@@ -138,19 +159,53 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
         targets=way_back(events, captured, stable),
         own_states=(captured.targets, *(event.wanted for event in asked)),
         intended=_intended(asked)[-1].wanted,
-        last_sent_at=last,
-        last_unanswered_at=unanswered,
+        last_sent=last,
+        last_unanswered=unanswered,
         write_outcome_unknown=_traffic_outcome_unknown(since),
     )
 
 
 def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) -> tuple[TrafficTarget, ...]:
-    """Return the targets to restore: the captured ones; if any check of the drill failed, stable at 100 % with the captured tags."""
-    failed = any(
-        isinstance(event, CheckRecorded) and event.step_id == step_ids.DRILL and event.check.status.failed
-        for event in events
+    """Return the targets to restore: the captured ones; if the gate of the drill does not hold, stable at 100 % with the captured tags.
+
+    A drill whose failed checks MAX_CANARY_DRILL_FAILURES tolerates restores the captured split, LATEST included, and so does an undo. The check
+    of that last step says nothing about the canary, so it does not count here. A drill that moved no share has none to keep from the canary:
+    the captured targets come back then too.
+    """
+    events = list(events)
+    ceilings, checks = Ceilings(), []
+    for event in events:
+        if isinstance(event, TrainStarted):
+            ceilings = msgspec.convert(event.facts.get("ceilings", {}), Ceilings)
+        elif (
+            isinstance(event, CheckRecorded)
+            and event.step_id == step_ids.DRILL
+            and event.check.check_id != step_ids.DRILL_RESTORED
+        ):
+            checks.append(event.check)
+    holds = drill_holds(checks, max_failed=ceilings.canary_drill)
+    return (
+        captured.restorable_targets if holds or not shares_moved(events) else split(captured, {stable: 100})
     )
-    return split(captured, {stable: 100}) if failed else captured.targets
+
+
+def shares_moved(events: Iterable[TrainEvent]) -> bool:
+    """Return True if a write of other shares than the captured ones may have taken effect.
+
+    False if each was refused for certain or never sent, or changed tags alone.
+    """
+    waiting = False
+    for event in events:
+        match event:
+            case TrafficIntended():
+                waiting = not event.captured.splits_as(event.wanted)
+            case Answered() if event.key == TRAFFIC and waiting:
+                if event.outcome not in _NOT_DONE:
+                    return True
+                waiting = False
+            case _:
+                pass
+    return waiting
 
 
 def _came_back(events: Iterable[TrainEvent], intents: Sequence[TrafficIntended]) -> bool:
@@ -183,8 +238,8 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
         values=values,
         own_states=tuple(dict.fromkeys((*values, *((event.key, event.wanted) for event in intents)))),
         intended=tuple((key, wanted[key]) for key in keys if key in wanted),
-        last_sent_at=last,
-        last_unanswered_at=unanswered,
+        last_sent=last,
+        last_unanswered=unanswered,
         write_outcome_unknown=_routes_outcome_unknown(events),
     )
 
@@ -194,25 +249,36 @@ def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:
     return [event for event in intents if event.step_id != step_ids.UNDO] or intents
 
 
-def _sent(events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]) -> tuple[str, str]:
+def _sent(
+    events: Iterable[TrainEvent], kind: type[RouteIntended] | type[TrafficIntended]
+) -> tuple[Moment, Moment | None]:
     """Return the latest time at which such a change may have been sent, and the latest for a change without a clear answer.
 
-    A time is an empty text if there is no such change. One event may stand for many writes: the only certain limit is the time at
-    which their answer was recorded.
+    One event may stand for many writes: the only certain limit is the time at which their answer was recorded.
     """
-    open_until: dict[str, str] = {}
-    last = unanswered = ""
+    open_until: dict[str, Moment] = {}
+    sent, unanswered = [Moment(at="")], list[Moment]()
     for event in events:
         if isinstance(event, kind):
             often = isinstance(event, RouteIntended) and event.times > 1
             key = event.key if isinstance(event, RouteIntended) else TRAFFIC
-            open_until[key] = _later(event.at, ROUTES_DEADLINE) if often else event.at
+            open_until[key] = _moment(event).later(ROUTES_DEADLINE) if often else _moment(event)
         elif isinstance(event, Answered) and open_until.pop(event.key, None) is not None:
-            last = max(last, event.at)
+            sent.append(_moment(event))
             if event.outcome in _OUTCOME_UNKNOWN:
-                unanswered = max(unanswered, event.at)
-    left = max(open_until.values(), default="")
-    return max(last, left), max(unanswered, left)
+                unanswered.append(_moment(event))
+    sent += open_until.values()
+    unanswered += open_until.values()
+    return _latest(sent), _latest(unanswered) if unanswered else None
+
+
+def _moment(event: TrainEvent) -> Moment:
+    return Moment(at=event.at, tick=event.tick)
+
+
+def _latest(moments: Sequence[Moment]) -> Moment:
+    """Return the latest of these times. What this process did itself came after everything that it read in a journal."""
+    return max(moments, key=lambda moment: (moment.tick is not None, moment.tick or 0.0, moment.at))
 
 
 def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
@@ -220,16 +286,19 @@ def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
 
     Overrides have no etag: one of many writes may land late, after a sample has agreed and the undo has read the overrides.
     """
-    pending: set[str] = set()
+    waiting: set[str] = set()
     for event in events:
         match event:
             case RouteIntended():
-                pending.add(event.key)
+                waiting.add(event.key)
             case Answered() if event.outcome in _NOT_DONE:
-                pending.discard(event.key)
+                # An earlier write of the same key may still be under way.
+                waiting.discard(event.key)
+            case Answered() if event.key in waiting:
+                return True
             case _:
                 pass
-    return bool(pending)
+    return bool(waiting)
 
 
 def _traffic_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
@@ -237,23 +306,17 @@ def _traffic_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
 
     An accepted write that was not read back may land after the undo has read the split.
     """
-    pending = False
+    waiting = earlier = False
     for event in events:
         match event:
             case TrafficIntended():
-                pending = True
-            case Answered() if event.key == TRAFFIC and event.outcome in _NOT_DONE:
-                pending = False
+                waiting = True
+            case Answered() if event.key == TRAFFIC:
+                # A refusal says nothing about a write before it.
+                earlier = earlier or (waiting and event.outcome not in _NOT_DONE)
+                waiting = False
             case TrafficRead() if event.proven:
-                pending = False
+                waiting = earlier = False
             case _:
                 pass
-    return pending
-
-
-def _later(at: str, seconds: float) -> str:
-    """Return the time that many seconds after ``at``; ``at`` itself if it is not a time."""
-    try:
-        return timestamp(datetime.fromisoformat(at) + timedelta(seconds=seconds))
-    except ValueError:
-        return at
+    return waiting or earlier

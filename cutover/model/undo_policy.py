@@ -1,26 +1,46 @@
-"""The undo policy: the action of ``cutover recover`` for each state that production can show. Pure functions, one table.
+"""The undo policy: the action of every way back for each state that production can show. Pure functions, one table.
 
-| production shows | recovery |
+A drill's rollback, a train's undo and ``cutover recover`` all ask this policy, and ``train/undo_executor.py`` carries its decision out.
+
+| production shows | decision |
 |---|---|
-| the captured state, and no write can still take effect | closes the run |
-| the captured state, and a write without an answer may still take effect | waits until that write has expired, then writes once more |
-| a split of this train, with tags of somebody else | writes the percentages and keeps the tags |
-| any other state of this train, even one whose change failed | writes the captured state |
-| LATEST would release an untested revision | writes the captured revision by its name (LATEST is pinned); an operator decides |
-| a state of somebody else | changes nothing; an operator decides |
+| the state to restore, and no write can still take effect | close |
+| the state to restore, and a write without an answer may still take effect | wait until that write has expired, then write once more |
+| a split of this train, with tags of somebody else | write the percentages and keep the tags |
+| any other state of this train, even one whose change failed | write the state to restore |
+| LATEST would release an untested revision | write the captured revision by its name (LATEST is pinned); an operator decides |
+| a state of somebody else | change nothing; an operator decides. Overrides are decided key by key |
+| nothing: it cannot be read | recovery changes nothing. The train that made the changes writes: it knows what it asked for last |
 
-A state of this train is a state that the train captured or asked for (``own_states``). ``train/recovery.py`` carries the decision out.
-Recovery changes nothing if production cannot be read. With ``--accept-found`` or ``--restore-captured`` the operator decides instead.
-The train's own undo does not ask this policy.
+A state of this train is a state that the train captured or asked for (``own_states``). With ``--accept-found`` or ``--restore-captured``
+the operator decides instead.
 """
 
 import enum
 from collections.abc import Sequence
+from typing import Literal
 
 import attrs
 
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, pin_latest_if_changed
+
+RecoveryMode = Literal["finish", "revert", "accept-found", "restore-captured"]
+"""The way to recover a run.
+
+``finish`` finishes the undo of a killed train. ``revert`` undoes a completed cutover too. ``accept-found`` closes a run
+and accepts the state of production, even if that state cannot be read. ``restore-captured`` writes the captured state
+over any other state, after a completed cutover too.
+"""
+
+REASONS: dict[RecoveryMode, str] = {
+    "finish": "recovered",
+    "revert": "reverted",
+    "accept-found": "the state that was found was accepted",
+    "restore-captured": "the captured state was restored",
+}
+MOVED_ON = "production has moved on: somebody else has changed it"
+"""The reason why a state of somebody else is left alone."""
 
 
 class Action(enum.Enum):
@@ -46,6 +66,12 @@ class Decision:
     why: str
     targets: tuple[TrafficTarget, ...] = ()
     """The targets to restore, for the traffic alone; LATEST is not yet pinned."""
+    values: tuple[tuple[str, str | None], ...] = ()
+    """The (route key, override) pairs to restore, for the routes alone: those that nobody else has changed."""
+    moved_on: tuple[str, ...] = ()
+    """The route keys that somebody else has changed. They stay as they are."""
+    pinned: bool = False
+    """True if nothing but LATEST is left to restore, and it stands for an untested revision now."""
 
 
 def decide_traffic(
@@ -65,13 +91,10 @@ def decide_traffic(
         captured: The split before the train's first change.
         own_states: Every split that the train captured or asked for.
         write_outcome_unknown: True if a write may still take effect.
-        wait: Seconds until the last such write has expired.
+        wait: Seconds to wait for the end of that write before another one is sent.
     """
     if not any(found.splits_as(rows) for rows in own_states):
-        return Decision(
-            action=Action.REFUSE,
-            why="production has moved on: somebody else has changed it, and recovery changed nothing",
-        )
+        return Decision(action=Action.REFUSE, why=MOVED_ON)
     why = "it is what this train had asked for"
     if not any(found.asks_for(rows) for rows in own_states):
         targets, why = (
@@ -82,9 +105,9 @@ def decide_traffic(
     if mismatch_reason(found, goal):
         return Decision(action=Action.WRITE, why=why, targets=targets)
     if write_outcome_unknown:
-        return _with_unknown_write(wait, targets=targets)
+        return attrs.evolve(_with_unknown_write(wait), targets=targets)
     if pinned:
-        return Decision(action=Action.REFUSE, why=pinned)
+        return Decision(action=Action.REFUSE, why=pinned, targets=targets, pinned=True)
     return Decision(action=Action.CLOSE, why="it is as it should be", targets=targets)
 
 
@@ -96,7 +119,7 @@ def decide_routes(
     write_outcome_unknown: bool,
     wait: float,
 ) -> Decision:
-    """Return the decision about the overrides.
+    """Return the decision about the overrides, key by key: a key that somebody else has changed stays as it is.
 
     Args:
         found: Each state that a sample of the instances saw.
@@ -104,27 +127,82 @@ def decide_routes(
         own_states: Every pair that the train captured or asked for. A clear override always counts as such a pair: an
             instance that started later has no override.
         write_outcome_unknown: True if a write may still take effect.
-        wait: Seconds until the last such write has expired.
+        wait: Seconds to wait for the end of that write before another one is sent.
     """
-    if any((key, state.get(key)) not in {(key, None), *own_states} for state in found for key, _ in values):
-        return Decision(
-            action=Action.REFUSE,
-            why="production has moved on: somebody else has changed it, and recovery changed nothing",
-        )
-    if not all(state.holds(values) for state in found):
-        return Decision(action=Action.WRITE, why="it is what this train had asked for")
+    moved_on = keys_of_others(found, keys=[key for key, _ in values], own_states=own_states)
+    ours = tuple((key, value) for key, value in values if key not in moved_on)
+    as_wanted = all(state.holds(ours) for state in found)
+    if moved_on and as_wanted and not (write_outcome_unknown and wait):
+        return Decision(action=Action.REFUSE, why=MOVED_ON, moved_on=moved_on)
+    if not as_wanted:
+        why = "it is what this train had asked for"
+        if moved_on:
+            why = f"somebody else has changed {', '.join(moved_on)}, which stays; the rest is what this train had asked for"
+        return Decision(action=Action.WRITE, why=why, values=ours, moved_on=moved_on)
     if write_outcome_unknown:
-        return _with_unknown_write(wait)
+        return attrs.evolve(_with_unknown_write(wait), values=ours, moved_on=moved_on)
     return Decision(action=Action.CLOSE, why="it is as it should be")
 
 
-def _with_unknown_write(wait: float, *, targets: tuple[TrafficTarget, ...] = ()) -> Decision:
-    """Return the decision where production is as captured, but a write without an answer may still take effect."""
+def keys_of_others(
+    found: Sequence[RouteState], *, keys: Sequence[str], own_states: Sequence[tuple[str, str | None]]
+) -> tuple[str, ...]:
+    """Return the route keys that hold, in one of the found states, an override that this train neither captured nor asked for."""
+    own = set(own_states)
+    return tuple(
+        key
+        for key in dict.fromkeys(keys)
+        if any((key, state.get(key)) not in {(key, None), *own} for state in found)
+    )
+
+
+def decide_unread(
+    why: str,
+    *,
+    targets: tuple[TrafficTarget, ...] = (),
+    values: tuple[tuple[str, str | None], ...] = (),
+    knows_last: bool,
+) -> Decision:
+    """Return the decision about a part that cannot be read.
+
+    Args:
+        why: The reason why it cannot be read.
+        targets: The targets to restore, for the traffic.
+        values: The (route key, override) pairs to restore, for the routes.
+        knows_last: True if this process made the changes, and so knows the last state that it read or asked for.
+    """
+    if knows_last:
+        why = f"it could not be read ({why}), and this train has just changed it itself"
+        return Decision(action=Action.WRITE, why=why, targets=targets, values=values)
+    return Decision(
+        action=Action.REFUSE, why=f"it could not be read, and was not changed: {why}", targets=targets
+    )
+
+
+def decide_for(mode: RecoveryMode, decision: Decision, *, read: bool, wait: float) -> Decision:
+    """Return the decision in this mode: ``accept-found`` and ``restore-captured`` replace the policy's decision.
+
+    With ``accept-found``, recovery first waits for a write that may still take effect.
+    """
+    if mode == "accept-found":
+        if wait:
+            why = f"a write without an answer may still take effect: waiting {wait:.0f} s"
+            return attrs.evolve(decision, action=Action.WAIT, why=why)
+        state = "that was found" if read else "UNSEEN: it could not be read, and nobody knows it"
+        return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts the state {state}")
+    if mode == "restore-captured" and decision.action is not Action.WAIT:
+        why = "an operator wants the captured state, whatever the state is now"
+        return attrs.evolve(decision, action=Action.WRITE, why=why, moved_on=(), pinned=False)
+    return decision
+
+
+def _with_unknown_write(wait: float) -> Decision:
+    """Return the decision where production is as it should be, but a write without an answer may still take effect."""
     if wait:
         why = f"it is as it should be, but a write without an answer may still take effect: waiting {wait:.0f} s"
-        return Decision(action=Action.WAIT, why=why, targets=targets)
+        return Decision(action=Action.WAIT, why=why)
     why = "it is as it should be, and is written once more, because a write without an answer may still take effect"
-    return Decision(action=Action.WRITE, why=why, targets=targets)
+    return Decision(action=Action.WRITE, why=why)
 
 
 def _with_tags_of(found: TrafficState, targets: Sequence[TrafficTarget]) -> tuple[TrafficTarget, ...]:

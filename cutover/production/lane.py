@@ -57,10 +57,22 @@ class Lane:
     """Names of the headers for client build id, protocol version and schema version."""
     prompt: str
     """The user text that a probe sends."""
+    foreign_thread: str
+    """The message with which the service refuses the thread of another user. It has the status of a missing permission: 403."""
 
     def paths_to_evaluate(self, thread_id: str) -> tuple[str, ...]:
         """Return the paths to evaluate, with the stream aliases."""
         return (*self.evaluated_paths, *(alias.path(thread_id) for alias in self.aliases))
+
+    def meaning_of_forbidden(self, message: str) -> str:
+        """Return the meaning of a stream's refusal with 403, and the thing to do.
+
+        Args:
+            message: The refusal in words, with the service's own message.
+        """
+        if self.foreign_thread in message:
+            return "the thread belongs to another user, and AUTH_TOKEN was not refused: choose another THREAD_ID_PREFIX"
+        return "the user of AUTH_TOKEN has no permission for this stream"
 
 
 COMPAT = Lane(
@@ -91,5 +103,6 @@ COMPAT = Lane(
     override_words={None: "clear", "legacy": "legacy", "rust_shell": "rust", "rust": "rust"},
     header_names=("x-oa-client-build-id", "x-oa-protocol-version", "x-oa-schema-version"),
     prompt="cutover stream probe",
+    foreign_thread="Requested thread is not available.",
 )
 """The lane of ``POST /api/chat/stream`` and ``POST /api/chats/{id}/stream``."""

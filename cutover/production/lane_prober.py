@@ -15,6 +15,8 @@ from cutover.http.secrets import Secrets
 from cutover.production.lane import Alias, Lane
 from cutover.text import printable
 
+_FORBIDDEN = 403
+
 
 @attrs.define(eq=False)
 class LaneProber:
@@ -56,7 +58,7 @@ class LaneProber:
             body=msgspec.json.encode(alias.body(thread_id, self.lane.prompt)),
             label=f"{label}.{alias.name}",
         )
-        return await probe_stream(
+        probe = await probe_stream(
             self.client,
             request,
             contract=self.contract,
@@ -65,6 +67,10 @@ class LaneProber:
             progress=progress,
             secrets=self.secrets,
         )
+        # Only the service's own refusal has a meaning; a page may come from something in front of the service.
+        if probe.status != _FORBIDDEN or probe.report.service_error is None:
+            return probe
+        return attrs.evolve(probe, meaning=self.lane.meaning_of_forbidden(probe.describe()))
 
     async def probe_all(self, *, label: str) -> list[Probe]:
         """Probe every alias side by side; return the probes in the order of the aliases.

@@ -17,7 +17,12 @@ COMPAT_LANE: Final = StreamContract(
     name="compat-lane",
     schema=compat_lane.SCHEMA,
     grammar=compat_lane.GRAMMAR,
-    head=HeadRules(charset="utf-8", required=_PROTOCOL, refused=("x-oa-legacy-chat-retired",)),
+    head=HeadRules(
+        charset="utf-8",
+        required=_PROTOCOL,
+        refused=("x-oa-legacy-chat-retired",),
+        sunset=("sunset", "x-oa-compat-sunset-date"),
+    ),
 )
 """The contract of the compatibility lane's stream aliases."""
 

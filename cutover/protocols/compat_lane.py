@@ -9,7 +9,7 @@ from cutover.contract.grammar import END, TERMINATOR, Agreement, Grammar, Scope,
 
 SCHEMA = ChunkSchema(
     kinds={
-        "start": {"threadId": optional(STRING)},
+        "start": {"threadId": optional(STRING), "source": optional(STRING)},
         "start-step": {"threadId": optional(STRING), "turnId": optional(STRING), "model": optional(STRING)},
         "text-start": {"id": Field(STRING), "turnId": Field(STRING)},
         "text-delta": {

@@ -1,10 +1,22 @@
 """The journal: the train events of one run, in memory and in a file.
 
 In the file each event is one line of JSON. The journal appends each line with one write and fsyncs it before the train acts on the event.
+
+The first line that a process writes holds the version of the format, major and minor, beside its event. A line without a version has
+the version of the lines before it; a file without any is of version 1.0.
+
+- A new minor version adds kinds of events and fields that an older cutover may pass over. A kind of event that changes production, or
+  tells what is left to undo, needs a new major version: an older cutover must not recover such a run.
+- An unknown field is ignored. An unknown kind of event is kept as an ``UnknownEvent`` where a newer minor version wrote it; elsewhere it
+  is damage.
+- A file of another major version is refused.
 """
 
 import contextlib
 import os
+import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -13,9 +25,17 @@ import msgspec
 
 from cutover.clock import utc_now
 from cutover.errors import NotStartedError
-from cutover.model.train_events import Observer, TrainEvent
+from cutover.model.train_events import Observer, TrainEvent, UnknownEvent
+from cutover.record.evidence import EvidenceFolder
+from cutover.text import printable
 
-_EVENT_TYPES: dict[str, type[TrainEvent]] = {kind.__name__: kind for kind in get_args(TrainEvent)}
+VERSION = (1, 1)
+"""The version of the format that this cutover writes: major, minor."""
+_FIRST_VERSION = (1, 0)
+"""The version of a file that names none."""
+_EVENT_TYPES: dict[str, type[TrainEvent]] = {
+    kind.__name__: kind for kind in get_args(TrainEvent) if kind is not UnknownEvent
+}
 """Name of an event in the file -> its class."""
 
 
@@ -32,47 +52,85 @@ class Journal:
     broken: str | None = None
     """The reason why events no longer reach the disk; None while they do."""
     complaints: list[str] = attrs.field(factory=list)
-    """The reasons why observers are no longer called."""
+    """The reasons why observers are no longer called, and the kinds of events that this version does not know."""
+    evidence: EvidenceFolder | None = None
+    """The evidence folder of the train; None if a missing artifact stops nothing, as in a recovery."""
+    now: Callable[[], float] | None = None
+    """The monotonic clock of the run, in seconds. None: the events have only the time of the wall clock."""
     _file: int | None = None
+    _version: tuple[int, int] = _FIRST_VERSION
+    """The version of the file so far. The next line names this cutover's version if that is newer."""
+
+    @property
+    def stopped(self) -> str | None:
+        """The reason why no step may change production any more: the journal or an artifact cannot be written. None if one may."""
+        if self.broken is None and self.evidence is not None and self.evidence.failed is not None:
+            return f"the evidence is incomplete, so this is no GO: {self.evidence.failed}"
+        return self.broken
 
     @classmethod
-    def create(cls, path: Path) -> "Journal":
+    def create(cls, path: Path, *, now: Callable[[], float] | None = None) -> "Journal":
         """Create a journal in a new file.
 
         Raises:
             OSError: The file exists already, or cannot be created.
         """
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-        os.fsync(file)
-        for folder in (path.parent, path.parent.parent):
-            _fsync_folder(folder)
-        return cls(file=file)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            if sys.platform != "win32":
+                # A umask may have taken more away.
+                os.fchmod(file, 0o600)
+            os.fsync(file)
+            for folder in (path.parent, path.parent.parent):
+                _fsync_folder(folder)
+        except BaseException:
+            os.close(file)
+            # The file is this call's own and empty: it must not refuse the next try.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return cls(file=file, now=now)
 
     @classmethod
-    def reopen(cls, path: Path) -> "Journal":
+    def reopen(cls, path: Path, *, now: Callable[[], float] | None = None) -> "Journal":
         """Open the journal of an earlier run to append events to it; an incomplete last line is removed first.
 
         Raises:
             NotStartedError: The file is not a journal, or a complete line is damaged.
             OSError: The file cannot be read or written.
         """
-        events, whole = _parse(path.read_bytes(), path)
+        read = _parse(path.read_bytes(), path)
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.ftruncate(file, whole)
-        os.fsync(file)
-        return cls(events=events, file=file)
+        try:
+            os.ftruncate(file, read.size)
+            os.fsync(file)
+        except BaseException:
+            os.close(file)
+            raise
+        return cls(
+            events=read.events,
+            complaints=_unknown_kinds(read.events),
+            now=now,
+            file=file,
+            version=read.version,
+        )
 
     def record(self, event: TrainEvent) -> TrainEvent:
         """Add the time to an event, append it, write it to the disk, and pass it to the observers; return it."""
-        event = attrs.evolve(event, at=utc_now())
+        event = self._stamped(event)
         self.events.append(event)
         self._write(event)
         self._notify(event)
         return event
 
-    def commit(self, event: TrainEvent) -> bool:
-        """Record an event that counts only once it is on disk; return False, and forget it, if it cannot be written."""
-        event = attrs.evolve(event, at=utc_now())
+    def commit(self, event: TrainEvent, *, ready: Callable[[TrainEvent], bool] = lambda _: True) -> bool:
+        """Record an event that counts only once it is on disk; return False, and forget it, if it cannot be written.
+
+        ``ready`` gets the event with its time just before the write; with False from it the event is not written.
+        """
+        event = self._stamped(event)
+        if not ready(event):
+            return False
         size = os.fstat(self._file).st_size if self._file is not None else 0
         self._write(event)
         if self.broken is not None:
@@ -85,15 +143,19 @@ class Journal:
         self._notify(event)
         return True
 
+    def _stamped(self, event: TrainEvent) -> TrainEvent:
+        return attrs.evolve(event, at=utc_now(), tick=self.now() if self.now is not None else None)
+
     def _write(self, event: TrainEvent) -> None:
         """Write an event to the file and fsync it, unless the journal is broken."""
         if self._file is not None and self.broken is None:
-            line = (
-                msgspec.json.encode(
-                    {"event": type(event).__name__, "at": event.at, **msgspec.to_builtins(event)}
-                )
-                + b"\n"
-            )
+            fields = {"event": type(event).__name__, "at": event.at, **msgspec.to_builtins(event)}
+            # A monotonic clock means nothing to another process.
+            del fields["tick"]
+            if self._version < VERSION:
+                fields["version"] = ".".join(map(str, VERSION))
+                self._version = VERSION
+            line = msgspec.json.encode(fields) + b"\n"
             try:
                 if os.write(self._file, line) != len(line):
                     raise OSError("short write")  # noqa: TRY301  a short write means a full disk
@@ -123,27 +185,83 @@ def read_journal(path: Path) -> list[TrainEvent]:
     """Return the events of a run; an incomplete last line is left out.
 
     Raises:
-        NotStartedError: The file is not a journal, or a complete line is damaged.
+        NotStartedError: The file is not a journal, a complete line is damaged, or its major version is another one.
         OSError: The file cannot be read.
     """
-    return _parse(path.read_bytes(), path)[0]
+    return _parse(path.read_bytes(), path).events
 
 
-def _parse(data: bytes, path: Path) -> tuple[list[TrainEvent], int]:
+@attrs.frozen(kw_only=True)
+class _Content:
+    """The content of a journal file."""
+
+    events: list[TrainEvent]
+    version: tuple[int, int]
+    """The newest version that a line names."""
+    size: int
+    """Number of bytes of the complete lines."""
+
+
+def _parse(data: bytes, path: Path) -> _Content:
     # Bytes after the last line feed are an incomplete line.
     whole = data.rfind(b"\n") + 1
     if not whole and not b'{"event":'.startswith(data[:9]):
         raise NotStartedError(f"{path} is not a journal; it was not changed")
     events: list[TrainEvent] = []
+    version = _FIRST_VERSION
     for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
         try:
             fields = msgspec.json.decode(line, type=dict[str, object])
-            events.append(msgspec.convert(fields, _EVENT_TYPES[str(fields.pop("event"))]))
-        except (msgspec.MsgspecError, KeyError, UnicodeDecodeError, RecursionError) as error:
+            named = fields.pop("version", None)
+            version = version if named is None else max(version, _version(named))
+            if version[0] == VERSION[0]:
+                events.append(_event(str(fields.pop("event")), fields, version))
+        except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
             raise NotStartedError(
                 f"{path}: line {number} is not a train event ({error!r}); the file was not changed"
             ) from error
-    return events, whole
+        if version[0] != VERSION[0]:
+            raise NotStartedError(
+                f"{path} is a journal of version {version[0]}.{version[1]}, and this cutover reads version {VERSION[0]}"
+                f" (up to {VERSION[0]}.{VERSION[1]}, and what a later {VERSION[0]}.x adds); the file and production were not"
+                f" changed. Use the cutover that wrote it, or a later one: one that reads journals of version {version[0]}"
+            )
+    return _Content(events=events, version=version, size=whole)
+
+
+def _event(name: str, fields: dict[str, object], version: tuple[int, int]) -> TrainEvent:
+    """Return the event of one line. Only a newer minor version may have written a kind that is not known here.
+
+    Raises:
+        KeyError: The kind is not known.
+        msgspec.ValidationError: A field is missing or has a wrong type.
+    """
+    if name not in _EVENT_TYPES and version > VERSION:
+        return UnknownEvent(name=name, fields=fields, at=str(fields.get("at", "")))
+    return msgspec.convert(fields, _EVENT_TYPES[name])
+
+
+def _version(named: object) -> tuple[int, int]:
+    """Return the major and the minor version of a text such as ``1.1``.
+
+    Raises:
+        ValueError: It is not such a text.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", named, re.ASCII) if isinstance(named, str) else None
+    if found is None:
+        raise ValueError(f"version {printable(repr(named), 40)} is not two numbers like 1.0")
+    return int(found[1]), int(found[2])
+
+
+def _unknown_kinds(events: Sequence[TrainEvent]) -> list[str]:
+    """Return a sentence about the events of kinds that this version does not know; empty if there are none."""
+    names = sorted({event.name for event in events if isinstance(event, UnknownEvent)})
+    if not names:
+        return []
+    shown = printable(", ".join(names))
+    return [
+        f"a newer cutover wrote events into this journal that this one does not know, and passed over: {shown}"
+    ]
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -1,7 +1,15 @@
-"""The lock of a service: one train at a time on this machine.
+"""The lock of a service: one train at a time on this machine, whoever runs it.
 
 A held lock means that a train or a recovery is live. Content in a lock that nobody holds means that a train was killed, and must be
 recovered before the next one starts. Between machines only the etag of the service protects the traffic; nothing protects the overrides.
+
+The locks are files in a folder that every user of the machine may write to and that outlives a restart (``SHARED_FOLDERS``). Such a folder
+is no safe place, so a lock is opened without following a link and must be a regular file, and its content is only words: bounded, shown
+escaped, and a command for a run directory of another user says whose it is. XDG_STATE_HOME, where it names another folder than its default,
+replaces the shared folder: for a container whose disk does not last, and for tests.
+
+Earlier versions kept their locks in the user's state folder, under a key of the service's URL as it was typed. A lock that such a version
+left there, or holds, counts too.
 """
 
 import contextlib
@@ -10,7 +18,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,10 +26,18 @@ import msgspec
 
 from cutover.clock import utc_now
 from cutover.errors import NotStartedError
-from cutover.text import recover_command
-
-if sys.platform != "win32":
-    import fcntl
+from cutover.record.lock_file import (
+    SHARED_FOLDERS,
+    SHARED_PREFIX,
+    content_of,
+    lock_folder,
+    read_lock,
+    state_folder,
+    taken,
+    user_name,
+    whose,
+)
+from cutover.text import printable, recover_command
 
 
 @attrs.frozen(kw_only=True)
@@ -32,29 +48,39 @@ class Holder:
     pid: int
     since: str
     run_directory: str
+    user: str = ""
+    """Name of the user; empty in a lock of an earlier version."""
 
     def describe(self) -> str:
-        """Return the process, the time of its start and its run directory in words."""
-        return f"pid {self.pid} on {self.host}, since {self.since}, run directory {self.run_directory}"
-
-
-def state_folder() -> Path:
-    """Return the user's state folder for locks (XDG base directory specification)."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "cutover"
+        """Return the process, the time of its start and its run directory in words, safe to print."""
+        host, since, user = (printable(text, 80) for text in (self.host, self.since, self.user))
+        by = f", user {user}" if user else ""
+        return f"pid {self.pid} on {host}, since {since}{by}, run directory {printable(self.run_directory, 1000)}"
 
 
 @attrs.define(eq=False)
 class ServiceLock:
-    """The lock of one service: a file whose name is a hash of project, region, service and base URL. It contains the ``Holder``."""
+    """The lock of one service: a file whose name is a hash of the service's identity. It contains the ``Holder``."""
 
     path: Path
+    earlier: tuple[Path, ...] = ()
+    """The files that earlier versions would have used. Each that exists is held as well."""
     _handle: int = -1
+    _earlier_handles: list[int] = attrs.field(factory=list)
 
     @classmethod
-    def of(cls, *parts: str) -> "ServiceLock":
-        """Return the lock of the service that these parts name together."""
-        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
-        return cls(state_folder() / f"{key}.lock")
+    def of(cls, *parts: str, earlier: Sequence[tuple[str, ...]] = ()) -> "ServiceLock":
+        """Return the lock of the service that these parts name together.
+
+        Args:
+            parts: The identity of the service.
+            earlier: The parts by which earlier versions named it.
+        """
+        folder = lock_folder()
+        prefix = SHARED_PREFIX if folder in SHARED_FOLDERS else ""
+        path = folder / f"{prefix}{_key(parts)}.lock"
+        old = (state_folder() / f"{_key(each)}.lock" for each in earlier)
+        return cls(path, tuple(each for each in dict.fromkeys(old) if each != path))
 
     @classmethod
     def left_by(cls, run_directory: Path) -> "ServiceLock | None":
@@ -65,13 +91,20 @@ class ServiceLock:
         Raises:
             NotStartedError: The locks cannot be read.
         """
-        try:
-            for path in sorted(state_folder().glob("*.lock")):
-                left = _holder(path.read_bytes())
+        for folder in dict.fromkeys((lock_folder(), state_folder())):
+            is_shared = folder in SHARED_FOLDERS
+            for path in sorted(folder.glob(f"{SHARED_PREFIX if is_shared else ''}*.lock")):
+                try:
+                    left = _holder(read_lock(path))
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if is_shared:
+                        # Somebody else's file. Those of this program can be read by everybody.
+                        continue
+                    raise NotStartedError(f"the locks in {folder} cannot be read: {error}") from error
                 if left is not None and left.run_directory == str(run_directory.resolve()):
                     return cls(path)
-        except OSError as error:
-            raise NotStartedError(f"the locks in {state_folder()} cannot be read: {error}") from error
         return None
 
     @contextlib.contextmanager
@@ -87,23 +120,16 @@ class ServiceLock:
         """
         if sys.platform == "win32":
             raise NotStartedError("there is no lock on Windows, so no train can be run there")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise NotStartedError(f"the lock {self.path} cannot be opened: {error}") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise NotStartedError(f"another train is live: {_who(_content(handle))}") from error
-            left = _content(handle)
-            if left is not None and (recovering is None or left.run_directory != str(recovering.resolve())):
-                raise NotStartedError(self._unrecovered(left))
-            self._handle = handle
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._forget)
+            self._handle = _free(self.path, stack, make=True, recovering=recovering)
+            for path in self.earlier:
+                with contextlib.suppress(FileNotFoundError):
+                    self._earlier_handles.append(_free(path, stack, make=False, recovering=recovering))
             yield self
-        finally:
-            os.close(handle)
+
+    def _forget(self) -> None:
+        self._handle, self._earlier_handles = -1, []
 
     def sign(self, run_directory: Path) -> None:
         """Write this process and its run directory into the lock, once there is a journal to recover from.
@@ -118,8 +144,9 @@ class ServiceLock:
             pid=os.getpid(),
             since=utc_now(),
             run_directory=str(run_directory.resolve()),
+            user=user_name(os.geteuid()) if sys.platform != "win32" else "",
         )
-        before = os.pread(self._handle, _MOST, 0)
+        before = content_of(self._handle)
         try:
             _write(self._handle, msgspec.json.encode(holder))
         except OSError as error:
@@ -131,40 +158,74 @@ class ServiceLock:
     def close(self) -> None:
         """Empty the lock, so that the next train may start. If that fails, a warning says so, and the next train asks for a recovery."""
         try:
-            _write(self._handle, b"")
+            for handle in (self._handle, *self._earlier_handles):
+                _write(handle, b"")
         except OSError as error:
             warnings.warn(f"the lock {self.path} cannot be released: {error}", RuntimeWarning, stacklevel=2)
 
-    def _unrecovered(self, left: Holder) -> str:
-        if left == _DAMAGED:
-            return (
-                f"a train was killed, and the lock is damaged and does not name it: check production, then remove"
-                f" {self.path}"
-            )
-        return (
-            f"a train was killed and is not recovered: {left.describe()}; run: {recover_command(left.run_directory)}"
-            f" (if that folder no longer exists: check production, then remove {self.path})"
-        )
 
-
-_MOST = 1 << 16
-"""Largest number of bytes that are read from a lock."""
 _DAMAGED = Holder(host="?", pid=0, since="?", run_directory="? (the lock is damaged)")
 
 
-def _content(handle: int) -> Holder | None:
-    return _holder(os.pread(handle, _MOST, 0))
+def _key(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _free(path: Path, stack: contextlib.ExitStack, *, make: bool, recovering: Path | None) -> int:
+    """Take one file of a lock until the stack closes, and return its descriptor.
+
+    Raises:
+        NotStartedError: Another train is live, or another run than ``recovering`` is not recovered.
+        FileNotFoundError: The file does not exist, and ``make`` is False.
+    """
+    handle = stack.enter_context(taken(path, make=make, holder=_who))
+    left = _holder(content_of(handle))
+    if left is not None and (recovering is None or left.run_directory != str(recovering.resolve())):
+        raise NotStartedError(_unrecovered(path, left))
+    return handle
 
 
 def _holder(data: bytes) -> Holder | None:
+    """Return the holder that the content of a lock names; None for an empty lock."""
     try:
         return msgspec.json.decode(data, type=Holder) if data else None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _DAMAGED
 
 
-def _who(holder: Holder | None) -> str:
+def _who(data: bytes) -> str:
+    holder = _holder(data)
     return holder.describe() if holder else "its process is not known yet"
+
+
+def _unrecovered(path: Path, left: Holder) -> str:
+    """Return what to do about the content of a lock that nobody holds."""
+    if left == _DAMAGED:
+        return f"a train was killed, and the lock is damaged and does not name it: check production, then remove {path}{whose(path)}"
+    recover = recover_command(left.run_directory)
+    if other := _another_user(left):
+        return (
+            f"a train of {other} was killed and is not recovered: {left.describe()}; production may be half moved; {other} must"
+            f" run: {recover} (if that is not possible: check production, then remove {path}{whose(path)})"
+        )
+    return (
+        f"a train was killed and is not recovered: {left.describe()}; run: {recover}"
+        f" (if that folder no longer exists: check production, then remove {path}{whose(path)})"
+    )
+
+
+def _another_user(left: Holder) -> str:
+    """Return the name of the user whose run this is, if it is another user's; empty for one's own, or where the run is gone.
+
+    A recovery sends tokens to the addresses that a journal names. The words in a lock prove nothing, so the owner of the journal counts.
+    """
+    try:
+        owner = (Path(left.run_directory) / "journal.jsonl").stat().st_uid
+    except PermissionError:
+        return f"user {printable(left.user, 80)}" if left.user else "another user"
+    except (OSError, ValueError):
+        return ""
+    return "" if sys.platform == "win32" or owner == os.geteuid() else f"user {user_name(owner)}"
 
 
 def _write(handle: int, data: bytes) -> None:

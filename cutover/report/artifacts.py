@@ -1,6 +1,6 @@
-"""Train events made into artifacts: a folder with a summary for each step, ``steps.jsonl``, ``summary.json`` and ``SUMMARY.md``."""
+"""Train events made into the content of artifacts: each step's summary and log, ``steps.jsonl``, ``summary.json`` and ``SUMMARY.md``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -13,9 +13,7 @@ from cutover.model import step_ids
 from cutover.model.gates import Gate
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
-from cutover.model.train_events import StepFinished, TrainEvent, TrainFinished
-from cutover.record.evidence import EvidenceFolder
-from cutover.record.journal import Journal
+from cutover.model.train_events import StepFinished, TrainEvent
 from cutover.text import printable
 
 SCHEMA = "openagents.webparity.production_stream_cutover.v1"
@@ -31,37 +29,35 @@ _STEP_SCHEMAS = {
 _OTHER_SCHEMA = "openagents.webparity.cutover_step.v1"
 
 
-@attrs.define(eq=False)
-class Reporter:
-    """An observer of the train events that writes the artifacts while the train runs."""
+def step_file(result: StepResult) -> str:
+    """Return the file of a step's summary, relative to the run directory."""
+    return f"{result.step_id}/summary.json"
 
-    evidence: EvidenceFolder
-    """The folder to write to."""
-    journal: Journal
-    """The events of the run so far; they include the event that is being observed."""
 
-    def observe(self, event: TrainEvent) -> None:
-        """Write the artifacts that this event completes: those of a finished step, or those of the finished train."""
-        match event:
-            case StepFinished():
-                self._write_step(event.result)
-            case TrainFinished():
-                self._write_summary()
-            case _:
-                pass
+def step_summary(result: StepResult) -> bytes:
+    """Return the content of a step's ``summary.json``."""
+    return _json(step_document(result))
 
-    def _write_step(self, result: StepResult) -> None:
-        folder = result.step_id
-        self.evidence.write(f"{folder}/summary.json", _json(step_document(result)))
-        self.evidence.write(f"{folder}/step.log", _step_log(result).encode())
-        steps = [event.result for event in self.journal.events if isinstance(event, StepFinished)]
-        lines = b"".join(msgspec.json.encode(step_row(step)) + b"\n" for step in steps)
-        self.evidence.write("steps.jsonl", lines)
 
-    def _write_summary(self) -> None:
-        summary = fold(self.journal.events)
-        self.evidence.write("summary.json", _json(summary_document(summary)))
-        self.evidence.write("SUMMARY.md", render_markdown(summary).encode())
+def step_rows(events: Sequence[TrainEvent]) -> bytes:
+    """Return the content of ``steps.jsonl``: one line for each finished step."""
+    steps = [event.result for event in events if isinstance(event, StepFinished)]
+    return b"".join(msgspec.json.encode(step_row(step)) + b"\n" for step in steps)
+
+
+def summary_files(events: Sequence[TrainEvent]) -> dict[str, bytes]:
+    """Return the files that tell the verdict. ``summary.json`` comes last: where it is new, all are."""
+    summary = fold(events)
+    return {"SUMMARY.md": render_markdown(summary).encode(), "summary.json": _json(summary_document(summary))}
+
+
+def all_files(events: Sequence[TrainEvent]) -> dict[str, bytes]:
+    """Return every file that is made from the events alone, ``summary.json`` last."""
+    files: dict[str, bytes] = {}
+    for step in fold(events).steps:
+        files[step_file(step)] = step_summary(step)
+        files[f"{step.step_id}/step.log"] = step_log(step)
+    return {**files, "steps.jsonl": step_rows(events), **summary_files(events)}
 
 
 def summary_document(summary: CutoverSummary) -> dict[str, object]:
@@ -95,6 +91,7 @@ def summary_document(summary: CutoverSummary) -> dict[str, object]:
         "exit_code": summary.exit_code,
         "reasons": list(summary.reasons),
         "interrupted": summary.interrupted,
+        "blind_drill": summary.blind_drill,
         "undo": None if summary.undo is None else _undo_document(summary),
         "sentinels": [_sentinel_document(tally) for tally in summary.sentinels],
         "started_at": summary.started_at,
@@ -186,7 +183,8 @@ def _check_document(check: Check) -> dict[str, object]:
     return document | {"status": check.status.value, "findings": findings}
 
 
-def _step_log(step: StepResult) -> str:
+def step_log(step: StepResult) -> bytes:
+    """Return the content of a step's ``step.log``: its result, its checks and their findings."""
     lines = [f"{step.recorded_at} {step.step_id} {step.status.value}: {step.detail}"]
     for check in step.checks:
         lines.append(f"{check.recorded_at} {check.check_id} {check.status.value}: {check.detail}")
@@ -194,7 +192,7 @@ def _step_log(step: StepResult) -> str:
             f"    {finding.severity.value} {finding.rule} event {finding.event_index} byte {finding.byte_offset}: {finding.message}"
             for finding in check.findings
         ]
-    return "\n".join(lines) + "\n"
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _json(document: object) -> bytes:

@@ -6,6 +6,7 @@ import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.model.manifest import ResponseKind
+from cutover.model.share_test import streams_until_certain
 from cutover.production.lane import COMPAT
 from cutover.train.sentinels import response_count
 from cutover.train.soak import confirm_count, look_count, paced_count
@@ -34,8 +35,8 @@ class Turns:
 def turns(config: CutoverConfig) -> Turns:
     """Return the number of chat turns of a train that passes.
 
-    If REVISION_HEADER is set, the count assumes that the service sends this header. Extra probes for a front door that lags
-    are not counted.
+    If REVISION_HEADER is set, the count assumes that the service sends this header. Extra probes for a front door or a tag that lags, and
+    for a canary that no tag URL shows, are not counted; ``describe`` gives the bound of the latter.
     """
     aliases = len(COMPAT.aliases)
     soak, every, held = config.canary_soak_seconds, config.canary_look_seconds, config.held_streams
@@ -61,6 +62,14 @@ def turns(config: CutoverConfig) -> Turns:
     )
 
 
+def most_turns_to_see_canary(config: CutoverConfig) -> int:
+    """Return the largest number of extra chat turns at the front door until the canary is seen at each step, where no tag URL answers.
+
+    The streams that are sent while the front door may still lag come on top.
+    """
+    return sum(streams_until_certain(percent) for percent in config.canary_steps)
+
+
 def describe(config: CutoverConfig) -> Iterator[str]:
     """Yield the lines that describe the live run of a configuration."""
     count = turns(config)
@@ -73,6 +82,8 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     )
     yield f"drill     {config.canary_revision} gets {shares}; each share is held and watched for {config.canary_soak_seconds:g} s;"
     yield f"          then {config.stable_revision} gets 100 %, and then the captured split is restored"
+    if config.canary_tag:
+        yield f"          a canary without a tag has the tag {config.canary_tag} at 0 % for the time of the drill"
     yield (
         "routes    each domain and the global override are set to the new service, and that is proven"
         if config.apply_route_flip
@@ -88,3 +99,8 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         + (f" and {count.legacy} at the legacy service" if count.legacy else "")
         + f"; if tags give the revisions URLs, also {count.canary_tag} at the canary's and {count.stable_tag} at stable's"
     )
+    if config.revision_header:
+        yield (
+            f"          if no tag URL of the canary answers, about {most_turns_to_see_canary(config)} more at most at the front door, "
+            "until the canary is seen at each share"
+        )

@@ -5,7 +5,7 @@ Output is best effort: a closed terminal must not stop an undo, so a closed stre
 
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import attrs
 
@@ -27,9 +27,20 @@ from cutover.model.train_events import (
     UndoFinished,
     UndoStarted,
 )
+from cutover.model.undo_plan import UndoPlan
 from cutover.text import printable
 
 _MARKS = {StepStatus.PASS: "ok", StepStatus.FAIL: "FAIL", StepStatus.ERROR: "ERROR", StepStatus.SKIP: "skip"}
+
+
+class View(Protocol):
+    """A picture that redraws itself on the terminal."""
+
+    def say(self, line: str) -> None:
+        """Show one more line, and keep it in the picture."""
+
+    def close(self) -> None:
+        """Draw the picture a last time."""
 
 
 @attrs.define(eq=False)
@@ -38,14 +49,25 @@ class Terminal:
 
     stream: TextIO = attrs.field(factory=lambda: sys.stderr)
     """The stream to write to; standard error by default."""
+    view: View | None = attrs.field(default=None, kw_only=True)
+    """The view that is open on the same terminal. It gets the lines, because it draws over any other line."""
 
     def line(self, text: str = "") -> None:
         """Write one line of at most 2000 characters; control characters are shown escaped."""
+        if self.view is not None:
+            self.view.say(text)
+            return
         shown = printable(text, 2000)
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         with suppress(OSError, ValueError):
             self.stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
             self.stream.flush()
+
+    def close_view(self) -> None:
+        """Close the view, if one is open. Later lines are written below it."""
+        if self.view is not None:
+            self.view.close()
+            self.view = None
 
     def observe(self, event: TrainEvent) -> None:
         """Write the line of one train event, with its time of day in UTC; events without a line are skipped."""
@@ -85,6 +107,19 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
             return ""
 
 
+def describe_undo(plan: UndoPlan) -> str:
+    """Return what an undo restores, in words; empty if there is nothing to undo."""
+    parts = []
+    if plan.traffic is not None:
+        restored = shares(plan.traffic.targets, latest=plan.traffic.captured.latest_ready)
+        parts.append(f"traffic back to {describe_shares(restored)}")
+    if plan.routes is not None:
+        for captured in dict.fromkeys(value for _, value in plan.routes.values):
+            keys = ", ".join(key for key, value in plan.routes.values if value == captured)
+            parts.append(f"overrides back to {captured or 'clear'}: {keys}")
+    return "; ".join(parts)
+
+
 def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     """Return the last lines of a run: verdict, gates, reasons, evidence, undo, and the tasks of an operator.
 
@@ -93,7 +128,12 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
         evidence: The path of the evidence to name; None if nothing was written.
     """
     kind = "rehearsal" if summary.facts.get("dry_run") else "live run"
-    lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}", "gates"]
+    lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}"]
+    if summary.blind_drill:
+        lines.append(
+            "BLIND     nothing told whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
+        )
+    lines.append("gates")
     for gate in summary.gates:
         state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
         note = "" if gate.evaluated or not gate.configured else ", not evaluated"

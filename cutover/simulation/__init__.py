@@ -11,6 +11,7 @@ Its settings at the start             ``layout.py``
 Host and path to service              ``addresses.py``
 Front door (split, sessions)          ``front_door.py``
 Chat service (streams, pages)         ``service.py``; the events of a turn: ``streams.py``
+Threads of the chat user              ``threads.py``
 Route split (control plane)           ``route_split.py``
 Legacy service                        ``legacy.py``
 Cloud Run API v2                      ``cloud_run.py``
@@ -23,6 +24,7 @@ Faults: types and matching            ``faults.py``; the list by name: ``catalog
 Faults of streams                     ``stream_faults.py``, made of the functions in ``stream_changes.py``
 Faults of routes and write paths      ``control_faults.py``
 Faults of Cloud Run traffic           ``traffic_faults.py``
+Faults of evidence of the canary      ``evidence_faults.py``
 Faults of the legacy service          ``legacy_faults.py``
 How a train ends under a fault        ``outcomes.py``
 ====================================  ==================================================================

@@ -1,8 +1,11 @@
 """Finds the service that a request is for, by the host and the path of the request."""
 
 import enum
+import ipaddress
+import re
 import urllib.parse
 from collections.abc import Mapping
+from contextlib import suppress
 
 import attrs
 
@@ -54,7 +57,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
     longest = -1
     for url, site, tag in urls:
         parts = urllib.parse.urlsplit(url)
-        host = parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
+        host = _spelled(parts.netloc).removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
         base = parts.path.rstrip("/")
         below = path.removeprefix(base) if path == base or path.startswith(f"{base}/") else None
         wanted = site is not Site.CLOUD_RUN or (below is not None and below.startswith(_CLOUD_RUN_PATHS))
@@ -64,10 +67,22 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
 
 
 def _regional(url: str, region: str) -> str:
-    """Return the URL that gcloud uses for an API: the region stands before the host name."""
-    return url.replace("://", f"://{region}-", 1)
+    """Return the URL that gcloud uses for an API: the region stands before the host name. An IPv6 address has no such URL."""
+    return url if "://[" in url else url.replace("://", f"://{region}-", 1)
 
 
 def _same_host(authority: str, host: str) -> bool:
-    requested = authority.lower()
+    requested = _spelled(authority)
     return host in (requested, requested.removesuffix(":443"), requested.removesuffix(":80"))
+
+
+def _spelled(authority: str) -> str:
+    """Return a host and its port in one spelling: lower case, an IPv6 address in its shortest form, a port without leading zeros."""
+    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?", authority.lower())
+    if found is None:
+        return authority.lower()
+    host, port = found[1], (found[2] or "").lstrip("0")
+    if host.startswith("["):
+        with suppress(ValueError):
+            host = f"[{ipaddress.ip_address(host[1:-1])}]"
+    return f"{host}:{port}" if port else host

@@ -1,4 +1,4 @@
-"""The Cloud Run Admin API v2: the four methods that a traffic change needs.
+"""The Cloud Run Admin API v2: the four methods that a traffic change needs, and the update that is only validated.
 
 JSON follows the proto3 mapping, which leaves out default values. Errors have the form of Google's APIs.
 """
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from cutover.simulation.deployment import Deployment, Target
+from cutover.simulation.deployment import NOT_STARTED, Deployment, Target
 from cutover.simulation.deployment import Operation as LongRunning
-from cutover.simulation.exchange import Operation, Reply, Request, json_reply
+from cutover.simulation.exchange import Fate, Operation, Reply, Request, json_reply
 from cutover.simulation.layout import Credentials
 
 _REVISION_TYPE = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
@@ -61,31 +61,43 @@ class CloudRunApi:
             return google_error(404, "NOT_FOUND", f"Resource '{match['service']}' was not found.")
         if match["revision"]:
             return self._revision(match["revision"])
-        return json_reply(self._service()) if operation is Operation.SERVICE_READ else self._update(request)
+        return self._answer_at_service(request, operation)
+
+    def _answer_at_service(self, request: Request, operation: Operation) -> Reply:
+        overtake(self.deployment, request.fate)
+        if operation is Operation.SERVICE_READ:
+            return json_reply(self._service())
+        return self._update(request, validate_only=operation is Operation.TRAFFIC_VALIDATE)
 
     def _service(self) -> dict[str, object]:
+        """Return the service. While a revision does not start, ``observedGeneration`` stays at the last generation without failure."""
         deployment = self.deployment
         name = deployment.layout.service_path
-        state, message = "CONDITION_SUCCEEDED", ""
-        if deployment.reconciling:
-            state = "CONDITION_RECONCILING"
-        elif deployment.failure:
-            state, message = "CONDITION_FAILED", deployment.failure
-        condition = _without_defaults({"type": "Ready", "state": state, "message": message})
+        under_way = deployment.reconciling or deployment.deploying
+        failure = deployment.failure or deployment.revision_failure
+        broken = bool(deployment.revision_failure)
+        observed = deployment.served_generation if broken else deployment.observed_generation
         return _without_defaults(
             {
                 "name": name,
                 "generation": str(deployment.generation),
-                "observedGeneration": str(deployment.observed_generation),
+                "observedGeneration": str(observed),
                 "etag": deployment.etag,
-                "reconciling": deployment.reconciling,
+                "reconciling": under_way,
                 "traffic": [_target(target) for target in deployment.spec],
                 "trafficStatuses": [self._status(target) for target in deployment.statuses],
                 "latestReadyRevision": f"{name}/revisions/{deployment.latest_ready}",
-                "latestCreatedRevision": f"{name}/revisions/{deployment.latest_ready}",
+                "latestCreatedRevision": f"{name}/revisions/{deployment.latest_created}",
                 "uri": deployment.layout.front_url,
-                "terminalCondition": condition,
-                "conditions": [condition],
+                "ingress": deployment.layout.ingress,
+                "defaultUriDisabled": deployment.layout.default_uri_disabled,
+                "terminalCondition": _condition("Ready", failure, under_way=under_way),
+                "conditions": [
+                    _condition("RoutesReady", deployment.failure, under_way=deployment.reconciling),
+                    _condition(
+                        "ConfigurationsReady", deployment.revision_failure, under_way=deployment.deploying
+                    ),
+                ],
             }
         )
 
@@ -98,13 +110,7 @@ class CloudRunApi:
         ready = self.deployment.ready.get(revision)
         if ready is None:
             return google_error(404, "NOT_FOUND", f"Revision '{revision}' was not found.")
-        condition = _without_defaults(
-            {
-                "type": "Ready",
-                "state": "CONDITION_SUCCEEDED" if ready else "CONDITION_FAILED",
-                "message": "" if ready else "The container failed to start and listen on its port.",
-            }
-        )
+        condition = _condition("Ready", "" if ready else NOT_STARTED)
         service = self.deployment.layout.service_path
         name = f"{service}/revisions/{revision}"
         return json_reply({"name": name, "generation": "1", "service": service, "conditions": [condition]})
@@ -125,10 +131,8 @@ class CloudRunApi:
             } | self._service()
         return fields
 
-    def _update(self, request: Request) -> Reply:
+    def _update(self, request: Request, *, validate_only: bool) -> Reply:
         deployment = self.deployment
-        if request.fate.overtaken:
-            deployment.deploy()
         if request.query.get("updateMask") != "traffic":
             return google_error(400, "INVALID_ARGUMENT", "update_mask must be 'traffic'.")
         try:
@@ -139,7 +143,22 @@ class CloudRunApi:
             return google_error(400, "INVALID_ARGUMENT", str(error))
         if etag is not None and etag != deployment.etag:
             return google_error(409, "ABORTED", "Conflict for resource: the etag is not the current one.")
+        if validate_only:
+            name = f"{deployment.layout.service_path.partition('/services/')[0]}/operations/validated"
+            return json_reply(self._operation_json(LongRunning(name=name, done=True)))
         return json_reply(self._operation_json(deployment.update(targets, request.fate)))
+
+
+def with_query(operation: Operation, query: Mapping[str, str]) -> Operation:
+    """Return the operation that a request asks for with its query: an update with ``validateOnly`` changes nothing."""
+    only = operation is Operation.TRAFFIC_UPDATE and query.get("validateOnly") == "true"
+    return Operation.TRAFFIC_VALIDATE if only else operation
+
+
+def overtake(deployment: Deployment, fate: Fate) -> None:
+    """Deploy a revision, as somebody else would, if the fate of a request says so."""
+    if fate.overtaken:
+        deployment.deploy(ready=not fate.overtaken_by_broken, seconds=fate.overtaken_for)
 
 
 def read_targets(traffic: object, revisions: Mapping[str, object]) -> tuple[Target, ...]:
@@ -223,6 +242,15 @@ def _target(target: Target) -> dict[str, object]:
             "tag": target.tag or "",
         }
     )
+
+
+def _condition(kind: str, failure: str, *, under_way: bool = False) -> dict[str, object]:
+    """Return a condition: under way, failed with a message, or succeeded."""
+    if under_way:
+        return {"type": kind, "state": "CONDITION_RECONCILING"}
+    if failure:
+        return {"type": kind, "state": "CONDITION_FAILED", "message": failure}
+    return {"type": kind, "state": "CONDITION_SUCCEEDED"}
 
 
 def _without_defaults(message: Mapping[str, object]) -> dict[str, object]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from cutover.simulation.cloud_run import BadTargetError, check_targets, google_error, read_share
-from cutover.simulation.deployment import Deployment, Target
+from cutover.simulation.cloud_run import BadTargetError, check_targets, google_error, overtake, read_share
+from cutover.simulation.deployment import NOT_STARTED, Deployment, Target
 from cutover.simulation.deployment import Operation as LongRunning
 from cutover.simulation.exchange import Operation, Reply, Request, json_reply
 from cutover.simulation.layout import Credentials
@@ -22,8 +22,13 @@ _PATH = re.compile(
 _API_VERSION = "serving.knative.dev/v1"
 _LOCATION, _SERVICE = "cloud.googleapis.com/location", "serving.knative.dev/service"
 _OPERATION_ID = "run.googleapis.com/operation-id"
+_INGRESS, _NO_DEFAULT_URL = "run.googleapis.com/ingress", "run.googleapis.com/default-url-disabled"
+_INGRESS_WORDS = {
+    "INGRESS_TRAFFIC_ALL": "all",
+    "INGRESS_TRAFFIC_INTERNAL_ONLY": "internal",
+    "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER": "internal-and-cloud-load-balancing",
+}
 _CREATED = "2026-01-01T00:00:00.000000Z"
-_DONE, _FAILED, _UNDER_WAY = "True", "False", "Unknown"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -59,6 +64,7 @@ class KnativeApi:
             return google_error(404, "NOT_FOUND", f"Resource '{match['service']}' was not found.")
         if match["revisions"]:
             return self._revisions(match["revision"])
+        overtake(self.deployment, request.fate)
         return json_reply(self._service()) if operation is Operation.SERVICE_READ else self._replace(request)
 
     def _metadata(self, name: str, generation: int, **more: object) -> dict[str, object]:
@@ -75,7 +81,6 @@ class KnativeApi:
 
     def _service(self) -> dict[str, object]:
         deployment, layout = self.deployment, self.deployment.layout
-        status = _UNDER_WAY if deployment.reconciling else _FAILED if deployment.failure else _DONE
         last = next(reversed(deployment.operations), "").rpartition("/")[2]
         return {
             "apiVersion": _API_VERSION,
@@ -85,11 +90,11 @@ class KnativeApi:
                 deployment.generation,
                 selfLink=f"/apis/{_API_VERSION}/namespaces/{layout.project}/services/{layout.service}",
                 resourceVersion=deployment.etag.strip('"'),
-                annotations={_OPERATION_ID: last} if last else {},
+                annotations=self._annotations(last),
             ),
             "spec": {
                 "template": {
-                    "metadata": {"name": deployment.latest_ready},
+                    "metadata": {"name": deployment.latest_created},
                     "spec": {"containers": [{"image": "gcr.example/chat"}]},
                 },
                 "traffic": [_row(target) for target in deployment.spec],
@@ -97,16 +102,31 @@ class KnativeApi:
             "status": {
                 "observedGeneration": deployment.observed_generation,
                 "conditions": [
-                    _condition(kind, status, deployment.failure)
-                    for kind in ("Ready", "ConfigurationsReady", "RoutesReady")
+                    _condition(
+                        "Ready",
+                        deployment.failure or deployment.revision_failure,
+                        under_way=deployment.reconciling or deployment.deploying,
+                    ),
+                    _condition(
+                        "ConfigurationsReady", deployment.revision_failure, under_way=deployment.deploying
+                    ),
+                    _condition("RoutesReady", deployment.failure, under_way=deployment.reconciling),
                 ],
                 "latestReadyRevisionName": deployment.latest_ready,
-                "latestCreatedRevisionName": deployment.latest_ready,
+                "latestCreatedRevisionName": deployment.latest_created,
                 "traffic": [self._status(target) for target in deployment.statuses],
                 "url": layout.front_url,
                 "address": {"url": layout.front_url},
             },
         }
+
+    def _annotations(self, last_operation: str) -> dict[str, str]:
+        layout = self.deployment.layout
+        return (
+            {_INGRESS: _INGRESS_WORDS.get(layout.ingress, layout.ingress)}
+            | ({_NO_DEFAULT_URL: "true"} if layout.default_uri_disabled else {})
+            | ({_OPERATION_ID: last_operation} if last_operation else {})
+        )
 
     def _status(self, target: Target) -> dict[str, object]:
         deployment = self.deployment
@@ -124,7 +144,6 @@ class KnativeApi:
         return json_reply(rows[0]) if rows else missing
 
     def _revision(self, name: str, ready: bool) -> dict[str, object]:  # noqa: FBT001  a value of `Deployment.ready`
-        message = "" if ready else "The container failed to start and listen on its port."
         return {
             "apiVersion": _API_VERSION,
             "kind": "Revision",
@@ -132,7 +151,7 @@ class KnativeApi:
             "spec": {"containers": [{"image": "gcr.example/chat"}]},
             "status": {
                 "observedGeneration": 1,
-                "conditions": [_condition("Ready", _DONE if ready else _FAILED, message)],
+                "conditions": [_condition("Ready", "" if ready else NOT_STARTED)],
             },
         }
 
@@ -153,8 +172,6 @@ class KnativeApi:
 
     def _replace(self, request: Request) -> Reply:
         deployment = self.deployment
-        if request.fate.overtaken:
-            deployment.deploy()
         try:
             body = request.json_object()
             targets = tuple(_read_rows(body))
@@ -194,6 +211,8 @@ def _row(target: Target) -> dict[str, object]:
     )
 
 
-def _condition(kind: str, status: str, message: str) -> dict[str, object]:
-    detail = {"reason": "Failed", "message": message} if message else {}
+def _condition(kind: str, failure: str, *, under_way: bool = False) -> dict[str, object]:
+    """Return a condition: under way, failed with a message, or done."""
+    status = "Unknown" if under_way else "False" if failure else "True"
+    detail = {"reason": "Failed", "message": failure} if failure and not under_way else {}
     return {"type": kind, "status": status, "lastTransitionTime": _CREATED, **detail}

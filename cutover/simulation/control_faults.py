@@ -2,7 +2,17 @@
 
 import attrs
 
-from cutover.simulation.exchange import CONTROL, SILENCE, Fate, Operation, Reply, html_reply, problem
+from cutover.simulation.exchange import (
+    CONTROL,
+    SILENCE,
+    Fate,
+    Operation,
+    Reply,
+    html_reply,
+    json_reply,
+    problem,
+    text_reply,
+)
 from cutover.simulation.faults import Effect, Fault, Outcome, Refuse, Rewrite, Scope, Strike
 from cutover.simulation.outcomes import (
     FLIP_FAILS,
@@ -13,8 +23,11 @@ from cutover.simulation.outcomes import (
     fault,
     once,
 )
+from cutover.simulation.service import upgrade_required
 
 _FLIP = Scope(operations=frozenset({Operation.ROUTE_OVERRIDE}), asks="rust")
+_ANY_OVERRIDE = Scope(operations=frozenset({Operation.ROUTE_OVERRIDE, Operation.ROUTE_PERMISSION}))
+_PERMISSION = Scope(operations=frozenset({Operation.ROUTE_PERMISSION}))
 _STATUS = Scope(operations=frozenset({Operation.ROUTE_STATUS}))
 _EVALUATE = Scope(operations=frozenset({Operation.ROUTE_EVALUATE}))
 _WRITE = Scope(operations=frozenset({Operation.WRITE}))
@@ -62,6 +75,13 @@ CONTROL_FAULTS = (
         NO_EVIDENCE,
     ),
     fault(
+        "control-426",
+        "The route-split API answers 426: the client is too old.",
+        Scope(operations=CONTROL),
+        Refuse(upgrade_required("upgrade_required")),
+        NO_EVIDENCE,
+    ),
+    fault(
         "status-html",
         "Reading the route-split status returns a login page with status 200.",
         _STATUS,
@@ -105,9 +125,37 @@ CONTROL_FAULTS = (
     ),
     _flip_fault(
         "override-403",
-        "Overrides to the new service are refused with 403.",
+        "Every override is refused with 403: the operator's token belongs to no administrator.",
+        _ANY_OVERRIDE,
+        Refuse(problem(403, "forbidden", "Administrator access is required.")),
+        NO_EVIDENCE,
+    ),
+    _flip_fault(
+        "override-403-at-flip",
+        "Overrides to the new service are refused with 403, although the token may set overrides.",
         _FLIP,
         Refuse(problem(403, "forbidden", "Read only.")),
+    ),
+    _flip_fault(
+        "unknown-target-accepted",
+        "An override to an unknown target answers 200, so nothing tells if the token may set overrides.",
+        _PERMISSION,
+        Refuse(json_reply({"data": {}})),
+        NO_EVIDENCE,
+    ),
+    _flip_fault(
+        "unknown-target-in-text",
+        "An override to an unknown target is refused in plain text, before the token is looked at.",
+        _PERMISSION,
+        Refuse(text_reply("Failed to deserialize the JSON body into the target type", status=422)),
+        NO_EVIDENCE,
+    ),
+    _flip_fault(
+        "unknown-target-500-once",
+        "The first override to an unknown target fails with 500; later ones are refused as they should be.",
+        once(_PERMISSION),
+        _500,
+        PASSED,
     ),
     _flip_fault("override-500", "Overrides to the new service fail with 500.", _FLIP, _500),
     _flip_fault(
@@ -191,5 +239,27 @@ CONTROL_FAULTS = (
         attrs.evolve(_WRITE, paths=frozenset({"/api/runtime/tools/execute"})),
         _500,
         FLIP_FAILS,
+    ),
+)
+
+
+CONTROL_VARIANTS = (
+    Fault(
+        name="compatibility-enforced",
+        sentence="The route-split API refuses a client without the three compatibility headers, before it looks at the token.",
+        arrange=lambda layout: attrs.evolve(layout, enforces_compatibility=True),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="later-version",
+        sentence="The service is a later version: it announces the end of the lane, and its status has htmx keys.",
+        arrange=lambda layout: attrs.evolve(layout, later_version=True),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="thread-lists",
+        sentence="Each stream leaves its thread in the lists of the user.",
+        arrange=lambda layout: attrs.evolve(layout, lists_threads=True),
+        outcome=PASSED,
     ),
 )

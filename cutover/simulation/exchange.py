@@ -18,21 +18,37 @@ class Operation(enum.Enum):
     CHATS_STREAM = "POST /api/chats/{id}/stream"
     PAGE = "a public page or document"
     ACCOUNT = "a user's JSON"
+    SESSION = "a user's session"
     WRITE = "a write path"
     ROUTE_STATUS = "route-split status"
     ROUTE_OVERRIDE = "route-split override"
+    ROUTE_PERMISSION = "route-split override to an unknown target, which changes nothing"
     ROUTE_EVALUATE = "route-split evaluate"
     SERVICE_READ = "Cloud Run service"
     REVISION_READ = "Cloud Run revision"
     TRAFFIC_UPDATE = "Cloud Run traffic update"
+    TRAFFIC_VALIDATE = "Cloud Run traffic update that is only validated"
     OPERATION_READ = "Cloud Run operation"
     OTHER = "anything else"
 
 
 STREAMS = frozenset({Operation.CHAT_STREAM, Operation.CHATS_STREAM})
-CONTROL = frozenset({Operation.ROUTE_STATUS, Operation.ROUTE_OVERRIDE, Operation.ROUTE_EVALUATE})
+CONTROL = frozenset(
+    {
+        Operation.ROUTE_STATUS,
+        Operation.ROUTE_OVERRIDE,
+        Operation.ROUTE_PERMISSION,
+        Operation.ROUTE_EVALUATE,
+    }
+)
 CLOUD_RUN = frozenset(
-    {Operation.SERVICE_READ, Operation.REVISION_READ, Operation.TRAFFIC_UPDATE, Operation.OPERATION_READ}
+    {
+        Operation.SERVICE_READ,
+        Operation.REVISION_READ,
+        Operation.TRAFFIC_UPDATE,
+        Operation.TRAFFIC_VALIDATE,
+        Operation.OPERATION_READ,
+    }
 )
 
 
@@ -55,7 +71,11 @@ class Fate:
     keeps_tags: bool = True
     """False if a traffic update drops the tags that it sends."""
     overtaken: bool = False
-    """True if somebody else deploys a revision just before the request is handled."""
+    """True if somebody else deploys a revision just before the request is handled, which may be a request that only reads."""
+    overtaken_by_broken: bool = False
+    """True if that revision does not start."""
+    overtaken_for: float = 0.0
+    """Seconds until that revision is ready, or has failed to start."""
 
 
 @attrs.frozen(kw_only=True)
@@ -80,13 +100,24 @@ class Request:
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
+    @property
+    def is_json(self) -> bool:
+        """True if the content type says that the body is JSON."""
+        essence = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return essence == "application/json" or (
+            essence.startswith("application/") and essence.endswith("+json")
+        )
+
     def json_object(self) -> dict[str, object]:
         """Return the body as a JSON object.
 
         Raises:
-            ValueError: the body is not a JSON object.
+            ValueError: the body is not a JSON object, or is nested too deeply to read.
         """
-        value = json.loads(self.body)
+        try:
+            value = json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply") from error
         if not isinstance(value, dict):
             raise ValueError("the body is not a JSON object")  # noqa: TRY004  callers catch one error for all bad bodies
         return value
@@ -148,6 +179,13 @@ def json_reply(value: object, *, status: int = 200, headers: tuple[tuple[str, st
     """Return a reply with a JSON document."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Reply(status=status, headers=(("content-type", "application/json"), *headers), body=(body,))
+
+
+def text_reply(text: str, *, status: int) -> Reply:
+    """Return a reply in plain text: the form in which the service's framework refuses a body."""
+    return Reply(
+        status=status, headers=(("content-type", "text/plain; charset=utf-8"),), body=(text.encode(),)
+    )
 
 
 def html_reply(text: str, *, status: int = 200) -> Reply:

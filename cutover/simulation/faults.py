@@ -75,7 +75,7 @@ class Situation:
                     if any(name == self.layout.canary and share for name, share in shares)
                     else "stable"
                 )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # The service will refuse this body, so it asks for no change.
             pass
         return None

@@ -1,5 +1,6 @@
 """The settings that a simulated production starts with."""
 
+import datetime as dt
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -72,6 +73,10 @@ def _frozen_mapping(urls: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(urls))
 
 
+def _frozen_split(percents: Mapping[str, int]) -> Mapping[str, int]:
+    return MappingProxyType(dict(percents))
+
+
 @attrs.frozen(kw_only=True)
 class Layout:
     """The names, the URLs and the starting state of a production."""
@@ -96,6 +101,20 @@ class Layout:
     """URL of the legacy service."""
     tag_urls: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping)
     """URL by traffic tag at the start: the tag ``canary`` is on the canary, all other tags are on stable."""
+    tag_url_form: str = "https://{tag}---{service}.a.run.app"
+    """URL of a tag that ``tag_urls`` does not list; ``{tag}`` and ``{service}`` stand for the names."""
+    tag_opens_after: float = 0.0
+    """Seconds from the first request at a tag's URL until the URL leads to an instance; before then it answers 404. Infinity: never."""
+    tag_lags: float = 0.0
+    """Seconds from the first request at a tag's URL for which stable answers there instead of the tag's revision."""
+    ingress: str = "INGRESS_TRAFFIC_ALL"
+    """The callers that reach the service. With any other value than ``INGRESS_TRAFFIC_ALL`` a tag URL answers 404."""
+    default_uri_disabled: bool = False
+    """True if the service has no URL of its own, so that a tag URL answers 404."""
+    served: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)
+    """Served percent by revision at the start; empty: stable, or LATEST, has everything."""
+    requested: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)
+    """Requested percent by revision at the start, if it differs from the served traffic; empty: it does not."""
     flipped: bool = False
     """True if the stable instances start with every override on the new service."""
     odd_instance: bool = False
@@ -110,6 +129,8 @@ class Layout:
     """True if the canary revision exists."""
     canary_ready: bool = True
     """True if the canary revision is ready to serve."""
+    broken_revision: bool = False
+    """True if somebody else has deployed a revision that does not start, so that the service is not Ready."""
     settle_seconds: float = 0.0
     """Seconds until a traffic update settles; with 0, its operation is done at once."""
     chunk_seconds: float = 0.0
@@ -126,6 +147,16 @@ class Layout:
     """Lower-case name of the response header that names the revision of the chat service; empty for no header."""
     route_split: RouteSplitSettings = attrs.field(factory=RouteSplitSettings)
     """Deployed configuration of the route split."""
+    enforces_compatibility: bool = False
+    """True if the control plane refuses a client without the compatibility headers, as the streams always do."""
+    later_version: bool = False
+    """True if the new service is a later version: it announces its end, knows htmx overrides, and some pages are gone."""
+    sunset: dt.date = dt.date(2026, 6, 30)
+    """Day on which the compatibility lane ends, as a later version announces it."""
+    lists_threads: bool = False
+    """True if the lists of a user name the threads of the user's streams. Each service has its own store."""
+    session_seconds: float = 3600.0
+    """Seconds that the session of each token lives, from the start of the production on."""
 
     @property
     def latest_ready_revision(self) -> str:

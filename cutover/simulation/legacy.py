@@ -15,6 +15,6 @@ def legacy_service(layout: Layout, credentials: Credentials, timeline: Timeline)
         credentials=credentials,
         user="legacy",
         turn_prefix="legacy_",
-        preview=layout.preview,
+        layout=layout,
         timeline=timeline,
     )

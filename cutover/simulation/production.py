@@ -1,5 +1,9 @@
-"""The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply."""
+"""The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply.
 
+The module is long because all parts of the production meet here.
+"""
+
+import datetime as dt
 import random
 from collections.abc import Callable, Sequence
 
@@ -8,7 +12,7 @@ import attrs
 from starlette.types import Receive, Scope, Send
 
 from cutover.simulation.addresses import Place, Site, locate
-from cutover.simulation.cloud_run import CloudRunApi
+from cutover.simulation.cloud_run import CloudRunApi, with_query
 from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
 from cutover.simulation.exchange import STREAMS, Fate, Operation, Reply, Request, html_reply
@@ -17,7 +21,7 @@ from cutover.simulation.front_door import FrontDoor
 from cutover.simulation.layout import ChangeKind, Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
 from cutover.simulation.request_log import LoggedRequest, answered, logged
-from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit
+from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit, with_body
 from cutover.simulation.service import ChatService
 from cutover.simulation.timeline import Timeline
 from cutover.simulation.wire import (
@@ -49,6 +53,8 @@ class SimulatedProduction:
     """Seed of the random choice among instances."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
     """All requests so far, in the order of arrival."""
+    _first_at_tag: dict[tuple[str, str], float] = attrs.field(init=False, factory=dict)
+    """Tag and its revision -> the time of the first request at the tag's URL."""
     _timeline: Timeline = attrs.field(init=False)
     _deployment: Deployment = attrs.field(init=False)
     _front_door: FrontDoor = attrs.field(init=False)
@@ -73,14 +79,17 @@ class SimulatedProduction:
             credentials=self.credentials,
             user="auth",
             turn_prefix="",
-            preview=layout.preview,
+            layout=layout,
             timeline=self._timeline,
             routes=RouteSplit(
                 settings=layout.route_split,
                 legacy_url=layout.legacy_url,
                 timeline=self._timeline,
                 when_changed=lambda: self._changed(ChangeKind.ROUTES),
+                later_version=layout.later_version,
             ),
+            # A client compares this time with its own wall clock, so it does not follow the clock of the simulation.
+            session_ends=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=layout.session_seconds),
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
@@ -152,6 +161,11 @@ class SimulatedProduction:
             targets[key] = found.pop() if len(found) == 1 else "mixed"
         return targets
 
+    def deploy(self, *, ready: bool = True, seconds: float = 0.0) -> None:
+        """Deploy a new revision, as somebody else would; see ``Deployment.deploy``."""
+        self._timeline.catch_up()
+        self._deployment.deploy(ready=ready, seconds=seconds)
+
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI 3 connection: this method is the app.
 
@@ -175,7 +189,7 @@ class SimulatedProduction:
             time=now,
             credentials=self.credentials,
             place=place,
-            operation=self._operation(head.method, place),
+            operation=self._operation(head, place),
             instance=instance,
         )
         self.requests.append(entry)
@@ -183,9 +197,16 @@ class SimulatedProduction:
         try:
             body = await read_body(receive)
             self._timeline.catch_up()
-            reply = self._answer(attrs.evolve(head, body=body), place, instance)
+            operation = with_body(entry.operation, body)
+            reply = self._answer(attrs.evolve(head, body=body), operation, place, instance)
             reply = self._front_door.with_session(session, reply)
-            entry = answered(entry, body=body, status=reply.status, started_turn=reply.started_turn)
+            entry = answered(
+                entry,
+                operation=operation,
+                body=body,
+                status=reply.status,
+                started_turn=reply.started_turn,
+            )
             self.requests[entry.sequence] = entry
             with self._front_door.stream() if _is_front_stream(entry) else anyio.CancelScope() as sending:
                 ending = await send_reply(
@@ -199,6 +220,9 @@ class SimulatedProduction:
                 ending = Ending.BROKEN
         except Disconnected:
             pass
+        except ConnectionBroken:
+            ending = Ending.BROKEN
+            raise
         finally:
             self.requests[entry.sequence] = attrs.evolve(entry, ending=ending)
         if ending is Ending.BROKEN:
@@ -228,19 +252,35 @@ class SimulatedProduction:
 
     def _locate(self, head: Request) -> Place | None:
         tag_urls = {tag: self._deployment.tag_url(tag) for tag in self._deployment.tags}
-        return locate(self.layout, tag_urls, authority=head.headers.get("host", ""), path=head.path)
+        place = locate(self.layout, tag_urls, authority=head.headers.get("host", ""), path=head.path)
+        if place is None or place.tag is None:
+            return place
+        return place if self._is_open(place.tag) else None
+
+    def _is_open(self, tag: str) -> bool:
+        """Return True if the URL of a tag leads to an instance."""
+        layout = self.layout
+        if layout.ingress != "INGRESS_TRAFFIC_ALL" or layout.default_uri_disabled:
+            return False
+        return self._seconds_since_first(tag) >= layout.tag_opens_after
+
+    def _seconds_since_first(self, tag: str) -> float:
+        """Return the seconds since the first request at the URL of a tag on its present revision."""
+        now = self._timeline.catch_up()
+        return now - self._first_at_tag.setdefault((tag, self._deployment.tags[tag]), now)
 
     def _route(self, place: Place | None, session: str) -> Instance | None:
         if place is not None and place.site is Site.FRONT:
             return self._front_door.admit(session, self._front_door.split)
         if place is not None and place.tag is not None:
-            return self._front_door.one_of(self._deployment.tags[place.tag])
+            lags = self._seconds_since_first(place.tag) < self.layout.tag_lags
+            return self._front_door.one_of(self.layout.stable if lags else self._deployment.tags[place.tag])
         return None
 
-    def _operation(self, method: str, place: Place | None) -> Operation:
+    def _operation(self, request: Request, place: Place | None) -> Operation:
         if place is None:
             return Operation.OTHER
-        return self._service_at(place).operation(method, place.path)
+        return with_query(self._service_at(place).operation(request.method, place.path), request.query)
 
     def _service_at(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
         if place.site is Site.CLOUD_RUN:
@@ -250,10 +290,11 @@ class SimulatedProduction:
     def _cloud_run_api(self, path: str) -> CloudRunApi | KnativeApi:
         return self._cloud_run if path.startswith("/v2/") else self._knative
 
-    def _answer(self, request: Request, place: Place | None, instance: Instance | None) -> Reply:
+    def _answer(
+        self, request: Request, operation: Operation, place: Place | None, instance: Instance | None
+    ) -> Reply:
         if place is None:
             return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
-        operation = self._operation(request.method, place)
         request = attrs.evolve(request, path=place.path)
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:

@@ -73,6 +73,15 @@ def logged(
     )
 
 
-def answered(entry: LoggedRequest, *, body: bytes, status: int | None, started_turn: bool) -> LoggedRequest:
-    """Return the entry with the facts that are known once there is a reply."""
-    return attrs.evolve(entry, body=body[:_LOGGED_BYTES], status=status, started_turn=started_turn)
+def answered(
+    entry: LoggedRequest,
+    *,
+    operation: Operation,
+    body: bytes,
+    status: int | None,
+    started_turn: bool,
+) -> LoggedRequest:
+    """Return the entry with the facts that are known once there is a reply. The body may tell the operation more exactly."""
+    return attrs.evolve(
+        entry, operation=operation, body=body[:_LOGGED_BYTES], status=status, started_turn=started_turn
+    )

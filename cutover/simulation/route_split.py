@@ -1,5 +1,6 @@
 """The route split: the overrides of each instance, the decision for a path, and the API of the control plane."""
 
+import json
 import zlib
 from collections.abc import Callable
 
@@ -19,6 +20,22 @@ OPERATIONS = {
     ("POST", _PREFIX + "override"): Operation.ROUTE_OVERRIDE,
     ("POST", _PREFIX + "evaluate"): Operation.ROUTE_EVALUATE,
 }
+_TARGETS = frozenset({"legacy", "rust", "clear", "rollback"})
+_HTMX_TARGETS = frozenset({"htmx_fragment", "htmx_full_page", "htmx_rollback", "htmx_clear"})
+"""Targets of a later version. They set the way in which a domain is rendered, and no route."""
+_HTMX_MODES = {"htmx_fragment": "fragment", "htmx_full_page": "full_page", "htmx_rollback": "full_page"}
+
+
+def with_body(operation: Operation, body: bytes) -> Operation:
+    """Return the operation of a request whose body is known: an override to an unknown target is one that changes nothing."""
+    if operation is not Operation.ROUTE_OVERRIDE:
+        return operation
+    try:
+        target = json.loads(body)["target"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return operation
+    unknown = isinstance(target, str) and target not in _TARGETS | _HTMX_TARGETS
+    return Operation.ROUTE_PERMISSION if unknown else operation
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -30,6 +47,12 @@ class Instance:
     """Position among the instances of the revision, counted from 0."""
     overrides: dict[str, str] = attrs.field(factory=dict)
     """Target by domain; the global override has the key ``global``."""
+    htmx: dict[str, str] = attrs.field(factory=dict)
+    """Way of rendering by domain, in a later version."""
+
+
+_AUTHORITIES = ("codex_worker_control_rust_authority", "api_rust_authority")
+"""Reasons of the paths that no override moves."""
 
 
 @attrs.frozen
@@ -40,6 +63,13 @@ class Decision:
     reason: str
     group: RouteGroup | None = None
     bucket: int | None = None
+
+    @property
+    def domain(self) -> str:
+        """Return the domain in the reply; a path outside all domains has a name too."""
+        if self.group is not None:
+            return self.group.domain
+        return "api_rust_authority" if self.reason in _AUTHORITIES else "unclassified"
 
 
 def _covers(prefix: str, path: str) -> bool:
@@ -82,9 +112,10 @@ def decide(settings: RouteSplitSettings, overrides: dict[str, str], path: str, c
 
 
 def _authority(path: str) -> tuple[str, str] | None:
+    workers, api = _AUTHORITIES
     if _covers("/api/runtime/codex/workers", path):
-        return RUST, "codex_worker_control_rust_authority"
-    return (RUST, "api_rust_authority") if _covers("/api", path) else None
+        return RUST, workers
+    return (RUST, api) if _covers("/api", path) else None
 
 
 def _override(
@@ -108,22 +139,21 @@ class RouteSplit:
     timeline: Timeline
     when_changed: Callable[[], None] = lambda: None
     """Function to call after an override of an instance has changed."""
+    later_version: bool = False
+    """True if the API also sets and shows the way in which a domain is rendered."""
 
     def answer(self, request: Request, operation: Operation, instance: Instance) -> Reply:
-        """Return the reply to a request whose token was accepted."""
+        """Return the reply to a request whose body and token were accepted."""
         if operation is Operation.ROUTE_STATUS:
-            return self._status(instance.overrides)
-        try:
-            body = request.json_object()
-        except ValueError:
-            return problem(400, "invalid_json", "The request body is not JSON.")
+            return self._status(instance.overrides, instance.htmx)
+        body = request.json_object()
         if operation is Operation.ROUTE_EVALUATE:
             return self._evaluate(body, instance)
         return self._change(body, request.fate, instance)
 
-    def _status(self, overrides: dict[str, str]) -> Reply:
+    def _status(self, overrides: dict[str, str], htmx: dict[str, str]) -> Reply:
         settings = self.settings
-        data = {
+        data: dict[str, object] = {
             "enabled": settings.enabled,
             "mode": settings.mode,
             "cohort_percentage": settings.cohort_percentage,
@@ -143,18 +173,22 @@ class RouteSplit:
             "rollback_matrix": {group.domain: group.rollback_target for group in settings.groups},
             "domain_overrides": {key: target for key, target in overrides.items() if key != GLOBAL},
         }
+        if self.later_version:
+            domains = [group.domain for group in settings.groups]
+            data["htmx_modes"] = {domain: htmx.get(domain, "full_page") for domain in domains}
+            data["htmx_rollback_matrix"] = dict.fromkeys(domains, _HTMX_MODES["htmx_rollback"])
         return json_reply({"data": data})
 
     def _evaluate(self, body: dict[str, object], instance: Instance) -> Reply:
         path, cohort_key = body.get("path"), body.get("cohort_key", "")
         if not isinstance(path, str) or not path.startswith("/") or not isinstance(cohort_key, str):
-            return problem(422, "invalid_request", "A path that starts with / is required.")
+            return _invalid("path", "A path that starts with / is required.")
         decision = decide(self.settings, instance.overrides, path, cohort_key)
         data: dict[str, object] = {
             "path": path,
             "target": decision.target,
             "reason": decision.reason,
-            "route_domain": decision.group.domain if decision.group else None,
+            "route_domain": decision.domain,
             "cohort_key": cohort_key,
         }
         if decision.group is not None:
@@ -167,7 +201,7 @@ class RouteSplit:
         domain = body.get("domain")
         group = next((group for group in self.settings.groups if group.domain == domain), None)
         if domain is not None and group is None:
-            return problem(422, "invalid_request", "Unknown route domain.")
+            return _invalid("domain", "Unknown route domain.")
         key = group.domain if group else GLOBAL
         targets: dict[str, str | None] = {
             "legacy": LEGACY,
@@ -176,8 +210,10 @@ class RouteSplit:
             "rollback": group.rollback_target if group else LEGACY,
         }
         wanted = body.get("target")
+        if self.later_version and wanted in _HTMX_TARGETS:
+            return self._render(str(wanted), group, instance)
         if not isinstance(wanted, str) or wanted not in targets:
-            return problem(422, "invalid_request", "The target must be legacy, rust, clear or rollback.")
+            return _invalid("target", "The target must be legacy, rust, clear or rollback.")
         target = targets[wanted]
         reported = dict(instance.overrides)
         override(reported, key, target)
@@ -187,13 +223,24 @@ class RouteSplit:
             self._override(instance, key, target)
         if fate.undone_after is not None:
             self.timeline.after(fate.undone_after, instance.overrides.clear)
-        return self._status(reported)
+        return self._status(reported, instance.htmx)
 
     def _override(self, instance: Instance, key: str, target: str | None) -> None:
         before = instance.overrides.get(key)
         override(instance.overrides, key, target)
         if target != before:
             self.when_changed()
+
+    def _render(self, wanted: str, group: RouteGroup | None, instance: Instance) -> Reply:
+        """Set the way in which a domain is rendered, which is no route, and return the status."""
+        if group is None:
+            return _invalid("domain", "Domain is required for HTMX overrides.")
+        override(instance.htmx, group.domain, _HTMX_MODES.get(wanted))
+        return self._status(instance.overrides, instance.htmx)
+
+
+def _invalid(field: str, message: str) -> Reply:
+    return problem(422, "invalid_request", message, more={"errors": {field: [message]}})
 
 
 def override(overrides: dict[str, str], key: str, target: str | None) -> None:

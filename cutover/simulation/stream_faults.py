@@ -1,4 +1,7 @@
-"""Faults of the event streams, and variants of event streams that are unusual but correct."""
+"""Faults of the event streams, and variants of event streams that are unusual but correct.
+
+The module is long because it is a list: one entry for each fault and variant.
+"""
 
 from collections.abc import Callable
 
@@ -15,6 +18,7 @@ from cutover.simulation.exchange import (
     Reply,
     html_reply,
     problem,
+    text_reply,
 )
 from cutover.simulation.faults import Effect, Fault, Outcome, Refuse, Rewrite, Role, Scope
 from cutover.simulation.layout import ChangeKind, Layout
@@ -27,7 +31,7 @@ from cutover.simulation.outcomes import (
     SMOKE_HAS_NO_EVIDENCE,
     fault,
 )
-from cutover.simulation.service import upgrade_required
+from cutover.simulation.service import foreign_thread, upgrade_required
 from cutover.simulation.streams import DONE, STREAM_HEADERS
 
 EVERYWHERE = Scope(operations=STREAMS)
@@ -54,6 +58,21 @@ _EFFECTS: tuple[tuple[str, str, Effect], ...] = (
         "stream-403",
         "Streams answer 403: the user's token has no permission.",
         Refuse(problem(403, "forbidden", "This token may not do that.")),
+    ),
+    (
+        "thread-of-others",
+        "Streams answer 403: the thread belongs to another user.",
+        Refuse(foreign_thread()),
+    ),
+    (
+        "stream-403-page",
+        "Streams answer 403 with an HTML page: something in front of the service refuses.",
+        Refuse(html_reply("<!doctype html><title>Access denied</title>\n", status=403)),
+    ),
+    (
+        "stream-415-text",
+        "Streams answer 415 in plain text.",
+        Refuse(text_reply("Expected request with `Content-Type: application/json`", status=415)),
     ),
     (
         "stream-426",
@@ -229,7 +248,7 @@ def _cuts_responses_at(kind: ChangeKind) -> Callable[[Layout], Layout]:
     return lambda layout: attrs.evolve(layout, cuts_responses_at=frozenset({kind}), chunk_seconds=0.2)
 
 
-_TOKEN_REFUSED = frozenset({"stream-401", "stream-403"})
+_TOKEN_REFUSED = frozenset({"stream-401", "stream-403", "stream-403-page", "thread-of-others"})
 
 STREAM_FAULTS = (
     *(

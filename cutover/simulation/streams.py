@@ -44,7 +44,7 @@ def preview_events(*, thread_id: str, turn_id: str) -> tuple[Event, ...]:
 
 def _turn(*, thread_id: str, turn_id: str, middle: Iterable[Mapping[str, object]]) -> tuple[Event, ...]:
     chunks: tuple[Mapping[str, object], ...] = (
-        {"threadId": thread_id, "type": "start"},
+        {"source": "codex", "threadId": thread_id, "type": "start"},
         {"model": MODEL, "threadId": thread_id, "turnId": turn_id, "type": "start-step"},
         *middle,
         {"status": "accepted", "turnId": turn_id, "type": "finish-step"},

@@ -1,4 +1,7 @@
-"""Faults of Cloud Run traffic, and variants of a deployment that are unusual but correct."""
+"""Faults of Cloud Run traffic, and variants of a deployment that are unusual but correct.
+
+The module is long because it is a list: one entry for each fault and variant.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,15 +10,14 @@ import attrs
 
 from cutover.simulation.addresses import Site
 from cutover.simulation.cloud_run import google_error
-from cutover.simulation.exchange import CLOUD_RUN, Fate, Operation, html_reply
-from cutover.simulation.faults import Fault, Outcome, Refuse, Scope
+from cutover.simulation.exchange import CLOUD_RUN, NO_REPLY, Fate, Operation, html_reply
+from cutover.simulation.faults import Fault, Outcome, Refuse, Scope, Strike
 from cutover.simulation.layout import Affinity, Layout
 from cutover.simulation.outcomes import (
     DRILL_FAILS,
     LOST,
     NO_EVIDENCE,
     PASSED,
-    PREFLIGHT_FAILS,
     fault,
     once,
 )
@@ -23,6 +25,8 @@ from cutover.simulation.outcomes import (
 _API = frozenset({Site.CLOUD_RUN})
 _READ = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=_API)
 _UPDATE = Scope(operations=frozenset({Operation.TRAFFIC_UPDATE}), sites=_API)
+_VALIDATE = Scope(operations=frozenset({Operation.TRAFFIC_VALIDATE}), sites=_API)
+_UPDATE_OR_VALIDATE = attrs.evolve(_UPDATE, operations=_UPDATE.operations | _VALIDATE.operations)
 _PROMOTE = attrs.evolve(_UPDATE, asks="canary")
 _ROLL_BACK = attrs.evolve(_UPDATE, asks="stable")
 
@@ -31,6 +35,12 @@ _HTML = Refuse(html_reply("<!doctype html><title>Sign in</title>\n"))
 _CONFLICT = Refuse(google_error(409, "ABORTED", "Conflict for resource: the etag is not the current one."))
 _STALE = Refuse(google_error(412, "FAILED_PRECONDITION", "The etag is not the current one."))
 _500 = Refuse(google_error(500, "INTERNAL", "Internal."))
+_429 = Refuse(
+    google_error(429, "RESOURCE_EXHAUSTED", "Quota exceeded for write requests per minute.").with_header(
+        "retry-after", "2"
+    )
+)
+_503 = Refuse(google_error(503, "UNAVAILABLE", "The service is currently unavailable."))
 _403 = Refuse(google_error(403, "PERMISSION_DENIED", "Permission 'run.services.update' denied."))
 _STUCK_ON_CANARY = Outcome(exit_code=4, failed_steps=("canary-rollback-drill", "undo"), traffic="canary")
 _CANARY_TAG = {"canary": "https://canary---svc.example"}
@@ -59,7 +69,7 @@ TRAFFIC_FAULTS = (
         "service-503-once",
         "The first read of the Cloud Run service fails with 503; later reads work.",
         once(_READ),
-        Refuse(google_error(503, "UNAVAILABLE", "The service is currently unavailable.")),
+        _503,
         PASSED,
     ),
     fault("service-html", "Reading the Cloud Run service returns a login page.", _READ, _HTML, NO_EVIDENCE),
@@ -68,17 +78,45 @@ TRAFFIC_FAULTS = (
     ),
     fault(
         "patch-409-once",
-        "The first traffic update is refused with 409 (conflict).",
+        "The first traffic update is refused with 409 (conflict), although nothing has changed.",
         once(_UPDATE),
         _CONFLICT,
-        DRILL_FAILS,
+        PASSED,
     ),
     fault(
         "patch-412-once",
-        "The first traffic update is refused with 412 (failed precondition).",
+        "The first traffic update is refused with 412 (failed precondition), although nothing has changed.",
         once(_UPDATE),
         _STALE,
+        PASSED,
+    ),
+    fault(
+        "patch-429-once",
+        "The first traffic update is refused with 429 (quota) and a retry-after of 2 seconds.",
+        once(_UPDATE),
+        _429,
+        PASSED,
+    ),
+    fault(
+        "patch-429",
+        "Every traffic update is refused with 429 (quota) and a retry-after of 2 seconds.",
+        _UPDATE,
+        _429,
         DRILL_FAILS,
+    ),
+    fault(
+        "patch-503-once",
+        "The first traffic update fails with 503 and changes nothing.",
+        once(_UPDATE),
+        _503,
+        PASSED,
+    ),
+    fault(
+        "patch-reset-once",
+        "The connection of the first traffic update breaks, and nothing is changed.",
+        once(_UPDATE),
+        Refuse(NO_REPLY),
+        PASSED,
     ),
     fault(
         "rollback-409-once",
@@ -89,10 +127,24 @@ TRAFFIC_FAULTS = (
     ),
     fault(
         "patch-403",
-        "Every traffic update is refused with 403 (forbidden).",
-        _UPDATE,
+        "Every traffic update is refused with 403 (forbidden), also one that is only validated.",
+        _UPDATE_OR_VALIDATE,
+        _403,
+        NO_EVIDENCE,
+    ),
+    fault(
+        "promotion-403",
+        "A traffic update that gives the canary a share is refused with 403, although its validation was allowed.",
+        _PROMOTE,
         _403,
         DRILL_FAILS,
+    ),
+    fault(
+        "validate-429",
+        "Every traffic update that is only validated is refused with 429 (quota).",
+        _VALIDATE,
+        _429,
+        NO_EVIDENCE,
     ),
     fault(
         "patch-500",
@@ -182,7 +234,7 @@ TRAFFIC_FAULTS = (
         "Somebody else deploys a revision just before the canary gets its second share.",
         attrs.evolve(_PROMOTE, first=2, last=2),
         Fate(overtaken=True),
-        DRILL_FAILS,
+        PASSED,
     ),
     fault(
         "rollback-ignored",
@@ -221,13 +273,13 @@ TRAFFIC_FAULTS = (
         name="canary-missing",
         sentence="The canary revision does not exist.",
         arrange=lambda layout: attrs.evolve(layout, canary_exists=False),
-        outcome=PREFLIGHT_FAILS,
+        outcome=NO_EVIDENCE,
     ),
     Fault(
         name="canary-not-ready",
         sentence="The canary revision is not ready.",
         arrange=lambda layout: attrs.evolve(layout, canary_ready=False),
-        outcome=PREFLIGHT_FAILS,
+        outcome=NO_EVIDENCE,
     ),
 )
 
@@ -237,6 +289,46 @@ DEPLOYMENT_VARIANTS = (
         name="settles-later",
         sentence="Every traffic update takes 2 seconds to settle.",
         arrange=lambda layout: attrs.evolve(layout, settle_seconds=2.0),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="validate-unknown",
+        sentence="The Cloud Run API does not know validateOnly, and answers 400 to it.",
+        strikes=(
+            Strike(
+                _VALIDATE,
+                Refuse(
+                    google_error(
+                        400, "INVALID_ARGUMENT", 'Invalid JSON payload received. Unknown name "validateOnly".'
+                    )
+                ),
+            ),
+        ),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="broken-revision",
+        sentence="Before the train, somebody else has deployed a revision that does not start; the split is served.",
+        arrange=lambda layout: attrs.evolve(layout, broken_revision=True),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="broken-revision-in-drill",
+        sentence="In the drill, somebody else deploys a revision that does not start; the split is served.",
+        strikes=(
+            Strike(attrs.evolve(_PROMOTE, first=2, last=2), Fate(overtaken=True, overtaken_by_broken=True)),
+        ),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="broken-revision-starts-slowly",
+        sentence="In the drill, somebody else deploys a revision that fails to start after four minutes; the split is served.",
+        strikes=(
+            Strike(
+                attrs.evolve(_PROMOTE, first=2, last=2),
+                Fate(overtaken=True, overtaken_by_broken=True, overtaken_for=240.0),
+            ),
+        ),
         outcome=PASSED,
     ),
     Fault(
@@ -267,12 +359,6 @@ DEPLOYMENT_VARIANTS = (
         name="session-affinity",
         sentence="The front door keeps each client on one instance by a cookie.",
         arrange=lambda layout: attrs.evolve(layout, affinity=Affinity.COOKIE),
-        outcome=PASSED,
-    ),
-    Fault(
-        name="no-revision-header",
-        sentence="No response header names the revision that answered.",
-        arrange=lambda layout: attrs.evolve(layout, revision_header=""),
         outcome=PASSED,
     ),
 )

@@ -8,7 +8,7 @@ import attrs
 
 from cutover.contract import RULES, ContractReport
 from cutover.contract.findings import Finding
-from cutover.http.secrets import Secrets
+from cutover.http.secrets import holds_secret, secrets_of
 from cutover.testing.events import SeenEvent
 from cutover.testing.peers import APP_BASE_URL
 from cutover.text import printable
@@ -23,7 +23,6 @@ _MAX_FINDINGS = 6
 """Findings that are shown in full."""
 _MAX_TEXT = 400
 """Characters of a received text that one line shows."""
-_SECRET_WORDS = ("token", "secret", "key", "cookie", "session", "password")
 
 
 @attrs.frozen(kw_only=True)
@@ -82,18 +81,6 @@ def _lines(context: FailureContext) -> Iterator[str]:
     yield f"  again:  {curl(context)}"
     if context.replay is not None:
         yield f"  replay: {context.replay}"
-
-
-def secrets_of(headers: Mapping[str, str]) -> Secrets:
-    """Return the secrets in a request's headers: the credentials, and values of headers whose name suggests a secret."""
-    credentials = [
-        value.split(" ", 1)[-1] for name, value in headers.items() if name.lower() == "authorization"
-    ]
-    return Secrets((*credentials, *(value for name, value in headers.items() if _is_secret(name))))
-
-
-def _is_secret(header: str) -> bool:
-    return any(word in header.lower() for word in _SECRET_WORDS)
 
 
 def _finding_lines(finding: Finding) -> Iterator[str]:
@@ -203,7 +190,7 @@ def _curl_header(name: str, value: str) -> str:
     if name == "authorization":
         scheme = value.split(" ", 1)[0] + " " if " " in value else ""
         return shlex.quote(f"{name}: {scheme}") + '"$AUTH_TOKEN"'
-    if _is_secret(name):
+    if holds_secret(name):
         variable = "".join(char if char.isalnum() else "_" for char in name.upper())
         return shlex.quote(f"{name}: ") + f'"${variable}"'
     return shlex.quote(f"{name}: {value}")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -66,6 +67,8 @@ async def stream_contract(
     request = StreamRequest(method=method, url=path, headers={**typed, **(headers or {})}, body=body)
     if context is None and isinstance(json, dict) and isinstance(thread_id := json.get("id"), str):
         context = StreamContext(thread_id=thread_id)
+    context = context or StreamContext()
+    context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     failure: BaseException | None = None
     async with open_peer(peer, grace=grace, lifespan=lifespan) as opened, anyio.create_task_group() as tasks:
         checker = ContractChecker(

@@ -9,6 +9,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.http.environment import read_environment
 
 APP_BASE_URL = "http://app"
 """The base URL of an app that runs in this process."""
@@ -56,7 +57,7 @@ async def open_peer(peer: Peer, *, grace: float, lifespan: bool) -> AsyncGenerat
         return
     app = None
     if isinstance(peer, str):
-        client = httpx.AsyncClient(base_url=peer)
+        client = read_environment().client(base_url=peer)
     elif isinstance(peer, Httpx2Client):
         transport = _Httpx2Transport(client=peer)
         client = httpx.AsyncClient(

@@ -8,16 +8,18 @@ import anyio
 import attrs
 import httpx
 
-from cutover.checking.checked_stream import CLOSE_SECONDS, CheckedStream
+from cutover.checking.checked_stream import CheckedStream
 from cutover.checking.probe import MAX_CAPTURE_BYTES
 from cutover.contract import ContractReport, FailureKind
 from cutover.contract.findings import Finding
 from cutover.errors import ContractViolation
 from cutover.http.asgi.exchange import Exchange
 from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.http.outbound import CLOSE_SECONDS
+from cutover.http.secrets import secrets_of
 from cutover.protocols import SHIPPED
 from cutover.testing.events import MAX_UNREAD, EventLog, SeenEvent
-from cutover.testing.explanation import FailureContext, explain, secrets_of
+from cutover.testing.explanation import FailureContext, explain
 from cutover.text import printable
 
 

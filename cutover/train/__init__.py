@@ -8,6 +8,7 @@
 | ``probe_log.py`` | the counts and the log of any number of probes, in bounded memory |
 | ``sentinels.py`` | streams across and after a change, which show a break that the change causes |
 | ``soak.py`` | the window after a change, watched by looks and sentinels until its end or the first sign of a fault |
-| ``undo_executor.py`` | carries an undo out and proves it |
-| ``recovery.py`` | recovers a run that was killed; ``model/undo_policy.py`` decides |
+| ``undo_executor.py`` | the one executor of every way back: look, decide (``model/undo_policy.py``), write, prove |
+| ``undo_parts.py`` | the two parts that it restores: the split and the overrides |
+| ``stream_proof.py`` | the proof by streams: a revision without a share answers no more |
 """

@@ -1,7 +1,10 @@
-"""The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes its changes."""
+"""The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes its changes.
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+The module is long because the order of the steps, the verdict and the undo belong together.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import anyio
 import attrs
@@ -16,24 +19,22 @@ from cutover.model.train_events import (
     Interrupted,
     StepFinished,
     StepStarted,
+    TrainEvent,
     TrainFinished,
     UndoFinished,
     UndoStarted,
     changes,
+    may_reach_users,
 )
 from cutover.model.undo_plan import UndoPlan, plan_undo
 from cutover.production.services import Services
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
-from cutover.text import recover_command
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.train.steps import stream_smoke as smoke
-from cutover.train.undo_executor import UndoResult, carry_out, look_again, to_do, together
-
-UNDO_DEADLINE = 300.0
-"""Seconds for an undo; a longer undo counts as not proven. The read before the undo and the smoke after it get as many each."""
+from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, together
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +54,6 @@ class TrainPlan:
 
 
 NOTHING_TO_UNDO = together(())
-
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 
@@ -76,6 +76,10 @@ class Train:
     """Returns the exit code of a cancelled train. After a fault in cutover itself the exit code is 1."""
     journal: Journal
     evidence: EvidenceFolder
+    write_step: Callable[[StepResult], str | None] = lambda _: None
+    """Writes the summary of a step that is about to finish; returns its file, or None if it was not written."""
+    prepare_verdict: Callable[[TrainEvent], bool] = lambda _: True
+    """Makes the summary of a GO ready just before the journal gets it; False if an artifact could not be written."""
     results: list[StepResult] = attrs.field(factory=list)
     captured: preflight.Captured = attrs.field(factory=preflight.Captured)
     undone: UndoResult = NOTHING_TO_UNDO
@@ -93,8 +97,8 @@ class Train:
     async def run(self) -> None:
         """Run the stages in order, and journal the verdict.
 
-        If a gate fails or the journal cannot be written, the later stages are skipped and every change is undone. The exit code
-        in the journal's last event is 4 if that undo could not be proven.
+        If a gate fails, or the journal or an artifact cannot be written, the later stages are skipped and every change is undone.
+        The exit code in the journal's last event is 4 if that undo could not be proven.
 
         After a cancellation, or a fault in cutover itself, the train undoes every change and raises the same error again.
 
@@ -105,9 +109,10 @@ class Train:
             for stage in STAGES:
                 await self._run_stage(stage)
             passed = all(gate.holds for gate in judge(self.results, self.plan.ceilings))
-            if passed and self.journal.commit(TrainFinished(passed=True, exit_code=0)):
+            verdict = TrainFinished(passed=True, exit_code=0)
+            if passed and self.journal.commit(verdict, ready=self.prepare_verdict):
                 return
-            await self._undo(self.journal.broken or "a gate does not hold")
+            await self._undo(self.journal.stopped or "a gate does not hold")
         except BaseException as error:
             cause = type(root_cause(error)).__name__
             self.journal.record(Interrupted(cause=cause))
@@ -128,11 +133,11 @@ class Train:
                 passed=False,
                 exit_code=exit_code(
                     self.results,
-                    touched=self.touched,
+                    touched=may_reach_users(self.journal.events),
                     undone=self.undone.proven,
-                    recorded=self.journal.broken is None,
+                    recorded=self.journal.stopped is None,
                 ),
-                reasons=(*why, *filter(None, [self.journal.broken])),
+                reasons=(*why, *filter(None, [self.journal.stopped])),
             )
         )
 
@@ -154,13 +159,13 @@ class Train:
         return bool(changes(self.journal.events))
 
     async def _run_stage(self, stage: Stage) -> None:
-        may = may_go_on(self.results, self.plan.ceilings) and self.journal.broken is None
+        may = may_go_on(self.results, self.plan.ceilings) and self.journal.stopped is None
         async with anyio.create_task_group() as group:
             for step_id, step in stage.steps:
                 if step_id == dual_run.STEP_ID and self.plan.dual_run is None:
                     self._finish(_skipped(step_id, "RUN_DUAL_RUN is 0", by_configuration=True))
                 elif not may:
-                    why = self.journal.broken or "an earlier step failed"
+                    why = self.journal.stopped or "an earlier step failed"
                     self._finish(_skipped(step_id, f"not run: {why}", by_configuration=False))
                 else:
                     group.start_soon(self._run_step, step_id, step)
@@ -171,58 +176,67 @@ class Train:
         self._finish(await step(self, recorder))
 
     def _finish(self, result: StepResult) -> None:
-        if self.evidence.root is not None:
-            result = attrs.evolve(result, artifact=f"{result.step_id}/summary.json")
-        self.results.append(result)
-        self.journal.record(StepFinished(result=result))
+        self.results.append(attrs.evolve(result, artifact=self.write_step(result)))
+        self.journal.record(StepFinished(result=self.results[-1]))
 
     async def _undo(self, reason: str) -> None:
-        """Read the traffic again, and undo the changes that are still open; do nothing if no change was sent.
+        """Read the traffic again, undo the changes that are still open, and run the smoke; do nothing if no change was sent.
 
-        The undo runs in a child task with a shield of its own, so that no cancellation reaches the undo.
+        All of it ends after ``UNDO_DEADLINE`` seconds. It runs in a child task with a shield of its own, so that no cancellation reaches it.
         """
         if not self.touched:
             return
-        stable = self.plan.drill.stable_revision
 
         async def undo() -> None:
             with anyio.CancelScope(shield=True):
-                # If the traffic cannot be read again, its earlier proof stands.
-                with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
-                    async with self.undo_services() as services:
-                        await look_again(services, self.journal, stable=stable)
-                if plan := plan_undo(self.journal.events, stable=stable):
-                    await self._carry_out(plan, reason)
+                ends = anyio.current_time() + UNDO_DEADLINE
+                with anyio.CancelScope(deadline=ends), suppress(Exception):
+                    # If the traffic cannot be read again, its earlier proof stands.
+                    async with self._undo_executor() as executor:
+                        await executor.look_again(stable=self.plan.drill.stable_revision)
+                plan = plan_undo(self.journal.events, stable=self.plan.drill.stable_revision)
+                if plan:
+                    await self._carry_out(plan, reason, ends=ends)
+                if plan.routes is not None and self.undone.proven:
+                    # If the deadline cuts this smoke off, the journal has its start but no end.
+                    with anyio.CancelScope(deadline=ends), suppress(Exception):
+                        await self._smoke_again()
 
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 group.start_soon(undo)
 
-    async def _carry_out(self, plan: UndoPlan, reason: str) -> None:
+    @asynccontextmanager
+    async def _undo_executor(self) -> AsyncIterator[UndoExecutor]:
+        async with self.undo_services() as services:
+            yield self._executor(services)
+
+    def _executor(self, services: Services) -> UndoExecutor:
+        return UndoExecutor(
+            services=services,
+            journal=self.journal,
+            service=self.plan.gcloud_service,
+            folder=self.evidence.root,
+        )
+
+    async def _carry_out(self, plan: UndoPlan, reason: str, *, ends: float) -> None:
+        """Undo the changes of a plan, and journal the result. ``ends`` is the time of the event loop at which the undo gives up."""
         self.journal.record(UndoStarted(reason=reason))
-        service = self.plan.gcloud_service
         self.undone = UndoResult(
             proven=False,
             detail=f"the changes could not be proven undone within {UNDO_DEADLINE:g} s",
-            to_do=to_do(plan, self.services.control, service=service),
+            to_do=self._executor(self.services).by_hand(plan),
         )
         try:
-            with anyio.move_on_after(UNDO_DEADLINE):
-                async with self.undo_services() as services:
-                    self.undone = await carry_out(plan, services, self.journal, service=service)
+            async with self._undo_executor() as executor:
+                with anyio.CancelScope(deadline=ends):
+                    self.undone = await executor.undo(plan)
         except Exception as error:  # noqa: BLE001  a fault in cutover itself: the operator must still learn what is open
             detail = f"the undo itself failed: {root_cause(error)!r}"
             self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
-        if not self.undone.proven and self.evidence.root is not None:
-            again = f"or, once production answers: {recover_command(self.evidence.root)}"
-            self.undone = attrs.evolve(self.undone, to_do=(*self.undone.to_do, again))
         self.journal.record(
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
         )
-        if plan.routes is not None and self.undone.proven:
-            # If the deadline cuts this smoke off, the journal has its start but no end.
-            with anyio.move_on_after(UNDO_DEADLINE), suppress(Exception):
-                await self._smoke_again()
 
     async def _smoke_again(self) -> None:
         """Run the smoke again after the routes were undone."""
@@ -257,8 +271,9 @@ async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _drill(train: Train, recorder: StepRecorder) -> StepResult:
+    plan, services, evidence = train.plan.drill, train.services, train.captured.evidence
     return await rollback_drill.run(
-        train.plan.drill, train.captured_traffic, train.services, train.sentinels, recorder
+        plan, train.captured_traffic, services, train.sentinels, recorder, evidence=evidence
     )
 
 

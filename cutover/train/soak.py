@@ -7,7 +7,6 @@ what still runs then is cancelled, because every further second costs users.
 
 import heapq
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import anyio
@@ -50,34 +49,12 @@ def confirm_count(window: float, every: float) -> int:
 
 
 @attrs.define(eq=False)
-class Place:
-    """The counts of the probes at one place."""
-
-    probes: int = 0
-    bad: int = 0
-    answered: Counter[str] = attrs.field(factory=Counter)
-    """Revision -> number of the probes that it answered, where a header names it."""
-
-
-@attrs.define(eq=False)
 class Seen:
     """Everything that the looks of one soak saw, in bounded memory."""
 
     log: ProbeLog = attrs.field(factory=ProbeLog)
-    places: dict[str, Place] = attrs.field(factory=dict)
-
-    def add(self, where: str, probe: Probe, *, revision: str | None) -> None:
-        """Count one probe at one place, answered by this revision if a header named it."""
-        place = self.at(where)
-        place.probes += 1
-        place.bad += not probe.ok
-        if revision:
-            place.answered[revision] += 1
-        self.log.add(probe)
-
-    def at(self, where: str) -> Place:
-        """Return the counts of one place."""
-        return self.places.setdefault(where, Place())
+    failing: set[str] = attrs.field(factory=set)
+    """The places and revisions whose streams broke the contract."""
 
 
 async def look(probers: Mapping[str, LaneProber], *, label: str, take: Callable[[str, Probe], None]) -> bool:

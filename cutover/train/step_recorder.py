@@ -8,7 +8,7 @@ import attrs
 from cutover.checking.probe import Probe
 from cutover.clock import utc_now
 from cutover.contract.findings import Finding
-from cutover.errors import PeerError, RefusedError
+from cutover.errors import PeerError
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus, combined_status
 from cutover.model.train_events import CheckRecorded
@@ -55,12 +55,11 @@ class StepRecorder:
         return check
 
     def failure(self, check_id: str, error: PeerError, **more: Unpack[CheckFields]) -> Check:
-        """Record a check whose request had no usable answer: ``fail`` for a refusal, ``error`` otherwise.
+        """Record a check whose request had no usable answer, as ``error``.
 
-        Every status but 2xx is a refusal, and so is a request that was not sent.
+        Nothing was learned about production, whether the request was not sent, not answered, or refused with any status.
         """
-        status = StepStatus.FAIL if isinstance(error, RefusedError) else StepStatus.ERROR
-        return self.check(check_id, status, str(error), **more)
+        return self.check(check_id, StepStatus.ERROR, str(error), **more)
 
     def budget_check(self, budget: ErrorBudget) -> Check:
         """Record the check of the error budget against its ceiling."""

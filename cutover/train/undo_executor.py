@@ -1,8 +1,13 @@
-"""The executor of every undo: it writes the values of an undo plan, and proves them by reading production again."""
+"""The one executor of every way back: the drill's rollback, the train's undo, ``cutover recover``.
+
+For each part of production it looks, lets ``model/undo_policy.py`` decide, journals the decision, writes, and proves the write by reading
+production again. ``undo_parts.py`` holds what differs between the split and the overrides.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import Path
+from typing import assert_never
 
 import anyio
 import attrs
@@ -10,19 +15,26 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model import step_ids
-from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE, describe_overrides
-from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, shares
-from cutover.model.train_events import TrafficIntended, TrafficRead, TrafficSettled
-from cutover.model.undo_plan import RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
-from cutover.production.on_refusal import OnRefusal
-from cutover.production.routes.control_plane import ControlPlane
-from cutover.production.routes.writer import set_routes
+from cutover.model.traffic_state import mismatch_reason
+from cutover.model.train_events import Decided, TrafficIntended, TrafficRead, TrafficSettled, UndoStarted
+from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
+from cutover.model.undo_policy import MOVED_ON, REASONS, Action, RecoveryMode
 from cutover.production.services import Services
-from cutover.production.traffic.mover import HELD_SECONDS, TrafficMover
+from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.record.journal import Journal
+from cutover.text import recover_command
+from cutover.train.undo_parts import Look, Proof, RoutesPart, TrafficPart, UndoPart
 
+UNDO_DEADLINE = 300.0
+"""Seconds for a whole undo: the read before it, the split, the overrides, the smoke after it. A longer undo counts as not proven."""
 TRAFFIC_DEADLINE = 150.0
-"""Seconds for restoring the split: two attempts, each of which reads until the split has settled."""
+"""Seconds for the split, so that time is left for the overrides."""
+CLOCK_JUMP = 60.0
+"""Seconds by which the wall clock may jump between two processes without shortening a wait."""
+_DECISIONS = 6
+"""Largest number of decisions about one part: after a wait, a write without a proof, or somebody else's change."""
+_WRITES = 2
+"""Largest number of writes of one part whose proof fails."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,54 +44,6 @@ class UndoResult:
     proven: bool
     detail: str
     to_do: tuple[str, ...] = ()
-    overtaken: bool = False
-    """True if somebody else changed production meanwhile, so that a new decision is needed."""
-
-
-async def look_again(services: Services, journal: Journal, *, stable: str) -> None:
-    """Read the traffic once more after it was restored, and journal it; if it was lost since, the undo plan restores it again.
-
-    Do nothing if the train never moved traffic, or if the traffic is still to be undone. If it cannot be read, nothing is
-    journaled, and it counts as restored.
-    """
-    events = journal.events
-    captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
-    if captured is None or plan_undo(events, stable=stable).traffic is not None:
-        return
-    found, _ = await _traffic(services, label="undo.traffic.settled")
-    if found is not None:
-        problem = mismatch_reason(found, way_back(events, captured, stable))
-        journal.record(TrafficRead(found=found, proven=not problem))
-
-
-async def carry_out(plan: UndoPlan, services: Services, journal: Journal, *, service: str) -> UndoResult:
-    """Restore everything in a plan and prove it; return the result.
-
-    The traffic comes first, because overrides live in the memory of the serving revision. Each value that the undo
-    wrote is read once more after ``HELD_SECONDS``, or later if a write without an answer may still take effect.
-
-    Args:
-        plan: The undo plan.
-        services: Services for the undo alone, whose clients nobody else closes.
-        journal: The journal for the undo's own changes.
-        service: The service in a gcloud command: ``SERVICE --project P --region R``.
-    """
-    parts: list[UndoResult] = []
-    if plan.traffic is not None:
-        undone = UndoResult(
-            proven=False,
-            detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
-            to_do=_traffic_to_do(
-                plan.traffic.targets_for(None)[0], plan.traffic.captured.latest_ready, service
-            ),
-        )
-        # The deadline of the traffic leaves time for the routes.
-        with anyio.move_on_after(TRAFFIC_DEADLINE):
-            undone = await _undo_traffic(plan.traffic, services, journal, service)
-        parts.append(undone)
-    if plan.routes is not None:
-        parts.append(await _undo_routes(plan.routes, services, journal))
-    return together(parts)
 
 
 def together(parts: Sequence[UndoResult]) -> UndoResult:
@@ -88,183 +52,239 @@ def together(parts: Sequence[UndoResult]) -> UndoResult:
         proven=all(part.proven for part in parts),
         detail="; ".join(part.detail for part in parts) or "nothing had been applied",
         to_do=tuple(dict.fromkeys(line for part in parts for line in part.to_do)),
-        overtaken=any(part.overtaken for part in parts),
     )
 
 
-def _hold(undo: RoutesUndo | TrafficUndo) -> float:
-    """Return the seconds from the proof of a restored value to its last read."""
-    return max(
-        HELD_SECONDS, seconds_until_write_expires(undo.last_unanswered_at) if undo.last_unanswered_at else 0.0
-    )
+@attrs.define(eq=False, kw_only=True)
+class UndoExecutor:
+    """The executor of the way back of one run."""
+
+    services: Services
+    """Services for the undo alone, whose clients nobody else closes."""
+    journal: Journal
+    service: str
+    """The service in a gcloud command: ``SERVICE --project P --region R``."""
+    folder: Path | None = None
+    """The run directory, for the commands that an operator gets; None if there is none."""
+    recovering: RecoveryMode | None = None
+    """The mode of a recovery by another process; None for the process that made the changes."""
+    begun: bool = False
+    """True once a recovery has journaled ``UndoStarted``, before its first write or acceptance."""
+
+    async def look_again(self, *, stable: str) -> None:
+        """Read the traffic once more after it was restored, and journal it; if it was lost since, the undo plan restores it again.
+
+        Do nothing if the train never moved traffic, or if the traffic is still to be undone. If it cannot be read, nothing is
+        journaled, and it counts as restored.
+        """
+        events = self.journal.events
+        captured = next((event.captured for event in events if isinstance(event, TrafficIntended)), None)
+        if captured is None or plan_undo(events, stable=stable).traffic is not None:
+            return
+        try:
+            found = await self.services.traffic.read(label="undo.traffic.settled")
+        except PeerError:
+            return
+        problem = mismatch_reason(found, way_back(events, captured, stable))
+        self.journal.record(TrafficRead(found=found, proven=not problem))
+
+    async def undo(self, plan: UndoPlan) -> UndoResult:
+        """Restore and prove every part of a plan. The traffic comes first, because the serving instances hold the overrides."""
+        parts: list[UndoResult] = []
+        if plan.traffic is not None:
+            part = self._traffic_part(plan.traffic)
+            undone = UndoResult(
+                proven=False,
+                detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
+                to_do=(*part.by_hand(), *self._again()),
+            )
+            with anyio.move_on_after(TRAFFIC_DEADLINE):
+                undone = await self.restore(part)
+            if undone.proven:
+                self.journal.record(TrafficSettled())
+            parts.append(undone)
+        if plan.routes is not None:
+            parts.append(await self.restore(self._routes_part(plan.routes)))
+        return together(parts)
+
+    def by_hand(self, plan: UndoPlan) -> tuple[str, ...]:
+        """Return the checks and commands with which an operator carries a plan out."""
+        traffic = self._traffic_part(plan.traffic).by_hand() if plan.traffic is not None else ()
+        routes = self._routes_part(plan.routes).by_hand() if plan.routes is not None else ()
+        return (*traffic, *routes, *self._again())
+
+    async def restore(self, part: UndoPart, *, hold: bool = True) -> UndoResult:
+        """Restore one part: look, decide, write, prove; decide again if somebody else changes the part meanwhile.
+
+        Args:
+            part: The part of production.
+            hold: True reads the restored value once more after ``HELD_SECONDS``, or later if a write without an answer may still
+                take effect. False leaves that to a later look of the caller.
+        """
+        clock = self.services.clock
+        wait = self._expiry(part.pending_since) if self.recovering is not None else 0.0
+        writes, detail = 0, f"{part.name}: production keeps changing"
+        for _ in range(_DECISIONS):
+            look = await part.look(wait)
+            self._say(part, look)
+            match look.decision.action:
+                case Action.WAIT:
+                    await clock.sleep(wait)
+                    wait = 0.0
+                    continue
+                case Action.ACCEPT:
+                    self._begin()
+                    return UndoResult(proven=True, detail=f"{part.name}: {look.decision.why} ({look.found})")
+                case Action.REFUSE:
+                    return self._refused(part, look, writes=writes)
+                case Action.CLOSE:
+                    if not (detail := await part.prove_by_streams(look)):
+                        return self._restored(part, look, written=False)
+                case Action.WRITE:
+                    pass
+                case _:
+                    assert_never(look.decision.action)
+            self._begin()
+            writes += 1
+            proof = await self._write(part, look, again=writes > 1, hold=hold)
+            # The wait for a late effect was part of this write.
+            detail, wait = proof.detail, 0.0
+            if proof.proven and not look.decision.moved_on:
+                return self._restored(part, look, written=True)
+            if writes >= _WRITES and not proof.proven and not proof.overtaken:
+                break
+        return self._unproven(part, detail)
+
+    async def _write(self, part: UndoPart, look: Look, *, again: bool, hold: bool) -> Proof:
+        """Write, wait, read again, and look at the streams. The first of these that fails is the result."""
+        proof = await part.write(look, again=again)
+        if hold:
+            await self.services.clock.sleep(max(HELD_SECONDS, self._expiry(part.unanswered)))
+            later = await part.read_again(look)
+            # The reason why a write failed says more than the state that it left.
+            proof = later if proof.proven or later.proven else attrs.evolve(later, detail=proof.detail)
+        if proof.proven and (stray := await part.prove_by_streams(look)):
+            return Proof(proven=False, detail=stray)
+        return proof
+
+    def _expiry(self, sent: Moment | None) -> float:
+        """Return the seconds for which a write may still take effect; 0 for none."""
+        if sent is None:
+            return 0.0
+        return seconds_until_write_expires(sent, now=self.services.clock.now(), wall=datetime.now(UTC))
+
+    def _restored(self, part: UndoPart, look: Look, *, written: bool) -> UndoResult:
+        """Return the result of a part that is proven to be as it should be. A pinned split stays open: an operator decides about LATEST."""
+        if isinstance(part, TrafficPart) and (pinned := part.pinned()):
+            return self._unresolved(pinned, part.to_latest())
+        return UndoResult(proven=True, detail=part.restored(look, written=written))
+
+    def _refused(self, part: UndoPart, look: Look, *, writes: int) -> UndoResult:
+        """Return the result of a part that only an operator can decide about: the three states, and the commands."""
+        if look.decision.pinned and isinstance(part, TrafficPart):
+            return self._unresolved(look.decision.why, part.to_latest())
+        why = look.decision.why
+        if why == MOVED_ON:
+            who = "the undo" if self.recovering is None else "recovery"
+            why += f", and {who} {'left that as it is' if writes else 'changed nothing'}"
+        states = f"captured: {part.captured}; intended: {part.intended}; found: {look.found}"
+        whose = (
+            f"; changed by somebody else: {', '.join(look.decision.moved_on)}"
+            if look.decision.moved_on
+            else ""
+        )
+        return self._unresolved(f"{part.name}: {why}. {states}{whose}")
+
+    def _unproven(self, part: UndoPart, detail: str) -> UndoResult:
+        """Return the result of a part whose writes could not be proven."""
+        # The text quotes the refusal of a token (HTTP 401).
+        renew = (f"renew {part.token} first: it was refused",) if "HTTP 401" in detail else ()
+        detail = f"{part.verb} could not be proven undone: {detail}"
+        if self.recovering is None:
+            return UndoResult(proven=False, detail=detail, to_do=(*renew, *part.by_hand(), *self._again()))
+        return self._unresolved(detail, *renew, *part.by_hand(), *self._again())
+
+    def _again(self) -> tuple[str, ...]:
+        return (
+            () if self.folder is None else (f"or, once production answers: {recover_command(self.folder)}",)
+        )
+
+    def _unresolved(self, detail: str, *to_do: str) -> UndoResult:
+        """Return a result that an operator closes with one of two commands."""
+        if self.folder is not None:
+            accept, restore = (
+                recover_command(self.folder, option) for option in ("--accept-found", "--restore-captured")
+            )
+            to_do = (
+                *to_do,
+                f"or, to leave production as it is now: {accept}",
+                f"or, to write the captured state over it: {restore}",
+            )
+        return UndoResult(proven=False, detail=detail, to_do=to_do)
+
+    def _begin(self) -> None:
+        """Journal the start of a recovery once, before its first write or acceptance.
+
+        If the recovery is killed after that, the journal shows an unfinished undo.
+        """
+        if self.recovering is not None and not self.begun:
+            self.begun = True
+            self.journal.record(UndoStarted(reason=REASONS[self.recovering]))
+
+    def _say(self, part: UndoPart, look: Look) -> None:
+        self.journal.record(
+            Decided(
+                part=part.name,
+                action=look.decision.action.value,
+                why=look.decision.why,
+                captured=part.captured,
+                intended=part.intended,
+                found=look.found,
+            )
+        )
+
+    def _traffic_part(self, undo: TrafficUndo) -> TrafficPart:
+        return TrafficPart(
+            undo=undo,
+            services=self.services,
+            journal=self.journal,
+            service=self.service,
+            label=f"{self._label}.traffic",
+            mode=self.recovering or "finish",
+            knows_last=self.recovering is None,
+        )
+
+    def _routes_part(self, undo: RoutesUndo) -> RoutesPart:
+        return RoutesPart(
+            undo=undo,
+            services=self.services,
+            journal=self.journal,
+            label=f"{self._label}.routes",
+            mode=self.recovering or "finish",
+            knows_last=self.recovering is None,
+        )
+
+    @property
+    def _label(self) -> str:
+        return step_ids.UNDO if self.recovering is None else "recover"
 
 
-def seconds_until_write_expires(last_sent_at: str) -> float:
-    """Return the seconds for which a write sent at ``last_sent_at`` may still take effect; 0 if that time is over.
+def seconds_until_write_expires(sent: Moment, *, now: float, wall: datetime) -> float:
+    """Return the seconds for which a write sent at this time may still take effect; 0 if that time is over.
 
-    A text that is not a time with a time zone counts as the present time.
+    Inside the process that sent the write, the monotonic clock decides. In another process only the wall clock is known, and it may have
+    jumped by up to ``CLOCK_JUMP`` seconds. But the process that sent the write is dead then, so a whole deadline from now on is enough.
+
+    Args:
+        sent: The time of the write.
+        now: The present time on the monotonic clock of this process, in seconds.
+        wall: The present time on the wall clock.
     """
+    if sent.tick is not None:
+        return max(0.0, MUTATION_DEADLINE - (now - sent.tick))
     try:
-        left = MUTATION_DEADLINE - (datetime.now(UTC) - datetime.fromisoformat(last_sent_at)).total_seconds()
+        left = MUTATION_DEADLINE - (wall - datetime.fromisoformat(sent.at)).total_seconds()
     # The text is not a time, or has no time zone.
     except (ValueError, TypeError):
         return MUTATION_DEADLINE
-    # A wrong clock must not make the wait endless.
-    return min(max(0.0, left), ROUTES_DEADLINE + MUTATION_DEADLINE)
-
-
-async def _undo_routes(undo: RoutesUndo, services: Services, journal: Journal) -> UndoResult:
-    wanted = describe_overrides(undo.values)
-    detail = ""
-    for attempt in ("check", "write", "write again"):
-        if attempt != "check":
-            change = await set_routes(
-                services.control,
-                undo.values,
-                captured=undo.captured,
-                step_id=step_ids.UNDO,
-                label="undo.routes",
-                on_refusal=OnRefusal.TRY_AGAIN,
-                journal=journal,
-                clock=services.clock,
-            )
-            detail = change.detail
-            if not change.proven:
-                continue
-            await services.clock.sleep(_hold(undo))
-        elif undo.write_outcome_unknown:
-            continue
-        try:
-            sample = await services.control.sample(label="undo.routes.read-back")
-        except PeerError as error:
-            detail = f"the routes could not be read: {error}"
-            continue
-        if sample.holds(undo.values):
-            return UndoResult(proven=True, detail=f"routes are as captured ({wanted})")
-        detail = sample.describe()
-    return UndoResult(
-        proven=False,
-        detail=f"the routes could not be proven undone: {detail}",
-        to_do=_routes_to_do(undo, services.control),
-    )
-
-
-def to_do(plan: UndoPlan, control: ControlPlane, *, service: str) -> tuple[str, ...]:
-    """Return the checks and commands with which an operator carries a plan out by hand."""
-    lines: list[str] = []
-    if plan.traffic is not None:
-        lines += _traffic_to_do(
-            plan.traffic.targets_for(None)[0], plan.traffic.captured.latest_ready, service
-        )
-    if plan.routes is not None:
-        lines += _routes_to_do(plan.routes, control)
-    return tuple(lines)
-
-
-def _routes_to_do(undo: RoutesUndo, control: ControlPlane) -> tuple[str, ...]:
-    wanted = describe_overrides(undo.values)
-    lane, base = control.lane, control.base_url
-    lines = [f"check that {base}{lane.status_path} says {wanted} on every instance"]
-    for key, value in undo.values:
-        body = f'"target":"{lane.override_words.get(value, value)}"' + (
-            "" if key == GLOBAL else f',"domain":"{key}"'
-        )
-        lines.append(
-            f"curl -X POST {base}{lane.override_path} -H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN"
-            f" -H 'content-type: application/json' -d '{{{body}}}'"
-        )
-    return tuple(lines)
-
-
-async def _undo_traffic(undo: TrafficUndo, services: Services, journal: Journal, service: str) -> UndoResult:
-    found, detail = (
-        (undo.found, "") if undo.found is not None else await _traffic(services, label="undo.traffic")
-    )
-    targets, pinned = undo.targets_for(found)
-    if (
-        found is not None
-        and not undo.write_outcome_unknown
-        and not pinned
-        and not mismatch_reason(found, targets)
-    ):
-        journal.record(TrafficSettled())
-        served = describe_shares(shares(targets, latest=found.latest_ready))
-        return UndoResult(proven=True, detail=f"traffic is as it should be ({served})")
-    proven = overtaken = False
-    for write_again in (False, True):
-        targets, pinned = undo.targets_for(found)
-        mover = TrafficMover(
-            backend=services.traffic,
-            journal=journal,
-            clock=services.clock,
-            captured=undo.captured,
-            step_id=step_ids.UNDO,
-            refuse_reason=partial(undo.refuse_reason, targets) if found is not None else lambda _: "",
-        )
-        # Without a read there is no etag. The write is sent all the same: not to restore the split would be worse.
-        current = found or attrs.evolve(undo.captured, etag=None)
-        shift = await mover.shift(
-            targets,
-            current=current,
-            label="undo.traffic",
-            on_refusal=OnRefusal.TRY_AGAIN,
-            write_again=write_again,
-        )
-        await services.clock.sleep(_hold(undo))
-        found, unread = await _traffic(services, label="undo.traffic.held")
-        detail = unread or mismatch_reason(found or undo.captured, targets)
-        if proven := not detail and undo.targets_for(found)[0] == targets:
-            break
-        detail = detail if shift.proven else shift.detail
-        overtaken = found is not None and bool(undo.refuse_reason(targets, found))
-        if overtaken and undo.targets_for(found)[0] == targets:
-            # The split is somebody else's now: a new decision is needed.
-            break
-    _, pinned = undo.targets_for(found)
-    # A pinned split stays open: an operator decides about LATEST.
-    if proven and not pinned:
-        journal.record(TrafficSettled())
-    latest = (found or undo.captured).latest_ready
-    undone = _traffic_undone(
-        targets, latest=latest, service=service, problem="" if proven else detail, pinned=pinned
-    )
-    return attrs.evolve(undone, overtaken=overtaken and not proven)
-
-
-def _traffic_undone(
-    targets: Sequence[TrafficTarget], *, latest: str | None, service: str, problem: str, pinned: str
-) -> UndoResult:
-    """Return the result for the split.
-
-    The result is not proven, and has commands for an operator, if ``problem`` or ``pinned`` is not empty.
-    ``problem`` is the reason why the split is not proven, ``pinned`` the reason why LATEST is pinned.
-    """
-    if problem:
-        return UndoResult(
-            proven=False,
-            detail=f"the traffic could not be proven undone: {problem}",
-            to_do=_traffic_to_do(targets, latest, service),
-        )
-    wanted = describe_shares(shares(targets, latest=latest))
-    to_latest = f"when that revision is tested: gcloud run services update-traffic {service} --to-latest"
-    return UndoResult(
-        proven=not pinned,
-        detail=pinned or f"traffic is back: {wanted}",
-        to_do=(to_latest,) if pinned else (),
-    )
-
-
-def _traffic_to_do(targets: Sequence[TrafficTarget], latest: str | None, service: str) -> tuple[str, ...]:
-    wanted = describe_shares(shares(targets, latest=latest))
-    rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
-    return (
-        f"check that {wanted} is served: gcloud run services describe {service}",
-        f"gcloud run services update-traffic {service} --to-revisions {rows}",
-    )
-
-
-async def _traffic(services: Services, *, label: str) -> tuple[TrafficState | None, str]:
-    try:
-        return await services.traffic.read(label=label), ""
-    except PeerError as error:
-        return None, f"the traffic could not be read: {error}"
+    return max(0.0, min(MUTATION_DEADLINE, left + CLOCK_JUMP))

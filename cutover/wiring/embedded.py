@@ -1,5 +1,7 @@
 """The embedded production, in this process: for rehearsals, and for tests of live trains."""
 
+import ipaddress
+import re
 import secrets
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -80,7 +82,6 @@ def simulated_layout(config: CutoverConfig) -> Layout:
 
     The routes are flipped at the start if the train only verifies them, and not flipped if it applies the flip.
     """
-    host = urlsplit(config.base_url).hostname
     return Layout(
         stable=config.stable_revision,
         canary=config.canary_revision,
@@ -91,10 +92,20 @@ def simulated_layout(config: CutoverConfig) -> Layout:
         front_url=config.base_url,
         cloud_run_url=config.cloud_run_api_url,
         legacy_url=config.legacy_base_url,
-        tag_urls={"canary": f"https://canary---{host}"},
+        tag_urls={"canary": f"https://canary---{_name_of_host(config.base_url)}"},
         flipped=not config.apply_route_flip,
         revision_header=config.revision_header.lower(),
     )
+
+
+def _name_of_host(url: str) -> str:
+    """Return the host of a URL as a name to which a tag can be put: of an IP address, a made-up name (RFC 6761 6.4)."""
+    host = urlsplit(url).hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return re.sub("[^0-9a-z]+", "-", host).strip("-") + ".invalid"
 
 
 def simulated_credentials(config: CutoverConfig) -> Credentials:

@@ -31,6 +31,7 @@ import httpx
 
 from cutover.clock import Clock, EventLoopClock
 from cutover.config.config import GOOGLE_API, CutoverConfig
+from cutover.http.environment import read_environment
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
 from cutover.production.lane import COMPAT
@@ -43,6 +44,7 @@ from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
+from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
 
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
@@ -95,7 +97,8 @@ class Production:
         outbound = Outbound(client=kept, clock=self.clock, secrets=masks)
         return Services(
             prober=LaneProber(
-                client=kept,
+                # A kept connection may always reach the same revision. Each stream is a new draw from the split.
+                client=fresh,
                 base_url=config.base_url,
                 lane=COMPAT,
                 headers=lane_headers(config) | {"authorization": f"Bearer {config.auth_token}"},
@@ -109,6 +112,8 @@ class Production:
                 base_url=config.base_url,
                 lane=COMPAT,
                 token=config.control_access_token,
+                headers=lane_headers(config),
+                revision_header=config.revision_header or None,
             ),
             traffic=self._traffic(outbound),
             service=outbound,
@@ -146,8 +151,7 @@ class Production:
 
     def lock(self) -> ServiceLock:
         """Return the lock that lets one train at a time run for this service."""
-        config = self.config
-        return ServiceLock.of(config.project, config.region, config.service, config.base_url)
+        return service_lock(self.config)
 
     def plan(self) -> TrainPlan:
         """Return the plans of all steps."""
@@ -160,16 +164,19 @@ def new_run_id() -> str:
 
 
 def live(config: CutoverConfig) -> Production:
-    """Return the live production of this configuration; no connection is opened yet."""
-    uses_tls = any(
-        url.startswith("https:")
-        for url in (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
+    """Return the live production of this configuration; no connection is opened yet.
+
+    Raises:
+        ConfigurationError: A variable for certificates or proxies cannot be used.
+    """
+    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
+    environment = read_environment(
+        tls=any(url.startswith("https:") for url in urls),
+        default_credentials=config.traffic_backend != "gcloud" and _needs_default_credentials(config),
     )
-    # Making a TLS context takes 20 ms, so all clients share one.
-    context = httpx.create_ssl_context() if uses_tls else False
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
-        return httpx.AsyncClient(verify=context, limits=limits, cookies=no_cookies())
+        return environment.client(limits=limits, cookies=no_cookies())
 
     return Production(
         config=config,
@@ -191,13 +198,17 @@ def _token_source(config: CutoverConfig) -> TokenSource:
     The source is CLOUD_RUN_ACCESS_TOKEN if it is set. Otherwise Google's own host gets a token from the application default
     credentials, and any other host gets no token.
     """
-    if config.cloud_run_access_token or config.cloud_run_api_url != GOOGLE_API:
+    if not _needs_default_credentials(config):
 
         async def given() -> str | None:
             return config.cloud_run_access_token or None
 
         return given
     return _default_credentials()
+
+
+def _needs_default_credentials(config: CutoverConfig) -> bool:
+    return not config.cloud_run_access_token and config.cloud_run_api_url == GOOGLE_API
 
 
 def _default_credentials() -> Callable[[], Awaitable[str | None]]:

@@ -7,19 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 
 from cutover.config.config import CutoverConfig
-from cutover.errors import NotStartedError
+from cutover.config.values import is_utf8
+from cutover.errors import ConfigurationError, NotStartedError
 from cutover.model.train_events import Observer, TrainFinished, TrainStarted, UndoFinished, UndoStarted
 from cutover.model.undo_plan import plan_undo
+from cutover.model.undo_policy import REASONS, RecoveryMode
 from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
-from cutover.report.artifacts import Reporter
+from cutover.report.reporter import Reporter
 from cutover.text import recover_command
-from cutover.train.recovery import REASONS, Recoverer, RecoveryMode
+from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult
 from cutover.wiring.production import Production, live
 
 _CONFIG_FACTS = (
@@ -32,6 +35,9 @@ _CONFIG_FACTS = (
     "service",
     "traffic_backend",
     "cloud_run_api_url",
+    "compat_client_build_id",
+    "compat_protocol_version",
+    "compat_schema_version",
 )
 
 
@@ -45,6 +51,8 @@ class Recovery:
     """One line for an operator: the state of production, and why."""
     to_do: tuple[str, ...] = ()
     """The things that an operator must check or run; empty if the run is closed."""
+    written: tuple[str, ...] = ()
+    """The artifacts that a kill had prevented, and that this recovery wrote from the journal; relative to the run directory."""
 
     @property
     def exit_code(self) -> int:
@@ -78,23 +86,35 @@ async def recover_cutover(
     Raises:
         NotStartedError: There is no usable journal, another train or recovery is live, or another train was killed and
             must be recovered first.
-        ConfigurationError: A token is missing, or an input from the journal is wrong.
+        ConfigurationError: A token is missing, an input from the journal is wrong, the path of the run directory is not
+            UTF-8, or a variable for certificates or proxies cannot be used.
     """
     folder = Path(run_directory)
+    _refuse_other_bytes(folder)
     try:
-        started = next(
-            (event for event in read_journal(folder / "journal.jsonl") if isinstance(event, TrainStarted)),
-            None,
-        )
+        events = read_journal(folder / "journal.jsonl")
+        started = next((event for event in events if isinstance(event, TrainStarted)), None)
     except OSError as error:
         raise NotStartedError(f"{folder} holds no journal: {error}") from error
     if started is None:
         return _recover_without_beginning(folder, way)
     if started.facts.get("dry_run"):
-        return Recovery(closed=True, detail="nothing was open: it was a rehearsal")
+        evidence = EvidenceFolder(root=folder)
+        written = Reporter(evidence=evidence, journal=Journal(events=events)).complete()
+        if evidence.failed is not None:
+            warnings.warn(evidence.failed, RuntimeWarning, stacklevel=2)
+        return Recovery(closed=True, detail="nothing was open: it was a rehearsal", written=written)
     return await recover_production(
         live(_config(started.facts, folder, env)), folder, mode=way, observer=observer
     )
+
+
+def _refuse_other_bytes(folder: Path) -> None:
+    """Raise ConfigurationError for a run directory whose path is not UTF-8."""
+    whole = folder.resolve()
+    if not is_utf8(whole):
+        problem = "RUN_DIRECTORY has a path that is not UTF-8, but the journal and the lock name it"
+        raise ConfigurationError([f"{problem}: {str(whole)!a}; rename the folder"])
 
 
 async def recover_production(
@@ -109,19 +129,18 @@ async def recover_production(
     # Take the lock before opening the journal: its train may still be running and writing to it.
     with production.lock().held(recovering=folder) as lock:
         try:
-            journal = Journal.reopen(folder / "journal.jsonl")
+            journal = Journal.reopen(folder / "journal.jsonl", now=production.clock.now)
         except OSError as error:
             raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
         # A full disk must not prevent a recovery.
         with contextlib.suppress(NotStartedError):
             lock.sign(folder)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
-        journal.observers += [
-            Reporter(evidence=evidence, journal=journal).observe,
-            *([observer] if observer else []),
-        ]
+        reporter = Reporter(evidence=evidence, journal=journal)
+        journal.observers += [reporter.observe, *([observer] if observer else [])]
         try:
-            return await _recover(production, journal, folder, mode)
+            recovery = await _recover(production, journal, folder, mode)
+            return attrs.evolve(recovery, written=reporter.complete())
         finally:
             journal.close()
             if journal.broken is None and not plan_undo(
@@ -189,16 +208,22 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
     if left := await end_orphans(journal.events):
         return Recovery(closed=False, detail=left)
     async with production.services(purpose="r") as services:
-        recoverer = Recoverer(
-            journal=journal,
+        executor = UndoExecutor(
             services=services,
+            journal=journal,
             service=production.plan().gcloud_service,
             folder=folder,
-            mode=mode,
+            recovering=mode,
         )
-        undone = await recoverer.recover(plan)
+        undone = UndoResult(
+            proven=False,
+            detail=f"the changes could not be proven undone within {UNDO_DEADLINE:g} s",
+            to_do=executor.by_hand(plan),
+        )
+        with anyio.move_on_after(UNDO_DEADLINE):
+            undone = await executor.undo(plan)
     recovery = Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
-    if unfinished or recoverer.begun:
+    if unfinished or executor.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
         _conclude(journal, mode, closed=recovery.closed)
     return recovery if journal.broken is None else _unrecorded(recovery, journal.broken, folder, mode)

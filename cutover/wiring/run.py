@@ -17,9 +17,10 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.model.undo_plan import plan_undo
-from cutover.record.evidence import EvidenceFolder
+from cutover.record.evidence import EvidenceFolder, make_private_folder
 from cutover.record.journal import Journal
-from cutover.report.artifacts import Reporter
+from cutover.report.reporter import Reporter
+from cutover.text import recover_command
 from cutover.train.engine import Train
 from cutover.wiring.embedded import rehearsal
 from cutover.wiring.production import Production, live
@@ -51,7 +52,8 @@ async def run_cutover(
         The summary; ``passed`` and ``exit_code`` hold the verdict.
 
     Raises:
-        ConfigurationError: ``what_if`` names a fault that does not exist.
+        ConfigurationError: ``what_if`` names a fault that does not exist, or a variable for certificates or proxies cannot
+            be used by a live train.
         NotStartedError: A train for this service is live or was never recovered, or the run directory or its
             journal cannot be made; nothing was touched.
         UndoUnprovenError: The run was cancelled, or stopped by a fault, and its changes could not be proven undone.
@@ -74,23 +76,23 @@ async def run_production(
             lock = stack.enter_context(production.lock().held())
         if config.output_dir is not None:
             _create_folder(config.output_dir)
-        journal = _open_journal(config.output_dir)
+        journal = _open_journal(config.output_dir, now=production.clock.now)
         stack.callback(journal.close)
         evidence = EvidenceFolder(root=config.output_dir, secrets=production.secrets)
-        journal.observers += [
-            Reporter(evidence=evidence, journal=journal).observe,
-            *([observer] if observer else []),
-        ]
+        # From here on a missing artifact stops the train as a broken journal does.
+        journal.evidence = evidence
+        reporter = Reporter(evidence=evidence, journal=journal)
+        journal.observers += [reporter.observe, *([observer] if observer else [])]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
         if lock is not None and config.output_dir is not None and journal.broken is None:
             # From here on a train that is cut off can be recovered.
             lock.sign(config.output_dir)
         try:
-            await _run_train(production, journal, evidence, interrupted_code)
+            await _run_train(production, journal, reporter, interrupted_code)
         finally:
             if lock is not None and _leaves_nothing_open(journal, stable=config.stable_revision):
                 lock.close()
-            for problem in (journal.broken, evidence.failed, *journal.complaints):
+            for problem in (journal.broken, _missing(evidence, journal), *journal.complaints):
                 if problem:
                     warnings.warn(problem, RuntimeWarning, stacklevel=2)
         return fold(journal.events)
@@ -107,7 +109,7 @@ def _leaves_nothing_open(journal: Journal, *, stable: str) -> bool:
 
 
 async def _run_train(
-    production: Production, journal: Journal, evidence: EvidenceFolder, interrupted_code: Callable[[], int]
+    production: Production, journal: Journal, reporter: Reporter, interrupted_code: Callable[[], int]
 ) -> None:
     """Run the train. If the train stops before its first change and has not recorded its end, record the end here."""
     try:
@@ -118,7 +120,9 @@ async def _run_train(
                 undo_services=lambda: production.services(purpose="u"),
                 interrupted_code=interrupted_code,
                 journal=journal,
-                evidence=evidence,
+                evidence=reporter.evidence,
+                write_step=reporter.write_step,
+                prepare_verdict=reporter.prepare_verdict,
             )
             await train.run()
     except BaseException as error:
@@ -135,17 +139,31 @@ async def _run_train(
         raise
 
 
+def _missing(evidence: EvidenceFolder, journal: Journal) -> str:
+    """Return the warning about an artifact that could not be written; empty if all were written."""
+    if evidence.failed is None or evidence.root is None:
+        return ""
+    last = journal.events[-1]
+    if isinstance(last, TrainFinished) and last.passed:
+        # Its content was on the disk before the verdict; only its name could not be given. Nothing in production is wrong.
+        again = recover_command(evidence.root)
+        return f"{evidence.failed}; the journal holds the verdict, and the cutover is complete; to write the file: {again}"
+    return evidence.failed
+
+
 def _create_folder(folder: Path) -> None:
+    """Make the run directory for its owner alone, unless it exists; the folders above it are ordinary ones."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as error:
         raise NotStartedError(f"OUTPUT_DIR cannot be made: {error}") from error
 
 
-def _open_journal(folder: Path | None) -> Journal:
+def _open_journal(folder: Path | None, *, now: Callable[[], float]) -> Journal:
     if folder is None:
-        return Journal()
+        return Journal(now=now)
     try:
-        return Journal.create(folder / "journal.jsonl")
+        return Journal.create(folder / "journal.jsonl", now=now)
     except OSError as error:
         raise NotStartedError(f"the journal cannot be made: {error}") from error

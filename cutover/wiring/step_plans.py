@@ -4,6 +4,7 @@ A field of a plan takes the value of the configuration's attribute of the same n
 and a field in the plan of its step, and nothing here. ``train_plan`` passes a value that derives from several inputs by name.
 """
 
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -14,6 +15,7 @@ from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+from cutover.wiring.earlier_runs import run_that_asked_for
 
 Plan = TypeVar("Plan", bound=attrs.AttrsInstance)
 
@@ -37,15 +39,21 @@ def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
         run_id: The name of the run; thread ids contain it.
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
+    gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
     return _plan(
         TrainPlan,
         config,
-        preflight=_plan(preflight.Plan, config),
+        preflight=_plan(
+            preflight.Plan,
+            config,
+            gcloud_service=gcloud_service,
+            earlier_run=partial(run_that_asked_for, config),
+        ),
         error_budget=_plan(error_budget.Plan, config),
-        drill=_plan(rollback_drill.Plan, config),
+        drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
         dual_run=_dual_run_plan(config, thread_id) if config.run_dual_run else None,
-        gcloud_service=f"{config.service} --project {config.project} --region {config.region}",
+        gcloud_service=gcloud_service,
     )
 
 

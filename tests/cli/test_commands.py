@@ -171,3 +171,13 @@ def test_a_fault_while_the_inputs_are_read_leaves_nothing_open(monkeypatch: pyte
     assert done.exit_code == 3
     assert "UNRESOLVED" not in done.output
     assert done.output.splitlines()[-1] == "a fault in cutover itself: KeyError('a bug')"
+
+
+@pytest.mark.parametrize("log", ["no-such-folder/log.jsonl", "."])
+def test_a_request_log_that_cannot_be_written_is_refused_before_anything_is_served(
+    log: str, tmp_path: Path
+) -> None:
+    done = _run("simulate", "--request-log", str(tmp_path / log))
+    assert done.exit_code == 2
+    assert "--request-log" in done.output
+    assert "export" not in done.output

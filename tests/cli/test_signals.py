@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from cutover.cli.signals import Interruption, run_command, until_signalled
@@ -46,7 +47,7 @@ def test_the_second_signal_prints_that_the_undo_continues_and_the_undo_finishes(
             until(process, "undo ...")
             time.sleep(APART)
             process.send_signal(signal.SIGTERM)
-            until(process, "the undo continues; it may take 5 minutes")
+            until(process, "the undo continues; it may take up to 5 minutes")
             _, err = process.communicate(timeout=60)
             assert process.returncode == 143, err
             assert "that was proven" in err
@@ -81,6 +82,11 @@ def test_the_third_signal_exits_at_once_and_a_recovery_finishes_the_undo(tmp_pat
         with recovering(simulation, tmp_path) as process:
             until(process, "undo ...")
             process.send_signal(signal.SIGINT)
+            until(process, "SIGINT: stopping the recovery; a write that is under way is finished first")
+            until(
+                process,
+                "this may take up to 5 minutes; a second signal changes nothing; a third exits at once",
+            )
             until(
                 process,
                 f"UNRESOLVED: interrupted; the run may still be open; to close it: cutover recover {tmp_path / 'run'}",
@@ -188,13 +194,117 @@ def test_the_last_line_after_a_fault_in_cutover_tells_the_state_of_production(
     assert last.endswith(ending)
 
 
-def test_a_fault_before_any_change_exits_3(tmp_path: Path) -> None:
-    """No HTTP client can be made for this proxy, so the train does not start."""
-    with served() as simulation:
-        env = run_env(simulation, tmp_path, ALL_PROXY="socks5://127.0.0.1:9")
-        with started("run", *simulation.revisions, env=env) as process:
-            _, err = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert err.splitlines()[-1].endswith("; the journal records how the train ended: exit code 3")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["exit_code"] == 3
+@pytest.mark.parametrize(
+    ("work", "verdict", "left_open", "code", "last"),
+    [
+        (
+            "train",
+            None,
+            "",
+            130,
+            "interrupted; every change that this run had made was undone, and that was proven",
+        ),
+        (
+            "train",
+            130,
+            "",
+            130,
+            "interrupted; every change that this run had made was undone, and that was proven",
+        ),
+        (
+            "train",
+            0,
+            "",
+            0,
+            "interrupted after the end of the train; the journal records how it ended: exit code 0",
+        ),
+        (
+            "train",
+            4,
+            "",
+            4,
+            "interrupted after the end of the train; the journal records how it ended: exit code 4",
+        ),
+        (
+            "recovery",
+            0,
+            "cutover recover x",
+            0,
+            "interrupted after the end of the recovery; the journal records how it ended: exit code 0",
+        ),
+        (
+            "recovery",
+            None,
+            "cutover recover x",
+            4,
+            "UNRESOLVED: interrupted; the run may still be open; to close it: cutover recover x",
+        ),
+    ],
+)
+def test_the_last_line_after_a_signal_tells_how_the_work_ended(
+    work: str, verdict: int | None, left_open: str, code: int, last: str
+) -> None:
+    """A signal may come after the verdict, while connections are closed: then the changes of a train that passed stay."""
+
+    async def work_until_cancelled(interruption: Interruption) -> int:
+        interruption.work, interruption.verdict, interruption.left_open = work, verdict, left_open
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep_forever()
+        return 99
+
+    shown = io.StringIO()
+
+    async def command() -> int:
+        return await until_signalled(work_until_cancelled, Terminal(shown))
+
+    assert run_command(command) == code
+    assert shown.getvalue().splitlines()[-1] == last
+
+
+def test_the_second_signal_to_a_recovery_does_not_speak_of_an_undo() -> None:
+    async def slow_write(interruption: Interruption) -> int:
+        interruption.work, interruption.left_open = "recovery", "cutover recover x"
+        signal.raise_signal(signal.SIGINT)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(APART)
+            signal.raise_signal(signal.SIGINT)
+            await anyio.sleep(0.2)
+        await anyio.sleep_forever()
+        return 99
+
+    shown = io.StringIO()
+
+    async def command() -> int:
+        return await until_signalled(slow_write, Terminal(shown))
+
+    assert run_command(command) == 4
+    assert "undo" not in shown.getvalue()
+    assert (
+        "the recovery is stopping; it may take up to 5 minutes. A third signal exits at once"
+        in shown.getvalue()
+    )
+
+
+def test_a_task_beside_the_command_runs_until_the_undo_has_ended() -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await anyio.sleep(0.01)
+            beats += 1
+
+    async def undo(_: Interruption) -> int:
+        signal.raise_signal(signal.SIGINT)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.1)
+            before = beats
+            await anyio.sleep(0.2)
+            assert beats > before
+        await anyio.sleep_forever()
+        return 99
+
+    async def command() -> int:
+        return await until_signalled(undo, Terminal(io.StringIO()), beside=beat)
+
+    assert run_command(command) == 130

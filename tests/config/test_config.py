@@ -13,6 +13,7 @@ from cutover.config.manifest import parse_manifest, shipped_manifest
 from cutover.config.values import is_loopback, same_site
 from cutover.errors import ConfigurationError
 from cutover.model.error_budget import BudgetSource
+from cutover.model.manifest import ManifestEntry, ResponseKind
 
 LIVE = {"DRY_RUN": "0", "AUTH_TOKEN": "marked-auth-token", "CONTROL_ACCESS_TOKEN": "marked-control-token"}
 
@@ -329,7 +330,9 @@ def test_the_shipped_manifest_is_one() -> None:
         ("[]", 'a key "requests"'),
         ('{"requests": []}', 'a key "requests"'),
         ('{"requests": [1]}', "requests[0] must be an object"),
-        ('{"requests": [{"id": "a"}]}', "requests[0] ('a') lacks the key 'method'"),
+        ('{"requests": [{"id": "a"}]}', "requests[0] ('a') lacks the key 'path'"),
+        ('{"requests": [{"path": "/"}]}', "requests[0] lacks the key 'id'"),
+        ('{"requests": [{"id": "a", "path": "/", "method": null}]}', "'method' must be a string"),
         (
             '{"requests": [{"id": "a", "method": "GET", "path": "/", "response_kind": "json", "critical": "yes", "requires_auth": true}]}',
             "'critical' must be true or false",
@@ -353,6 +356,18 @@ def test_a_manifest_that_is_none_names_the_entry_and_the_key(text: str, said: st
     problems = _problems(RUN_DUAL_RUN="1", LEGACY_BASE_URL="https://old.example", REQUESTS_FILE=str(path))
     assert "REQUESTS_FILE" in problems
     assert said in problems
+
+
+def test_a_manifest_of_the_scripts_may_leave_out_the_keys_that_have_a_default_there() -> None:
+    (entry,) = parse_manifest(b'{"requests": [{"id": "e", "path": "/api/me"}]}', name="m")
+    assert entry == ManifestEntry(
+        id="e",
+        method="GET",
+        path="/api/me",
+        response_kind=ResponseKind.JSON,
+        critical=False,
+        requires_auth=False,
+    )
 
 
 def test_a_manifest_tells_every_wrong_value() -> None:
@@ -451,3 +466,19 @@ def test_a_share_of_the_error_budget_may_be_none() -> None:
         stable_revision="chat-1", canary_revision="chat-2", slo_error_budget_consumed_percent=None
     )
     assert config.budget.source is BudgetSource.DEFAULT
+
+
+@pytest.mark.parametrize(
+    "legacy", ["https://chat.example", "HTTPS://Chat.Example.:443/", "https://ch%61t.example/./"]
+)
+@pytest.mark.parametrize("live", [{}, LIVE])
+def test_a_dual_run_of_one_place_with_itself_is_refused(legacy: str, live: dict[str, str]) -> None:
+    problems = _problems(**live, RUN_DUAL_RUN="1", BASE_URL="https://chat.example", LEGACY_BASE_URL=legacy)
+    assert (
+        "LEGACY_BASE_URL names the same place as BASE_URL, so the dual run would compare the new service with itself"
+    ) in problems
+    assert "or set RUN_DUAL_RUN=0" in problems
+
+
+def test_two_urls_of_one_place_are_no_problem_without_a_dual_run() -> None:
+    _config(RUN_DUAL_RUN="0", BASE_URL="https://chat.example", LEGACY_BASE_URL="https://chat.example/")

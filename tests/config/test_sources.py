@@ -137,6 +137,13 @@ def test_a_missing_input_is_told_as_its_need_was_set() -> None:
     assert _problems(None, {"run_dual_run": "1"}) == ["LEGACY_BASE_URL is missing: --run-dual-run 1 needs it"]
 
 
+def test_one_place_twice_is_told_by_the_names_that_the_user_typed() -> None:
+    options = {"run_dual_run": "1", "base_url": "https://a.example", "legacy_base_url": "https://A.example/"}
+    (problem,) = _problems(None, options)
+    assert problem.startswith("--legacy-base-url names the same place as --base-url, ")
+    assert problem.endswith("or set --run-dual-run 0")
+
+
 def test_an_unknown_option_of_a_caller_is_refused_and_so_is_a_secret() -> None:
     assert _problems(options={"regoin": "x", "auth_token": "marked"}) == [
         "regoin in the options is not an input of cutover; did you mean region?",

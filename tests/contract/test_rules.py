@@ -1,6 +1,7 @@
 """Every rule has one explanation and one stream that breaks only this rule; a good stream breaks none."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def report_on(path: Path, cuts: int | None = None) -> ContractReport:
         context=StreamContext(
             thread_id=context.get("thread_id"),
             known_tool_calls=frozenset(context.get("known_tool_calls", ())),
+            asked_at=datetime.fromisoformat(context["asked_at"]) if "asked_at" in context else None,
         ),
     )
     if "head" in story:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import anyio
 import httpx
@@ -18,6 +19,7 @@ from cutover.http.outbound import (
     MAX_RETRY_AFTER,
     MUTATION_DEADLINE,
     READ_DEADLINE,
+    READ_LIMIT,
     Outbound,
     Reply,
     describe_failure,
@@ -118,6 +120,41 @@ class TestRead:
         with pytest.raises(NoAnswerError, match="no complete reply within 10 s"):
             await outbound(hanging).read("GET", URL, label="status")
         assert len(hanging.requests) <= 2
+
+    async def test_a_try_that_starts_late_gets_the_time_that_is_left(self) -> None:
+        """Two tries that hang have 10 s each. A third one would start after that."""
+        hanging = Peer(httpx.Response(200, stream=Dripping(b"x", 1.0)))
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError):
+            await outbound(hanging).read("GET", URL, label="status")
+        assert len(hanging.requests) == 2
+        assert anyio.current_time() - started <= READ_LIMIT
+
+    async def test_all_tries_and_pauses_of_a_read_end_within_its_limit(self) -> None:
+        class Slow(Peer):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                await anyio.sleep(4.9)
+                return await super().handle_async_request(request)
+
+        tried = Slow(
+            httpx.Response(503, headers={"retry-after": "5"}), httpx.Response(200, stream=Dripping(b"x", 1.0))
+        )
+        started = anyio.current_time()
+        with pytest.raises(NoAnswerError):
+            await outbound(tried).read("GET", URL, label="status")
+        assert anyio.current_time() - started <= READ_LIMIT
+
+    async def test_a_pause_that_leaves_no_time_for_a_try_ends_a_read(self) -> None:
+        class Late(Peer):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                await anyio.sleep(9.9)
+                return await super().handle_async_request(request)
+
+        late = Late(httpx.Response(503, headers={"retry-after": "10"}))
+        started = anyio.current_time()
+        assert (await outbound(late).read("GET", URL, label="status")).status == 503
+        assert anyio.current_time() - started == pytest.approx(9.9)
+        assert len(late.requests) == 1
 
     async def test_a_retry_after_header_sets_the_pause(self) -> None:
         peer = Peer(httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(200))
@@ -295,6 +332,44 @@ class TestAuthorize:
         assert peer.requests == []
         assert anyio.current_time() - started <= READ_DEADLINE
 
+    @pytest.mark.parametrize(
+        "raised",
+        [
+            UnusableReplyError("the token endpoint answers with HTML"),
+            RefusedError("the token endpoint: HTTP 503", status=503),
+            *[httpx.ReadError("reset"), OSError("odd"), TimeoutError("slow")],
+        ],
+    )
+    async def test_a_change_whose_token_cannot_be_had_was_not_sent_for_certain(
+        self, raised: Exception
+    ) -> None:
+        """Otherwise the write would count as one that may have taken effect."""
+        peer = Peer(httpx.Response(200))
+        with pytest.raises(RefusedError, match=f"PATCH {URL}: nothing was sent: .*") as caught:
+            await outbound(peer).change(
+                "PATCH", URL, label="drill.write", json={}, authorize=Source(*[raised] * ATTEMPTS)
+            )
+        assert caught.value.for_certain
+        assert peer.requests == []
+
+    async def test_a_refused_token_keeps_its_status(self) -> None:
+        source = Source(RefusedError("invalid_grant", status=401))
+        with pytest.raises(RefusedError, match="nothing was sent: invalid_grant") as caught:
+            await outbound(Peer(httpx.Response(200))).change(
+                "PATCH", URL, label="drill.write", authorize=source
+            )
+        assert caught.value.status == 401
+
+    async def test_the_error_of_a_source_is_not_told_as_the_requests_own(self) -> None:
+        raw = Source(*[httpx.ConnectError("refused")] * ATTEMPTS)
+        with pytest.raises(NoAnswerError, match="the token could not be fetched: could not connect"):
+            await outbound(Peer(httpx.Response(200))).read("GET", URL, label="status", authorize=raw)
+        hanging = Source(seconds=READ_DEADLINE + 1.0)
+        with pytest.raises(NoAnswerError, match=f"GET {URL}: no token within 10 s"):
+            await outbound(Peer(httpx.Response(200))).read(
+                "GET", URL, label="status", authorize=hanging, attempts=1
+            )
+
     async def test_fetching_headers_counts_towards_the_deadline_of_a_change(self) -> None:
         """Recovery waits this long for a change without an answer, counted from its intent."""
         peer = Peer(httpx.Response(200, stream=Dripping(b"x", 1.0)))
@@ -410,6 +485,12 @@ async def test_secrets_are_masked_at_equal_length_in_head_and_body() -> None:
     assert "marked" not in found.describe()
 
 
+async def test_a_secret_in_a_plain_refusal_is_masked_before_the_text_is_cut() -> None:
+    peer = Peer(httpx.Response(403, content=b"x" * 75 + b" marked-token is no token of ours"))
+    found = await outbound(peer, "marked-token").read("GET", URL, label="status")
+    assert found.describe() == f"HTTP 403 ({'x' * 75} ****…)"
+
+
 class TestReply:
     def test_a_header_is_found_whatever_its_case(self) -> None:
         found = reply(headers=((b"X-One", b"first"), (b"x-one", b"second"), (b"X-High", b"\xe9")))
@@ -441,17 +522,37 @@ class TestReply:
         [
             (b'{"error":{"code":409,"status":"ABORTED","message":"stale"}}', " (409: ABORTED: stale)"),
             (b'{"error":{"code":"unauthorized","message":null}}', " (unauthorized)"),
-            (b'{"error":{}}', ""),
+            (b'{"error":{}}', ' ({"error":{}})'),
             (b'{"error":"no","message":"bad \\u0007\\u202e token"}', " (bad \\x07\\u202e token)"),
-            (b'{"message":7}', ""),
-            (b"[1]", ""),
-            (b"<html>", ""),
-            (b"\xff\xfe", ""),
-            (b"[" * 100_000, ""),
+            (b'{"message":7}', ' ({"message":7})'),
+            (b'{"detail":"Not authenticated"}', ' ({"detail":"Not authenticated"})'),
+            (b"[1]", " ([1])"),
+            (
+                b"Failed to parse the request body as JSON: expected value\n",
+                " (Failed to parse the request body as JSON: expected value)",
+            ),
+            (b"<html>\x1b[2J", " (<html>\\x1b[2J)"),
+            (b"\xff\xfe", " (\\xff\\xfe)"),
+            (b"x" * 100_000, f" ({'x' * 80}…)"),
+            (b"[" * 100_000, f" ({'[' * 80}…)"),
+            (b"", " (an empty body)"),
+            (b" \r\n", " (an empty body)"),
         ],
     )
     def test_the_bodys_own_error_is_quoted_escaped(self, body: bytes, detail: str) -> None:
         assert reply(body, status=400).describe() == f"HTTP 400{detail}"
+
+    @pytest.mark.parametrize("status", [200, 204, 304])
+    @pytest.mark.parametrize("body", [b"", b"<!doctype html><p>Hello</p>"])
+    def test_the_body_of_a_reply_that_is_no_refusal_is_not_quoted(self, body: bytes, status: int) -> None:
+        assert reply(body, status=status).describe() == f"HTTP {status}"
+
+    @pytest.mark.parametrize(
+        ("body", "has_error"),
+        [(b'{"message":"no"}', True), (b'{"error":{"code":"x"}}', True), (b"no", False), (b"{}", False)],
+    )
+    def test_an_error_in_json_is_told_from_a_plain_text(self, body: bytes, has_error: bool) -> None:
+        assert reply(body, status=422).has_error is has_error
 
     def test_the_target_of_a_redirect_is_quoted_escaped(self) -> None:
         found = reply(status=307, headers=((b"Location", b"https://evil.example/\x1b[2J\xad"),))
@@ -461,6 +562,37 @@ class TestReply:
         shown = reply(b'{"error":{"message":"%s"}}' % (b"x" * 5000), status=500).describe()
         assert len(shown) < 250
         assert shown.endswith("…)")
+
+    def test_only_a_3xx_status_makes_a_location_a_redirect(self) -> None:
+        """RFC 9110 10.2.2: in a 201 answer, it names the resource that was created."""
+        for status in (201, 202, 401, 503):
+            found = reply(status=status, headers=((b"location", b"/api/things/7"),))
+            assert not found.is_redirect
+            assert "redirect" not in found.describe()
+        assert all(reply(status=status).is_redirect for status in (300, 304, 399))
+
+
+class TestClosing:
+    """A connection that is slow to close, or fails to, after a complete reply."""
+
+    class Body(httpx.AsyncByteStream):
+        def __init__(self, seconds: float = 0.0, error: Exception | None = None) -> None:
+            self.seconds, self.error = seconds, error
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            await anyio.sleep(0.5)
+            yield b"whole"
+
+        async def aclose(self) -> None:
+            await anyio.sleep(self.seconds)
+            if self.error is not None:
+                raise self.error
+
+    @pytest.mark.parametrize("send", [Outbound.read, Outbound.change])
+    async def test_it_is_no_part_of_the_measured_time(self, send: Callable[..., Any]) -> None:
+        peer = Peer(httpx.Response(200, stream=self.Body(seconds=3.0)))
+        found = await send(outbound(peer), "GET", URL, label="status")
+        assert (found.body, found.elapsed) == (b"whole", 0.5)
 
 
 @pytest.mark.parametrize(

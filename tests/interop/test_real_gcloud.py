@@ -16,7 +16,7 @@ from cutover.model.traffic_state import TrafficTarget
 from cutover.model.train_events import CommandStarted, TrainEvent
 from cutover.production.traffic.gcloud import Patience
 from cutover.production.traffic.processes import members
-from cutover.simulation import Fault, Operation, SimulatedProduction
+from cutover.simulation import FAULTS, VARIANTS, Fault, Operation, SimulatedProduction
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import SILENCE
 from cutover.simulation.faults import Outcome, Refuse, Scope, Strike
@@ -68,6 +68,24 @@ async def test_a_train_passes_and_leaves_the_traffic_as_it_was(tmp_path: Path) -
         assert {row.token for row in rows} == {"cloud_run"}
         assert all(row.path.startswith("/apis/serving.knative.dev/v1/") for row in rows)
         assert [row.method for row in rows if row.operation is Operation.TRAFFIC_UPDATE] == ["PUT"] * 3
+
+
+async def test_a_train_passes_while_a_revision_of_somebody_else_does_not_start(tmp_path: Path) -> None:
+    with served(tmp_path, VARIANTS["broken-revision"], **QUICK) as found:
+        before = targets(found.production)
+        summary = await run_production(found.live())
+        assert summary.passed, summary.reasons
+        assert targets(found.production) == before
+
+
+async def test_an_update_that_somebody_else_overtakes_is_written_again(tmp_path: Path) -> None:
+    """The API refuses gcloud's update with 409, and gcloud ends with exit code 1."""
+    with served(tmp_path, FAULTS["patch-409-once"], **QUICK) as found:
+        summary = await run_production(found.live())
+        assert summary.passed, summary.reasons
+        assert [r.status for r in found.production.requests if r.operation is Operation.TRAFFIC_UPDATE] == [
+            409, 200, 200, 200,
+        ]  # fmt: skip
 
 
 async def test_an_interrupted_train_is_undone(tmp_path: Path) -> None:

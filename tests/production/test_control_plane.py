@@ -1,5 +1,9 @@
 """The route-split API: the requests that are sent, and the meaning of its replies."""
 
+import json
+import shlex
+import subprocess
+
 import httpx
 import msgspec
 import pytest
@@ -7,8 +11,21 @@ import pytest
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
 from cutover.model.route_state import GLOBAL
 from cutover.production.lane import COMPAT
-from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, SAMPLE_READS, RouteSample
-from tests.support.route_instances import BASE, CLEAR, Instances, control, control_that_replies, status_body
+from cutover.production.routes.control_plane import (
+    SAMPLE_CONCURRENCY,
+    SAMPLE_READS,
+    UNKNOWN_TARGET,
+    RouteSample,
+)
+from tests.support.route_instances import (
+    BASE,
+    CLEAR,
+    COMPAT_HEADERS,
+    Instances,
+    control,
+    control_that_replies,
+    status_body,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -182,6 +199,137 @@ class TestOverride:
     async def test_a_login_page_is_not_taken_for_an_acceptance(self) -> None:
         with pytest.raises(UnusableReplyError):
             await control_that_replies(b"<html>").override(GLOBAL, "rust", label="flip")
+
+
+async def test_every_request_has_the_headers_that_a_service_may_enforce() -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        data: dict[str, object] = {"target": "legacy", "override_target": None, "route_groups": []}
+        return httpx.Response(200, json={"data": data})
+
+    plane = control(answer)
+    await plane.status(label="status")
+    await plane.evaluate("/", cohort_key="", label="evaluate")
+    await plane.override(GLOBAL, "rust", label="override")
+    await plane.override_permission(label="permission")
+    assert len(requests) == 4
+    for request in requests:
+        assert request.headers["authorization"] == "Bearer marked-control-token"
+        assert {name: request.headers[name] for name in COMPAT_HEADERS} == COMPAT_HEADERS
+
+
+FORBIDDEN = b'{"message":"Forbidden","error":{"code":"forbidden","message":"Forbidden"}}'
+UNKNOWN = b'{"message":"Unknown","error":{"code":"invalid_request","message":"Unknown target."}}'
+
+
+class TestPermission:
+    async def test_the_request_sets_a_target_that_no_service_knows(self) -> None:
+        requests: list[httpx.Request] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            requests.append(request)
+            return httpx.Response(422, content=UNKNOWN)
+
+        found = await control(answer).override_permission(label="preflight.permission-routes")
+        assert found.proven
+        assert "CONTROL_ACCESS_TOKEN may set overrides" in found.detail
+        assert "Unknown target." in found.detail
+        (request,) = requests
+        assert (request.method, str(request.url)) == ("POST", f"{BASE}{COMPAT.override_path}")
+        assert msgspec.json.decode(request.content) == {"target": UNKNOWN_TARGET}
+        assert request.extensions["label"] == "preflight.permission-routes"
+
+    @pytest.mark.parametrize(
+        ("status", "body", "said"),
+        [
+            (403, FORBIDDEN, "give the token of a user who is an administrator"),
+            (403, b"<!doctype html>", "the permission to set overrides is not known"),
+            (422, b"Failed to deserialize the JSON body: missing field `scope`", "missing field `scope`"),
+            (422, b"", "an empty body"),
+            (401, FORBIDDEN, "the permission to set overrides is not known"),
+            (404, b'{"message":"Not found."}', "HTTP 404 (Not found.)"),
+            (302, b"", "the permission to set overrides is not known"),
+            (200, b'{"data":{}}', "the request may have changed the global override"),
+            (204, b"", "the request may have changed the global override"),
+        ],
+    )
+    async def test_any_other_reply_proves_nothing_and_says_what_to_do(
+        self, status: int, body: bytes, said: str
+    ) -> None:
+        found = await control_that_replies(body, status).override_permission(label="permission")
+        assert not found.proven
+        assert said in found.detail
+        assert f"HTTP {status}" in found.detail
+        assert "CONTROL_ACCESS_TOKEN" in found.detail or status < 300
+
+    async def test_a_request_that_changes_nothing_is_sent_again(self) -> None:
+        replies = [httpx.Response(503), httpx.Response(422, content=UNKNOWN)]
+        found = await control(lambda _: replies.pop(0)).override_permission(label="permission")
+        assert found.proven
+
+    async def test_no_reply_is_no_answer(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("down")
+
+        with pytest.raises(NoAnswerError):
+            await control(answer).override_permission(label="permission")
+
+
+class TestForbidden:
+    async def test_the_services_own_refusal_is_a_missing_permission(self) -> None:
+        with pytest.raises(RefusedError, match="the user of CONTROL_ACCESS_TOKEN may not do this") as caught:
+            await control_that_replies(FORBIDDEN, 403).override(GLOBAL, "rust", label="flip")
+        assert caught.value.status == 403
+        assert "overrides need an administrator" in str(caught.value)
+
+    async def test_a_page_has_no_meaning(self) -> None:
+        with pytest.raises(RefusedError, match="<title>Denied") as caught:
+            await control_that_replies(b"<title>Denied</title>", 403).status(label="status")
+        assert "administrator" not in str(caught.value)
+
+
+class TestCurl:
+    @pytest.mark.parametrize(
+        ("key", "value", "body"),
+        [
+            (GLOBAL, None, {"target": "clear"}),
+            (GLOBAL, "rust_shell", {"target": "rust"}),
+            ("auth_entry", "legacy", {"target": "legacy", "domain": "auth_entry"}),
+            ("billing_l402", None, {"target": "clear", "domain": "billing_l402"}),
+            (GLOBAL, "it's $HOME", {"target": "it's $HOME"}),
+        ],
+    )
+    def test_a_shell_reads_one_whole_request_from_it(
+        self, key: str, value: str | None, body: dict[str, str]
+    ) -> None:
+        words = shlex.split(control_that_replies(b"").curl(key, value))
+        assert words[:4] == ["curl", "-X", "POST", f"{BASE}{COMPAT.override_path}"]
+        assert words[4::2] == [*["-H"] * 5, "-d"]
+        headers = dict(word.split(": ", 1) for word in words[5:-2:2])
+        assert headers == {
+            **COMPAT_HEADERS,
+            "authorization": "Bearer $CONTROL_ACCESS_TOKEN",
+            "content-type": "application/json",
+        }
+        assert json.loads(words[-1]) == body
+
+    def test_the_token_is_a_variable_that_the_shell_fills_in(self) -> None:
+        line = control_that_replies(b"").curl(GLOBAL, "it's $HOME `id`")
+        assert "-H 'authorization: Bearer '$CONTROL_ACCESS_TOKEN" in line
+        assert "marked" not in line
+        script = line.replace("curl", "printf '%s\\n'", 1)
+        done = subprocess.run(
+            ["/bin/sh", "-c", script],
+            env={"CONTROL_ACCESS_TOKEN": "abc.def"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = done.stdout.splitlines()
+        assert "authorization: Bearer abc.def" in lines
+        assert json.loads(lines[-1]) == {"target": "it's $HOME `id`"}
 
 
 def test_the_repr_does_not_show_the_token() -> None:

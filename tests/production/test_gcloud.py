@@ -13,7 +13,8 @@ import attrs
 import pytest
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
-from cutover.model.traffic_state import TrafficTarget, split
+from cutover.http.secrets import Secrets
+from cutover.model.traffic_state import TrafficState, TrafficTarget, split
 from cutover.model.train_events import CommandStarted
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.traffic.gcloud import Gcloud, Patience
@@ -67,7 +68,18 @@ def faulty_gcloud(directory: Path, mode: str = "", **layout: object) -> Iterator
 
 
 class TestReading:
-    @pytest.mark.parametrize("layout", [{}, {"latest": True}, {"canary_ready": False}])
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            {},
+            {"latest": True},
+            {"canary_ready": False},
+            {"broken_revision": True},
+            {"broken_revision": True, "latest": True},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY"},
+            {"ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER", "default_uri_disabled": True},
+        ],
+    )
     async def test_gcloud_and_the_admin_api_read_the_same_state(
         self, layout: dict[str, Any], tmp_path: Path
     ) -> None:
@@ -79,11 +91,58 @@ class TestReading:
                 by_api = await services.traffic.read(label="read")
                 by_gcloud = await found.gcloud().read(label="read")
                 assert attrs.evolve(by_gcloud, etag=None) == attrs.evolve(by_api, etag=None)
-                assert by_gcloud.etag == by_gcloud.generation == "7"
+                broken = layout.get("broken_revision", False)
+                assert by_api.ingress == layout.get("ingress", "INGRESS_TRAFFIC_ALL")
+                assert by_api.default_uri_disabled is layout.get("default_uri_disabled", False)
+                assert by_gcloud.etag == by_gcloud.generation == ("8" if broken else "7")
+                assert (by_gcloud.settled, by_gcloud.succeeded, by_gcloud.unready_reason()) == (
+                    True,
+                    True,
+                    "",
+                )
+                assert ("00008-other does not start" in by_gcloud.warning()) is broken
                 for name in (STABLE, CANARY, "chat-00099-none"):
                     one = await found.gcloud().revision(name, label="revision")
                     other = await services.traffic.revision(name, label="revision")
                     assert (one.name, one.exists, one.ready) == (other.name, other.exists, other.ready)
+
+    @pytest.mark.parametrize("latest", [False, True])
+    async def test_a_deployment_that_is_under_way_unsettles_a_share_of_latest_alone(
+        self, latest: bool, tmp_path: Path
+    ) -> None:
+        with faulty_gcloud(tmp_path, latest=latest) as found:
+            found.served.production.deploy(ready=False, seconds=240.0)
+            state = await found.gcloud().read(label="read")
+            assert (state.settled, state.succeeded, state.deploying) == (not latest, True, True)
+            assert "somebody else is deploying" in state.unready_reason()
+            await _read_as_admin_api(found, state, tmp_path)
+
+    async def test_routes_decide_and_a_document_without_them_goes_by_ready(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
+            program = tmp_path / "bin" / "gcloud"
+            for conditions, settled, succeeded, unready in (
+                ({"Ready": "False", "RoutesReady": "True"}, True, True, "no Ready"),
+                ({"Ready": "False", "RoutesReady": "False"}, True, False, "no Ready"),
+                ({"Ready": "Unknown", "RoutesReady": "Unknown"}, False, False, "no Ready"),
+                ({"Ready": "True"}, True, True, ""),
+                ({"Ready": "False"}, True, False, "no Ready"),
+                ({"Ready": "Unknown"}, False, False, "no Ready"),
+                ({}, False, False, "no condition Ready"),
+            ):
+                rows = [
+                    {"type": kind, "status": status, "message": f"no {kind}" if status != "True" else ""}
+                    for kind, status in conditions.items()
+                ]
+                traffic = [{"revisionName": STABLE, "percent": 100}]
+                document = {
+                    "kind": "Service",
+                    "metadata": {"generation": 7},
+                    "spec": {"traffic": traffic},
+                    "status": {"observedGeneration": 7, "traffic": traffic, "conditions": rows},
+                }
+                program.write_text(f"#!/bin/sh\necho '{json.dumps(document)}'\n")
+                state = await found.gcloud().read(label="read")
+                assert (state.settled, state.succeeded, state.unready) == (settled, succeeded, unready)
 
     @pytest.mark.parametrize(
         ("mode", "error", "message"),
@@ -129,8 +188,32 @@ class TestReading:
         with fake_gcloud(tmp_path / "there"), served(tmp_path) as found:
             # The program was there when the configuration was read, and is gone now.
             monkeypatch.setenv("PATH", str(tmp_path))
-            with pytest.raises(NoAnswerError, match=r"exit code 127, .*gcloud"):
+            with pytest.raises(
+                NoAnswerError, match=rf"there is no program gcloud on the PATH \({tmp_path}\)"
+            ):
                 await found.gcloud().read(label="read")
+
+    @pytest.mark.parametrize("mode", [None, 0o644])
+    async def test_a_write_without_a_gcloud_certainly_sent_nothing(
+        self, mode: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with fake_gcloud(tmp_path / "there"), served(tmp_path) as found:
+            monkeypatch.setenv("PATH", str(tmp_path))
+            if mode is not None:
+                (tmp_path / "gcloud").write_text("#!/bin/sh\n")
+                (tmp_path / "gcloud").chmod(mode)
+            targets = (TrafficTarget(revision=STABLE, percent=100),)
+            with pytest.raises(RefusedError, match=r"nothing was sent, .* add its folder to PATH") as caught:
+                await found.gcloud().write(targets, etag=None, label="write")
+            assert (caught.value.status, caught.value.for_certain) == (0, True)
+
+    async def test_a_gcloud_that_fails_like_a_missing_one_may_have_written(self, tmp_path: Path) -> None:
+        """gcloud is a shell script, which ends with 127 if its own interpreter is missing."""
+        with faulty_gcloud(tmp_path) as found:
+            (tmp_path / "bin" / "gcloud").write_text("#!/bin/sh\nexit 127\n")
+            targets = (TrafficTarget(revision=STABLE, percent=100),)
+            with pytest.raises(NoAnswerError, match="exit code 127"):
+                await found.gcloud().write(targets, etag=None, label="write")
 
 
 class TestWriting:
@@ -169,6 +252,13 @@ class TestWriting:
                     (TrafficTarget(revision=CANARY, percent=100),), etag="6", label="w"
                 )
             assert caught.value.status == 409
+            assert found.commands == ["describe"]
+
+    async def test_the_permission_is_not_tried_and_no_command_runs(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
+            gcloud = found.gcloud()
+            state = await gcloud.read(label="read")
+            assert await gcloud.may_write(state, label="p") == "gcloud has no dry run of an update"
             assert found.commands == ["describe"]
 
     async def test_a_generation_that_cannot_be_read_stops_the_write(self, tmp_path: Path) -> None:
@@ -263,6 +353,13 @@ class TestMoving:
             shift = await self.shift(found, HASTY if mode == "hang-after" else PATIENT)
             assert shift.proven, shift.detail
 
+    @pytest.mark.parametrize("mode", ["fails", "killed"])
+    async def test_an_update_that_fails_once_is_written_again(self, mode: str, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path, f"update-traffic:{mode}:1") as found:
+            shift = await self.shift(found)
+            assert shift.proven, shift.detail
+            assert found.commands.count("update-traffic") == 2
+
     @pytest.mark.parametrize("mode", ["fails", "ignored"])
     async def test_an_update_without_effect_is_not_proven_and_the_detail_has_the_reason(
         self, mode: str, tmp_path: Path
@@ -311,6 +408,21 @@ class TestSecrets:
                 assert with_tokens == ["CLOUDSDK_AUTH_ACCESS_TOKEN=marked-cloud-run-token"]
             assert not any(token in repr(gcloud) for token in TOKENS)
 
+    async def test_a_short_secret_takes_no_variable_away_that_only_contains_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = {"HOME": "/home/operator", "XDG_CONFIG_HOME": "/etc/abcd"}
+        dropped = {"MINE": "abcd", "CURL_OPTIONS": "-H 'Bearer operator'"}
+        for name, value in (kept | dropped).items():
+            monkeypatch.setenv(name, value)
+        with faulty_gcloud(tmp_path) as found:
+            gcloud = attrs.evolve(found.gcloud(), secrets=Secrets(("abcd", "bin", "operator", "")))
+            await gcloud.read(label="read")
+            environment = dict(row.split("=", 1) for row in found.calls[0]["environment"])
+        assert environment.items() >= kept.items()
+        assert not environment.keys() & dropped.keys()
+        assert "/bin" in environment["PATH"]
+
     async def test_tokens_in_the_output_are_masked(self, tmp_path: Path) -> None:
         with faulty_gcloud(tmp_path) as found:
             program = tmp_path / "bin" / "gcloud"
@@ -328,6 +440,17 @@ class TestSecrets:
             with pytest.raises(NoAnswerError, match="401"):
                 await gcloud.read(label="read")
             assert not any("CLOUDSDK_AUTH" in row for call in found.calls for row in call["environment"])
+
+
+async def _read_as_admin_api(found: FaultyGcloud, state: TrafficState, directory: Path) -> None:
+    """Check that the Admin API shows the same state as gcloud."""
+    config = attrs.evolve(
+        found.served.config, traffic_backend="cloud-run-api", output_dir=directory / "other"
+    )
+    async with attrs.evolve(found.served, config=config).live().services() as services:
+        by_api = await services.traffic.read(label="read")
+    # The two versions name a condition that is under way differently.
+    assert attrs.evolve(by_api, etag=None, unready="") == attrs.evolve(state, etag=None, unready="")
 
 
 async def test_a_cancelled_read_leaves_no_process(tmp_path: Path) -> None:

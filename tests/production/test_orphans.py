@@ -167,3 +167,21 @@ class TestEndOrphans:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         assert await end_orphans([event], grace=GRACE) == ""
+
+    async def test_a_command_that_cannot_be_ended_does_not_spare_the_later_ones(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with sleeper() as (first, _), sleeper() as (second, _), sleeper() as (third, _):
+            kill, immune = os.killpg, {first.pid, third.pid}
+
+            def killpg(group: int, number: int) -> None:
+                if group not in immune or number == 0:
+                    kill(group, number)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "killpg", killpg)
+                left = await end_orphans([started(first), started(second), started(third)], grace=GRACE)
+            assert not list(members(second.pid))
+            shown = [f"process {one.pid} of the interrupted run still runs" for one in (first, third)]
+            assert all(text in left for text in shown)
+            assert left.endswith("and could not be ended: end them, then recover again")

@@ -169,11 +169,22 @@ class TestSetRoutes:
         # After a retry-after the rest of the round is not sent.
         assert len(instances.writes) <= rounds
 
-    async def test_a_retry_after_ends_a_forward_change(self) -> None:
+    async def test_a_429_that_does_not_end_ends_a_forward_change_after_two_more_tries(self) -> None:
         instances = Instances(on_write=lambda *_: httpx.Response(429, headers={"retry-after": "7"}))
         started = anyio.current_time()
         assert not (await flip(instances)).proven
-        assert (len(instances.writes), anyio.current_time()) == (1, started)
+        assert (len(instances.writes), anyio.current_time()) == (3, started + 14.0)
+
+    @pytest.mark.parametrize("status", [409, 429, 500, 503])
+    @pytest.mark.parametrize("number", [1, 2, 3, 4])
+    async def test_one_refusal_that_passes_does_not_end_a_forward_change(
+        self, status: int, number: int
+    ) -> None:
+        instances = Instances(on_write=lambda count, *_: httpx.Response(status) if count == number else None)
+        change = await flip(instances)
+        assert change.proven
+        # The order is kept: the round begins again.
+        assert [key for key, _ in instances.writes[number:]] == [key for key, _ in FLIP]
 
     @pytest.mark.parametrize("seconds", [2.0, 8.0, 30.0])
     async def test_a_forward_change_waits_for_overrides_that_take_effect_late(self, seconds: float) -> None:
@@ -198,7 +209,7 @@ class TestSetRoutes:
         change = await flip(instances, journal, on_refusal=OnRefusal.TRY_AGAIN)
         assert not change.proven
         assert "not every instance took the overrides: 59 of 59 reads" in change.detail
-        assert change.detail.endswith("HTTP 403)")
+        assert change.detail.endswith("HTTP 403 (an empty body))")
         times = [event.times for event in journal.events if isinstance(event, RouteIntended)]
         assert tuple(dict.fromkeys(times)) == ROUNDS
         rounds = len([event for event in journal.events if isinstance(event, RoutesRead)])
@@ -358,10 +369,14 @@ async def test_a_write_in_progress_at_a_cancellation_is_finished_and_is_the_last
     assert journaled(journal)[-1] == (FLIP[at - 1][0], "accepted")
 
 
-async def test_a_503_ends_a_forward_change_as_failed_and_not_as_refused() -> None:
+async def test_a_503_counts_as_failed_and_not_as_refused() -> None:
     journal = Journal()
     assert not (await flip(Instances(on_write=lambda *_: httpx.Response(503)), journal)).proven
-    assert journaled(journal) == [(GLOBAL, 1), (GLOBAL, "failed")]
+    assert journaled(journal) == [
+        (GLOBAL, 1), (GLOBAL, "failed"), False,
+        (GLOBAL, 1), (GLOBAL, "failed"), False,
+        (GLOBAL, 1), (GLOBAL, "failed"),
+    ]  # fmt: skip
 
 
 class TestBrokenJournal:

@@ -1,13 +1,14 @@
 """The compatibility lane's contract: one cause gives one finding, which names the place and the expected kind."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
 from cutover.checking.recording import check_recording
-from cutover.contract import StreamContext
+from cutover.contract import ContractChecker, FailureKind, StreamContext
 from cutover.contract.findings import Finding, Severity
 from cutover.protocols import COMPAT_LANE
 
@@ -237,7 +238,69 @@ def test_the_quoted_error_of_a_service_is_bounded_and_escaped() -> None:
     assert "\x1b" not in finding.message
     assert len(finding.message) < 400
     assert check_recording(b"[" * 50_000, status=502).findings[0].rule == "head.status"
-    assert check_recording(b"", status=502).findings[0].actual == "502"
+    assert check_recording(b"", status=502).findings[0].actual == "502 (an empty body)"
+
+
+def test_a_refusal_in_plain_text_is_quoted() -> None:
+    body = b"Failed to parse the request body as JSON: expected value at line 1 column 1"
+    report = check_recording(body, status=400, headers={"content-type": "text/plain; charset=utf-8"})
+    assert [each.actual for each in report.findings] == [f"400 {body.decode()}"]
+    assert report.service_error is None
+
+
+def test_a_refusal_whose_body_did_not_come_is_not_said_to_be_empty() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_head(502, [], elapsed=0.1)
+    (finding,) = checker.receive_failure(FailureKind.RESET, elapsed=0.2)
+    assert finding.actual == "502"
+
+
+@pytest.mark.parametrize("source", ["codex", None])
+def test_the_start_may_name_the_source_of_the_turn(source: str | None) -> None:
+    start = START if source is None else {**START, "source": source}
+    assert check_recording(sse(start, *WHOLE[1:]), headers=HEAD).findings == ()
+
+
+LATER = StreamContext(asked_at=datetime(2026, 7, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("headers", "actual"),
+    [
+        ({"sunset": "Tue, 30 Jun 2026 00:00:00 GMT"}, "sunset: Tue, 30 Jun 2026 00:00:00 GMT"),
+        ({"x-oa-compat-sunset-date": "2026-06-30"}, "x-oa-compat-sunset-date: 2026-06-30"),
+        (
+            {"sunset": "Tue, 30 Jun 2026 00:00:00 GMT", "x-oa-compat-sunset-date": "2026-06-30"},
+            "sunset: Tue, 30 Jun 2026 00:00:00 GMT",
+        ),
+        ({"sunset": "2026-07-01T02:00:00+02:00"}, "sunset: 2026-07-01T02:00:00+02:00"),
+    ],
+)
+def test_an_end_of_the_service_that_has_passed_is_one_warning(headers: dict[str, str], actual: str) -> None:
+    report = check_recording(sse(*WHOLE), headers={**HEAD, **headers}, context=LATER)
+    assert [(each.rule, each.actual) for each in report.warnings] == [("head.sunset", actual)]
+    assert report.ok
+    assert check_recording(
+        sse(*WHOLE), headers={**HEAD, **headers}, context=LATER, contract=COMPAT_LANE.strict()
+    ).ok
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sunset": "Wed, 01 Jul 2026 00:00:01 GMT", "x-oa-compat-sunset-date": "2026-07-02"},
+        {"sunset": "soon"},
+        {"sunset": "Tue, 31 Feb 2026 00:00:00 GMT"},
+        {"x-oa-compat-migration-doc": "docs/2026-02-25.md"},
+    ],
+)
+def test_an_end_of_the_service_that_has_not_passed_is_no_finding(headers: dict[str, str]) -> None:
+    assert check_recording(sse(*WHOLE), headers={**HEAD, **headers}, context=LATER).findings == ()
+
+
+def test_without_the_time_of_the_request_no_date_has_passed() -> None:
+    headers = {**HEAD, "sunset": "Tue, 30 Jun 1998 00:00:00 GMT"}
+    assert check_recording(sse(*WHOLE), headers=headers).findings == ()
 
 
 def test_a_redirect_names_its_target() -> None:

@@ -1,5 +1,7 @@
 """What is left behind: no secret in it, nothing that a terminal obeys, and never a part of a file."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,13 +72,72 @@ class TestPrintable:
         assert len(shown) <= limit * len("\\U00000000") + 1
 
 
+@pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run the test under each umask."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+class TestModes:
+    """Evidence is for its owner alone: replies of a production may hold what is nobody else's business."""
+
+    @pytest.mark.usefixtures("umask")
+    def test_files_get_0600_and_folders_that_are_made_0700(self, tmp_path: Path) -> None:
+        folder = EvidenceFolder(tmp_path / "new" / "run")
+        assert folder.write("step/check.body", b"x")
+        made = [tmp_path / "new", tmp_path / "new" / "run", tmp_path / "new" / "run" / "step"]
+        assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
+        assert (made[-1] / "check.body").stat().st_mode & 0o777 == 0o600
+
+    def test_a_folder_that_was_there_keeps_its_mode(self, tmp_path: Path) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run").chmod(0o755)
+        assert EvidenceFolder(tmp_path / "run").write("step/check.body", b"x")
+        assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
+
+    def test_a_file_that_is_replaced_becomes_private(self, tmp_path: Path) -> None:
+        (tmp_path / "summary.json").write_bytes(b"old")
+        (tmp_path / "summary.json").chmod(0o644)
+        write_atomically(tmp_path / "summary.json", b"new")
+        assert (tmp_path / "summary.json").stat().st_mode & 0o777 == 0o600
+
+
+class TestStaging:
+    def test_a_staged_file_has_its_name_only_when_it_is_published(self, tmp_path: Path) -> None:
+        folder = EvidenceFolder(tmp_path, Secrets(("marked-token",)))
+        staged = folder.stage("summary.json", b"marked-token")
+        assert staged is not None
+        assert not (tmp_path / "summary.json").exists()
+        assert folder.publish(staged)
+        assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+        assert (tmp_path / "summary.json").read_bytes() == b"************"
+
+    def test_a_discarded_file_leaves_nothing(self, tmp_path: Path) -> None:
+        folder = EvidenceFolder(tmp_path)
+        staged = folder.stage("summary.json", b"x")
+        assert staged is not None
+        folder.discard(staged)
+        folder.discard(staged)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_first_missing_file_is_the_one_that_is_told(self, tmp_path: Path) -> None:
+        folder = EvidenceFolder(tmp_path)
+        with disk_with_room_for(10):
+            folder.write("first", b"x" * 100)
+            folder.write("second", b"x" * 100)
+        assert folder.failed is not None
+        assert folder.failed.startswith("first cannot be written: ")
+
+
 class TestWriteAtomically:
     def test_folders_are_made_and_the_old_file_is_replaced(self, tmp_path: Path) -> None:
         path = tmp_path / "a" / "b" / "summary.json"
         write_atomically(path, b"old")
         write_atomically(path, b"new")
         assert path.read_bytes() == b"new"
-        assert path.stat().st_mode & 0o777 == 0o644
+        assert path.stat().st_mode & 0o777 == 0o600
         assert [entry.name for entry in path.parent.iterdir()] == ["summary.json"]
 
     def test_a_failed_write_leaves_the_old_file_and_nothing_else(self, tmp_path: Path) -> None:

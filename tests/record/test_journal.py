@@ -1,5 +1,6 @@
 """The journal: what is recorded is on disk, can be read again as it was, and a fault of the disk is said and not raised."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from cutover.contract.findings import Finding
 from cutover.errors import NotStartedError
 from cutover.model.results import Check, SentinelTally, StepResult
 from cutover.model.route_state import RouteState
+from cutover.model.summary import fold
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
     Answered,
@@ -34,7 +36,9 @@ from cutover.model.train_events import (
     TrainStarted,
     UndoFinished,
     UndoStarted,
+    UnknownEvent,
 )
+from cutover.model.undo_plan import plan_undo
 from cutover.record.journal import Journal, read_journal
 from tests.support.full_disk import disk_with_room_for
 
@@ -139,7 +143,11 @@ def bare(events: list[TrainEvent]) -> list[TrainEvent]:
 
 class TestRoundTrip:
     def test_every_kind_of_event_is_tried(self) -> None:
-        assert set(EVENTS) == set(get_args(TrainEvent))
+        assert set(EVENTS) == set(get_args(TrainEvent)) - {UnknownEvent}
+
+    def test_no_event_has_a_field_that_a_line_keeps_for_itself(self) -> None:
+        for kind in EVENTS:
+            assert not {"event", "version"} & {field.name for field in attrs.fields(kind)}
 
     @given(events=st.lists(st.one_of(*EVENTS.values()), min_size=1, max_size=4))
     def test_recorded_events_are_read_back_the_same(
@@ -191,6 +199,152 @@ class TestCreate:
         journal.record(TWO)
         assert bare(journal.events) == [ONE, TWO]
         assert bare(read_journal(path)) == [ONE]
+
+    @pytest.mark.parametrize("fails", ["fsync", "open"])
+    def test_a_disk_that_fails_leaves_no_file_and_no_descriptor(
+        self, fails: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The next try must not find a journal that nobody wrote."""
+        opened: list[int] = []
+
+        class FailingOs(WatchedOs):
+            def open(self, path: Path, flags: int, *mode: int) -> int:
+                if fails == "open" and not flags & os.O_CREAT:
+                    raise OSError(errno.EIO, "a folder that cannot be opened")
+                opened.append(super().open(path, flags, *mode))
+                return opened[-1]
+
+            def fsync(self, handle: int) -> None:
+                if fails == "fsync":
+                    raise OSError(errno.EIO, "a disk that fails")
+                super().fsync(handle)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("cutover.record.journal.os", FailingOs())
+            with pytest.raises(OSError, match=r"fails|cannot be opened"):
+                Journal.create(path)
+        assert opened
+        for handle in opened:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(handle)
+        Journal.create(path).close()
+
+    @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+    def test_only_its_owner_may_read_it(self, umask: int, path: Path) -> None:
+        before = os.umask(umask)
+        try:
+            Journal.create(path).close()
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+MIRROR = b'{"event":"MirrorIntended","at":"2026-01-02T03:04:05.000Z","share":[5],"step_id":"mirror"}\n'
+
+
+class TestVersions:
+    def started(self, path: Path, version: object) -> None:
+        line: dict[str, object] = {"event": "TrainStarted", "at": "", "run_id": "r", "facts": {}}
+        if version is not None:
+            line["version"] = version
+        path.write_bytes(msgspec.json.encode(line) + b"\n")
+
+    def test_the_first_line_of_each_journal_names_the_version(self, journal: Journal, path: Path) -> None:
+        journal.record(ONE)
+        journal.record(TWO)
+        first, second = map(msgspec.json.decode, path.read_bytes().splitlines())
+        assert first["version"] == "1.1"
+        assert "version" not in second
+
+    def test_a_journal_without_a_version_is_read_and_the_first_line_appended_names_one(
+        self, path: Path
+    ) -> None:
+        """An older cutover can still read it, for a field that it does not know is no damage."""
+        self.started(path, None)
+        for event in (ONE, TWO):
+            journal = Journal.reopen(path)
+            journal.record(event)
+            journal.close()
+        lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+        assert [line.get("version") for line in lines] == [None, "1.1", None]
+        assert bare(read_journal(path))[1:] == [ONE, TWO]
+
+    def test_an_event_that_only_a_newer_minor_version_knows_is_kept_and_passed_over(self, path: Path) -> None:
+        self.started(path, "1.2")
+        path.write_bytes(path.read_bytes() + MIRROR + b'{"event":"StepStarted","step_id":"one","who":{}}\n')
+        before = path.read_bytes()
+        journal = Journal.reopen(path)
+        unknown = UnknownEvent(
+            name="MirrorIntended",
+            at="2026-01-02T03:04:05.000Z",
+            fields={"at": "2026-01-02T03:04:05.000Z", "share": [5], "step_id": "mirror"},
+        )
+        assert journal.events[1:] == [unknown, ONE]
+        assert journal.complaints == [
+            (
+                "a newer cutover wrote events into this journal that this one does not know, and passed over:"
+                " MirrorIntended"
+            )
+        ]
+        assert not plan_undo(journal.events, stable="stable")
+        assert [step.step_id for step in fold(journal.events).steps] == ["one"]
+        journal.record(TWO)
+        journal.close()
+        # Nothing that the newer version wrote is lost, and what is appended claims no older version.
+        assert path.read_bytes().startswith(before)
+        assert bare(read_journal(path))[2:] == [ONE, TWO]
+
+    def test_a_newer_version_that_went_on_with_a_journal_is_seen_in_its_own_first_line(
+        self, path: Path
+    ) -> None:
+        self.started(path, "1.1")
+        later = b'{"event":"StepStarted","step_id":"one","version":"1.9"}\n'
+        path.write_bytes(path.read_bytes() + later + MIRROR)
+        assert isinstance(read_journal(path)[-1], UnknownEvent)
+
+    @pytest.mark.parametrize("version", [None, "1.0", "1.1"])
+    @pytest.mark.parametrize("name", ["MirrorIntended", "UnknownEvent"])
+    def test_an_unknown_event_of_the_same_or_an_older_version_is_damage(
+        self, version: str | None, name: str, path: Path
+    ) -> None:
+        self.started(path, version)
+        path.write_bytes(path.read_bytes() + MIRROR.replace(b"MirrorIntended", name.encode()))
+        with pytest.raises(NotStartedError, match="line 2 is not a train event"):
+            read_journal(path)
+
+    def test_a_known_event_of_a_newer_minor_version_is_still_checked(self, path: Path) -> None:
+        self.started(path, "1.2")
+        path.write_bytes(path.read_bytes() + b'{"event":"StepStarted"}\n')
+        with pytest.raises(NotStartedError, match="line 2 is not a train event"):
+            read_journal(path)
+
+    @pytest.mark.parametrize("read", [read_journal, Journal.reopen])
+    @pytest.mark.parametrize("version", ["2.0", "10.3"])
+    def test_another_major_version_is_refused_with_what_is_needed(
+        self, version: str, read: object, path: Path
+    ) -> None:
+        self.started(path, version)
+        path.write_bytes(path.read_bytes() + MIRROR + b"[]\n{")
+        before = path.read_bytes()
+        with pytest.raises(NotStartedError) as caught:
+            read(path)  # type: ignore[operator]
+        said = str(caught.value)
+        assert (
+            f"{path} is a journal of version {version}, and this cutover reads version 1 (up to 1.1" in said
+        )
+        assert (
+            f"Use the cutover that wrote it, or a later one: one that reads journals of version {version.split(chr(46), maxsplit=1)[0]}"
+            in said
+        )
+        assert "the file and production were not changed" in said
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("version", ["1", "1.x", "", "1.0.0", "-1.0", 1, 1.0, ["1.0"], "1." + "9" * 5000])
+    def test_a_version_that_is_none_is_damage(self, version: object, path: Path) -> None:
+        self.started(path, version)
+        with pytest.raises(NotStartedError, match="line 1 is not a train event") as caught:
+            read_journal(path)
+        assert len(str(caught.value)) < 400
 
 
 class TestReading:

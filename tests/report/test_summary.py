@@ -26,7 +26,8 @@ from cutover.model.train_events import (
 )
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
-from cutover.report.artifacts import SCHEMA, Reporter, markdown
+from cutover.report.artifacts import SCHEMA, markdown
+from cutover.report.reporter import Reporter
 from cutover.simulation import FAULTS
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.virtual_time import virtual_backend
@@ -113,6 +114,13 @@ FACTS = {
     "run_dual_run": False,
 }
 STARTED = TrainStarted(run_id="r1", facts=FACTS)
+
+
+def test_everything_that_a_run_leaves_is_for_its_owner_alone(full: Run) -> None:
+    """Replies, routes and revisions of a production, on a machine that others use too."""
+    found = {path: path.stat().st_mode & 0o777 for path in [full.folder, *full.folder.rglob("*")]}
+    assert {mode for path, mode in found.items() if path.is_dir()} == {0o700}
+    assert {mode for path, mode in found.items() if path.is_file()} == {0o600}
 
 
 class TestFold:

@@ -15,6 +15,7 @@ from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
     Answered,
     CheckRecorded,
+    Decided,
     Interrupted,
     RouteIntended,
     RoutesRead,
@@ -29,8 +30,9 @@ from cutover.model.train_events import (
     UndoFinished,
     UndoStarted,
 )
+from cutover.model.undo_plan import plan_undo
 from cutover.report.live_view import LiveView
-from cutover.report.terminal import Terminal, conclusion, line_of
+from cutover.report.terminal import Terminal, conclusion, describe_undo, line_of
 
 STABLE, CANARY = TrafficTarget(revision="stable", percent=95), TrafficTarget(revision="canary", percent=5)
 CAPTURED = TrafficState(
@@ -225,7 +227,7 @@ class TestLiveView:
     def test_a_closed_terminal_stops_nothing(self) -> None:
         with LiveView(console=Console(file=Gone(), force_terminal=True)) as view:
             view.observe(StepStarted(step_id="drill"))
-        assert view.steps == {"drill": ("running", "")}
+        assert view.progress.steps == {"drill": ("running", "")}
 
     def test_the_view_draws_itself_while_it_is_open(self) -> None:
         file = io.StringIO()
@@ -237,3 +239,86 @@ class TestLiveView:
         console = Console(file=io.StringIO(), force_terminal=True)
         with pytest.raises(UndoUnprovenError), LiveView(console=console):
             raise UndoUnprovenError("act")
+
+    def test_the_undo_has_a_row_of_its_own_with_its_decisions(self) -> None:
+        decided = Decided(
+            part="traffic",
+            action="write",
+            why="it is as the train left it",
+            captured="",
+            intended="",
+            found="canary 5 %",
+        )
+        events: list[TrainEvent] = [
+            StepStarted(step_id="drill"),
+            Interrupted(cause="Cancelled"),
+            UndoStarted(reason="interrupted"),
+            decided,
+        ]
+        picture = drawn(events)
+        assert "drill  stopped" in picture
+        assert "undo   running  interrupted; traffic: write, it is as the train left it" in picture
+        picture = drawn([*events, UndoFinished(proven=True, detail="as captured")])
+        assert (
+            "undo   pass     interrupted; traffic: write, it is as the train left it; as captured" in picture
+        )
+        assert "undo  fail    interrupted; 403" in drawn(
+            [UndoStarted(reason="interrupted"), UndoFinished(proven=False, detail="403")]
+        )
+
+    def test_a_step_that_never_ends_is_stopped_by_the_verdict(self) -> None:
+        picture = drawn([StepStarted(step_id="drill"), TrainFinished(passed=False, exit_code=1)])
+        assert "drill  stopped" in picture
+
+    def test_lines_for_the_terminal_are_in_the_view_while_it_is_open(self) -> None:
+        file, beside = io.StringIO(), io.StringIO()
+        terminal = Terminal(beside)
+        with LiveView(console=Console(file=file, force_terminal=True, width=80)) as view:
+            terminal.view = view
+            terminal.line("SIGINT: \x1b[2Jstopping [bold]x[/bold]")
+            terminal.close_view()
+            terminal.line("the end")
+        assert "SIGINT: \\x1b[2Jstopping [bold]x[/bold]" in file.getvalue()
+        assert beside.getvalue() == "the end\n"
+        terminal.close_view()
+
+    def test_a_low_terminal_shows_the_last_lines_of_the_view(self) -> None:
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=True, width=60, height=4, color_system=None)
+        view = LiveView(console=console)
+        for number in range(20):
+            view.observe(finished(StepStatus.PASS, "x" * 100, step_id=f"step-{number}"))
+        view.say("the answer")
+        console.print(view._live.get_renderable())
+        lines = file.getvalue().splitlines()
+        assert len(lines) == 4
+        assert lines[-1] == "the answer"
+        view.close()
+        # closed, the view is whole
+        file.truncate(0)
+        console.print(view._live.get_renderable())
+        assert "step-0 " in file.getvalue()
+
+
+class TestUndo:
+    @pytest.mark.parametrize(
+        ("events", "words"),
+        [
+            ([], ""),
+            (
+                [TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(STABLE, CANARY), etag=None)],
+                "traffic back to stable 100 %",
+            ),
+            ([routed(1)], "overrides back to clear: global"),
+            (
+                [
+                    TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(STABLE, CANARY), etag=None),
+                    TrafficSettled(),
+                    routed(1),
+                ],
+                "overrides back to clear: global",
+            ),
+        ],
+    )
+    def test_the_changes_that_an_undo_restores_are_named(self, events: list[TrainEvent], words: str) -> None:
+        assert describe_undo(plan_undo(events, stable="stable")) == words

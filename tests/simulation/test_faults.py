@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from cutover.simulation import FAULTS, VARIANTS, Fault, SimulatedProduction
-from cutover.simulation.control_faults import CONTROL_FAULTS
+from cutover.simulation.control_faults import CONTROL_FAULTS, CONTROL_VARIANTS
 from cutover.simulation.faults import Strike
 from cutover.simulation.legacy_faults import LEGACY_FAULTS
 from cutover.simulation.stream_faults import STREAM_FAULTS, STREAM_VARIANTS
@@ -80,6 +80,8 @@ async def conversation(*faults: Fault) -> list[object]:
     await move(share("svc-2", 100, tag="canary"))
     await move(share("svc-1", 100), tag)
     await move(share("svc-1", 100), tag)
+    asked = [await override(peer, "cutover-permission-check") for _ in range(2)]
+    seen += [(answer.status, tuple(answer.chunks)) for answer in asked]
     seen += [await flip(peer) for _ in range(3)]
     seen.append(peer.routes)
     clock.seconds += 30
@@ -120,6 +122,7 @@ def test_every_fault_is_declared_in_full() -> None:
         TRAFFIC_FAULTS,
         LEGACY_FAULTS,
         STREAM_VARIANTS,
+        CONTROL_VARIANTS,
         DEPLOYMENT_VARIANTS,
     )
     names = [fault.name for group in groups for fault in group]
@@ -142,6 +145,7 @@ def test_all_variants_pass_and_all_faults_fail_except_the_listed_ones() -> None:
         "status-429-once", "status-500-once", "override-late", "override-reply-lost", "service-503-once",
         "rollback-409-once", "settles-slowly", "update-late", "update-reply-lost", "rollback-reply-lost",
         "front-door-lags", "streams-cut-at-shift", "streams-cut-at-flip",
+        "unknown-target-500-once",
     }  # fmt: skip
 
 

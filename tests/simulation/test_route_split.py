@@ -3,12 +3,14 @@
 import pytest
 from attrs import evolve
 
-from cutover.simulation import Layout, RouteSplitSettings
+from cutover.simulation import Layout, Operation, RouteSplitSettings
 from tests.support.asgi_caller import (
+    COMPATIBLE,
     CREDENTIALS,
     FRONT,
     LAYOUT,
     ask,
+    chat,
     control,
     evaluate,
     flip,
@@ -26,10 +28,117 @@ def deployed(**settings: object) -> Layout:
     return evolve(LAYOUT, route_split=RouteSplitSettings(**settings))  # type: ignore[arg-type]  # valid in each case
 
 
-@pytest.mark.parametrize(("token", "status"), [(None, 401), ("nobody", 401), (CREDENTIALS.auth_token, 403)])
-async def test_the_control_plane_requires_an_operators_token(token: str | None, status: int) -> None:
-    url = f"{FRONT}/api/v1/control/route-split/status"
-    assert (await ask(production(), "GET", url, token=token)).status == status
+@pytest.mark.parametrize(
+    ("token", "status", "override"),
+    [
+        (None, 401, 401),
+        ("nobody", 401, 401),
+        (CREDENTIALS.cloud_run_token, 403, 403),
+        (CREDENTIALS.auth_token, 200, 403),
+        (CREDENTIALS.control_token, 200, 200),
+    ],
+)
+async def test_every_user_may_read_the_control_plane_and_only_an_operator_may_set_overrides(
+    token: str | None, status: int, override: int
+) -> None:
+    url = f"{FRONT}/api/v1/control/route-split/"
+    peer = production()
+    read = await ask(peer, "GET", f"{url}status", token=token)
+    evaluated = await ask(peer, "POST", f"{url}evaluate", token=token, json={"path": "/"})
+    changed = await ask(peer, "POST", f"{url}override", token=token, json={"target": "rust"})
+    assert (read.status, evaluated.status, changed.status) == (status, status, override)
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [("nobody", 401), (CREDENTIALS.auth_token, 403), (CREDENTIALS.control_token, 422)]
+)
+async def test_an_unknown_target_tells_if_a_token_may_set_overrides(token: str, status: int) -> None:
+    peer = production()
+    url = f"{FRONT}/api/v1/control/route-split/override"
+    answer = await ask(peer, "POST", url, token=token, json={"target": "cutover-permission-check"})
+    assert answer.status == status
+    assert "message" in answer.json()["error"]
+    assert [entry.operation for entry in peer.requests] == [Operation.ROUTE_PERMISSION]
+    assert set(peer.route_targets().values()) == {None}
+
+
+@pytest.mark.parametrize("content", [b"{}", b"not json", b'{"target":["rust"]}', b'{"target":"rust"}'])
+async def test_only_a_known_override_to_an_unknown_target_counts_as_one_that_changes_nothing(
+    content: bytes,
+) -> None:
+    peer = production()
+    url = f"{FRONT}/api/v1/control/route-split/override"
+    await ask(peer, "POST", url, token=CREDENTIALS.control_token, content=content)
+    assert [entry.operation for entry in peer.requests] == [Operation.ROUTE_OVERRIDE]
+
+
+class TestCompatibility:
+    URL = f"{FRONT}/api/v1/control/route-split/status"
+
+    @pytest.mark.parametrize("token", [None, "nobody", CREDENTIALS.control_token])
+    async def test_where_it_is_enforced_it_comes_before_the_token(self, token: str | None) -> None:
+        peer = production(layout=evolve(LAYOUT, enforces_compatibility=True))
+        answer = await ask(peer, "GET", self.URL, token=token)
+        assert answer.status == 426
+        assert answer.headers["x-oa-compatibility-code"] == "invalid_client_build"
+        assert answer.json()["error"] == {
+            "code": "invalid_client_build",
+            "message": "client_build_id is required",
+        }
+
+    async def test_with_the_headers_the_token_decides(self) -> None:
+        peer = production(layout=evolve(LAYOUT, enforces_compatibility=True))
+        refused = await ask(peer, "GET", self.URL, headers=COMPATIBLE)
+        read = await ask(peer, "GET", self.URL, headers=COMPATIBLE, token=CREDENTIALS.control_token)
+        assert (refused.status, read.status) == (401, 200)
+
+    async def test_where_it_is_not_enforced_the_headers_are_not_needed(self) -> None:
+        assert (await ask(production(), "GET", self.URL, token=CREDENTIALS.control_token)).status == 200
+
+
+class TestLaterVersion:
+    LAYOUT = evolve(LAYOUT, later_version=True)
+
+    async def test_the_lane_announces_its_end(self) -> None:
+        peer = production(layout=self.LAYOUT)
+        for answer in (await chat(peer), await control(peer, "status"), await override(peer, "rust")):
+            assert answer.headers["sunset"] == "Tue, 30 Jun 2026 00:00:00 GMT"
+            assert answer.headers["x-oa-compat-sunset-date"] == "2026-06-30"
+            assert "x-oa-compat-migration-doc" in answer.headers
+        assert "sunset" not in (await ask(peer, "GET", FRONT)).headers
+        assert "sunset" not in (await chat(production())).headers
+
+    async def test_htmx_overrides_change_the_rendering_of_a_domain_and_no_route(self) -> None:
+        peer = production(layout=self.LAYOUT)
+        await flip(peer)
+        before = (await control(peer, "status")).json()["data"]
+        after = (await override(peer, "htmx_fragment", "auth_entry")).json()["data"]
+        assert before["htmx_modes"]["auth_entry"] == "full_page"
+        assert after["htmx_modes"]["auth_entry"] == "fragment"
+        assert {k: v for k, v in before.items() if k != "htmx_modes"} == {
+            k: v for k, v in after.items() if k != "htmx_modes"
+        }
+        assert (await override(peer, "htmx_fragment")).status == 422
+        assert (await override(production(), "htmx_fragment", "auth_entry")).status == 422
+
+    async def test_some_pages_are_gone_although_evaluations_still_name_them(self) -> None:
+        peer = production(layout=self.LAYOUT)
+        await flip(peer)
+        assert (await ask(peer, "GET", f"{FRONT}/feed")).status == 404
+        assert (await evaluate(peer, "/feed"))["target"] == "rust_shell"
+
+
+@pytest.mark.parametrize(
+    ("path", "domain"),
+    [
+        ("/login", "auth_entry"),
+        ("/elsewhere", "unclassified"),
+        ("/api/chat/stream", "api_rust_authority"),
+        ("/api/runtime/codex/workers", "api_rust_authority"),
+    ],
+)
+async def test_every_evaluation_names_a_domain(path: str, domain: str) -> None:
+    assert (await evaluate(production(), path))["route_domain"] == domain
 
 
 async def test_the_status_has_the_members_of_the_real_api() -> None:

@@ -1,5 +1,7 @@
 """The simulated chat service: its tokens, its refusals before a stream, and the events of a turn."""
 
+from datetime import UTC, datetime
+
 import pytest
 from attrs import evolve
 
@@ -32,7 +34,7 @@ async def test_a_turn_follows_the_lane_event_by_event() -> None:
     assert types[3:-3] == ["text-delta"] * 4
     assert types[-3:] == ["finish-step", "finish", "[DONE]"]
     start, step, text, *deltas, finish_step, finish, _ = answer.events()
-    assert start == {"threadId": "t1", "type": "start"}
+    assert start == {"source": "codex", "threadId": "t1", "type": "start"}
     assert step["threadId"] == "t1"
     assert step["turnId"] == finish_step["turnId"] == text["turnId"]
     assert {delta["id"] for delta in deltas} == {text["id"]}
@@ -114,8 +116,6 @@ async def test_the_426_names_the_incompatible_header(header: str, value: str | N
 @pytest.mark.parametrize(
     ("content", "status", "code"),
     [
-        (b"not json", 400, "invalid_json"),
-        (b"[]", 400, "invalid_json"),
         (b"{}", 422, "invalid_request"),
         (b'{"id":"t1","messages":[]}', 422, "invalid_request"),
         (b'{"id":"t1","messages":[{"role":"assistant","content":"x"}]}', 422, "invalid_request"),
@@ -140,6 +140,106 @@ async def test_a_body_without_user_text_starts_no_turn(content: bytes, status: i
     assert not peer.requests[0].started_turn
 
 
+JSON_TYPE = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "headers", "status", "text"),
+    [
+        ("/api/chat/stream", b"not json", JSON_TYPE, 400, "Failed to parse the request body as JSON"),
+        ("/api/chat/stream", b"[]", JSON_TYPE, 400, "Failed to parse the request body as JSON"),
+        ("/api/chat/stream", b"{}", {"content-type": "text/plain"}, 415, "Expected request with"),
+        ("/api/auth/email", b"{}", JSON_TYPE, 422, "missing field `email`"),
+        ("/api/v1/control/route-split/override", b"{}", JSON_TYPE, 422, "missing field `target`"),
+        ("/api/v1/control/route-split/evaluate", b"{}", JSON_TYPE, 422, "missing field `path`"),
+        ("/api/v1/control/route-split/override", b"", {}, 415, "Expected request with"),
+    ],
+)
+async def test_the_framework_refuses_a_body_in_plain_text(
+    path: str, content: bytes, headers: dict[str, str], status: int, text: str
+) -> None:
+    peer = production()
+    url = FRONT + path
+    token = None if "route-split" in path else CREDENTIALS.auth_token
+    answer = await ask(peer, "POST", url, token=token, headers=COMPATIBLE | headers, content=content)
+    assert (answer.status, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+    assert text in answer.body.decode()
+    assert peer.turns == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/api/chat/stream", "POST"),
+        ("GET", "/api/chats/t1/stream", "POST"),
+        ("POST", "/api/me", "GET"),
+        ("GET", "/api/v1/control/route-split/override", "POST"),
+    ],
+)
+async def test_a_wrong_method_has_an_empty_body(method: str, path: str, allowed: str) -> None:
+    answer = await ask(production(), method, FRONT + path, token=CREDENTIALS.control_token)
+    assert (answer.status, answer.headers["allow"], answer.body) == (405, allowed, b"")
+
+
+async def test_the_thread_of_another_user_is_refused_as_a_missing_permission_is() -> None:
+    peer = production()
+    url = f"{FRONT}/api/chats/thread_of_others/stream"
+    answer = await ask(
+        peer,
+        "POST",
+        url,
+        token=CREDENTIALS.auth_token,
+        headers=COMPATIBLE,
+        json={"messages": CHAT["messages"]},
+    )
+    assert answer.status == 403
+    assert answer.json()["error"] == {"code": "forbidden", "message": "Requested thread is not available."}
+    assert peer.turns == 0
+
+
+async def test_each_stream_leaves_its_thread_in_three_lists_the_newest_first() -> None:
+    peer = production(layout=evolve(LAYOUT, lists_threads=True))
+    for number in range(60):
+        url = f"{FRONT}/api/chats/probe_{number}/stream"
+        await ask(peer, "POST", url, token=CREDENTIALS.auth_token, headers=COMPATIBLE, json=CHATS)
+    lists = {}
+    for path in ("/api/me", "/api/runtime/threads", "/api/chats"):
+        data = (await ask(peer, "GET", FRONT + path, token=CREDENTIALS.auth_token)).json()["data"]
+        lists[path] = [each["id"] for each in (data["chatThreads"] if path == "/api/me" else data)]
+    whole = [*(f"probe_{number}" for number in reversed(range(60))), "thread_1"]
+    assert lists["/api/runtime/threads"] == whole
+    assert lists["/api/me"] == lists["/api/chats"] == whole[:50]
+
+
+async def test_each_service_has_its_own_store_of_threads() -> None:
+    peer = production(layout=evolve(LAYOUT, lists_threads=True))
+    await chat(peer)
+    old = await ask(peer, "GET", f"{LEGACY}/api/chats", token=CREDENTIALS.legacy_token)
+    assert [each["id"] for each in old.json()["data"]] == ["thread_1"]
+
+
+async def test_by_default_a_stream_changes_no_list() -> None:
+    peer = production()
+    await chat(peer)
+    found = await ask(peer, "GET", f"{FRONT}/api/chats", token=CREDENTIALS.auth_token)
+    assert [each["id"] for each in found.json()["data"]] == ["thread_1"]
+
+
+@pytest.mark.parametrize("token", [CREDENTIALS.auth_token, CREDENTIALS.control_token])
+async def test_a_user_can_ask_when_the_session_ends(token: str) -> None:
+    peer = production(layout=evolve(LAYOUT, session_seconds=3600.0))
+    answer = await ask(peer, "GET", f"{FRONT}/api/auth/session", token=token)
+    ends = datetime.fromisoformat(answer.json()["data"]["session"]["accessExpiresAt"])
+    assert 3500 < (ends - datetime.now(UTC)).total_seconds() <= 3600
+
+
+async def test_without_a_token_or_at_the_legacy_service_nobody_learns_when_a_session_ends() -> None:
+    peer = production()
+    assert (await ask(peer, "GET", f"{FRONT}/api/auth/session")).status == 401
+    url = f"{LEGACY}/api/auth/session"
+    assert (await ask(peer, "GET", url, token=CREDENTIALS.legacy_token)).status == 404
+
+
 @pytest.mark.parametrize(
     ("method", "path", "token", "status", "kind"),
     [
@@ -151,7 +251,7 @@ async def test_a_body_without_user_text_starts_no_turn(content: bytes, status: i
         ("GET", "/api/me", "token-of-user", 200, "application/json"),
         ("GET", "/api/runtime/threads", "token-of-user", 200, "application/json"),
         ("GET", "/api/chats", "token-of-user", 200, "application/json"),
-        ("POST", "/api/auth/email", None, 422, "application/json"),
+        ("POST", "/api/auth/email", None, 422, "text/plain; charset=utf-8"),
         ("PATCH", "/api/settings/profile", None, 401, "application/json"),
         ("PATCH", "/api/settings/profile", "token-of-user", 422, "application/json"),
         ("POST", "/api/runtime/tools/execute", None, 401, "application/json"),

@@ -8,13 +8,15 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs import evolve
 
-from cutover.simulation import FAULTS, Ending, SimulatedProduction
+from cutover.simulation import FAULTS, ConnectionBroken, Ending, SimulatedProduction
+from cutover.simulation.wire import MAX_BODY_BYTES
 from tests.support.asgi_caller import (
     CHAT,
     COMPATIBLE,
     CREDENTIALS,
     FRONT,
     LAYOUT,
+    SERVICE,
     Answer,
     HandClock,
     let_run,
@@ -107,6 +109,45 @@ async def test_a_reader_that_leaves_before_the_body_is_complete_starts_no_turn()
     await peer.app(scope, leave, unsent)
     assert peer.requests[0].ending is Ending.DISCONNECTED
     assert peer.turns == 0
+
+
+async def test_a_body_that_is_too_large_breaks_the_connection_and_is_logged_so() -> None:
+    peer = production()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"x" * (MAX_BODY_BYTES + 1)}
+
+    async def unsent(message: object) -> None:
+        raise AssertionError(message)
+
+    with pytest.raises(ConnectionBroken, match="larger than"):
+        await peer.app(scope_of("POST", URL, {}), receive, unsent)
+    assert peer.requests[0].ending is Ending.BROKEN
+    assert peer.turns == 0
+
+
+DEEP = b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "token"),
+    [
+        ("POST", URL, CREDENTIALS.auth_token),
+        ("POST", f"{FRONT}/api/runtime/tools/execute", CREDENTIALS.auth_token),
+        ("POST", f"{FRONT}/api/v1/control/route-split/override", CREDENTIALS.control_token),
+        ("POST", f"{FRONT}/api/v1/control/route-split/evaluate", CREDENTIALS.control_token),
+        ("PATCH", f"{SERVICE}?updateMask=traffic", CREDENTIALS.cloud_run_token),
+        ("PUT", f"{SERVICE.replace('/v2/', '/v1/')}", CREDENTIALS.cloud_run_token),
+    ],
+)
+async def test_json_that_is_nested_too_deeply_is_a_bad_body(method: str, url: str, token: str) -> None:
+    headers = {**COMPATIBLE, "authorization": f"Bearer {token}"}
+    transport = httpx.ASGITransport(
+        production(FAULTS["override-sticks"], FAULTS["promotion-never-settles"]).app
+    )
+    async with httpx.AsyncClient(transport=transport) as client:
+        answer = await client.request(method, url, headers=headers, content=DEEP)
+    assert 400 <= answer.status_code < 500
 
 
 async def test_a_stalled_stream_stays_open_until_the_reader_leaves() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutover.simulation import SimulatedProduction
+from cutover.simulation.exchange import Operation
 from cutover.simulation.front_door import FrontDoor
 from tests.support.asgi_caller import (
     CREDENTIALS,
@@ -117,6 +118,62 @@ class TestAdminApi:
         answer = await ask(production(), "PATCH", SERVICE, token=CREDENTIALS.cloud_run_token, json=body)
         assert answer.status == 400
 
+    async def test_an_update_that_is_only_validated_is_checked_and_changes_nothing(self) -> None:
+        peer = production()
+        url, token = f"{SERVICE}?updateMask=traffic&validateOnly=true", CREDENTIALS.cloud_run_token
+        etag = (await cloud_run(peer)).json()["etag"]
+        good = {"traffic": [share("svc-2", 100)], "etag": etag}
+        assert (await ask(peer, "PATCH", url, token=token, json=good)).json()["done"] is True
+        for body, used, status in (
+            (good, None, 401),
+            ({**good, "etag": "stale"}, token, 409),
+            ({**good, "traffic": [share("svc-9", 100)]}, token, 400),
+        ):
+            assert (await ask(peer, "PATCH", url, token=used, json=body)).status == status
+        assert (peer.generation, peer.traffic) == (7, {"svc-1": 100})
+        assert [entry.operation for entry in peer.requests[1:]] == [Operation.TRAFFIC_VALIDATE] * 4
+        await update(peer, share("svc-2", 100), etag=etag)
+        assert peer.requests[-1].operation is Operation.TRAFFIC_UPDATE
+
+    async def test_a_revision_that_does_not_start_leaves_the_routes_ready(self) -> None:
+        peer = production(layout=evolve(LAYOUT, broken_revision=True))
+        body = (await cloud_run(peer)).json()
+        assert (body["generation"], body["observedGeneration"]) == ("8", "7")
+        assert "reconciling" not in body
+        assert body["latestCreatedRevision"].endswith("/svc-00008-other")
+        assert body["latestReadyRevision"].endswith("/svc-2")
+        assert body["terminalCondition"]["state"] == "CONDITION_FAILED"
+        assert "svc-00008-other" in body["terminalCondition"]["message"]
+        states = {row["type"]: row["state"] for row in body["conditions"]}
+        assert states == {"RoutesReady": "CONDITION_SUCCEEDED", "ConfigurationsReady": "CONDITION_FAILED"}
+        await update(peer, share("svc-2", 100), etag=body["etag"])
+        body = (await cloud_run(peer)).json()
+        assert body["trafficStatuses"] == [share("svc-2", 100)]
+        assert body["terminalCondition"]["state"] == "CONDITION_FAILED"
+
+    @pytest.mark.parametrize("ready", [True, False])
+    async def test_a_deployment_takes_time_and_moves_latest_only_if_its_revision_starts(
+        self, ready: bool
+    ) -> None:
+        clock = HandClock()
+        peer = production(layout=evolve(LAYOUT, latest=True), clock=clock)
+        peer.deploy(ready=ready, seconds=60.0)
+        body = (await cloud_run(peer)).json()
+        assert body["reconciling"] is True
+        states = {row["type"]: row["state"] for row in body["conditions"]}
+        assert states == {
+            "RoutesReady": "CONDITION_SUCCEEDED",
+            "ConfigurationsReady": "CONDITION_RECONCILING",
+        }
+        assert (await cloud_run(peer, "/revisions/svc-00008-other")).status == 200
+        assert peer.traffic == {"svc-1": 100}
+        clock.seconds += 60
+        body = (await cloud_run(peer)).json()
+        assert "reconciling" not in body
+        assert (body["terminalCondition"]["state"] == "CONDITION_SUCCEEDED") is ready
+        assert (body["observedGeneration"] == "8") is ready
+        assert peer.traffic == {"svc-00008-other" if ready else "svc-1": 100}
+
     async def test_an_update_serves_the_old_split_until_it_settles(self) -> None:
         clock = HandClock()
         peer = production(layout=evolve(LAYOUT, settle_seconds=10.0), clock=clock)
@@ -212,3 +269,34 @@ def test_any_split_is_served_exactly_over_one_round(weights: list[int]) -> None:
     split = {f"r{number}": weight for number, weight in enumerate(weights)}
     served = Counter(door.choose(split).revision for _ in range(sum(weights)))
     assert served == split
+
+
+@pytest.mark.anyio
+class TestDeployBeforeAnUpdateSettles:
+    async def test_the_update_is_served_when_it_settles(self) -> None:
+        clock = HandClock()
+        peer = production(clock=clock, layout=evolve(LAYOUT, settle_seconds=10.0))
+        await update(peer, share("svc-2", 100))
+        clock.seconds += 5.0
+        peer._deployment.deploy()
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 100}, True)
+        clock.seconds += 5.0
+        assert (peer.traffic, peer.reconciling) == ({"svc-2": 100}, False)
+        assert peer.generation == 9
+
+    async def test_a_later_update_still_replaces_it(self) -> None:
+        clock = HandClock()
+        peer = production(clock=clock, layout=evolve(LAYOUT, settle_seconds=10.0))
+        await update(peer, share("svc-2", 100))
+        peer._deployment.deploy()
+        clock.seconds += 5.0
+        await update(peer, share("svc-1", 50), share("svc-2", 50))
+        clock.seconds += 5.0
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 100}, True)
+        clock.seconds += 5.0
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 50, "svc-2": 50}, False)
+
+    async def test_without_a_pending_update_a_deployment_settles_at_once(self) -> None:
+        peer = production()
+        peer._deployment.deploy()
+        assert (peer.traffic, peer.reconciling) == ({"svc-1": 100}, False)

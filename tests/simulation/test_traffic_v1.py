@@ -134,6 +134,21 @@ async def test_a_failure_is_in_the_conditions_and_in_the_operation() -> None:
     assert peer.traffic == {"svc-1": 100}
 
 
+@pytest.mark.parametrize(("seconds", "status"), [(0.0, "False"), (60.0, "Unknown")])
+async def test_a_revision_that_does_not_start_leaves_the_routes_ready(seconds: float, status: str) -> None:
+    peer = production()
+    peer.deploy(ready=False, seconds=seconds)
+    service = await read(peer)
+    conditions = {row["type"]: row["status"] for row in service["status"]["conditions"]}
+    assert conditions == {"Ready": status, "ConfigurationsReady": status, "RoutesReady": "True"}
+    assert service["status"]["observedGeneration"] == service["metadata"]["generation"] == 8
+    assert service["status"]["latestCreatedRevisionName"] == "svc-00008-other"
+    assert service["status"]["latestReadyRevisionName"] == "svc-2"
+    row = {"revisionName": "svc-2", "percent": 100}
+    assert (await replace(peer, service, row)).status == 200
+    assert peer.traffic == {"svc-2": 100}
+
+
 async def test_revisions_are_listed_and_described() -> None:
     peer = production(layout=evolve(LAYOUT, canary_ready=False))
     rows = (await ask(peer, "GET", f"{NAMESPACE}/revisions", token=TOKEN)).json()["items"]

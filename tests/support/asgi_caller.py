@@ -111,7 +111,8 @@ async def request(
     """Run the app beside the caller. Leaving the block or setting ``hang_up`` sends the app a disconnect."""
     answer, hang_up = Answer(), anyio.Event()
     body = content if content is not None else b"" if json is None else jsonlib.dumps(json).encode()
-    sent = dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token else {})
+    sent = {"content-type": "application/json"} if body else {}
+    sent |= dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token else {})
     messages = [{"type": "http.request", "body": body[:1], "more_body": True}]
     messages.append({"type": "http.request", "body": body[1:], "more_body": False})
 

@@ -45,8 +45,25 @@ WITHOUT_EFFECT = frozenset(
     {WireFault.REFUSED, WireFault.HANG, WireFault.RESET, WireFault.HTML, WireFault.NO_EFFECT}
 )
 """Faults after which a change has no effect, although no server refused it. Only reading back shows this."""
+STALE = frozenset({WireFault.BROKEN_DEPLOY})
+"""Faults that make the etag of a change stale, so that the change is refused. The split stays as it is."""
+HICCUPS = frozenset(
+    {
+        WireFault.REFUSED,
+        WireFault.HTTP_409,
+        WireFault.HTTP_412,
+        WireFault.HTTP_429,
+        WireFault.HTTP_500,
+        WireFault.HTTP_503,
+        WireFault.HANG,
+        WireFault.RESET,
+        WireFault.HTML,
+        WireFault.BROKEN_DEPLOY,
+    }
+)
+"""Faults without effect after which a forward write of the split is sent again: a conflict, a quota, a 5xx, no usable answer."""
 FAILED_WITH_EFFECT = frozenset({WireFault.FAILED_AND_DONE, WireFault.FAILED_AND_LATE})
-"""Faults that answer 503 to a change that takes effect. A step stops there; an undo finds the effect by reading."""
+"""Faults that answer 503 to a change that takes effect. A flip stops there; the drill and an undo find the effect by reading."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,11 +109,6 @@ def _preflight(injected: InjectedFault) -> Outcome:
     return _read_again(injected, NO_EVIDENCE)
 
 
-def _revision(injected: InjectedFault) -> Outcome:
-    """Return NO_GO for status 404, which is evidence: the revision does not exist."""
-    return NO_GO if injected.fault is WireFault.HTTP_404 else _preflight(injected)
-
-
 def _first_stream(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at a first stream.
 
@@ -120,7 +132,25 @@ def _read_back(injected: InjectedFault) -> Outcome:
 
 
 def _promote(injected: InjectedFault) -> Outcome:
-    return GO if injected.fault in WITH_EFFECT else NO_GO
+    """Return the outcome of a fault at a write that moves traffic to the canary.
+
+    A hiccup is written again a few times, because a read shows that nobody has changed anything; at every request it does not end.
+    """
+    if injected.fault in WITH_EFFECT | FAILED_WITH_EFFECT:
+        return GO
+    return GO if injected.fault in HICCUPS and not injected.at_every_request else NO_GO
+
+
+def _give_tag(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at the write of the drill's tag: without the tag nothing was judged, and no share has moved.
+
+    A tag that is undone a second later is no loss: by then the first step has written it again.
+    """
+    return GO if injected.fault in WITH_EFFECT | {WireFault.UNDONE} else NO_EVIDENCE
+
+
+def _read_back_tag(injected: InjectedFault) -> Outcome:
+    return NO_EVIDENCE if injected.at_every_request else GO
 
 
 def _roll_back(injected: InjectedFault) -> Outcome:
@@ -132,20 +162,19 @@ def _roll_back(injected: InjectedFault) -> Outcome:
         case WireFault.UNDONE | WireFault.NEVER:
             # the undo puts the traffic back: after the last look, or after the deadline
             return NO_GO
-        case fault if injected.at_every_request and fault in REFUSALS | WITHOUT_EFFECT:
+        case fault if injected.at_every_request and fault in REFUSALS | WITHOUT_EFFECT | STALE:
             return NO_GO
         case _:
             return GO
 
 
 def _restore(injected: InjectedFault) -> Outcome:
-    """Return the outcome of a fault at the restore: a failure fails the drill, and stable already has all traffic."""
-    outcome = _roll_back(injected)
-    return outcome if outcome is GO or injected.fault is WireFault.UNDONE else NO_GO_ON_STABLE
+    """Return the outcome of a fault at the restore: a failure fails the step, and the undo restores what was captured, LATEST included."""
+    return _roll_back(injected)
 
 
 def _always_go(_: InjectedFault) -> Outcome:
-    """Return GO: this read only observes progress, and another read decides."""
+    """Return GO: this read only observes, or looks for a sign; another evidence decides, and no answer is no sign."""
     return GO
 
 
@@ -201,7 +230,7 @@ def _undo_read(injected: InjectedFault) -> Outcome:
 
 def _undo_write(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at a write of the undo, which is repeated until it is proven to last."""
-    hopeless = REFUSALS | WITHOUT_EFFECT | {WireFault.UNDONE, WireFault.NEVER}
+    hopeless = REFUSALS | WITHOUT_EFFECT | STALE | {WireFault.UNDONE, WireFault.NEVER}
     return NOT_PUT_BACK if injected.at_every_request and injected.fault in hopeless else _undone(injected)
 
 
@@ -219,7 +248,14 @@ class RequestGroup:
 
 
 REQUEST_GROUPS = (
-    RequestGroup("preflight", r"preflight\.revision-.*", ANY_REQUEST_FAULTS, _revision),
+    RequestGroup(
+        "asking at a tag",
+        r"preflight\.canary-evidence\..*|drill\.tag\.answer",
+        ANY_REQUEST_FAULTS,
+        _always_go,
+    ),
+    RequestGroup("giving a tag", r"drill\.tag\.write", TRAFFIC_CHANGE_FAULTS, _give_tag),
+    RequestGroup("giving a tag", r"drill\.tag\.read-back", ANY_REQUEST_FAULTS, _read_back_tag),
     RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
     RequestGroup(
         "first streams",
@@ -255,6 +291,13 @@ REQUEST_GROUPS = (
     RequestGroup("reading the undo of traffic", r"undo\.traffic(\..*)?", ANY_REQUEST_FAULTS, _undone),
     RequestGroup(
         "streams after an undo", r"stream-smoke-undone\..*", ANY_REQUEST_FAULTS, _undone, is_repeated=False
+    ),
+    RequestGroup(
+        "identity of the legacy service",
+        r"dual-identity\..*",
+        ANY_REQUEST_FAULTS,
+        _always_go,
+        is_repeated=False,
     ),
     RequestGroup(
         "dual run", r"dual\.\w+\.(?!(chat|chats)-stream$).*", ANY_REQUEST_FAULTS, _plain_of_dual_run

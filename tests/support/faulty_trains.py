@@ -65,7 +65,12 @@ SCENARIOS = {
         Scenario(
             name="sentinels", labels=r"sentinel\.(traffic-5|route-flip)\..*", config={"held_streams": 1}
         ),
-        Scenario(name="dual run", labels=r"dual\..*\.(me|root|chat-stream)", config={"run_dual_run": True}),
+        Scenario(name="untagged canary", labels=r"drill\.tag\..*", layout={"tag_urls": {}}),
+        Scenario(
+            name="dual run",
+            labels=r"dual\..*\.(me|root|chat-stream)|dual-identity\..*",
+            config={"run_dual_run": True},
+        ),
         Scenario(name="LATEST", labels=r"drill\.restore\..*", layout={"latest": True}),
         Scenario(
             name="verify only",

@@ -17,6 +17,12 @@ from cutover.production.routes.control_plane import ControlPlane
 
 BASE = "https://chat.example"
 DOMAINS = ("auth_entry", "billing_l402")
+COMPAT_HEADERS = {
+    "x-oa-client-build-id": "20260221T130000Z",
+    "x-oa-protocol-version": "openagents.control.v1",
+    "x-oa-schema-version": "1",
+}
+"""The headers that a client of the lane sends with each request."""
 CLEAR = RouteState(overrides=(("auth_entry", None), ("billing_l402", None), (GLOBAL, None)))
 Overrides = dict[str, str | None]
 WORDS: Overrides = {"clear": None, "rust": "rust_shell"}
@@ -82,7 +88,13 @@ def control(answer: Callable[[httpx.Request], Any]) -> ControlPlane:
     """Return a control plane whose requests this function answers."""
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     outbound = Outbound(client=client, clock=EventLoopClock())
-    return ControlPlane(outbound=outbound, base_url=BASE, lane=COMPAT, token="marked-control-token")
+    return ControlPlane(
+        outbound=outbound,
+        base_url=BASE,
+        lane=COMPAT,
+        token="marked-control-token",
+        headers=COMPAT_HEADERS,
+    )
 
 
 def control_that_replies(body: bytes, status: int = 200) -> ControlPlane:

@@ -72,14 +72,20 @@ def served(
     *faults: Fault,
     layout: Mapping[str, object] | None = None,
     backend: str = "gcloud",
+    host: str = _HOST,
     **changes: object,
 ) -> Iterator[ServedProduction]:
-    """Serve a production with uvicorn in its own thread. The environment of this process points gcloud to it."""
+    """Serve a production with uvicorn in its own thread. The environment of this process points gcloud to it.
+
+    ``host`` is the address of loopback to serve on: 127.0.0.1 or ::1.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    shown = f"[{host}]" if ":" in host else host
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        listeners = [stack.enter_context(socket.create_server((_HOST, 0))) for _ in range(4)]
+        listeners = [stack.enter_context(socket.create_server((host, 0), family=family)) for _ in range(4)]
         front, cloud_run, legacy, tag = (
-            f"http://{_HOST}:{listener.getsockname()[1]}" for listener in listeners
+            f"http://{shown}:{listener.getsockname()[1]}" for listener in listeners
         )
         for name, value in gcloud_environment(cloud_run).items():
             patch.setenv(name, value)
@@ -87,7 +93,8 @@ def served(
         urls = {"base_url": front, "cloud_run_api_url": cloud_run, "legacy_base_url": legacy}
         config = live_config(directory, **{**urls, "traffic_backend": backend, **changes})
         clock = SharedClock()
-        start = attrs.evolve(simulated_layout(config), tag_urls={"canary": tag}, **(layout or {}))  # type: ignore[arg-type]
+        tags = {"tag_urls": {"canary": tag}, "tag_url_form": tag + "/tags/{tag}"}
+        start = attrs.evolve(simulated_layout(config), **{**tags, **(layout or {})})  # type: ignore[arg-type]
         production = SimulatedProduction(
             layout=start, credentials=simulated_credentials(config), faults=faults, now=clock.now
         )

@@ -21,13 +21,13 @@ from cutover.model.train_events import (
     TrainFinished,
     TrainStarted,
 )
+from cutover.model.undo_policy import RecoveryMode
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.writer import set_routes
 from cutover.production.services import Services
 from cutover.production.traffic.mover import TrafficMover
 from cutover.record.journal import Journal, read_journal
 from cutover.simulation import Fault, SimulatedProduction
-from cutover.train.recovery import RecoveryMode
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production, live
 from cutover.wiring.recover import Recovery, recover_production

@@ -51,6 +51,7 @@ class WireFault(enum.Enum):
     # only for requests that change the traffic:
     SLOW = "slow to settle"
     NEVER = "never settles"
+    BROKEN_DEPLOY = "somebody else deploys a broken revision just before"
 
     @property
     def status(self) -> int | None:
@@ -70,6 +71,7 @@ FATES = {
     WireFault.LATE: Fate(after=LATE),
     WireFault.SLOW: Fate(settles_after=SLOW),
     WireFault.NEVER: Fate(settles_after=math.inf),
+    WireFault.BROKEN_DEPLOY: Fate(overtaken=True, overtaken_by_broken=True),
 }
 _ERROR_BODY = b'{"error":{"code":"injected","message":"injected"}}'
 _SIGN_IN_PAGE = b"<!doctype html><title>Sign in</title>\n"

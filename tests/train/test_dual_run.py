@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from cutover.clock import EventLoopClock
 from cutover.config.manifest import shipped_manifest
 from cutover.http.outbound import Outbound
-from cutover.model.comparison import Answer, difference, order_of, p95
+from cutover.http.secrets import Secrets
+from cutover.model.comparison import Answer, difference, judge, order_of, p95
 from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import Check, StepResult, StepStatus
 from cutover.production.services import Services
@@ -121,7 +122,13 @@ class TestDifference:
             ([], {}, "the answer is [] in the new service and {} in"),
             ([1], [], "the answer has 1 items in the new service and 0 in"),
             ({"k\x1b": 1}, {}, ".k\\x1b is 1 in the new service and nothing in"),
-            ("x\u202e", None, "the answer is x\\u202e in the new service and None in"),
+            ("x\u202e", None, 'the answer is "x\\u202e" in the new service and null in'),
+            ("1", 1, 'the answer is "1" in the new service and 1 in'),
+            (
+                [("finish", "a")],
+                [("finish", "b")],
+                '[0] is ["finish","a"] in the new service and ["finish","b"] in',
+            ),
         ],
     )
     def test_the_text_names_the_first_place_that_differs(self, new: object, old: object, why: str) -> None:
@@ -198,11 +205,19 @@ class Comparison:
     changes: dict[str, object] = attrs.field(factory=dict)
     slow: dict[str, float] = attrs.field(factory=dict)
     """Base URL -> seconds that each answer of the service takes."""
+    identity: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
+    """The answer of the legacy service to the requests that ask for its identity; None for its answer to any request."""
     requests: dict[str, list[httpx.Request]] = attrs.field(factory=lambda: {NEW: [], OLD: []})
+    """The compared requests."""
+    identity_requests: list[httpx.Request] = attrs.field(factory=list)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         base = f"https://{request.url.host}"
         await request.aread()
+        if request.extensions["label"].startswith("dual-identity."):
+            assert base == OLD
+            self.identity_requests.append(request)
+            return self.identity(request) or self.old(request)
         self.requests[base].append(request)
         await anyio.sleep(self.slow.get(base, 0.0))
         return (self.new if base == NEW else self.old)(request)
@@ -220,6 +235,10 @@ class Comparison:
             "old": Side(name="legacy", base_url=OLD, token="marked-old", headers=headers),
             "contract": COMPAT_LANE,
             "thread_prefix": "thread_",
+            "thread_id_prefix": "thread_probe",
+            "stable_revision": "chat-1",
+            "canary_revision": "chat-2",
+            "revision_header": "x-revision",
             "run_mutating_requests": False,
             "max_dual_run_failures": 0,
             "max_p95_latency_delta_ms": 0.0,
@@ -228,11 +247,13 @@ class Comparison:
 
 
 @asynccontextmanager
-async def services(directory: Path, answer: Callable[[httpx.Request], object]) -> AsyncIterator[Services]:
+async def services(
+    directory: Path, answer: Callable[[httpx.Request], object], *secrets: str
+) -> AsyncIterator[Services]:
     """Yield the services of a train, in which this function answers for the new and for the legacy service."""
     trial = EmbeddedTrain(live_config(directory))
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))  # type: ignore[arg-type]
-    outbound = Outbound(client=client, clock=EventLoopClock())
+    outbound = Outbound(client=client, clock=EventLoopClock(), secrets=Secrets(secrets))
     async with simulated(trial.config, trial.production, clock=EventLoopClock()).services() as found:
         yield attrs.evolve(found, service=outbound, legacy=outbound)
 
@@ -434,6 +455,8 @@ class TestRequests:
         same = json_reply({})
         result = await Comparison(same, same, [entry(mutates=True)]).run(tmp_path)
         assert result.status is StepStatus.ERROR
+        assert not rows(result)["requests"].tolerable
+        assert "nothing was compared" in result.detail
 
     async def test_a_mutating_request_is_sent_once(self, tmp_path: Path) -> None:
         down = json_reply({}, 503)
@@ -449,6 +472,258 @@ class TestRequests:
         comparison = Comparison(down, down, [entry()])
         await comparison.run(tmp_path)
         assert [len(requests) for requests in comparison.requests.values()] == [2, 2]
+
+
+STATUS_PATH = "/api/v1/control/route-split/status"
+ROUTES = {
+    "data": {"override_target": None, "route_groups": [{"domain": "d", "override_target": "rust_shell"}]}
+}
+
+
+def at(path: str, reply: httpx.Response) -> Callable[[httpx.Request], httpx.Response | None]:
+    """Return an identity that gives this reply at one path, and for the rest answers like any other request."""
+    return lambda request: reply if request.url.path == path else None
+
+
+def redirect(location: str) -> Callable[[httpx.Request], httpx.Response | None]:
+    return lambda _: httpx.Response(307, headers={"location": location})
+
+
+class TestIdentityOfTheLegacyService:
+    async def _run(
+        self,
+        directory: Path,
+        identity: Callable[[httpx.Request], httpx.Response | None],
+        **changes: object,
+    ) -> tuple[StepResult, Comparison]:
+        same = json_reply({})
+        comparison = Comparison(same, same, [entry()], changes, identity=identity)
+        return await comparison.run(directory), comparison
+
+    @pytest.mark.parametrize(
+        ("identity", "sign"),
+        [
+            (
+                at("/", httpx.Response(200, headers={"X-Revision": "chat-1"})),
+                "its header x-revision names chat-1",
+            ),
+            (
+                at(STATUS_PATH, httpx.Response(401, headers={"x-revision": "chat-2"})),
+                "its header x-revision names chat-2",
+            ),
+            (
+                at(STATUS_PATH, httpx.Response(200, json=ROUTES)),
+                "answers with the overrides of the route split",
+            ),
+            (redirect(f"{NEW}/login"), f"{OLD} redirects to the host of BASE_URL: HTTP 307"),
+            (redirect("//CHAT.example.:443/"), f"{OLD} redirects to the host of BASE_URL: HTTP 307"),
+        ],
+    )
+    async def test_the_new_service_at_the_legacy_url_is_no_evidence(
+        self, identity: Callable[[httpx.Request], httpx.Response | None], sign: str, tmp_path: Path
+    ) -> None:
+        result, comparison = await self._run(tmp_path, identity)
+        assert result.status is StepStatus.ERROR
+        assert comparison.requests == {NEW: [], OLD: []}
+        (row,) = result.checks
+        assert (row.check_id, row.status, row.tolerable) == ("legacy-identity", StepStatus.ERROR, False)
+        assert row.detail.startswith("the new service answers at LEGACY_BASE_URL (")
+        assert sign in row.detail
+        assert row.detail.endswith(
+            "Set LEGACY_BASE_URL to the URL of the legacy service, or set RUN_DUAL_RUN=0"
+        )
+        assert section(result, "totals")["request_count"] == 0
+
+    @pytest.mark.parametrize(
+        "identity",
+        [
+            at(STATUS_PATH, httpx.Response(401)),
+            at(STATUS_PATH, httpx.Response(404, text="<html>")),
+            at(STATUS_PATH, httpx.Response(200, text="<html>")),
+            at(STATUS_PATH, httpx.Response(200, json={"data": {"status": "ok"}})),
+            # A refusal that shows routes is no usable state.
+            at(STATUS_PATH, httpx.Response(403, json=ROUTES)),
+            at(STATUS_PATH, httpx.Response(500)),
+            at("/", httpx.Response(200, headers={"x-revision": "legacy-7"})),
+            at("/", httpx.Response(200, headers={"x-other": "chat-1"})),
+            # Its start page alone, or its unknown paths alone, may lead to the new host.
+            at("/", httpx.Response(301, headers={"location": NEW})),
+            at(STATUS_PATH, httpx.Response(308, headers={"location": NEW})),
+            redirect("/login"),
+            redirect("https://elsewhere.example/"),
+            redirect("https://[broken"),
+            lambda _: httpx.Response(201, headers={"location": NEW}),
+            lambda _: httpx.Response(302),
+        ],
+    )
+    async def test_an_answer_that_a_legacy_service_may_give_is_no_sign(
+        self, identity: Callable[[httpx.Request], httpx.Response | None], tmp_path: Path
+    ) -> None:
+        result, comparison = await self._run(tmp_path, identity)
+        assert result.status is StepStatus.PASS, result.detail
+        assert rows(result)["legacy-identity"].detail.startswith("no sign of the new service: GET ")
+        assert [len(requests) for requests in comparison.requests.values()] == [1, 1]
+
+    async def test_a_redirect_within_the_host_that_both_urls_share_is_no_sign(self, tmp_path: Path) -> None:
+        old = Side(name="legacy", base_url=f"{NEW}/old", token="marked-old")
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            asks = request.extensions["label"].startswith("dual-identity.")
+            return (
+                httpx.Response(302, headers={"location": "/login"}) if asks else httpx.Response(200, json={})
+            )
+
+        comparison = Comparison(json_reply({}), json_reply({}), [entry()], {"old": old})
+        async with services(tmp_path, answer) as found:
+            recorder = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=EvidenceFolder())
+            assert (await dual_run.run(comparison.plan(), found, recorder)).status is StepStatus.PASS
+
+    async def test_without_a_revision_header_no_header_is_a_sign(self, tmp_path: Path) -> None:
+        named = at("/", httpx.Response(200, headers={"": "chat-1", "x-revision": "chat-1"}))
+        result, _ = await self._run(tmp_path, named, revision_header="")
+        assert result.status is StepStatus.PASS
+
+    async def test_only_the_status_path_gets_a_token_and_only_that_of_the_legacy_service(
+        self, tmp_path: Path
+    ) -> None:
+        _, comparison = await self._run(tmp_path, lambda _: None)
+        sent = {
+            (request.method, request.url.path): request.headers.get("authorization")
+            for request in comparison.identity_requests
+        }
+        assert sent == {("GET", "/"): None, ("GET", STATUS_PATH): "Bearer marked-old"}
+        assert all(
+            request.headers["x-oa-protocol-version"] == "1" for request in comparison.identity_requests
+        )
+
+    async def test_a_legacy_service_that_answers_nothing_is_no_evidence(self, tmp_path: Path) -> None:
+        def refuse(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused")
+
+        result, _ = await self._run(tmp_path, refuse)
+        row = rows(result)["legacy-identity"]
+        assert row.status is StepStatus.ERROR
+        assert row.detail.startswith("no service answers at LEGACY_BASE_URL: GET ")
+
+    async def test_one_answer_of_the_new_service_among_the_compared_ones_is_no_evidence(
+        self, tmp_path: Path
+    ) -> None:
+        """A load balancer may send some paths of the legacy host to the new service."""
+
+        def old(request: httpx.Request) -> httpx.Response:
+            moved = request.url.path == "/api/moved"
+            return httpx.Response(200, json={}, headers={"x-revision": "chat-2"} if moved else {})
+
+        entries = [entry(id="moved", path="/api/moved"), entry(id="own")]
+        result = await Comparison(json_reply({}), old, entries).run(tmp_path)
+        assert rows(result)["own"].status is StepStatus.PASS
+        row = rows(result)["moved"]
+        assert (row.status, row.tolerable) == (StepStatus.ERROR, False)
+        assert "names chat-2, a revision of this train), so the answers prove nothing" in row.detail
+
+
+class TestThreadsOfProbes:
+    PROBE = "thread_probe_20261128T105003Z_0a1b2c_0001"
+
+    async def _run(self, directory: Path, new: object, old: object) -> Check:
+        result = await Comparison(json_reply(new), json_reply(old), [entry()]).run(directory)
+        return rows(result)["e"]
+
+    async def test_they_are_left_out_and_counted(self, tmp_path: Path) -> None:
+        new, old = [{"id": self.PROBE}, {"id": "thread_1"}], [{"id": "thread_1"}]
+        row = await self._run(tmp_path, {"data": {"chatThreads": new}}, {"data": {"chatThreads": old}})
+        assert row.status is StepStatus.PASS
+        assert row.detail == (
+            "HTTP 200; .data.chatThreads without the threads of probes (1 in the new service, 0 in the legacy service)"
+        )
+
+    async def test_a_difference_beside_them_is_found(self, tmp_path: Path) -> None:
+        row = await self._run(tmp_path, [{"id": self.PROBE}, {"id": "thread_2"}], [{"id": "thread_1"}])
+        assert row.status is StepStatus.FAIL
+        assert row.detail.startswith(
+            'the answers differ in meaning: [0].id is "thread_2" in the new service and "thread_1" in the legacy service; '
+            "the answer without the threads of probes (1 in the new"
+        )
+
+    async def test_a_list_that_they_fill_is_no_evidence(self, tmp_path: Path) -> None:
+        row = await self._run(tmp_path, [{"id": self.PROBE}] * 50, [{"id": "thread_1"}])
+        assert row.status is StepStatus.ERROR
+        assert row.detail.startswith(
+            "a list could not be compared; the answer without the threads of probes (50 in"
+        )
+
+    async def test_two_lists_that_they_fill_agree_and_the_detail_says_so(self, tmp_path: Path) -> None:
+        row = await self._run(tmp_path, [{"id": self.PROBE}] * 50, [{"id": self.PROBE}] * 50)
+        assert row.status is StepStatus.PASS
+        assert "none of the others could be compared" in row.detail
+
+    async def test_the_ids_of_a_train_are_recognized(self, tmp_path: Path) -> None:
+        """Every id that a train gives a thread is left out, whatever the purpose of its probe."""
+        config = live_config(tmp_path, run_dual_run=True, thread_id_prefix="smoke.1", held_streams=1)
+        trial = EmbeddedTrain(config)
+        await trial.run()
+        bodies = [row for row in trial.production.requests if row.started_turn]
+        listed = [
+            {"id": msgspec.json.decode(row.body)["id"]}
+            if row.path == "/api/chat/stream"
+            else {"id": row.path.split("/")[3]}
+            for row in bodies
+        ]
+        assert len(listed) > 10
+        verdict = judge(entry(), answer(200, listed), answer(200, []), thread_id_prefix="smoke.1")
+        assert verdict.status is StepStatus.PASS
+
+
+async def test_a_boolean_in_a_difference_is_shown_as_json(tmp_path: Path) -> None:
+    new, old = {"a": [True, {"b": None}]}, {"a": [{"c": False}, {"b": "x"}]}
+    result = await Comparison(json_reply(new), json_reply(old), [entry()]).run(tmp_path)
+    assert '.a[0] is true in the new service and {"c":false} in the legacy service' in result.detail
+
+
+async def test_json_that_is_nested_too_deeply_is_no_evidence(tmp_path: Path) -> None:
+    deep: Reply = lambda _: httpx.Response(200, content=b"[" * 700 + b"]" * 700)  # noqa: E731  a typed lambda is shorter here
+    result = await Comparison(deep, deep, [entry()]).run(tmp_path)
+    assert rows(result)["e"].status is StepStatus.ERROR
+    assert "its JSON has more than 100 levels, and is not compared" in rows(result)["e"].detail
+
+
+@pytest.mark.parametrize("kind", [ResponseKind.SSE, ResponseKind.JSON])
+async def test_closing_a_connection_is_no_part_of_the_latency(kind: ResponseKind, tmp_path: Path) -> None:
+    content = stream(*TURN, "[DONE]") if kind is ResponseKind.SSE else b"{}"
+
+    class Lingering(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            await anyio.sleep(0.5)
+            yield content
+
+        async def aclose(self) -> None:
+            await anyio.sleep(3.0)
+
+    headers = {"content-type": "text/event-stream; charset=utf-8", "x-vercel-ai-ui-message-stream": "v1"}
+    slow: Reply = lambda _: httpx.Response(200, headers=headers, stream=Lingering())  # noqa: E731
+    result = await Comparison(slow, slow, [entry(kind)]).run(tmp_path)
+    assert result.status is StepStatus.PASS, result.detail
+    assert section(result, "latency_ms")["rust_p95"] == pytest.approx(500.0)
+
+
+async def test_a_secret_that_a_broken_stream_echoes_is_in_no_fact(tmp_path: Path) -> None:
+    class Cut(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"data: {no JSON, but marked-new\n\n"
+            raise httpx.ReadError("reset")
+
+    headers = sse_reply()(httpx.Request("GET", NEW)).headers
+    comparison = Comparison(
+        lambda _: httpx.Response(200, headers=headers, stream=Cut()),
+        sse_reply(*TURN, "[DONE]"),
+        [entry(ResponseKind.SSE)],
+    )
+    async with services(tmp_path, comparison._answer, "marked-new") as found:
+        evidence = EvidenceFolder(secrets=found.service.secrets)
+        recorder = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=evidence)
+        result = await dual_run.run(comparison.plan(), found, recorder)
+    assert "no JSON, but **********" in result.detail
+    assert "marked" not in repr(result)
 
 
 async def test_the_embedded_services_give_the_same_answers_to_the_shipped_manifest(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cutover.simulation.cloud_run import google_error
 from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
+from cutover.train.stream_proof import LAG_SECONDS
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -71,7 +72,7 @@ class TestBlame:
 
     async def test_the_front_door_is_blamed_if_no_revision_has_its_own_url(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, first=3, last=4)
-        rows, _, _ = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": {}})
+        rows, _, _ = await drilled(tmp_path, (scope, BROKEN), layout={"tag_urls": {}}, canary_tag="")
         assert "a stream through the front door breaks the contract" in rows["traffic-5"].detail
         # The canary has no URL of its own, so it is not probed directly.
         assert "canary-direct" not in rows
@@ -100,7 +101,10 @@ class TestWhoAnswers:
         scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=3)
         rows, summary, trial = await drilled(tmp_path, (scope, named(CANARY)), canary_steps=(100,))
         assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
-        assert summary.exit_code == 1
+        # The control plane says that stable serves everything. The undo's own streams say that it does not.
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert f"{CANARY} still answered a stream" in summary.undo.detail
         assert trial.production.traffic == {STABLE: 100}
 
     async def test_without_a_revision_header_one_look_after_the_rollback_is_enough(
@@ -108,7 +112,9 @@ class TestWhoAnswers:
     ) -> None:
         rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
         assert summary.passed
-        assert "answered by" not in rows["traffic-100"].detail
+        assert rows["traffic-100"].detail.endswith(
+            "2 streams were answered by the canary (0 at the front door by the header, 2 at its tag)"
+        )
         assert streams_by_stable(trial) == SMOKES + 2
 
 
@@ -153,9 +159,9 @@ class TestLooksAfterTheRollback:
         )
         assert rows["rollback"].detail == f"after the rollback {CANARY} still answered a stream"
         assert not rows["rollback"].tolerable
-        assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
-        # MAX_ROLLBACK_SECONDS bounds the number of looks.
-        assert streams_by_stable(trial) <= 2 + 2 * (2 * 60 + ROLLBACK_LOOKS)
+        assert (summary.exit_code, trial.production.traffic) == (4, {STABLE: 100})
+        # MAX_ROLLBACK_SECONDS bounds the number of looks, and LAG_SECONDS those of the undo.
+        assert streams_by_stable(trial) <= 2 + 2 * (2 * (60 + LAG_SECONDS) + 6 * ROLLBACK_LOOKS)
 
     async def test_an_answer_of_the_canary_on_the_other_alias_fails(self, tmp_path: Path) -> None:
         strikes = renamed(*range(2, 400), operations=frozenset({Operation.CHATS_STREAM}))
@@ -181,8 +187,10 @@ class TestReading:
     async def test_traffic_that_cannot_be_read_at_the_end_is_not_proven(self, tmp_path: Path) -> None:
         reads = Scope(operations=frozenset({Operation.SERVICE_READ}), sites=API, first=6, last=6)
         rows, summary, trial = await drilled(tmp_path, (reads, FORBIDDEN), canary_steps=(5,))
-        assert rows["status-post"].status is StepStatus.FAIL
+        # A denied read says nothing about production, but something was moved, so the train has failed.
+        assert (rows["status-post"].status, rows["status-post"].tolerable) == (StepStatus.ERROR, False)
         assert "HTTP 403" in rows["status-post"].detail
+        assert summary.exit_code == 1
         assert summary.undo is not None
         assert summary.undo.proven
         assert trial.production.traffic == {STABLE: 100}

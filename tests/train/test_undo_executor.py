@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -15,10 +16,10 @@ from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
 from cutover.http.outbound import MUTATION_DEADLINE, READ_DEADLINE
 from cutover.model.results import Check, StepStatus
-from cutover.model.route_state import GLOBAL, ROUTES_DEADLINE, RouteState
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.model.traffic_state import TrafficTarget, split
 from cutover.model.train_events import Answered, CheckRecorded, RouteIntended, TrafficIntended, UndoFinished
-from cutover.model.undo_plan import plan_undo
+from cutover.model.undo_plan import Moment, plan_undo
 from cutover.production.lane import COMPAT
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
@@ -26,9 +27,14 @@ from cutover.record.journal import Journal, read_journal
 from cutover.simulation import FAULTS, Fault
 from cutover.simulation.exchange import Fate
 from cutover.simulation.faults import Strike
-from cutover.train.engine import UNDO_DEADLINE
 from cutover.train.steps.rollback_drill import STEP_ID as DRILL
-from cutover.train.undo_executor import UndoResult, carry_out, seconds_until_write_expires
+from cutover.train.undo_executor import (
+    CLOCK_JUMP,
+    UNDO_DEADLINE,
+    UndoExecutor,
+    UndoResult,
+    seconds_until_write_expires,
+)
 from cutover.wiring.embedded import simulated
 from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
@@ -56,7 +62,10 @@ class Scene:
 
     async def undo(self) -> UndoResult:
         plan = plan_undo(self.journal.events, stable=STABLE)
-        return await carry_out(plan, self.services, self.journal, service="s --project p --region r")
+        executor = UndoExecutor(
+            services=self.services, journal=self.journal, service="s --project p --region r"
+        )
+        return await executor.undo(plan)
 
     @property
     def changes(self) -> int:
@@ -449,16 +458,34 @@ class TestExpiryOfWrites:
         answers = [Answered(key=GLOBAL, outcome=outcome, at=self.ANSWERED)] if outcome else []
         plan = plan_undo([intent, *answers], stable=STABLE)
         assert plan.routes is not None
-        assert (plan.routes.last_sent_at, plan.routes.last_unanswered_at) == (
-            last_sent_at,
-            last_unanswered_at,
-        )
+        assert plan.routes.last_sent == Moment(at=last_sent_at)
+        unanswered = Moment(at=last_unanswered_at) if last_unanswered_at else None
+        assert plan.routes.last_unanswered == unanswered
 
-    def test_the_wait_is_bounded_if_the_clocks_disagree(self) -> None:
-        assert seconds_until_write_expires("2026-01-01T00:00:00.000Z") == 0.0
-        assert seconds_until_write_expires("2999-01-01T00:00:00.000Z") == ROUTES_DEADLINE + MUTATION_DEADLINE
-        assert (
-            seconds_until_write_expires("no time")
-            == seconds_until_write_expires("2026-01-01T00:00:00")
-            == MUTATION_DEADLINE
-        )
+    @pytest.mark.parametrize(("passed", "left"), [(0.0, 20.0), (5.0, 15.0), (20.0, 0.0), (500.0, 0.0)])
+    def test_the_monotonic_clock_decides_inside_the_process_that_sent_the_write(
+        self, passed: float, left: float
+    ) -> None:
+        """However the wall clock jumps in the meantime."""
+        for jump in (-86_400.0, -60.0, 0.0, 60.0, 86_400.0):
+            wall = datetime.fromisoformat(self.AT) + timedelta(seconds=passed + jump)
+            sent = Moment(at=self.AT, tick=7.0)
+            assert seconds_until_write_expires(sent, now=7.0 + passed, wall=wall) == left
+
+    @pytest.mark.parametrize("jump", [-CLOCK_JUMP, -30.0, 0.0, 30.0, CLOCK_JUMP])
+    @pytest.mark.parametrize("passed", [0.0, 1.0, 19.0, 30.0, 80.0])
+    def test_a_jump_of_a_minute_between_two_processes_shortens_no_wait(
+        self, passed: float, jump: float
+    ) -> None:
+        wall = datetime.fromisoformat(self.AT) + timedelta(seconds=passed + jump)
+        left = seconds_until_write_expires(Moment(at=self.AT), now=0.0, wall=wall)
+        assert max(0.0, MUTATION_DEADLINE - passed) <= left <= MUTATION_DEADLINE
+
+    def test_a_write_of_long_ago_needs_no_wait_in_another_process(self) -> None:
+        wall = datetime.fromisoformat(self.AT) + timedelta(hours=1)
+        assert seconds_until_write_expires(Moment(at=self.AT), now=0.0, wall=wall) == 0.0
+
+    @pytest.mark.parametrize("at", ["no time", "2026-01-01T00:00:00", "2999-01-01T00:00:00.000Z"])
+    def test_a_time_that_says_nothing_is_waited_for(self, at: str) -> None:
+        wall = datetime.fromisoformat(self.AT)
+        assert seconds_until_write_expires(Moment(at=at), now=0.0, wall=wall) == MUTATION_DEADLINE

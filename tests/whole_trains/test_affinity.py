@@ -103,3 +103,21 @@ class TestOverASocket:
             affinity
         ]
         assert (await sample_routes(with_affinity(production))).agreed is not None
+
+
+@pytest.mark.parametrize("affinity", [Affinity.COOKIE, Affinity.CONNECTION])
+async def test_each_stream_of_the_drill_is_a_new_draw_from_the_split(
+    affinity: Affinity, tmp_path: Path
+) -> None:
+    """On kept connections every stream would reach the revision of the first one, and the canary would never be seen."""
+    hidden = {"ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER", "affinity": affinity, "instances": 1}
+    with served(
+        tmp_path, layout=hidden, backend="cloud-run-api", canary_steps=(25, 100), apply_route_flip=False
+    ) as found:
+        summary = await run_production(found.live())
+    assert summary.passed, summary.reasons
+    drill = summary.step("canary-rollback-drill")
+    assert drill is not None
+    counts = drill.facts["canary_streams"]
+    assert isinstance(counts, dict)
+    assert all(each["front"] for each in counts.values())

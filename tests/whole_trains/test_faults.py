@@ -23,11 +23,9 @@ def _train(fault: Fault, directory: Path, *, apply: bool) -> EmbeddedTrain:
     return EmbeddedTrain(config, faults=(fault,))
 
 
-def _traffic_as(outcome: Outcome) -> object:
+def _traffic_as(outcome: Outcome, before: object) -> object:
     """Return the served traffic that the outcome declares."""
-    if outcome.traffic == "canary":
-        return {CANARY: 100}
-    return {STABLE: 100}
+    return {"canary": {CANARY: 100}, "stable": {STABLE: 100}, "captured": before}[outcome.traffic]
 
 
 def _routes(train: EmbeddedTrain) -> list[dict[str, object]]:
@@ -41,13 +39,13 @@ async def test_a_fault_ends_as_declared(name: str, apply: bool, tmp_path: Path) 
     fault = FAULTS[name]
     outcome = fault.outcome if apply else fault.verify_only
     train = _train(fault, tmp_path, apply=apply)
-    before = _routes(train)
+    before, traffic = _routes(train), train.production.traffic
     summary = await train.run()
     failed = tuple(step.step_id for step in summary.steps if step.status.failed)
     if summary.undo is not None and not summary.undo.proven:
         failed += ("undo",)
     assert (summary.exit_code, failed) == (outcome.exit_code, outcome.failed_steps), summary.reasons
-    assert train.production.traffic == _traffic_as(outcome)
+    assert train.production.traffic == _traffic_as(outcome, traffic)
     if outcome.routes == "flipped":
         assert set(train.production.route_targets().values()) == {"rust_shell"}
     else:
@@ -59,13 +57,14 @@ async def test_a_fault_that_only_sentinels_show_ends_as_declared(name: str, tmp_
     fault = FAULTS[name]
     assert fault.with_sentinels is not None
     trial = EmbeddedTrain(live_config(tmp_path, held_streams=2), faults=(fault,))
+    before = trial.production.traffic
     summary = await trial.run()
     failed = tuple(step.step_id for step in summary.steps if step.status.failed)
     assert (summary.exit_code, failed) == (
         fault.with_sentinels.exit_code,
         fault.with_sentinels.failed_steps,
     ), summary.reasons
-    assert trial.production.traffic == _traffic_as(fault.with_sentinels)
+    assert trial.production.traffic == _traffic_as(fault.with_sentinels, before)
     assert set(trial.production.route_targets().values()) == {None}
 
 

@@ -127,14 +127,14 @@ async def test_an_exception_in_a_step_is_undone_and_is_no_interruption(
     assert (summary.exit_code, summary.interrupted) == (1, "KeyError")
 
 
-@pytest.mark.parametrize("failing", ["carry_out", "look_again"])
+@pytest.mark.parametrize("failing", ["undo", "look_again"])
 async def test_an_exception_in_the_undo_is_reported(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(f"cutover.train.engine.{failing}", fails)
+    monkeypatch.setattr(f"cutover.train.undo_executor.UndoExecutor.{failing}", fails)
     train = EmbeddedTrain(live_config(tmp_path, canary_soak_seconds=30.0))
     with anyio.move_on_after(45.0):
         if failing == "look_again":

@@ -169,7 +169,7 @@ def test_a_killed_run_is_refused_by_the_next_and_closed_by_recover(tmp_path: Pat
 
 
 def test_no_token_is_in_any_artifact_output_or_argument(tmp_path: Path) -> None:
-    for fault in ("stream-401", "status-html-after-flip", "patch-403"):
+    for fault in ("stream-401", "status-html-after-flip", "promotion-403"):
         with served("--fault", fault) as simulation:
             done = run(simulation, tmp_path / fault)
         text = done.stdout + done.stderr

@@ -25,9 +25,9 @@ from cutover.model.train_events import (
     UndoStarted,
 )
 from cutover.model.undo_plan import plan_undo
+from cutover.model.undo_policy import RecoveryMode
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
-from cutover.train.recovery import RecoveryMode
 from cutover.wiring.recover import recover_production
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.unfinished_runs import Scene, scene

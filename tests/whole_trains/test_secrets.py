@@ -51,6 +51,7 @@ def _fault(operations: Sequence[Operation], effect: Refuse | Rewrite) -> Fault:
 
 ECHOES = _fault(tuple(Operation), Rewrite(_echoed))
 REFUSAL = Refuse(problem(403, TOKENS[1], f"not for {ALL}", headers=(("location", f"/?t={TOKENS[0]}"),)))
+REDIRECT = Refuse(attrs.evolve(REFUSAL.reply, status=307))
 TRAINS: dict[str, tuple[Fault, ...]] = {
     "good": (),
     "good, and every head echoes": (ECHOES,),
@@ -64,10 +65,12 @@ TRAINS: dict[str, tuple[Fault, ...]] = {
             Operation.SERVICE_READ,
             Operation.REVISION_READ,
             Operation.TRAFFIC_UPDATE,
+            Operation.TRAFFIC_VALIDATE,
             Operation.ACCOUNT,
-            Operation.WRITE,
         )
     },
+    # A write path may refuse the probe, and must not redirect it.
+    "redirected with an echo: WRITE": (_fault((Operation.WRITE,), REDIRECT),),
     "unproven undo of the traffic": (FAULTS["rollback-403"], ECHOES),
     "unproven undo of the routes": (FAULTS["override-sticks"], ECHOES),
 }
@@ -105,9 +108,11 @@ async def test_a_train_writes_no_token(name: str, tmp_path: Path) -> None:
     if "echo" in name and not summary.passed:
         # the token was in the text, and is masked
         assert "*" * len(TOKENS[0]) in artifacts
-    shown = "\n".join((*map(line_of, events), *conclusion(summary, evidence="run/SUMMARY.md"), view.last))
+    shown = "\n".join(
+        (*map(line_of, events), *conclusion(summary, evidence="run/SUMMARY.md"), view.progress.last)
+    )
     assert without_tokens(shown)
-    assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.steps))
+    assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.progress.steps))
 
 
 @pytest.mark.parametrize("operation", ["SERVICE_READ", "REVISION_READ", "TRAFFIC_UPDATE"])
@@ -173,6 +178,9 @@ async def test_a_request_carries_only_the_token_of_its_service(tmp_path: Path) -
     await run_production(simulated(train.config, train.production, clock=EventLoopClock()))
     rows = train.production.requests
     assert {row.token for row in rows if row.site is Site.CLOUD_RUN} == {"cloud_run"}
-    assert {row.token for row in rows if row.path.startswith("/api/v1/control/")} == {"control"}
+    control = [row for row in rows if row.path.startswith("/api/v1/control/")]
+    assert {row.token for row in control if row.site is not Site.LEGACY} == {"control"}
+    # The dual run asks the legacy service for its identity there.
+    assert {row.token for row in control if row.site is Site.LEGACY} == {"legacy"}
     assert {row.token for row in rows if row.site is Site.LEGACY} <= {"legacy", None}
     assert all(without_tokens(row.body.decode("utf-8", "replace") + row.path) for row in rows)

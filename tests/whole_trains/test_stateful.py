@@ -43,12 +43,12 @@ from cutover.model.train_events import (
     TrainFinished,
     UndoStarted,
 )
+from cutover.model.undo_policy import RecoveryMode
 from cutover.record.journal import read_journal
 from cutover.record.lock import ServiceLock
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
 from cutover.text import recover_command
-from cutover.train.recovery import RecoveryMode
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production
 from cutover.wiring.recover import Recovery, recover_cutover

@@ -93,7 +93,7 @@ async def test_the_two_smokes_add_up_to_one_figure(tmp_path: Path) -> None:
     assert summary.undo.proven
 
 
-@pytest.mark.parametrize("name", ["patch-403", "update-ignored", "override-403", "rollback-403"])
+@pytest.mark.parametrize("name", ["promotion-403", "update-ignored", "override-403", "rollback-403"])
 async def test_a_change_that_was_not_proven_is_never_tolerated(name: str, tmp_path: Path) -> None:
     figures = dict.fromkeys(
         ("max_route_flip_failures", "max_stream_smoke_failures", "max_canary_drill_failures"), 1000

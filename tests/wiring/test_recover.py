@@ -10,25 +10,29 @@ import pytest
 
 from cutover import CutoverConfig, recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError
-from cutover.model.results import Check, StepStatus
+from cutover.model.results import Check, StepResult, StepStatus
 from cutover.model.route_state import GLOBAL
 from cutover.model.traffic_state import TrafficTarget
 from cutover.model.train_events import (
     CheckRecorded,
     Decided,
+    StepFinished,
+    StepStarted,
     TrainEvent,
     TrainFinished,
     TrainStarted,
     UndoFinished,
     UndoStarted,
 )
+from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
+from cutover.report.reporter import Reporter
 from cutover.simulation import Operation
 from cutover.wiring.production import live
 from cutover.wiring.run import run_cutover
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 from tests.support.full_disk import disk_with_room_for
-from tests.support.unfinished_runs import scene
+from tests.support.unfinished_runs import Scene, scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -157,12 +161,14 @@ class TestMovedOn:
             await found.move_routes()
             found.kill()
             await found.override("auth_entry", "legacy")
+            await found.override(GLOBAL, "legacy")
             changes = found.changes
             recovery = await found.recover()
             assert not recovery.closed
             assert recovery.detail.startswith(
                 "routes: production has moved on: somebody else has changed it, and recovery changed nothing. "
             )
+            assert recovery.detail.endswith("; changed by somebody else: auth_entry, global")
             assert "captured: account_settings_admin=clear, auth_entry=clear, " in recovery.detail
             assert "intended: auth_entry=rust_shell, global=" in recovery.detail
             assert "auth_entry=legacy, " in recovery.detail.rpartition("found: ")[2]
@@ -176,6 +182,93 @@ class TestMovedOn:
             await found.override(GLOBAL, "clear")
             assert (await found.recover()).closed
             assert found.routes == {(None,)}
+
+
+class TestMissingSummary:
+    """A train that is killed after its verdict, and before the files that tell it."""
+
+    async def ended(self, found: Scene, *, passed: bool = True) -> None:
+        check = Check(check_id="routes", status=StepStatus.PASS if passed else StepStatus.FAIL)
+        result = StepResult(step_id="final-state", status=check.status, checks=(check,))
+        found.journal.record(StepStarted(step_id="final-state"))
+        found.journal.record(StepFinished(result=result))
+        found.journal.record(TrainFinished(passed=passed, exit_code=0 if passed else 1))
+        found.kill()
+
+    @pytest.mark.parametrize("passed", [True, False])
+    async def test_every_file_is_written_from_the_journal(self, passed: bool, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await self.ended(found, passed=passed)
+            before = (found.folder / "journal.jsonl").read_bytes()
+            recovery = await found.recover()
+            assert recovery.closed
+            assert ("the cutover is complete" in recovery.detail) == passed
+            assert recovery.written == (
+                "final-state/summary.json",
+                "final-state/step.log",
+                "steps.jsonl",
+                "SUMMARY.md",
+                "summary.json",
+            )
+            summary = json.loads((found.folder / "summary.json").read_text())
+            assert summary["overall_status"] == ("passed" if passed else "failed")
+            assert summary["exit_code"] == (0 if passed else 1)
+            assert f"Stream cutover: {summary['overall_status']}" in (found.folder / "SUMMARY.md").read_text()
+            assert json.loads((found.folder / "steps.jsonl").read_text())["step_id"] == "final-state"
+            # The verdict stands as it was, and the next train may start.
+            assert (found.folder / "journal.jsonl").read_bytes() == before
+            assert not found.is_marked()
+            assert (await found.recover()).written == ()
+
+    async def test_a_file_that_is_there_is_left_as_it_is(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await self.ended(found)
+            await found.recover()
+            (found.folder / "steps.jsonl").unlink()
+            (found.folder / "SUMMARY.md").write_text("with a note of the operator")
+            assert (await found.recover()).written == ("steps.jsonl",)
+            assert (found.folder / "SUMMARY.md").read_text() == "with a note of the operator"
+
+    async def test_a_summary_of_an_earlier_verdict_is_written_again(self, tmp_path: Path) -> None:
+        """A recovery that was killed after its verdict leaves the summary of the train, which says that the run is open."""
+        async with scene(tmp_path) as found:
+            found.journal.record(TrainFinished(passed=False, exit_code=4, reasons=("open",)))
+            found.kill()
+            await found.recover()
+            assert json.loads((found.folder / "summary.json").read_text())["exit_code"] == 4
+            journal = Journal.reopen(found.folder / "journal.jsonl")
+            journal.record(TrainFinished(passed=False, exit_code=1, reasons=("recovered",)))
+            journal.close()
+            assert "summary.json" in (await found.recover()).written
+            assert json.loads((found.folder / "summary.json").read_text())["reasons"] == ["recovered"]
+
+    async def test_a_step_that_was_cut_off_says_so_in_its_own_file(self, tmp_path: Path) -> None:
+        """Its summary is written before its last line: the train may be killed between them."""
+        async with scene(tmp_path) as found:
+            found.journal.record(StepStarted(step_id="preflight"))
+            result = StepResult(step_id="preflight", status=StepStatus.PASS)
+            assert Reporter(evidence=EvidenceFolder(found.folder), journal=found.journal).write_step(result)
+            found.kill()
+            recovery = await found.recover()
+            assert "preflight/summary.json" in recovery.written
+            assert json.loads((found.folder / "preflight" / "summary.json").read_text())["status"] == "error"
+
+    async def test_a_summary_that_cannot_be_written_now_either_is_told(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await self.ended(found)
+            (found.folder / "summary.json").mkdir()
+            with pytest.warns(RuntimeWarning, match=r"summary.json cannot be written"):
+                recovery = await found.recover()
+            assert "summary.json" not in recovery.written
+
+    async def test_a_rehearsal_gets_its_summary_too(self, tmp_path: Path) -> None:
+        config = CutoverConfig(stable_revision=STABLE, canary_revision=CANARY, output_dir=tmp_path / "run")
+        await run_cutover(config)
+        whole = (tmp_path / "run" / "summary.json").read_bytes()
+        (tmp_path / "run" / "summary.json").unlink()
+        recovery = await recover_cutover(tmp_path / "run", env={})
+        assert recovery.written[-1] == "summary.json"
+        assert (tmp_path / "run" / "summary.json").read_bytes() == whole
 
 
 class TestNothingOpen:

@@ -61,6 +61,28 @@ async def test_a_rehearsal_passes_and_touches_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_no_network")
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://[::1]:8080",
+        "https://[2001:DB8:0::1]:443",
+        "https://[::ffff:192.0.2.1]/sub",
+        "https://chat.example:0443",
+        "https://CHAT.example.",
+    ],
+)
+async def test_a_rehearsal_takes_any_address(base_url: str) -> None:
+    """BASE_URL may be an IPv6 address, of which no tag URL can be made by putting a tag before it; and so may the other addresses."""
+    dual = {"run_dual_run": True, "legacy_base_url": "https://[2001:db8::2]:8443"}
+    for changes in (
+        {"base_url": base_url, "apply_route_flip": True, **dual},
+        {"cloud_run_api_url": base_url},
+    ):
+        summary = await run_cutover(_config(held_streams=0, canary_steps=(100,), **changes))
+        assert summary.passed, summary.reasons
+
+
 async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
     production = rehearsal(_config(canary_soak_seconds=600.0, flip_confirm_seconds=60.0))
     await run_production(production)

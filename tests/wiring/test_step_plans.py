@@ -13,7 +13,7 @@ from cutover.train.steps import dual_run, error_budget, final_state, preflight, 
 from cutover.wiring.step_plans import train_plan
 from tests.support.embedded_trains import live_config
 
-DERIVED = {"new", "old", "contract", "thread_id", "thread_prefix"}
+DERIVED = {"new", "old", "contract", "thread_id", "thread_prefix", "gcloud_service", "earlier_run"}
 """Fields of plans that are made of several inputs."""
 CAPTURED = {"routes", "traffic"}
 """Fields of the final state's plan that hold the capture of the preflight, or what the flip wrote."""
@@ -35,6 +35,9 @@ CHANGED = {
     "held_streams": 18,
     "max_error_budget_consumed_percent": 19.0,
     "run_dual_run": True,
+    "canary_tag": "other-tag",
+    "accept_blind_drill": True,
+    "service": "chat",
 }
 """Values unlike every default."""
 
@@ -70,7 +73,7 @@ def test_each_field_of_a_plan_is_an_input_or_derived(step: ModuleType, tmp_path:
 
 
 def test_the_train_itself_has_its_inputs(tmp_path: Path) -> None:
-    config = live_config(tmp_path, **CHANGED, service="chat", project="p", region="r")
+    config = live_config(tmp_path, **CHANGED, project="p", region="r")
     plan = train_plan(config, run_id="run")
     assert isinstance(plan, TrainPlan)
     assert (plan.held_streams, plan.ceilings.broken_streams) == (18, 15)

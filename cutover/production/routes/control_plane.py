@@ -5,13 +5,15 @@ in a row agree, then, with 95 % confidence, at least 95 % of the requests see th
 """
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
+import msgspec
 
-from cutover.errors import PeerError, UnusableReplyError
+from cutover.errors import PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
@@ -21,6 +23,9 @@ SAMPLE_READS = 59
 """Number of status reads in a sample, which must agree."""
 SAMPLE_CONCURRENCY = 8
 """Number of reads, or writes, at once."""
+UNKNOWN_TARGET = "cutover-permission-check"
+"""A target that no service knows. An override to it changes nothing."""
+_FORBIDDEN, _INVALID = 403, 422
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +44,8 @@ class RouteSample:
 
     shares: tuple[tuple[RouteState, int], ...]
     """(state, number of reads that saw it), the most frequent first."""
+    revisions: tuple[str | None, ...] = ()
+    """The revisions that answered, each once, by the header; None stands for replies without the header."""
 
     @property
     def agreed(self) -> RouteState | None:
@@ -55,6 +62,25 @@ class RouteSample:
         return "; ".join(f"{count} of {total} reads: {state.describe()}" for state, count in self.shares)
 
 
+@attrs.frozen(kw_only=True)
+class OverridePermission:
+    """The answer to the question if the token may set overrides."""
+
+    proven: bool
+    """True if a reply proves the permission."""
+    detail: str
+    """The reply in words, and the thing to do if it proves nothing."""
+
+
+@attrs.frozen(kw_only=True)
+class StatusReply:
+    """The reply to one read of the status."""
+
+    state: RouteState
+    revision: str | None
+    """The revision that answered; None if no header names it."""
+
+
 @attrs.define(eq=False)
 class ControlPlane:
     """The route-split API of one deployment."""
@@ -64,6 +90,14 @@ class ControlPlane:
     base_url: str
     lane: Lane
     token: str = attrs.field(repr=False)
+    headers: Mapping[str, str]
+    """The lane's headers for client build, protocol and schema. A service that enforces them answers 426 without them."""
+    revision_header: str | None = None
+    """Name of the response header that names the revision that answered."""
+
+    def at(self, base_url: str) -> "ControlPlane":
+        """Return the API at another address of the same service, such as the tag URL of a revision."""
+        return attrs.evolve(self, base_url=base_url)
 
     async def status(self, *, label: str) -> RouteState:
         """Return the overrides of the instance that answers.
@@ -71,10 +105,20 @@ class ControlPlane:
         Raises:
             PeerError: There was no usable answer.
         """
+        return (await self.read_status(label=label)).state
+
+    async def read_status(self, *, label: str) -> StatusReply:
+        """Return the overrides of the instance that answers, and the name of its revision.
+
+        Raises:
+            PeerError: There was no usable answer.
+        """
         reply = await self.outbound.read(
             "GET", self.base_url + self.lane.status_path, label=label, headers=self._headers()
         )
-        return _route_state(reply.expect_success())
+        state = _route_state(self._expect_success(reply))
+        name = reply.header(self.revision_header) if self.revision_header else None
+        return StatusReply(state=state, revision=printable(name, 80) if name else None)
 
     async def sample(self, *, label: str) -> RouteSample:
         """Return a sample of ``SAMPLE_READS`` status reads.
@@ -83,6 +127,7 @@ class ControlPlane:
             PeerError: A read had no usable answer, after retries.
         """
         seen: Counter[RouteState] = Counter()
+        revisions: dict[str | None, None] = {}
         failures: list[PeerError] = []
         remaining = iter(range(SAMPLE_READS))
 
@@ -91,7 +136,9 @@ class ControlPlane:
                 if failures:
                     return
                 try:
-                    seen[await self.status(label=label)] += 1
+                    reply = await self.read_status(label=label)
+                    seen[reply.state] += 1
+                    revisions[reply.revision] = None
                 except PeerError as error:
                     failures.append(error)
 
@@ -100,7 +147,7 @@ class ControlPlane:
                 readers.start_soon(reader)
         if failures:
             raise failures[0]
-        return RouteSample(shares=tuple(seen.most_common()))
+        return RouteSample(shares=tuple(seen.most_common()), revisions=tuple(revisions))
 
     async def evaluate(self, path: str, *, cohort_key: str, label: str) -> Evaluation:
         """Return the target of a path.
@@ -115,7 +162,7 @@ class ControlPlane:
             headers=self._headers(),
             json={"path": path, "cohort_key": cohort_key},
         )
-        data = _data(reply.expect_success())
+        data = _data(self._expect_success(reply))
         target = data.get("target")
         if not isinstance(target, str):
             raise UnusableReplyError(f"{reply.request_line}: the reply names no target")
@@ -135,14 +182,103 @@ class ControlPlane:
             RefusedError: The status was not 2xx. After a 5xx the override may have taken effect.
             UnusableReplyError: The reply shows no state, or is too large; the override may have taken effect.
         """
-        body = {"target": word} if key == GLOBAL else {"target": word, "domain": key}
         reply = await self.outbound.change(
-            "POST", self.base_url + self.lane.override_path, label=label, headers=self._headers(), json=body
+            "POST",
+            self.base_url + self.lane.override_path,
+            label=label,
+            headers=self._headers(),
+            json=_override_body(key, word),
         )
-        return _route_state(reply.expect_success())
+        return _route_state(self._expect_success(reply))
+
+    async def override_permission(self, *, label: str) -> OverridePermission:
+        """Ask if the token may set overrides, by an override to a target that no service knows. It changes nothing.
+
+        A service looks at the permission before the target. So 422 with the service's own error proves the permission, and 403
+        disproves it. 422 in plain text proves nothing: then the body was refused before anybody looked at the token.
+
+        Raises:
+            NoAnswerError: There was no reply.
+            UnusableReplyError: The reply is too large.
+        """
+        reply = await self.outbound.read(
+            "POST",
+            self.base_url + self.lane.override_path,
+            label=label,
+            headers=self._headers(),
+            json=_override_body(GLOBAL, UNKNOWN_TARGET),
+        )
+        said = f"{reply.request_line} with the unknown target {UNKNOWN_TARGET}: {reply.describe()}"
+        if reply.status == _INVALID and reply.has_error:
+            return OverridePermission(proven=True, detail=f"CONTROL_ACCESS_TOKEN may set overrides ({said})")
+        return OverridePermission(proven=False, detail=f"{said}; {self._without_permission(reply)}")
+
+    def _without_permission(self, reply: Reply) -> str:
+        """Return the meaning of a reply that does not prove the permission, and the thing to do."""
+        if reply.status == _FORBIDDEN and reply.has_error:
+            return (
+                "CONTROL_ACCESS_TOKEN may read the routes and may not set overrides, so the flip would fail; nothing was changed; "
+                "give the token of a user who is an administrator of the service"
+            )
+        if reply.is_success:
+            return (
+                "this service accepts a target that it cannot know, so the request may have changed the global override; "
+                f"check that {self.base_url}{self.lane.status_path} shows the overrides that you expect, and find out what answers "
+                "at BASE_URL before you start again"
+            )
+        return (
+            "the permission to set overrides is not known; nothing was changed; "
+            "check BASE_URL and CONTROL_ACCESS_TOKEN, whose user must be an administrator of the service"
+        )
+
+    def curl(self, key: str, value: str | None) -> str:
+        """Return the curl command with which an operator sets one override on the instance that answers.
+
+        The command takes the token from the variable CONTROL_ACCESS_TOKEN of the shell. Everything else is quoted for a shell.
+
+        Args:
+            key: The domain, or ``GLOBAL``.
+            value: The override as a status reply names it; None to clear it.
+        """
+        word = self.lane.override_words.get(value, value)
+        words = ["curl", "-X", "POST", shlex.quote(self.base_url + self.lane.override_path)]
+        words += ["-H", "'authorization: Bearer '$CONTROL_ACCESS_TOKEN"]
+        for name, content in {**self.headers, "content-type": "application/json"}.items():
+            words += ["-H", shlex.quote(f"{name}: {content}")]
+        return " ".join((*words, "-d", shlex.quote(msgspec.json.encode(_override_body(key, word)).decode())))
 
     def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token}", "accept": "application/json"}
+        return {**self.headers, "authorization": f"Bearer {self.token}", "accept": "application/json"}
+
+    def _expect_success(self, reply: Reply) -> Reply:
+        """Return a reply with status 2xx.
+
+        Raises:
+            RefusedError: The status is not 2xx. The message quotes the reply; for a 403 it names the meaning.
+        """
+        try:
+            return reply.expect_success()
+        except RefusedError as error:
+            # Only the service's own refusal has a meaning; a page may come from something in front of the service.
+            if reply.status != _FORBIDDEN or not reply.has_error:
+                raise
+            meaning = (
+                f"{error}: the user of CONTROL_ACCESS_TOKEN may not do this; overrides need an administrator"
+            )
+            raise RefusedError(meaning, status=error.status, retry_after=error.retry_after) from error
+
+
+def _override_body(key: str, word: str | None) -> dict[str, str | None]:
+    return {"target": word} if key == GLOBAL else {"target": word, "domain": key}
+
+
+def route_state_of(reply: Reply) -> RouteState:
+    """Return the overrides that a status reply shows, from whatever service it comes.
+
+    Raises:
+        PeerError: The status is not 2xx, or the reply shows no state.
+    """
+    return _route_state(reply.expect_success())
 
 
 def _data(reply: Reply) -> dict[str, object]:

@@ -5,6 +5,7 @@ each round, and read back by a sample of many reads. In each round, the journal 
 writes, and one line with their common outcome after them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 
@@ -17,12 +18,21 @@ from cutover.errors import PeerError, RefusedError
 from cutover.http.outbound import pause_after
 from cutover.model.route_state import ROUTES_DEADLINE, RouteState
 from cutover.model.train_events import NOT_SENT, Answered, RouteIntended, RoutesRead
+from cutover.model.undo_policy import keys_of_others
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, ControlPlane, RouteSample
 from cutover.record.journal import Journal
 
 ROUNDS = (1, 20, 40, 60)
 """Number of writes of each key in each round, until a sample agrees. The last round is repeated until the deadline."""
+
+
+_NOT_TAKEN = frozenset({"refused", "failed", NOT_SENT})
+"""Outcomes of a write that got an error status, or was not sent."""
+_PASSING = frozenset({409, 429})
+"""Statuses of a refusal that may pass; a 5xx may as well."""
+_FAILED_ROUNDS = 2
+"""Number of rounds that such a refusal may end before it ends a forward change."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +42,8 @@ class RouteChange:
     proven: bool
     detail: str
     sample: RouteSample | None = None
+    keys_of_others: tuple[str, ...] = ()
+    """The route keys that somebody else changed meanwhile. They were not written again."""
 
 
 async def set_routes(
@@ -44,10 +56,13 @@ async def set_routes(
     on_refusal: OnRefusal,
     journal: Journal,
     clock: Clock,
+    own_states: Sequence[tuple[str, str | None]] | None = None,
 ) -> RouteChange:
     """Write overrides in rounds, with growing pauses, until every read of a sample agrees or the deadline has passed.
 
-    With ``OnRefusal.STOP`` the change also ends at a refused, failed (5xx) or unsent write, or at a sample that cannot be read.
+    The change ends as well when a sample shows that somebody else has changed one of the overrides: nobody is written over. With
+    ``OnRefusal.STOP`` it also ends at a refused or unsent write, or at a sample that cannot be read. But a 409, a 429 or a 5xx only ends its
+    round, up to two times: an override can be set twice, so it is set again.
 
     Rounds are needed: with ten instances, "write on each disagreement until k reads agree" passes falsely in a third of
     all cases.
@@ -61,21 +76,86 @@ async def set_routes(
         on_refusal: The reaction to a refused write.
         journal: The journal for intents, answers and read-backs.
         clock: The clock of the train.
+        own_states: Every (route key, override) pair that this train captured or asked for; any other pair is somebody else's, and ends the
+            change. A clear override always counts as its own: an instance that started later has none. None writes over any state.
     """
-    ends = clock.now() + ROUTES_DEADLINE
-    refused = ""
+    ends, refused = clock.now() + ROUTES_DEADLINE, ""
     # A key that is written twice ends with its last value.
     goal = tuple(dict(wanted).items())
-    change = RouteChange(proven=False, detail="nothing was written")
-    for number, times in enumerate(chain(ROUNDS, repeat(ROUNDS[-1])), 1):
-        refused = "" if clock.now() < ends else refused
-        retry_after = 0.0
-        for position, (key, value) in enumerate(wanted if number == 1 else goal):
+    rounds = chain(ROUNDS, repeat(ROUNDS[-1]))
+    times, order, failed_rounds = next(rounds), wanted, 0
+    for number in itertools.count(1):
+        sent = _Round(step_id=step_id, captured=captured, times=times)
+        await sent.run(
+            control,
+            order,
+            label=label,
+            on_refusal=on_refusal,
+            journal=journal,
+            expired=lambda: clock.now() >= ends,
+        )
+        failed_rounds += sent.stopped
+        if sent.stopped and (not sent.may_pass or failed_rounds > _FAILED_ROUNDS):
+            return RouteChange(proven=False, detail=sent.detail)
+        change = await _read_back(control, goal, own_states, label=label, journal=journal)
+        if change.proven or change.keys_of_others:
+            return change
+        # The refusals of this round, or after the deadline those of the last round that was sent.
+        refused = sent.detail if sent.answered else refused
+        if refused:
+            change = attrs.evolve(change, detail=f"{change.detail} ({refused})")
+        unread = change.sample is None and on_refusal is OnRefusal.STOP
+        left = ends - clock.now()
+        if unread or left <= 0:
+            return change
+        await clock.sleep(min(pause_after(number, at_least=sent.retry_after), left))
+        if own_states is not None:
+            # Somebody may have acted in the pause, and a late write may have landed.
+            again = await _read_back(control, goal, own_states, label=label, journal=journal)
+            if again.proven or again.keys_of_others:
+                return again
+        if not sent.stopped:
+            times, order = next(rounds), goal
+    raise AssertionError("rounds never end by themselves")
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Round:
+    """One round of writes: each override once, or several times."""
+
+    step_id: str
+    captured: RouteState
+    times: int
+    detail: str = ""
+    """The first problem of this round; empty if there was none."""
+    retry_after: float = 0.0
+    """The longest ``retry-after`` of the answers, in seconds."""
+    answered: bool = False
+    """True if a write of this round was due before the deadline."""
+    stopped: bool = False
+    """True if a refusal ended the round of a forward change early."""
+    may_pass: bool = True
+    """True if that refusal may pass."""
+
+    async def run(
+        self,
+        control: ControlPlane,
+        order: Sequence[tuple[str, str | None]],
+        *,
+        label: str,
+        on_refusal: OnRefusal,
+        journal: Journal,
+        expired: Callable[[], bool],
+    ) -> None:
+        """Write the overrides in this order, until the time is over; a forward change also ends at a refusal."""
+        for position, (key, value) in enumerate(order):
             await checkpoint_if_cancelled()
-            if clock.now() >= ends:
-                break
+            if expired():
+                return
             answers = _Answers(
-                RouteIntended(step_id=step_id, key=key, captured=captured, wanted=value, times=times)
+                RouteIntended(
+                    step_id=self.step_id, key=key, captured=self.captured, wanted=value, times=self.times
+                )
             )
             answer = await _set(
                 control,
@@ -83,27 +163,23 @@ async def set_routes(
                 label=f"{label}.{position}.{key}",
                 on_refusal=on_refusal,
                 journal=journal,
-                expired=lambda: clock.now() >= ends,
+                expired=expired,
             )
-            if answer.outcome in {"refused", "failed", NOT_SENT} and on_refusal is OnRefusal.STOP:
-                return RouteChange(proven=False, detail=answer.detail)
-            refused = refused or answer.detail
-            retry_after = max(retry_after, answers.retry_after)
-        change = await _read_back(control, goal, label=label, journal=journal)
-        if change.proven:
-            return change
-        if refused:
-            change = attrs.evolve(change, detail=f"{change.detail} ({refused})")
-        unread = change.sample is None and on_refusal is OnRefusal.STOP
-        left = ends - clock.now()
-        if unread or left <= 0:
-            break
-        await clock.sleep(min(pause_after(number, at_least=retry_after), left))
-    return change
+            self.answered = True
+            self.detail = self.detail or answer.detail
+            self.retry_after = max(self.retry_after, answers.retry_after)
+            if answer.outcome in _NOT_TAKEN and on_refusal is OnRefusal.STOP:
+                self.detail, self.stopped, self.may_pass = answer.detail, True, answers.may_pass
+                return
 
 
 async def _read_back(
-    control: ControlPlane, goal: Sequence[tuple[str, str | None]], *, label: str, journal: Journal
+    control: ControlPlane,
+    goal: Sequence[tuple[str, str | None]],
+    own_states: Sequence[tuple[str, str | None]] | None,
+    *,
+    label: str,
+    journal: Journal,
 ) -> RouteChange:
     try:
         sample = await control.sample(label=f"{label}.read-back")
@@ -112,7 +188,13 @@ async def _read_back(
     proven = sample.holds(goal)
     journal.record(RoutesRead(shares=sample.shares, proven=proven))
     detail = sample.describe() if proven else f"not every instance took the overrides: {sample.describe()}"
-    return RouteChange(proven=proven, detail=detail, sample=sample)
+    others: tuple[str, ...] = ()
+    if not proven and own_states is not None:
+        states = [state for state, _ in sample.shares]
+        others = keys_of_others(states, keys=[key for key, _ in goal], own_states=own_states)
+    if others:
+        detail = f"somebody else has changed {', '.join(others)} in the meantime: {sample.describe()}"
+    return RouteChange(proven=proven, detail=detail, sample=sample, keys_of_others=others)
 
 
 @attrs.define(eq=False)
@@ -124,6 +206,8 @@ class _Answers:
     """Outcome -> its first detail."""
     retry_after: float = 0.0
     """The longest ``retry-after`` of the answers, in seconds."""
+    may_pass: bool = True
+    """True if each refusal so far may pass: a 409, a 429 or a 5xx. False if the writes were not sent."""
 
     def add(self, outcome: str, detail: str = "", *, retry_after: float = 0.0) -> None:
         """Add the answer to one write."""
@@ -151,9 +235,10 @@ async def _set(
     """Journal the intent, write one override as often as intended, and journal and return the outcome."""
     journal.record(answers.intent)
     try:
-        if journal.broken is not None and on_refusal is OnRefusal.STOP:
+        if journal.stopped is not None and on_refusal is OnRefusal.STOP:
             # A forward change that cannot be journaled is not sent.
-            answers.add(NOT_SENT, journal.broken)
+            answers.add(NOT_SENT, journal.stopped)
+            answers.may_pass = False
         else:
             await _write(control, answers, label=label, expired=expired)
     # A cancelled change gets its answer too: no intent stays without one.
@@ -189,6 +274,7 @@ async def _write_once(control: ControlPlane, answers: _Answers, *, label: str) -
     try:
         state = await control.override(key, word, label=label)
     except RefusedError as error:
+        answers.may_pass = answers.may_pass and (error.status in _PASSING or not error.for_certain)
         answers.add("refused" if error.for_certain else "failed", str(error), retry_after=error.retry_after)
     except PeerError as error:
         answers.add("unknown", str(error))

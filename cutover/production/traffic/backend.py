@@ -44,6 +44,21 @@ class TrafficBackend(Protocol):
         """
         ...
 
+    async def may_write(self, current: TrafficState, *, label: str) -> str:
+        """Try the permission to write the split, without a change.
+
+        Args:
+            current: The split as it was read, which the trial asks for.
+            label: Name of the request.
+
+        Returns:
+            The reason why the permission could not be tried; an empty text if it was tried and granted.
+
+        Raises:
+            PeerError: A write was refused, or there was no usable answer.
+        """
+        ...
+
     async def write(
         self,
         targets: Sequence[TrafficTarget],

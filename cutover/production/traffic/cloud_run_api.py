@@ -13,8 +13,8 @@ from cutover.text import printable
 
 _LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 _REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
-_SUCCEEDED = "CONDITION_SUCCEEDED"
-_NOT_FOUND = 404
+_SUCCEEDED, _FAILED = "CONDITION_SUCCEEDED", "CONDITION_FAILED"
+_BAD_REQUEST, _NOT_FOUND = 400, 404
 _HTTP_BY_RPC_CODE = {3: 400, 5: 404, 7: 403, 9: 400, 10: 409, 16: 401}
 """google.rpc.Code of a failed operation -> the HTTP status with the same meaning."""
 
@@ -59,6 +59,24 @@ class CloudRunApi:
             message=printable(str(ready.get("message") or ready.get("state") or "no Ready condition")),
         )
 
+    async def may_write(self, current: TrafficState, *, label: str) -> str:
+        """Try the permission to update the traffic; see ``TrafficBackend``.
+
+        With ``validateOnly`` the API checks the request and changes nothing (Cloud Run Admin API v2, services.patch), so it may
+        be sent again like a read. It has the etag, so even an API that ignores ``validateOnly`` writes over nobody.
+        """
+        reply = await self.outbound.read(
+            "PATCH",
+            f"{self.service_url}?updateMask=traffic&validateOnly=true",
+            label=label,
+            authorize=self._headers,
+            json=_body(current.targets, current.etag),
+        )
+        if reply.status == _BAD_REQUEST:
+            return f"the API does not take validateOnly ({reply.describe()})"
+        _expect_accepted(reply)
+        return ""
+
     async def write(
         self,
         targets: Sequence[TrafficTarget],
@@ -72,29 +90,40 @@ class CloudRunApi:
         The list of targets replaces the whole split. The request always names ``traffic`` in the update mask, because a
         PATCH without a mask replaces the whole service (Cloud Run Admin API v2).
         """
-        body: dict[str, object] = {"traffic": [_wire(target) for target in targets]}
-        if etag is not None:
-            body["etag"] = etag
         reply = await self.outbound.change(
             "PATCH",
             f"{self.service_url}?updateMask=traffic",
             label=label,
             authorize=self._headers,
-            json=body,
+            json=_body(targets, etag),
         )
-        operation = _object(reply.expect_success())
-        failure = operation.get("error")
-        if isinstance(failure, dict):
-            code = failure.get("code")
-            detail = printable(f"code {code}: {failure.get('message') or 'no message'}")
-            status = _HTTP_BY_RPC_CODE.get(code, 500) if isinstance(code, int) else 500
-            raise RefusedError(f"{reply.request_line}: the operation failed ({detail})", status=status)
+        _expect_accepted(reply)
 
     async def _headers(self) -> dict[str, str]:
         headers = {"accept": "application/json"}
         if token := await self.token():
             headers["authorization"] = f"Bearer {token}"
         return headers
+
+
+def _body(targets: Sequence[TrafficTarget], etag: str | None) -> dict[str, object]:
+    body: dict[str, object] = {"traffic": [_wire(target) for target in targets]}
+    return body if etag is None else {**body, "etag": etag}
+
+
+def _expect_accepted(reply: Reply) -> None:
+    """Check the operation in the reply to an update.
+
+    Raises:
+        RefusedError: The update was refused, or its operation failed at once.
+        UnusableReplyError: The reply is no operation.
+    """
+    failure = _object(reply.expect_success()).get("error")
+    if isinstance(failure, dict):
+        code = failure.get("code")
+        detail = printable(f"code {code}: {failure.get('message') or 'no message'}")
+        status = _HTTP_BY_RPC_CODE.get(code, 500) if isinstance(code, int) else 500
+        raise RefusedError(f"{reply.request_line}: the operation failed ({detail})", status=status)
 
 
 def _wire(target: TrafficTarget) -> dict[str, object]:
@@ -114,22 +143,55 @@ def _traffic_state(reply: Reply) -> TrafficState:
         raise UnusableReplyError(
             f"{reply.request_line}: the reply has neither `traffic` nor `trafficStatuses`"
         )
-    condition = service.get("terminalCondition")
-    condition = condition if isinstance(condition, dict) else {}
-    latest_ready = _short_name(service.get("latestReadyRevision"))
+    terminal = service.get("terminalCondition")
+    ready: Mapping[str, object] = terminal if isinstance(terminal, dict) else {}
+    parts = {row.get("type"): row for row in rows(service.get("conditions"))}
+    routes, configurations = parts.get("RoutesReady", ready), parts.get("ConfigurationsReady", {})
     etag = service.get("etag")
-    return TrafficState(
+    succeeded = routes.get("state") == _SUCCEEDED
+    state = TrafficState(
         targets=tuple(_target(row) for row in rows(service.get("traffic"))),
         statuses=tuple(_target(row) for row in rows(service.get("trafficStatuses"))),
         generation=str(service.get("generation") or ""),
         etag=etag if isinstance(etag, str) else None,
-        settled=not service.get("reconciling")
-        and service.get("observedGeneration") == service.get("generation"),
-        succeeded=condition.get("state") == _SUCCEEDED,
-        message=printable(str(condition.get("message") or "")),
-        latest_ready=latest_ready,
+        settled=_is_over(service, ready),
+        succeeded=succeeded,
+        message=_message(routes) or ("" if succeeded else _message(ready)),
+        unready="" if ready.get("state") == _SUCCEEDED else _message(ready) or _shown_state(ready),
+        deploying=bool(service.get("reconciling"))
+        and configurations.get("state") in {"CONDITION_PENDING", "CONDITION_RECONCILING"},
+        latest_ready=_short_name(service.get("latestReadyRevision")),
         latest_created=_short_name(service.get("latestCreatedRevision")),
+        ingress=printable(text(service.get("ingress")) or ""),
+        default_uri_disabled=service.get("defaultUriDisabled") is True,
     )
+    return attrs.evolve(state, settled=True) if _only_deploys(state) else state
+
+
+def _is_over(service: Mapping[str, object], ready: Mapping[str, object]) -> bool:
+    """Return True if the reconciliation is over, with or without success.
+
+    After a failure ``observedGeneration`` stays at the last generation that was served (Cloud Run Admin API v2, Service,
+    ``reconciling``), so a generation that is behind means a change in progress only while Ready is not failed.
+    """
+    observed = service.get("observedGeneration") == service.get("generation")
+    return not service.get("reconciling") and (observed or ready.get("state") == _FAILED)
+
+
+def _only_deploys(state: TrafficState) -> bool:
+    """Return True if the service reconciles for a new revision alone, which will not move the split.
+
+    The routes are ready and serve exactly the specification, and no share of it follows LATEST.
+    """
+    return state.deploying and state.succeeded and not state.asks_for_latest and state.serves(state.targets)
+
+
+def _message(condition: Mapping[str, object]) -> str:
+    return printable(str(condition.get("message") or ""))
+
+
+def _shown_state(condition: Mapping[str, object]) -> str:
+    return printable(str(condition.get("state") or "no condition Ready"))
 
 
 def _target(row: Mapping[str, object]) -> TrafficTarget:

@@ -11,6 +11,7 @@ So nobody else should deploy while a train runs. The Admin API has no such gap.
 
 import os
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -46,6 +47,18 @@ _SETTINGS = {
 }
 """Settings that win over gcloud's configuration: no prompts, no log files, no reports, managed Cloud Run alone."""
 _SHOWN = 400
+_NEEDED = frozenset({"PATH", "HOME"})
+"""Variables without which gcloud is not found, or has another account. They are never left out, and gcloud logs nothing."""
+_TELLING = 8
+"""Characters of the shortest secret whose occurrence within a longer value is no accident."""
+_NOT_STARTED = frozenset({126, 127})
+"""Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
+_INGRESS = {
+    "all": "INGRESS_TRAFFIC_ALL",
+    "internal": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+    "internal-and-cloud-load-balancing": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+}
+"""Ingress in the annotation of the API v1 -> the same in the API v2."""
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +110,7 @@ class Gcloud:
         )
         for row in rows(await self._read(argv, label)):
             if _object(row, "metadata").get("name") == name:
-                ready = _ready(row)
+                ready = _condition(row, "Ready")
                 return Revision(
                     name=name,
                     exists=True,
@@ -107,6 +120,10 @@ class Gcloud:
                     ),
                 )
         return Revision(name=name, exists=False, ready=False, message=f"{self.service} has none of this name")
+
+    async def may_write(self, current: TrafficState, *, label: str) -> str:  # noqa: ARG002  nothing is sent
+        """Return the reason why no permission was tried, because gcloud has no dry run; see ``TrafficBackend``."""
+        return "gcloud has no dry run of an update"
 
     async def write(
         self,
@@ -136,6 +153,8 @@ class Gcloud:
                 grace=self.patience.grace,
                 ready=ready,
             )
+            if reason := self._not_started(argv, output, label):
+                raise RefusedError(reason, status=0)
             self._expect_success(argv, output, label)
 
     async def _compare(self, generation: str | None, label: str) -> None:
@@ -188,10 +207,21 @@ class Gcloud:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of gcloud: this process's own without variables that contain a secret, then the settings."""
-        own = {name: value for name, value in os.environ.items() if self.secrets.mask_text(value) == value}
+        """Return the environment of gcloud: this process's own without variables that hold a secret, then the settings.
+
+        A variable holds a secret if its value is the secret, or contains it and the secret has at least ``_TELLING`` characters. A
+        shorter one may occur in any value: a secret of four characters would take the variable with the folder of gcloud's settings away.
+        """
+        own = {name: value for name, value in os.environ.items() if name in _NEEDED or not self._holds(value)}
         token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
         return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
+
+    def _holds(self, value: str) -> bool:
+        return any(
+            secret == value or (len(secret) >= _TELLING and secret in value)
+            for secret in self.secrets.values
+            if secret
+        )
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
         """Run a command that reads, and return its decoded output; try again after a failure in the first 10 s."""
@@ -209,6 +239,8 @@ class Gcloud:
         output = await run_program(
             argv, env=self._environment(), deadline=self.patience.read, grace=self.patience.grace
         )
+        if reason := self._not_started(argv, output, label):
+            raise NoAnswerError(reason)
         self._expect_success(argv, output, label)
         try:
             return msgspec.json.decode(self.secrets.mask(output.stdout))
@@ -217,6 +249,20 @@ class Gcloud:
             raise UnusableReplyError(
                 f"{shlex.join(argv)} ({label}): JSON was expected, not {shown!r}"
             ) from error
+
+    def _not_started(self, argv: tuple[str, ...], output: Output, label: str) -> str:
+        """Return the reason why the shell certainly did not start gcloud; an empty text if gcloud may have run.
+
+        The exit code alone is not certain: gcloud itself is a shell script, which may fail with the same code.
+        """
+        path = self._environment().get("PATH", os.defpath)
+        if output.exit_code not in _NOT_STARTED or shutil.which(PROGRAM, path=path) is not None:
+            return ""
+        shown = printable(self.secrets.mask_text(path), _SHOWN)
+        return (
+            f"{shlex.join(argv)} ({label}): nothing was sent, because there is no program gcloud on the PATH ({shown}); "
+            "install the Google Cloud CLI, or add its folder to PATH"
+        )
 
     def _expect_success(self, argv: tuple[str, ...], output: Output, label: str) -> None:
         """Check the exit code of a command.
@@ -234,18 +280,31 @@ def _traffic_state(service: Mapping[str, object]) -> TrafficState:
     generation = metadata.get("generation")
     if not isinstance(generation, int) or "traffic" not in _object(service, "spec") | status:
         raise UnusableReplyError("gcloud describes a service without a generation, or without any traffic")
-    ready = _ready(service)
-    return TrafficState(
+    ready = _condition(service, "Ready")
+    routes = _condition(service, "RoutesReady") or ready
+    succeeded = routes.get("status") == "True"
+    deploying = _condition(service, "ConfigurationsReady").get("status") == "Unknown"
+    annotations = _object(metadata, "annotations")
+    ingress = text(annotations.get("run.googleapis.com/ingress")) or ""
+    state = TrafficState(
         targets=tuple(_target(row) for row in rows(_object(service, "spec").get("traffic"))),
         statuses=tuple(_target(row) for row in rows(status.get("traffic"))),
         generation=str(generation),
         etag=str(generation),
-        settled=status.get("observedGeneration") == generation and ready.get("status") in {"True", "False"},
-        succeeded=ready.get("status") == "True",
-        message=printable(str(ready.get("message") or "")),
+        settled=status.get("observedGeneration") == generation and routes.get("status") in {"True", "False"},
+        succeeded=succeeded,
+        message=_message(routes) or ("" if succeeded else _message(ready)),
+        unready=""
+        if ready.get("status") == "True"
+        else _message(ready) or printable(str(ready.get("status") or "no condition Ready")),
+        deploying=deploying,
         latest_ready=text(status.get("latestReadyRevisionName")),
         latest_created=text(status.get("latestCreatedRevisionName")),
+        ingress=_INGRESS.get(ingress, printable(ingress)),
+        default_uri_disabled=annotations.get("run.googleapis.com/default-url-disabled") == "true",
     )
+    # The end of a deployment moves a share of LATEST, so the split is settled only after it.
+    return attrs.evolve(state, settled=False) if deploying and state.asks_for_latest else state
 
 
 def _target(row: Mapping[str, object]) -> TrafficTarget:
@@ -257,10 +316,14 @@ def _target(row: Mapping[str, object]) -> TrafficTarget:
     )
 
 
-def _ready(document: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the condition Ready, which sums up all others; an empty one if there is none."""
+def _condition(document: Mapping[str, object], kind: str) -> Mapping[str, object]:
+    """Return one condition; an empty one if there is none. Ready is ConfigurationsReady and RoutesReady together."""
     conditions = rows(_object(document, "status").get("conditions"))
-    return next((row for row in conditions if row.get("type") == "Ready"), {})
+    return next((row for row in conditions if row.get("type") == kind), {})
+
+
+def _message(condition: Mapping[str, object]) -> str:
+    return printable(str(condition.get("message") or ""))
 
 
 def _object(document: Mapping[str, object], name: str) -> dict[str, object]:

@@ -19,7 +19,8 @@ from cutover.model.train_events import (
     TrafficRead,
 )
 from cutover.production.on_refusal import OnRefusal
-from cutover.production.traffic.backend import CONFLICT, TrafficBackend
+from cutover.production.traffic.backend import TrafficBackend
+from cutover.production.traffic.write_answer import WriteAnswer
 from cutover.record.journal import Journal
 
 SETTLE_DEADLINE = 60.0
@@ -28,11 +29,12 @@ IDLE_GRACE = 8.0
 """Seconds for which a service may be settled on another split before the change counts as lost."""
 HELD_SECONDS = 5.0
 """Seconds from the proof of a restored split or override to its last read, because the value may be lost or overwritten."""
+FORWARD_WRITES = 4
+"""Number of writes of one forward change: the first, and more only after a hiccup, while nobody has changed anything."""
 HALVINGS = 4
 """Number of writes of a rollback or an undo that get half of the remaining time to settle; later writes get all of it."""
 FIRST_POLL, LAST_POLL = 0.05, 2.0
 """Seconds between two reads while a change settles; doubled from the first to the last."""
-_CONFLICTS = frozenset({CONFLICT, 412})
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +79,11 @@ class TrafficMover:
         deadline: float = SETTLE_DEADLINE,
         write_again: bool = False,
     ) -> Shift:
-        """Write a split and prove it. With ``OnRefusal.TRY_AGAIN`` it writes again until the proof or the deadline.
+        """Write a split and prove it.
+
+        A forward change (``OnRefusal.STOP``) survives a few hiccups: a conflict, a 429, a 5xx, or no answer. It is written again
+        only if a read shows that nobody has changed the split since ``current``. With ``OnRefusal.TRY_AGAIN`` the split is
+        written again until the proof or the deadline.
 
         Args:
             targets: The split to write.
@@ -89,72 +95,146 @@ class TrafficMover:
                 not settled in time.
         """
         started = self.clock.now()
-        ends = started + deadline
-        shift = Shift(proven=False, detail="", state=current, seconds=0.0)
-        for number in itertools.count(1):
-            state = shift.state or current
-            if reason := self.refuse_reason(state):
-                shift = attrs.evolve(shift, proven=False, detail=reason)
-                break
-            # A change in progress is not written again: that would start the change again.
-            answer, retry_after = (
-                (_IN_PROGRESS, 0.0)
-                if _is_in_progress(state, targets) and not (write_again and number == 1)
-                else await self._write(targets, state, label=label, on_refusal=on_refusal)
-            )
-            refusal = answer.detail if answer.outcome in {"refused", "failed", NOT_SENT} else ""
-            left = ends - self.clock.now()
-            if refusal and on_refusal is OnRefusal.STOP:
-                shift = attrs.evolve(shift, detail=refusal)
-            else:
-                # After a refused write, read once. Any other write gets the time left; half of it if more writes may follow.
-                halved = on_refusal is OnRefusal.TRY_AGAIN and number <= HALVINGS
-                wait = 0.0 if refusal else left / 2 if halved else left
-                shift = await self._settle(targets, before=state, label=label, wait=wait, longest=left)
-                if refusal and not shift.proven:
-                    shift = attrs.evolve(shift, detail=refusal)
-                elif answer.outcome == "unknown" and not shift.proven:
-                    shift = attrs.evolve(shift, detail=f"{shift.detail} (the write: {answer.detail})")
-            left = ends - self.clock.now()
-            if shift.proven or on_refusal is OnRefusal.STOP or left <= 0:
-                break
-            await self.clock.sleep(min(pause_after(number, at_least=retry_after), left))
+        move = self._forward if on_refusal is OnRefusal.STOP else self._until_proven
+        shift = await move(targets, current, label=label, ends=started + deadline, write_again=write_again)
         return attrs.evolve(shift, seconds=self.clock.now() - started)
 
-    async def _write(
-        self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
-    ) -> tuple[Answered, float]:
-        """Journal a write, send it and journal its answer. Return the answer, and the least number of seconds before the next write."""
+    async def _forward(
+        self,
+        targets: Sequence[TrafficTarget],
+        current: TrafficState,
+        *,
+        label: str,
+        ends: float,
+        write_again: bool,
+    ) -> Shift:
+        """Write a split and prove it; write over nobody, and stop at a refusal that is no hiccup."""
+        state, number = current, 0
+        while True:
+            number += 1
+            if reason := self.refuse_reason(state):
+                return _unproven(reason, state)
+            force = write_again and number == 1
+            sent = await self._send(targets, state, label=label, on_refusal=OnRefusal.STOP, force=force)
+            if sent.refusal and not sent.is_hiccup:
+                return _unproven(sent.detail, state)
+            left = ends - self.clock.now()
+            last = number == FORWARD_WRITES or left <= 0
+            if last and sent.had_no_effect:
+                return _unproven(f"{sent.detail} (the last of {number} writes)", state)
+            if last or not sent.is_hiccup:
+                # After the last hiccup too, because a write without a clear answer may take effect late.
+                shift = await self._settle(targets, before=state, label=label, wait=left, longest=left)
+                return _with_answer(shift, sent)
+            await self.clock.sleep(min(pause_after(number, at_least=sent.retry_after), left))
+            shift = await self._look(targets, before=state, label=label, ends=ends)
+            if shift.state is None or shift.state.asks_for(targets):
+                return _with_answer(shift, sent)
+            if not _is_unchanged(current, shift.state):
+                changed = current.differences_from(shift.state)
+                detail = f"somebody else changed the service in the meantime: {changed}"
+                return _with_answer(attrs.evolve(shift, detail=detail), sent)
+            state = shift.state
+
+    async def _look(
+        self, targets: Sequence[TrafficTarget], *, before: TrafficState, label: str, ends: float
+    ) -> Shift:
+        """Read the split after a hiccup: once, or until it settles if the write has taken effect, or until a read succeeds."""
+        left = ends - self.clock.now()
+        shift = await self._settle(targets, before=before, label=label, wait=0.0, longest=left)
+        taken = shift.state is None or shift.state.asks_for(targets)
+        if taken and not shift.proven:
+            left = ends - self.clock.now()
+            shift = await self._settle(targets, before=before, label=label, wait=left, longest=left)
+        return shift
+
+    async def _until_proven(
+        self,
+        targets: Sequence[TrafficTarget],
+        current: TrafficState,
+        *,
+        label: str,
+        ends: float,
+        write_again: bool,
+    ) -> Shift:
+        """Write a split again and again until it is proven, or until the deadline."""
+        state, shift = current, _unproven("", current)
+        sent: WriteAnswer | None = None
+        for number in itertools.count(1):
+            if reason := self.refuse_reason(state):
+                return attrs.evolve(shift, proven=False, detail=reason)
+            # After a conflict the etag is known to be stale. Until a read succeeds, a write with it would be refused again.
+            if sent is None or not sent.is_conflict or shift.state is not None:
+                force = write_again and number == 1
+                sent = await self._send(
+                    targets, state, label=label, on_refusal=OnRefusal.TRY_AGAIN, force=force
+                )
+            left = ends - self.clock.now()
+            # After a refused write, read once. Any other write gets the time left; half of it if more writes may follow.
+            wait = 0.0 if sent.refusal else left / 2 if number <= HALVINGS else left
+            shift = await self._settle(targets, before=state, label=label, wait=wait, longest=left)
+            if sent.refusal and not shift.proven:
+                shift = attrs.evolve(shift, detail=sent.detail)
+            else:
+                shift = _with_answer(shift, sent)
+            state = shift.state or state
+            left = ends - self.clock.now()
+            if shift.proven or left <= 0:
+                break
+            await self.clock.sleep(min(pause_after(number, at_least=sent.retry_after), left))
+        return shift
+
+    async def _send(
+        self,
+        targets: Sequence[TrafficTarget],
+        state: TrafficState,
+        *,
+        label: str,
+        on_refusal: OnRefusal,
+        force: bool,
+    ) -> WriteAnswer:
+        """Journal a write, send it and journal its answer; return the answer.
+
+        A change in progress is not written again, because that would start the change again; ``force`` writes it even so.
+        """
+        if _is_in_progress(state, targets) and not force:
+            return WriteAnswer(outcome="accepted")
         self.journal.record(
             TrafficIntended(
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
             )
         )
-        if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
+        if self.journal.stopped is not None and on_refusal is OnRefusal.STOP:
             # A forward change that cannot be journaled is not sent. A rollback or an undo is sent even so.
-            answer = Answered(key=TRAFFIC, outcome=NOT_SENT, detail=self.journal.broken)
-            self.journal.record(answer)
-            return answer, 0.0
+            answer = WriteAnswer(outcome=NOT_SENT, detail=self.journal.stopped)
+        else:
+            answer = await self._write(targets, state, label=label, on_refusal=on_refusal)
+        self.journal.record(Answered(key=TRAFFIC, outcome=answer.outcome, detail=answer.detail))
+        return answer
 
+    async def _write(
+        self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal
+    ) -> WriteAnswer:
         def on_start(command: CommandStarted) -> None:
             self.journal.record(command)
-            if self.journal.broken is not None and on_refusal is OnRefusal.STOP:
-                raise RefusedError(self.journal.broken, status=0)
+            if self.journal.stopped is not None and on_refusal is OnRefusal.STOP:
+                raise RefusedError(self.journal.stopped, status=0)
 
-        answer, retry_after = Answered(key=TRAFFIC, outcome="accepted"), 0.0
         try:
             # The write is shielded, so that its answer is journaled; the backend has a deadline.
             with anyio.CancelScope(shield=True):
                 await self.backend.write(targets, etag=state.etag, label=f"{label}.write", on_start=on_start)
         except RefusedError as error:
-            why = "somebody else changed the service in the meantime: " if error.status in _CONFLICTS else ""
-            outcome, retry_after = "refused" if error.for_certain else "failed", error.retry_after
-            answer = attrs.evolve(answer, outcome=outcome, detail=f"{why}{error}")
+            return WriteAnswer(
+                outcome="refused" if error.for_certain else "failed",
+                detail=str(error),
+                status=error.status,
+                retry_after=error.retry_after,
+            )
         except PeerError as error:
             # Only a read can show the outcome now.
-            answer = attrs.evolve(answer, outcome="unknown", detail=str(error))
-        self.journal.record(answer)
-        return answer, retry_after
+            return WriteAnswer(outcome="unknown", detail=str(error))
+        return WriteAnswer(outcome="accepted")
 
     async def _settle(
         self,
@@ -194,8 +274,21 @@ class TrafficMover:
             pause = min(pause * 2, LAST_POLL)
 
 
-_IN_PROGRESS = Answered(key=TRAFFIC, outcome="accepted")
-"""The answer for a change in progress, which is not written again."""
+def _unproven(detail: str, state: TrafficState) -> Shift:
+    return Shift(proven=False, detail=detail, state=state, seconds=0.0)
+
+
+def _with_answer(shift: Shift, answer: WriteAnswer) -> Shift:
+    """Return the result of a change; if it is not proven, its detail has the answer to the last write."""
+    if shift.proven or answer.outcome == "accepted":
+        return shift
+    return attrs.evolve(shift, detail=f"{shift.detail} (the write: {answer.detail})")
+
+
+def _is_unchanged(before: TrafficState, found: TrafficState) -> bool:
+    """Return True if the specification is as before, with the same revision behind a share of LATEST."""
+    same_latest = not before.asks_for_latest or before.latest_ready == found.latest_ready
+    return same_latest and found.asks_for(before.targets)
 
 
 def _is_in_progress(state: TrafficState, targets: Sequence[TrafficTarget]) -> bool:

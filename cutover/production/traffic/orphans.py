@@ -14,15 +14,16 @@ async def end_orphans(events: Iterable[TrainEvent], *, grace: float = GRACE_SECO
     A process is ended only if it is certainly the one that the journal names.
 
     Returns:
-        The reason why a command could not be ended (later commands are then not tried); an empty text if no command is left.
+        The commands that could not be ended, and what to do; an empty text if no command is left. Each command is tried.
     """
-    for event in events:
-        if isinstance(event, CommandStarted) and _runs(event) and not await end_group(event.pid, grace=grace):
-            return (
-                f"process {event.pid} of the interrupted run still runs `{' '.join(event.argv[:4])}` and could not be "
-                "ended: end it, then recover again"
-            )
-    return ""
+    left = [
+        f"process {event.pid} of the interrupted run still runs `{' '.join(event.argv[:4])}` and could not be ended"
+        for event in events
+        if isinstance(event, CommandStarted) and _runs(event) and not await end_group(event.pid, grace=grace)
+    ]
+    if not left:
+        return ""
+    return f"{'; '.join(left)}: end {'it' if len(left) == 1 else 'them'}, then recover again"
 
 
 def _runs(event: CommandStarted) -> bool:

@@ -9,17 +9,18 @@ import msgspec
 from cutover.checking.checked_stream import StreamRequest
 from cutover.checking.probe import probe_stream
 from cutover.contract import StreamContract
-from cutover.errors import PeerError
-from cutover.http.outbound import Outbound
-from cutover.http.statuses import TOKEN_REFUSED
+from cutover.errors import PeerError, UnusableReplyError
+from cutover.http.outbound import Outbound, Reply
 from cutover.model import step_ids
-from cutover.model.comparison import Answer, difference, meaning_of, order_of, p95
+from cutover.model.comparison import Answer, Verdict, judge, meaning_of, order_of, p95
 from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import StepResult, StepStatus
 from cutover.production.services import Services
+from cutover.train.legacy_identity import NewService, who_answers
 from cutover.train.step_recorder import StepRecorder
 
 STEP_ID = step_ids.DUAL_RUN
+_WHAT_TO_DO = "Set LEGACY_BASE_URL to the URL of the legacy service, or set RUN_DUAL_RUN=0"
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +44,13 @@ class Plan:
     contract: StreamContract
     """The contract whose limits bound both streams; the dual run ignores every other violation."""
     thread_prefix: str
+    """Prefix of the thread ids of the dual run."""
+    thread_id_prefix: str
+    """Prefix of the thread ids of all probes, also those of other trains. Such threads are left out of compared lists."""
+    stable_revision: str
+    canary_revision: str
+    revision_header: str
+    """Header that names the revision that answered; empty if there is none."""
     run_mutating_requests: bool
     max_dual_run_failures: int
     """Number of tolerated mismatches. The step only records this number; the gate applies it to all failed checks."""
@@ -53,12 +61,21 @@ class Plan:
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepResult:
     """Send each entry to both sides at once, one entry after another, and compare the answers.
 
-    Entries that change something are skipped unless ``run_mutating_requests`` is set.
+    Entries that change something are skipped unless ``run_mutating_requests`` is set. If the new service answers at the legacy URL,
+    the step ends with ``error``, and no entry is sent.
     """
     latencies: dict[str, list[float]] = {plan.new.name: [], plan.old.name: []}
     mismatched: list[ManifestEntry] = []
     skipped = 0
     rows: list[dict[str, object]] = []
+    new_service = NewService(
+        base_url=plan.new.base_url,
+        revision_header=plan.revision_header,
+        revisions=(plan.stable_revision, plan.canary_revision),
+        status_path=services.control.lane.status_path,
+    )
+    if not await _two_services(plan, new_service, services, recorder):
+        return recorder.finish(facts=_facts(plan, mismatched, latencies, rows, skipped))
     for entry in plan.manifest:
         if entry.mutates and not plan.run_mutating_requests:
             recorder.check(
@@ -72,30 +89,69 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepRes
         for side, answer in ((plan.new, new), (plan.old, old)):
             if answer.seconds is not None:
                 latencies[side.name].append(answer.seconds)
-        why = difference(entry, new, old)
+        verdict = _judge(entry, new, old, plan, new_service)
         paths: tuple[str | None, str | None] = (None, None)
-        if why:
+        if verdict.why:
             mismatched.append(entry)
             paths, _ = [
                 _keep(entry, side, answer, recorder) for side, answer in ((plan.new, new), (plan.old, old))
             ]
         recorder.check(
             entry.id,
-            _status(entry, why, new, old),
-            why or new.said,
+            verdict.status,
+            verdict.describe(otherwise=new.said),
             kind=entry.response_kind.value,
             endpoint=entry.path,
             http_status=new.status,
             headers_path=paths[0],
             body_path=paths[1],
+            tolerable=verdict.tolerable,
         )
-        rows.append(_row(entry, new, old, why))
+        rows.append(_row(entry, new, old, verdict))
+    if not rows:
+        # The row of the identity alone must not make this step pass.
+        detail = "nothing was compared: the manifest has no request that may be sent; set RUN_MUTATING_REQUESTS=1, or add one that only reads"
+        recorder.check("requests", StepStatus.ERROR, detail, tolerable=False)
     facts = _facts(plan, mismatched, latencies, rows, skipped)
     _hold_thresholds(plan, facts, recorder)
     compared = len(rows)
     return recorder.finish(
         f"{compared} of {compared} requests have the same answer from both services", facts=facts
     )
+
+
+async def _two_services(
+    plan: Plan, new_service: NewService, services: Services, recorder: StepRecorder
+) -> bool:
+    """Record the identity of the service at the legacy URL; return False if it is the new service."""
+    identity = await who_answers(
+        services.legacy,
+        url=plan.old.base_url,
+        token=plan.old.token,
+        headers=plan.old.headers,
+        new=new_service,
+    )
+    if identity.sign:
+        detail = (
+            f"the new service answers at LEGACY_BASE_URL ({identity.sign}), so nothing was compared: the new service "
+            f"against itself proves nothing. {_WHAT_TO_DO}"
+        )
+        recorder.check("legacy-identity", StepStatus.ERROR, detail, kind="legacy_identity", tolerable=False)
+        return False
+    if identity.answered:
+        status, detail = StepStatus.PASS, f"no sign of the new service: {identity.seen}"
+    else:
+        status, detail = StepStatus.ERROR, f"no service answers at LEGACY_BASE_URL: {identity.seen}"
+    recorder.check("legacy-identity", status, detail, kind="legacy_identity")
+    return True
+
+
+def _judge(entry: ManifestEntry, new: Answer, old: Answer, plan: Plan, new_service: NewService) -> Verdict:
+    """Compare two answers; the status is ``error`` for an answer of the new service at the legacy URL."""
+    if sign := new_service.sign_in(old.headers):
+        why = f"the new service answers at LEGACY_BASE_URL ({sign}), so the answers prove nothing. {_WHAT_TO_DO}"
+        return Verdict(status=StepStatus.ERROR, why=why, tolerable=False)
+    return judge(entry, new, old, thread_id_prefix=plan.thread_id_prefix)
 
 
 def _keep(
@@ -111,14 +167,6 @@ def _keep(
         headers=answer.headers,
         body=answer.body,
     )
-
-
-def _status(entry: ManifestEntry, why: str, new: Answer, old: Answer) -> StepStatus:
-    """Return ``error`` for no reply or a refused token, ``fail`` for any other difference, else ``pass``."""
-    if not why:
-        return StepStatus.PASS
-    refused = entry.requires_auth and TOKEN_REFUSED & {new.status, old.status}
-    return StepStatus.ERROR if refused or None in {new.status, old.status} else StepStatus.FAIL
 
 
 async def _both(entry: ManifestEntry, plan: Plan, services: Services) -> tuple[Answer, Answer]:
@@ -165,7 +213,7 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
             json=_filled(entry.body, thread_id),
             attempts=1 if entry.mutates else 2,
         )
-        meaning = meaning_of(reply.json()) if entry.response_kind is ResponseKind.JSON else None
+        meaning = _json_meaning(reply) if entry.response_kind is ResponseKind.JSON else None
     except PeerError as error:
         return Answer(status=None, meaning=None, said=str(error), seconds=None)
     return Answer(
@@ -176,6 +224,13 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
         headers=reply.headers,
         body=reply.body,
     )
+
+
+def _json_meaning(reply: Reply) -> object:
+    try:
+        return meaning_of(reply.json())
+    except ValueError as error:
+        raise UnusableReplyError(f"{reply.request_line}: {error}") from error
 
 
 async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbound) -> Answer:
@@ -204,15 +259,15 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
     )
 
 
-def _row(entry: ManifestEntry, new: Answer, old: Answer, why: str) -> dict[str, object]:
+def _row(entry: ManifestEntry, new: Answer, old: Answer, verdict: Verdict) -> dict[str, object]:
     return {
         "id": entry.id,
         "method": entry.method,
         "path": entry.path,
         "response_kind": entry.response_kind.value,
         "critical": entry.critical,
-        "match": not why,
-        "detail": why,
+        "match": not verdict.why,
+        "detail": verdict.describe(),
         "rust_status": new.status,
         "legacy_status": old.status,
         "rust_ms": None if new.seconds is None else round(new.seconds * 1000, 3),

@@ -1,29 +1,50 @@
 """The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. It tries the tokens of the control plane and of Cloud Run. The smoke that follows tries
-AUTH_TOKEN, because only a chat stream certainly needs that token. If the service refuses it, the check is an ``error``.
+It changes nothing. It tries the tokens of the control plane and of Cloud Run, and the permission to update the traffic. If the flip will set
+overrides, it proves that the token may set them. The smoke that follows tries AUTH_TOKEN, because only a chat stream certainly needs that
+token. If the service refuses it, the check is an ``error``.
 """
+
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 import attrs
 
-from cutover.errors import PeerError
+from cutover.errors import PeerError, RefusedError
 from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
-from cutover.model.traffic_state import TrafficState, describe_shares
+from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
+from cutover.train.canary_evidence import CanaryEvidence, EvidenceSearch
 from cutover.train.step_recorder import StepRecorder
 
 STEP_ID = step_ids.PREFLIGHT
+_ADVICE = {
+    401: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
+    403: (
+        "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the account of "
+        "CLOUD_RUN_ACCESS_TOKEN (or of the application default credentials, if that is not set)"
+    ),
+}
+"""HTTP status of a refused trial of the traffic update -> the advice to the operator."""
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """The plan of the preflight: the two revisions."""
+    """The plan of the preflight."""
 
     stable_revision: str
     canary_revision: str
+    canary_tag: str
+    accept_blind_drill: bool
+    apply_route_flip: bool
+    """True if the flip sets overrides: then the preflight proves that the token may set them."""
+    service: str
+    gcloud_service: str
+    """The service in a gcloud command, for messages to an operator."""
+    earlier_run: Callable[[Sequence[Mapping[str, int]]], str]
+    """Returns a sentence that names the earlier run which asked for one of these splits; an empty text if there is none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,21 +53,32 @@ class Captured:
 
     routes: RouteState | None = None
     traffic: TrafficState | None = None
+    evidence: CanaryEvidence = attrs.field(factory=CanaryEvidence)
+    """The evidence that can tell whether the canary answered. Without any, only a drill that may be blind starts."""
+
+
+@attrs.define(eq=False)
+class _Found:
+    """The parts of the capture as they are read."""
+
+    routes: RouteState | None = None
+    traffic: TrafficState | None = None
+    revisions: tuple[str | None, ...] = ()
+    """The revisions that answered the status reads, by the header."""
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[StepResult, Captured]:
     """Read the routes, the traffic and both revisions side by side, and check each. Return the result and the capture."""
-    found: dict[str, RouteState | TrafficState] = {}
+    found = _Found()
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, services, recorder, found)
+        if plan.apply_route_flip:
+            reads.start_soon(_permission, services, recorder)
         reads.start_soon(_traffic, plan, services, recorder, found)
         for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
             reads.start_soon(_revision, role, name, services, recorder)
-    routes, traffic = found.get("routes"), found.get("traffic")
-    captured = Captured(
-        routes=routes if isinstance(routes, RouteState) else None,
-        traffic=traffic if isinstance(traffic, TrafficState) else None,
-    )
+    evidence = await _evidence(plan, services, recorder, found)
+    captured = Captured(routes=found.routes, traffic=found.traffic, evidence=evidence)
     facts = {
         "traffic": captured.traffic.served() if captured.traffic else None,
         "routes": dict(captured.routes.overrides) if captured.routes else None,
@@ -54,9 +86,7 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
     return recorder.finish("production has one clear state, and may be changed", facts=facts), captured
 
 
-async def _routes(
-    services: Services, recorder: StepRecorder, found: dict[str, RouteState | TrafficState]
-) -> None:
+async def _routes(services: Services, recorder: StepRecorder, found: _Found) -> None:
     try:
         sample = await services.control.sample(label="preflight.routes")
     except PeerError as error:
@@ -66,39 +96,123 @@ async def _routes(
         detail = f"the instances disagree, so there is no single state to restore: {sample.describe()}"
         recorder.check("routes", StepStatus.ERROR, detail, tolerable=False)
         return
-    found["routes"] = sample.agreed
+    found.routes, found.revisions = sample.agreed, sample.revisions
     recorder.check("routes", StepStatus.PASS, f"{sample.describe()} ({sample.agreed.mode})", tolerable=False)
 
 
-async def _traffic(
-    plan: Plan, services: Services, recorder: StepRecorder, found: dict[str, RouteState | TrafficState]
-) -> None:
+async def _permission(services: Services, recorder: StepRecorder) -> None:
+    """Prove that the token may set overrides. Without a proof, the check is an ``error``: nothing was judged."""
+    try:
+        permission = await services.control.override_permission(label="preflight.permission-routes")
+    except PeerError as error:
+        detail = f"the permission to set overrides is not known: {error}; nothing was changed"
+        recorder.check("permission-routes", StepStatus.ERROR, detail, tolerable=False)
+        return
+    status = StepStatus.PASS if permission.proven else StepStatus.ERROR
+    recorder.check("permission-routes", status, permission.detail, tolerable=False)
+
+
+async def _traffic(plan: Plan, services: Services, recorder: StepRecorder, found: _Found) -> None:
     try:
         state = await services.traffic.read(label="preflight.traffic")
     except PeerError as error:
         recorder.check("traffic", StepStatus.ERROR, str(error), tolerable=False)
         return
-    found["traffic"] = state
+    found.traffic = state
     problem = _traffic_problem(plan, state)
-    detail = problem or describe_shares(state.served())
+    detail = problem or state.describe_served()
     if not problem and state.asks_for_latest:
         detail += "; LATEST is pinned during the drill, and restored after it"
-    recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, detail, tolerable=False)
+    # A refusal judges nothing: the drill never began.
+    recorder.check("traffic", StepStatus.ERROR if problem else StepStatus.PASS, detail, tolerable=False)
+    await _may_write(state, services, recorder)
 
 
 def _traffic_problem(plan: Plan, state: TrafficState) -> str:
-    """Return the reason not to start a train from this traffic; an empty text if there is none."""
-    served = state.served()
+    """Return the reason not to start a train from this traffic, and the command that mends it; an empty text if there is none.
+
+    A train starts only where stable serves everything and nothing else is asked for. From any other split the drill would take a
+    share from somebody, or give back a share that nobody served.
+    """
     if unready := state.unready_reason():
-        return unready
-    if state.asks_for_latest and state.latest_ready == plan.canary_revision:
-        return f"LATEST is {plan.canary_revision} already, so the earlier split cannot be restored"
-    if not served.get(plan.stable_revision):
-        return (
-            f"{plan.stable_revision} serves nothing ({describe_shares(served)}): "
-            "are STABLE and CANARY the wrong way round?"
+        return f"{unready}; to see it: gcloud run services describe {plan.gcloud_service}"
+    served, asked = state.served(), shares(state.targets, latest=state.latest_ready)
+    stable, canary = plan.stable_revision, plan.canary_revision
+    whole = {stable: 100}
+    if state.asks_for_latest and state.latest_ready == canary:
+        problem = f"LATEST is {canary} already, so the earlier split cannot be restored"
+    elif served == asked == whole:
+        return ""
+    elif not served.get(stable):
+        problem = (
+            f"{stable} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
         )
-    return ""
+    elif served.get(canary):
+        problem = f"{canary} serves already ({describe_shares(served)}), and the drill begins with {stable} at 100 %"
+    elif served != whole:
+        problem = f"other revisions serve too ({describe_shares(served)}), and the drill begins with {stable} at 100 %"
+    else:
+        problem = (
+            f"{describe_shares(asked)} is asked for, and {describe_shares(served)} is served: "
+            "whatever changes the service next may let it serve what is asked for"
+        )
+    command = f"gcloud run services update-traffic {plan.gcloud_service} --to-revisions {stable}=100"
+    left = plan.earlier_run([split for split in (asked, served) if split != whole])
+    return "; ".join(filter(None, (problem, left, f"to give {stable} everything: {command}")))
+
+
+async def _evidence(plan: Plan, services: Services, recorder: StepRecorder, found: _Found) -> CanaryEvidence:
+    """Find out what can tell that the canary answers a stream; without anything the drill could prove nothing."""
+    check_id = "canary-evidence"
+    if found.traffic is None or any(check.status.failed for check in recorder.checks):
+        recorder.check(check_id, StepStatus.SKIP, "not looked for, because another check failed")
+        return CanaryEvidence()
+    search = EvidenceSearch(
+        stable=plan.stable_revision,
+        canary=plan.canary_revision,
+        canary_tag=plan.canary_tag,
+        service=plan.service,
+        services=services,
+        traffic=found.traffic,
+        revisions=found.revisions,
+        label=f"preflight.{check_id}",
+    )
+    evidence, holder = await search.find()
+    status, detail = StepStatus.PASS, evidence.detail
+    if holder is not None:
+        status = StepStatus.ERROR
+        detail = (
+            f"the canary has no tag, and the tag {plan.canary_tag}, which the drill would give it, is on {holder}: "
+            "choose another name for CANARY_TAG, or set it to an empty text so that the drill gives no tag"
+        )
+    elif not evidence.exists and plan.accept_blind_drill:
+        detail = f"nothing will tell whether the canary answers a stream, and ACCEPT_BLIND_DRILL=1 accepts that: {detail}"
+    elif not evidence.exists:
+        status = StepStatus.ERROR
+        detail = (
+            f"nothing would tell whether the canary answers a stream: {detail}. Let the front door name the revision in a header and "
+            "set REVISION_HEADER to it, or give the canary a tag whose URL answers from here; "
+            "ACCEPT_BLIND_DRILL=1 drills without evidence"
+        )
+    recorder.check(check_id, status, detail, tolerable=False)
+    return evidence
+
+
+async def _may_write(state: TrafficState, services: Services, recorder: StepRecorder) -> None:
+    """Try the permission to move traffic before anything moves: by a write of the captured split that changes nothing."""
+    try:
+        untried = await services.traffic.may_write(state, label="preflight.permission-traffic")
+    except PeerError as error:
+        detail = f"the permission to update the traffic could not be shown, and nothing was changed: {error}"
+        status = error.status if isinstance(error, RefusedError) else 0
+        recorder.check(
+            "permission-traffic", StepStatus.ERROR, detail + _ADVICE.get(status, ""), tolerable=False
+        )
+        return
+    detail = "the traffic may be updated"
+    if untried:
+        detail = f"the permission to update the traffic could not be tried: {untried}"
+    recorder.check("permission-traffic", StepStatus.PASS, detail, tolerable=False)
 
 
 async def _revision(role: str, name: str, services: Services, recorder: StepRecorder) -> None:
@@ -108,11 +222,14 @@ async def _revision(role: str, name: str, services: Services, recorder: StepReco
     except PeerError as error:
         recorder.check(check_id, StepStatus.ERROR, str(error), tolerable=False)
         return
+    # A revision that cannot be tried was not judged.
     if not revision.exists:
         recorder.check(
-            check_id, StepStatus.FAIL, f"there is no revision {name}: {revision.message}", tolerable=False
+            check_id, StepStatus.ERROR, f"there is no revision {name}: {revision.message}", tolerable=False
         )
     elif not revision.ready:
-        recorder.check(check_id, StepStatus.FAIL, f"{name} is not ready: {revision.message}", tolerable=False)
+        recorder.check(
+            check_id, StepStatus.ERROR, f"{name} is not ready: {revision.message}", tolerable=False
+        )
     else:
         recorder.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)

@@ -131,6 +131,7 @@ async def _apply(
             on_refusal=OnRefusal.STOP,
             journal=recorder.journal,
             clock=services.clock,
+            own_states=(*captured.overrides, *wanted),
         )
     )
     status = StepStatus.PASS if change.proven else StepStatus.FAIL
@@ -167,7 +168,8 @@ async def _evaluate(path: str, plan: Plan, services: Services, *, label: str) ->
 async def _write_probes(services: Services, recorder: StepRecorder) -> None:
     """Send an empty object without a token to each write path. Any answer passes, except a redirect or a server error.
 
-    An answer with a ``location`` header counts as a redirect. No answer is an ``error``.
+    Only a 3xx status is a redirect. RFC 9110 10.2.2: in a 201 answer, ``location`` names the resource that was created; in a 401
+    answer it has no meaning. No answer is an ``error``.
     """
 
     async def write(probe: WriteProbe) -> None:
@@ -180,8 +182,7 @@ async def _write_probes(services: Services, recorder: StepRecorder) -> None:
         except PeerError as error:
             recorder.check(check_id, StepStatus.ERROR, str(error), kind="write_probe", endpoint=url)
             return
-        redirected = 300 <= reply.status < 400 or reply.header("location") is not None  # noqa: PLR2004  3xx
-        bad = redirected or reply.status >= _SERVER_ERROR
+        bad = reply.is_redirect or reply.status >= _SERVER_ERROR
         status = StepStatus.FAIL if bad else StepStatus.PASS
         recorder.check(
             check_id, status, reply.describe(), kind="write_probe", endpoint=url, http_status=reply.status
@@ -221,12 +222,14 @@ async def _confirm(
     status = StepStatus.PASS if held else StepStatus.FAIL
     recorder.check("confirm-routes", status, detail, kind="control_status", tolerable=False)
     outcomes = (await _evaluate_all(plan, services, label="flip.confirm")).values()
-    astray = [detail for status, detail in outcomes if status is not StepStatus.PASS]
-    status = StepStatus.FAIL if astray else StepStatus.PASS
+    # A path that leads elsewhere is evidence, and comes first. A path without an answer is none.
+    astray = [detail for status, detail in outcomes if status is StepStatus.FAIL]
+    unanswered = [detail for status, detail in outcomes if status is StepStatus.ERROR]
+    status = StepStatus.FAIL if astray else StepStatus.ERROR if unanswered else StepStatus.PASS
     recorder.check(
         "confirm-evaluations",
         status,
-        "; ".join(astray) or "every path still leads to the new service",
+        "; ".join((*astray, *unanswered)) or "every path still leads to the new service",
         kind="route_evaluate",
     )
 

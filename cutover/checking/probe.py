@@ -9,10 +9,12 @@ import httpx
 import msgspec
 
 from cutover.checking.checked_stream import CheckedStream, Hold, Progress, StreamRequest
-from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
+from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
+from cutover.errors import PeerError
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.http.secrets import Secrets, secrets_of
 from cutover.http.statuses import TOKEN_REFUSED
+from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
 
@@ -82,6 +84,7 @@ async def probe_stream(
     hold: Hold | None = None,
     progress: Progress | None = None,
     secrets: Secrets = Secrets(),  # noqa: B008  this default stays empty: nothing here adds to it
+    authorize: Token | None = None,
 ) -> Probe:
     """Send one request, check its stream against a contract, and return the result.
 
@@ -97,7 +100,70 @@ async def probe_stream(
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
         progress: Receives the progress of the stream. None: nobody waits for it.
         secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
+        authorize: The token to send. If it is refused with 401 and there is another one, the request is sent once more, because
+            nothing was done. A token that cannot be read makes the result unreachable. None: no token.
     """
+
+    async def send(token: str) -> Probe:
+        fields = {**request.headers, **bearer(token)}
+        return await _probe_once(
+            client,
+            attrs.evolve(request, headers=fields),
+            contract=contract,
+            context=context,
+            hold=hold,
+            progress=progress,
+            secrets=secrets,
+        )
+
+    try:
+        try:
+            token = "" if authorize is None else await authorize.value()
+        except PeerError as error:
+            return _unsent(request, contract, secrets.mask_text(str(error)), hold)
+        probe = await send(token)
+        if authorize is None or probe.status != UNAUTHORIZED:
+            return probe
+        try:
+            other = await authorize.renewed(token)
+        except PeerError as error:
+            return _unsent(request, contract, f"HTTP {probe.status}: {secrets.mask_text(str(error))}", hold)
+        return await send(other) if other else probe
+    finally:
+        if progress is not None:
+            # No event will come any more: wake a task that still waits for one.
+            progress.first_event.set()
+
+
+def _unsent(request: StreamRequest, contract: StreamContract, reason: str, hold: Hold | None) -> Probe:
+    """Return the result of a request that could not be sent, because its token could not be read."""
+    checker = ContractChecker(contract)
+    checker.receive_failure(FailureKind.UNREACHABLE, elapsed=0.0)
+    if hold is not None:
+        hold.in_flight.set()
+    return Probe(
+        request=request,
+        status=None,
+        headers=(),
+        body=b"",
+        report=checker.report(),
+        unreachable=f"{request.method} {request.url}: {reason}",
+        failure=None,
+        elapsed=0.0,
+    )
+
+
+async def _probe_once(
+    client: httpx.AsyncClient,
+    request: StreamRequest,
+    *,
+    contract: StreamContract,
+    context: StreamContext | None,
+    hold: Hold | None,
+    progress: Progress | None,
+    secrets: Secrets,
+) -> Probe:
+    """Send one request once, check its stream to its end, and return the result."""
     context = context or StreamContext()
     context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     stream = CheckedStream(
@@ -119,11 +185,9 @@ async def probe_stream(
             room -= len(captured[-1])
         close_seconds = CLOSE_SECONDS
     finally:
-        # The request has ended: wake a task that still waits for one of these.
         if hold is not None:
+            # The request has ended: wake a task that still waits for ``in_flight``.
             hold.in_flight.set()
-        if progress is not None:
-            progress.first_event.set()
         with anyio.CancelScope(shield=True), anyio.move_on_after(close_seconds):
             await stream.aclose()
     return Probe(

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     help="Write the captured state back, LATEST included, even over changes that somebody else made since.",
 )
 def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captured: bool) -> None:
-    """Finish the undo of an interrupted train, from the journal in RUN_DIRECTORY. Needs the same tokens as `run`.
+    """Finish the undo of an interrupted train, from the journal in RUN_DIRECTORY.
+
+    It needs only the tokens of the parts that are open: CONTROL_ACCESS_TOKEN for routes, and for traffic the one that
+    `run` used for Cloud Run. A file or a command that gave `run` a token is used again.
 
     If somebody else has changed production since, nothing is touched. The command then shows the captured, the
     intended and the found state, and the two commands that close the run.

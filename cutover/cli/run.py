@@ -44,7 +44,7 @@ def _epilog() -> str:
     return (
         "\b\nEvery option can be set by the environment variable of the same name (--base-url: BASE_URL), or by a key of\n"
         f'{FILE} (base_url = "..."). An option wins over a variable, a variable over the file, the file over the default.\n'
-        f"Tokens come from the environment alone:\n{secrets}\n\n"
+        f"A token comes from the environment alone, or from the file or the command that the options name:\n{secrets}\n\n"
         "\b\nExit codes: 0 all gates hold; 1 the evidence says no, undone; 2 usage; 3 no evidence, nothing touched;\n"
         "4 an undo could not be proven: act; 130, 143 interrupted, undone."
     )

@@ -24,6 +24,8 @@ from cutover.config.inputs import (
     secret_field,
     steps_field,
     text_field,
+    token_command_field,
+    token_file_field,
     url_field,
 )
 from cutover.config.manifest import read_manifest
@@ -39,6 +41,10 @@ GOOGLE_API = "https://run.googleapis.com"
 DAY = 86_400.0
 """Seconds in a day."""
 TOLERATED = "failed checks that are tolerated"
+ALL_NEEDS = frozenset(
+    {"control_access_token", "auth_token", "cloud_run_access_token", "legacy_auth_token", "gcloud"}
+)
+"""Everything from outside that a live run can use: the tokens, by field, and the program gcloud."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +64,11 @@ class CutoverConfig:
     dry_run: bool = flag_field(default=True, help="1: rehearse, and change nothing; 0: live")
     base_url: str = url_field(default="https://openagents.com", help="URL of the service whose streams move")
     control_access_token: str = secret_field(help="for the route-split API; required when DRY_RUN=0")
+    control_access_token_file: str = token_file_field("CONTROL_ACCESS_TOKEN")
+    control_access_token_command: str = token_command_field("CONTROL_ACCESS_TOKEN")
     auth_token: str = secret_field(help="for the streams; required when DRY_RUN=0")
+    auth_token_file: str = token_file_field("AUTH_TOKEN")
+    auth_token_command: str = token_command_field("AUTH_TOKEN")
     apply_route_flip: bool = flag_field(default=False, help="1: set the overrides; 0: only verify them")
     project: str = text_field(default="openagentsgemini", rule=values.project, help="Cloud Run project")
     region: str = text_field(default="us-central1", rule=values.name, help="Cloud Run region")
@@ -76,6 +86,8 @@ class CutoverConfig:
     cloud_run_access_token: str = secret_field(
         help="for Cloud Run; without it application default credentials, or gcloud's account"
     )
+    cloud_run_access_token_file: str = token_file_field("CLOUD_RUN_ACCESS_TOKEN")
+    cloud_run_access_token_command: str = token_command_field("CLOUD_RUN_ACCESS_TOKEN")
     canary_steps: tuple[int, ...] = steps_field(
         default=(5, 25, 50, 100), help="the canary's share at each step: whole percents, rising"
     )
@@ -110,6 +122,8 @@ class CutoverConfig:
     legacy_auth_token: str = secret_field(
         help="for a legacy service on another site, where AUTH_TOKEN is not sent"
     )
+    legacy_auth_token_file: str = token_file_field("LEGACY_AUTH_TOKEN")
+    legacy_auth_token_command: str = token_command_field("LEGACY_AUTH_TOKEN")
     requests_file: str = text_field(
         rule=values.path, help="file with the manifest of the dual run; without it the one that ships"
     )
@@ -169,6 +183,8 @@ class CutoverConfig:
     )
     what_if: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     """Faults that a rehearsal's simulated production has: names of ``FAULTS`` or ``VARIANTS`` in ``cutover.simulation``."""
+    needs: frozenset[str] = attrs.field(default=ALL_NEEDS, repr=False)
+    """The part of ``ALL_NEEDS`` that is checked in a live configuration; a recovery needs less than a run."""
     sources: Mapping[str, Source] = attrs.field(factory=dict, repr=False, eq=False)
     """Field -> the place that gave its value. A problem names this place, or, if there is none, the input's variable."""
     manifest: tuple[ManifestEntry, ...] = attrs.field(init=False, default=(), repr=False)
@@ -280,6 +296,16 @@ class CutoverConfig:
         """The token for the legacy service: LEGACY_AUTH_TOKEN, else AUTH_TOKEN."""
         return self.legacy_auth_token or self.auth_token
 
+    def given(self, token: str) -> tuple[str, ...]:
+        """Return the inputs that give a token: the field itself, its file, its command. A valid configuration has one at most.
+
+        A rehearsal takes no token, but a variable that holds one counts.
+        """
+        noted = self.dry_run and token in self.sources
+        return tuple(
+            field for field in token_inputs(token) if getattr(self, field) or (field == token and noted)
+        )
+
     def facts(self) -> dict[str, object]:
         """Return the facts that the journal and the artifacts hold: no secret, ready for JSON."""
         return {
@@ -296,6 +322,7 @@ class CutoverConfig:
             "compat_client_build_id": self.compat_client_build_id,
             "compat_protocol_version": self.compat_protocol_version,
             "compat_schema_version": self.compat_schema_version,
+            "revision_header": self.revision_header,
             "run_dual_run": self.run_dual_run,
             "legacy_base_url": self.legacy_base_url or None,
             "canary_steps": list(self.canary_steps),
@@ -304,11 +331,29 @@ class CutoverConfig:
             "budget": attrs.asdict(self.budget) | {"source": self.budget.source.value},
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),
+            # A recovery reads its tokens from the same sources.
+            "token_sources": {
+                field: value for field in TOKEN_SOURCES if (value := self._token_source(field))
+            },
         }
+
+    def _token_source(self, field: str) -> str:
+        """Return the file or the command of a token, as a recovery in any folder can use it."""
+        value: str = getattr(self, field)
+        return str(Path(value).absolute()) if value and field.endswith("_file") else value
+
+
+def token_inputs(token: str) -> tuple[str, str, str]:
+    """Return the three inputs that can give a token: itself, its file and its command."""
+    return token, f"{token}_file", f"{token}_command"
 
 
 INPUTS: tuple[Input, ...] = inputs_of(CutoverConfig)
 """Every input, in the order of the fields."""
+TOKEN_INPUTS = tuple(declared.field for declared in INPUTS if declared.secret)
+"""The fields of the four tokens."""
+TOKEN_SOURCES = tuple(field for token in TOKEN_INPUTS for field in token_inputs(token)[1:])
+"""The fields of the files and commands that give tokens."""
 _BY_FIELD = {declared.field: declared for declared in INPUTS}
 
 

@@ -181,6 +181,21 @@ def secret_field(*, help: str) -> str:  # noqa: A002
     return _field("", TEXT, values.token, help, secret=True)
 
 
+def token_file_field(variable: str) -> str:
+    """Declare the file that holds a token. Its path is no secret."""
+    return text_field(
+        rule=values.path, help=f"file with {variable}; read again when the token expires or is refused"
+    )
+
+
+def token_command_field(variable: str) -> str:
+    """Declare the command that prints a token. The command is no secret."""
+    return text_field(
+        rule=values.command,
+        help=f'command that prints {variable}, bare or as {{"token": ..., "expiration": ...}}; run again like a file is read',
+    )
+
+
 def steps_field(*, default: tuple[int, ...], help: str) -> tuple[int, ...]:  # noqa: A002
     """Declare an input that is a list of rising percents."""
     return _field(default, STEPS, values.steps, help, converter=tuple)

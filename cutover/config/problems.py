@@ -1,6 +1,7 @@
 """The rules that a configuration must keep: each input by itself, and inputs that depend on each other."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cutover.config import values
+from cutover.config.files import read_file
 from cutover.config.inputs import Input
 from cutover.http.places import place_of
+from cutover.http.tokens import read_grant
 
 if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
@@ -31,6 +34,7 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
             wrong.add(declared.field)
             yield f"{config.name_of(declared.field)} {problem}"
     yield from _plain_http_problems(config)
+    yield from _token_problems(config, inputs, wrong)
     if config.run_dual_run:
         yield from _dual_run_problems(config, wrong)
     if not config.dry_run:
@@ -48,6 +52,33 @@ def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
             yield f"{config.name_of(field)} {problem}"
 
 
+def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set[str]) -> Iterator[str]:
+    """Give the problems of the inputs that give tokens: two for one token; a file or a program that does not exist."""
+    for declared in inputs:
+        if not declared.secret:
+            continue
+        given = config.given(declared.field)
+        if len(given) > 1:
+            names = " and ".join(config.name_of(field) for field in given)
+            yield f"{names} both give {declared.variable}: set one of them"
+        elif not config.dry_run and given and given[0] not in wrong and declared.field in config.needs:
+            yield from _source_problems(config, given[0])
+
+
+def _source_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
+    """Give the problem of a file without a token, or of a command whose program does not exist."""
+    value, name = getattr(config, field), config.name_of(field)
+    if field.endswith("_file"):
+        try:
+            read_grant(read_file(Path(value)))
+        except ValueError as error:
+            yield f"{name}: {value} {error}"
+    elif field.endswith("_command"):
+        program = shlex.split(value)[0]
+        if shutil.which(program) is None:
+            yield f"{name} needs the program {program}, and there is none: give its path, or put it on the PATH"
+
+
 def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
     legacy = config.legacy_base_url
     if not legacy:
@@ -62,7 +93,9 @@ def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str
             f"the new service with itself: {legacy} and {config.base_url}; give the URL of the legacy service, or set {off}"
         )
     elif (
-        not config.dry_run and not config.legacy_auth_token and not values.same_site(config.base_url, legacy)
+        not config.dry_run
+        and not config.given("legacy_auth_token")
+        and not values.same_site(config.base_url, legacy)
     ):
         yield (
             f"LEGACY_AUTH_TOKEN is missing: {config.name_of('legacy_base_url')} is on another site than {config.name_of('base_url')}, "
@@ -75,9 +108,9 @@ def _live_problems(config: "CutoverConfig") -> Iterator[str]:
     if sys.platform == "win32":
         yield f"{live} is refused on Windows, which has no flock and no process groups; use Linux or macOS"
     for field in ("control_access_token", "auth_token"):
-        if not getattr(config, field):
+        if field in config.needs and not config.given(field):
             yield f"{config.name_of(field)} is missing: {live} needs it"
-    if config.traffic_backend == "gcloud" and shutil.which("gcloud") is None:
+    if config.traffic_backend == "gcloud" and "gcloud" in config.needs and shutil.which("gcloud") is None:
         backend = config.source_of("traffic_backend")
         yield (
             f"{backend.set_to(value='gcloud')} needs the program gcloud, and there is none on the PATH: "

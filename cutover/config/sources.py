@@ -24,7 +24,9 @@ FILE = Path("cutover.toml")
 """The file that ``cutover run`` reads where it exists and ``--config`` names no other."""
 _SIMILARITY = 0.9
 """The similarity from which a variable counts as a mistyped input: one letter missing, doubled, or in the other case. Swapped letters count too."""
-_COMMON_NAMES = frozenset({"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN"})
+_COMMON_NAMES = frozenset(
+    {"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN", "AUTH_TOKEN_FILE", "AUTH_TOKEN_COMMAND"}
+)
 """Variables with common names: a similar name may belong to another program, so it does not count as mistyped."""
 
 

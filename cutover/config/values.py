@@ -6,10 +6,13 @@ A parser raises ValueError for a wrong text. A rule returns the problem of a wro
 import ipaddress
 import os
 import re
+import shlex
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from cutover.http.tokens import token_problem
 
 Rule = Callable[[object], str]
 
@@ -18,6 +21,8 @@ _PROJECT = re.compile(r"([a-z0-9][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]{0,62}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _THREAD_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _CONTROL = frozenset(map(chr, range(32)))
+_GOOGLE = re.compile(r"([a-z0-9-]+\.)*googleapis\.com\.?")
+_HTTPS_PORT = 443
 _ALL = 100
 
 
@@ -103,8 +108,18 @@ def text(value: object) -> str:
 
 
 def token(value: object) -> str:
-    """Accept a text that a header can hold, and an empty text. The value is a secret, so the problem does not show it."""
-    return "must be printable ASCII without spaces around it" if text(value) else ""
+    """Accept a token, and an empty text. The value is a secret, so the problem does not show it."""
+    return "" if value == "" else token_problem(value if isinstance(value, str) else "")
+
+
+def command(value: object) -> str:
+    """Accept a command line as a shell would split it, and an empty text."""
+    if problem := text(value):
+        return problem
+    try:
+        return "" if value == "" or shlex.split(str(value)) else "must name a program"
+    except ValueError as error:
+        return f"is not a command line ({error}): {value!r}"
 
 
 def matching(pattern: re.Pattern[str], description: str) -> Rule:
@@ -203,6 +218,23 @@ def plain_http(value: str) -> str:
         return ""
     return (
         f"is plain http to {parts.hostname}, which is not loopback; use https, or set ALLOW_INSECURE_HTTP=1"
+    )
+
+
+def is_google(url: str) -> bool:
+    """Return True if an address belongs to Google's APIs: https to googleapis.com, or to a host below it, on port 443.
+
+    Regional endpoints (``us-central1-run.googleapis.com``) and private ones (``run-xyz.p.googleapis.com``) count. Google's default
+    credentials go to such an address alone: at any other one a stranger would get the token.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    # A host with other characters may be read in another way by the HTTP client.
+    return (
+        parts.scheme == "https"
+        and parts.port in {None, _HTTPS_PORT}
+        and parts.username is None
+        and _GOOGLE.fullmatch(host) is not None
     )
 
 

@@ -16,17 +16,18 @@ import httpx
 import msgspec
 
 from cutover.clock import Clock
-from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
+from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.error_bodies import error_in, quoted
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.text import LONGEST, printable
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect to a host."""
 READ_DEADLINE = 10.0
-"""Seconds for one try of a request that changes nothing, including the request for its token."""
+"""Seconds for one request that changes nothing. The read of its token has as many."""
 MUTATION_DEADLINE = 20.0
-"""Seconds for one request that changes something, including the request for its token. Cancellation does not end the request."""
+"""Seconds for one request that changes something, including the reads of its token. Cancellation does not end the request."""
 MAX_REPLY_BYTES = 16 << 20
 """Bytes of the largest reply body that is read."""
 CLOSE_SECONDS = 5.0
@@ -42,9 +43,8 @@ _SHORTEST_TRY = 1.0
 MAX_RETRY_AFTER = 10.0
 """Longest pause in seconds that a ``retry-after`` header can ask for. A longer one is cut to this."""
 
-HeaderSource = Callable[[], Awaitable[Mapping[str, str]]]
-"""A function that returns headers, such as a token that needs its own request. Each try calls it; it may raise ``PeerError``."""
-
+_LEAST_SECONDS = 2.0
+"""Seconds that must be left of ``MUTATION_DEADLINE`` to send a change once more."""
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 
@@ -156,7 +156,7 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
-        authorize: HeaderSource | None = None,
+        authorize: Token | None = None,
         json: object = None,
         attempts: int = ATTEMPTS,
     ) -> Reply:
@@ -164,12 +164,13 @@ class Outbound:
 
         No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries. A try that
         starts after 10 s is the last. All tries together end within ``READ_LIMIT``: the last one gets the time that is left,
-        and a pause that would leave too little time ends the read. The last reply is returned with any status.
+        and a pause that would leave too little time ends the read. The last reply is returned with any status. A request whose
+        token is refused with 401 is sent once more within its try, if there is another token.
 
         Raises:
-            NoAnswerError: The last try got no reply, or its headers could not be fetched.
-            RefusedError: ``authorize`` raised it: the service refused to give a token. There is no further try.
-            UnusableReplyError: The reply is too large, or ``authorize`` raised it.
+            NoAnswerError: The last try got no reply, or its token could not be read.
+            RefusedError: There is no token to send. There is no further try.
+            UnusableReplyError: The reply is too large, or the source of the token raised it.
         """
         started, attempt = self.clock.now(), 0
         while True:
@@ -185,7 +186,7 @@ class Outbound:
                     headers=headers,
                     authorize=authorize,
                     json=json,
-                    deadline=min(READ_DEADLINE, READ_LIMIT - spent),
+                    until=started + READ_LIMIT,
                 )
             except NoAnswerError:
                 if last or self._leaves_too_little(started, pause):
@@ -207,54 +208,74 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
-        authorize: HeaderSource | None = None,
+        authorize: Token | None = None,
         json: object = None,
     ) -> Reply:
         """Send a request that changes something, and return its reply.
 
-        The request is sent once. Cancellation does not interrupt it: an interrupted change may take effect unnoticed.
+        The request is sent once, and once more if its token was refused with 401 and there is another one: a 401 means that
+        nothing was done. Cancellation does not interrupt it: an interrupted change may take effect unnoticed.
 
         Raises:
             NoAnswerError: No reply came. The change may have taken effect.
-            RefusedError: The headers could not be fetched. Nothing was sent, whatever ``authorize`` raised.
+            RefusedError: There is no token to send, or none after a refusal. Nothing was done.
             UnusableReplyError: The reply is too large. The change may have taken effect.
         """
-        started = self.clock.now()
-        with anyio.CancelScope(shield=True):
-            if authorize is not None:
-                headers = {**(headers or {}), **await self._change_headers(authorize, f"{method} {url}")}
-            return await self._send(
+        started, line = self.clock.now(), f"{method} {url}"
+
+        async def send(token: str) -> Reply:
+            return await self._send_once(
                 method,
                 url,
                 label=label,
-                headers=headers,
-                authorize=None,
+                headers={**(headers or {}), **bearer(token)},
                 json=json,
                 deadline=MUTATION_DEADLINE - (self.clock.now() - started),
             )
 
-    async def _change_headers(self, authorize: HeaderSource, line: str) -> Mapping[str, str]:
-        """Fetch the headers of a change. The change is not sent yet, so a fetch without an answer is tried again.
+        with anyio.CancelScope(shield=True):
+            if authorize is None:
+                return await send("")
+            token = await self._for_change(
+                authorize.value, seconds=READ_DEADLINE, status=0, state=f"{line}: nothing was sent"
+            )
+            reply = await send(token)
+            # The second request needs some time of its own before the deadline.
+            left = MUTATION_DEADLINE - (self.clock.now() - started) - _LEAST_SECONDS
+            if reply.status != UNAUTHORIZED or left <= 0:
+                return reply
+            other = await self._for_change(
+                lambda: authorize.renewed(token),
+                seconds=left,
+                status=UNAUTHORIZED,
+                state=f"{line}: {reply.describe()}, nothing was done, and there is no other token",
+            )
+            return await send(other) if other else reply
+
+    async def _for_change(
+        self, fetch: Callable[[], Awaitable[str]], *, seconds: float, status: int, state: str
+    ) -> str:
+        """Fetch a token for a change that has had no effect so far. A fetch without an answer is tried again.
 
         Raises:
-            RefusedError: The headers could not be fetched.
+            RefusedError: There is no token. The message begins with ``state``.
         """
-        reason = f"no token within {READ_DEADLINE:g} s"
-        with anyio.move_on_after(READ_DEADLINE):
+        reason = f"no token within {seconds:.3g} s"
+        with anyio.move_on_after(seconds):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    return await _fetch(authorize)
-                except RefusedError as error:
-                    # The status is the token service's. A 5xx of it would say that the change may have taken effect.
-                    status = error.status if error.for_certain else 0
-                    raise RefusedError(f"{line}: nothing was sent: {error}", status=status) from error
-                except UnusableReplyError as error:
-                    raise RefusedError(f"{line}: nothing was sent: {error}", status=0) from error
+                    return await fetch()
                 except NoAnswerError as error:
                     reason = str(error)
+                except RefusedError as error:
+                    # The status is the token service's. A 5xx of it would say that the change may have taken effect.
+                    known = error.status if error.for_certain else status
+                    raise RefusedError(f"{state}: {error}", status=known) from error
+                except PeerError as error:
+                    raise RefusedError(f"{state}: {error}", status=status) from error
                 if attempt < ATTEMPTS:
                     await self.clock.sleep(pause_after(attempt))
-        raise RefusedError(f"{line}: nothing was sent: {reason}", status=0)
+        raise RefusedError(f"{state}: {reason}", status=status)
 
     async def _send(
         self,
@@ -263,21 +284,62 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str] | None,
-        authorize: HeaderSource | None,
+        authorize: Token | None,
+        json: object,
+        until: float,
+    ) -> Reply:
+        """Send a read; send it once more if its token was refused and there is another one. All ends at the time ``until``."""
+        line = f"{method} {url}"
+
+        async def send(token: str) -> Reply:
+            fields = {**(headers or {}), **bearer(token)}
+            return await self._send_once(
+                method, url, label=label, headers=fields, json=json, deadline=self._seconds(until)
+            )
+
+        if authorize is None:
+            return await send("")
+        token = await self._for_read(authorize.value, line, until)
+        reply = await send(token)
+        if reply.status != UNAUTHORIZED or self._seconds(until) < _SHORTEST_TRY:
+            return reply
+        other = await self._for_read(lambda: authorize.renewed(token), line, until)
+        return await send(other) if other else reply
+
+    def _seconds(self, until: float) -> float:
+        """Return the seconds for the next part of a read: those that are left, but no more than ``READ_DEADLINE``."""
+        return max(0.0, min(READ_DEADLINE, until - self.clock.now()))
+
+    async def _for_read(self, fetch: Callable[[], Awaitable[str]], line: str, until: float) -> str:
+        """Fetch a token for a read.
+
+        Raises:
+            NoAnswerError: The token did not come in time.
+            PeerError: The source of the token raised it.
+        """
+        seconds = self._seconds(until)
+        try:
+            with anyio.fail_after(seconds):
+                return await fetch()
+        except TimeoutError as error:
+            raise NoAnswerError(f"{line}: no token within {seconds:.3g} s") from error
+
+    async def _send_once(
+        self,
+        method: str,
+        url: str,
+        *,
+        label: str,
+        headers: Mapping[str, str],
         json: object,
         deadline: float,
     ) -> Reply:
         line = f"{method} {url}"
         started = self.clock.now()
-        missing = "complete reply"
         try:
             with anyio.fail_after(deadline):
                 fields = {} if json is None else {"content-type": "application/json"}
-                fields |= headers or {}
-                if authorize is not None:
-                    missing = "token"
-                    fields |= await _fetch(authorize)
-                    missing = "complete reply"
+                fields |= headers
                 request = self.client.build_request(
                     method,
                     url,
@@ -292,7 +354,7 @@ class Outbound:
                 finally:
                     await _close(response)
         except TimeoutError as error:
-            raise NoAnswerError(f"{line}: no {missing} within {deadline:.3g} s") from error
+            raise NoAnswerError(f"{line}: no complete reply within {deadline:.3g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise NoAnswerError(f"{line}: {describe_failure(error)}") from error
         return Reply(
@@ -314,19 +376,6 @@ class Outbound:
                 raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
             parts.append(part)
         return b"".join(parts), ended
-
-
-async def _fetch(authorize: HeaderSource) -> Mapping[str, str]:
-    """Return the headers of a source.
-
-    Raises:
-        NoAnswerError: The source failed on the network without making a ``PeerError`` of it.
-        PeerError: The source raised it.
-    """
-    try:
-        return await authorize()
-    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-        raise NoAnswerError(f"the token could not be fetched: {describe_failure(error)}") from error
 
 
 async def _close(response: httpx.Response) -> None:

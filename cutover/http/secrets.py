@@ -1,6 +1,19 @@
-"""The secrets of a run, and how they are masked in every response."""
+r"""The secrets of a run, and how they are masked in every response.
 
-from collections.abc import Mapping
+A service may echo a token in another form than the one it was sent in. These forms are masked too:
+
+- percent-encoded, in a URL or a form body (RFC 3986 2.1): any of its signs may be encoded, in either case, once or more often;
+- escaped in JSON (RFC 8259 7): ``\/``, ``\"``, ``\u002f``, also in JSON that is itself a text in JSON;
+- escaped in HTML: ``&amp;``, ``&#39;``;
+- inside base64, such as the header of basic authentication.
+
+Encoders leave letters and digits alone. So the longest run of them in a secret occurs in every form but base64, and a search for
+this run (some milliseconds in 4 MiB) decides whether the slow search for the forms is made at all.
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
 
 import attrs
 
@@ -10,6 +23,79 @@ _SECRET_WORDS = ("token", "secret", "key", "cookie", "session", "password")
 """Words in the name of a header that suggest that its value is a secret."""
 SHORTEST_SECRET = 4
 """Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
+_SHORTEST_IN_BASE64 = 12
+"""Bytes of the shortest secret that is masked inside base64: of a shorter one too little is certain to be masked."""
+_SIGNS = re.compile(r"[^A-Za-z0-9]")
+_CUT_ESCAPE = re.compile(
+    r"%(?:25){0,3}[0-9A-Fa-f]?|\\+(?:u[0-9A-Fa-f]{0,3})?|&(?:amp;){0,3}(?:#?[0-9A-Za-z]{0,6})?"
+)
+"""The beginning of an escape that was cut in its middle."""
+_HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+@attrs.frozen
+class _Forms:
+    """The forms of one secret, prepared once."""
+
+    value: str = attrs.field(repr=False)
+    core: str = attrs.field(repr=False)
+    """The part that occurs in every form but base64."""
+    characters: tuple[re.Pattern[str], ...] = attrs.field(repr=False)
+    """One pattern for each character, in order."""
+    in_text: re.Pattern[str] = attrs.field(repr=False)
+    in_bytes: re.Pattern[bytes] = attrs.field(repr=False)
+    in_base64: tuple[str, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, value: str) -> "_Forms":
+        patterns = [_forms_of_character(char) for char in value]
+        whole = "".join(patterns)
+        return cls(
+            value=value,
+            core=max(_SIGNS.split(value), key=len),
+            characters=tuple(re.compile(pattern) for pattern in patterns),
+            in_text=re.compile(whole),
+            in_bytes=re.compile(whole.encode("utf-8", "surrogatepass")),
+            in_base64=tuple(_base64_forms(value)),
+        )
+
+    def mask(self, data: bytes) -> bytes:
+        """Return the data with every form of the secret replaced by as many asterisks."""
+        if self.core.encode() in data:
+            data = self.in_bytes.sub(lambda found: b"*" * len(found[0]), data)
+        for form in self.in_base64:
+            data = data.replace(form.encode(), b"*" * len(form))
+        return data
+
+    def mask_text(self, text: str) -> str:
+        """Return the text with every form of the secret replaced by as many asterisks, also a form that was cut short."""
+        if self.core in text:
+            text = self.in_text.sub(lambda found: "*" * len(found[0]), text)
+        for form in self.in_base64:
+            text = text.replace(form, "*" * len(form))
+        return self._mask_cut(text) if CUT in text else text
+
+    def _mask_cut(self, text: str) -> str:
+        """Mask the beginning of the secret where ``printable`` has cut the text inside it."""
+        start, parts = 0, []
+        while (cut := text.find(CUT, start)) >= 0:
+            found = next(
+                (place for place in range(start, cut) if self._begins_at(text, place, cut)),
+                cut,
+            )
+            parts += [text[start:found], "*" * (cut - found), CUT]
+            start = cut + len(CUT)
+        return "".join((*parts, text[start:]))
+
+    def _begins_at(self, text: str, place: int, end: int) -> bool:
+        """Return True if the text from ``place`` to ``end`` is the beginning of the secret, long enough to be masked."""
+        for count, character in enumerate(self.characters):
+            found = character.match(text, place, end)
+            if found is None:
+                cut_escape = place < end and _CUT_ESCAPE.fullmatch(text, place, end)
+                return count >= SHORTEST_SECRET and (place == end or bool(cut_escape))
+            place = found.end()
+        return False
 
 
 @attrs.define(eq=False)
@@ -20,31 +106,81 @@ class Secrets:
     """
 
     values: tuple[str, ...] = attrs.field(default=(), repr=False)
+    _forms: tuple[_Forms, ...] = attrs.field(default=(), init=False, repr=False)
+    """The forms of the secrets that are long enough, the longest first."""
+
+    def __attrs_post_init__(self) -> None:
+        """Prepare the forms of the first secrets."""
+        self._prepare()
 
     def add(self, value: str) -> None:
         """Mask one more secret from now on, such as a token that the run received later."""
         if value not in self.values:
             self.values = (*self.values, value)
+            self._prepare()
 
     def mask(self, data: bytes) -> bytes:
         """Return the data with each secret of at least ``SHORTEST_SECRET`` characters replaced by as many asterisks."""
-        for value in self._long_enough():
-            secret = value.encode()
-            data = data.replace(secret, b"*" * len(secret))
+        for forms in self._forms:
+            data = forms.mask(data)
         return data
 
     def mask_text(self, text: str) -> str:
         """Return the text with each secret replaced by asterisks, also a secret that `printable` has cut short."""
-        for value in self._long_enough():
-            text = text.replace(value, "*" * len(value))
-            for size in range(len(value) - 1, SHORTEST_SECRET - 1, -1):
-                text = text.replace(f"{value[:size]}{CUT}", "*" * size + CUT)
+        for forms in self._forms:
+            text = forms.mask_text(text)
         return text
 
-    def _long_enough(self) -> list[str]:
-        return sorted(
-            (value for value in self.values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
+    def _prepare(self) -> None:
+        known = {forms.value: forms for forms in self._forms}
+        long_enough = sorted(
+            {value for value in self.values if len(value) >= SHORTEST_SECRET}, key=len, reverse=True
         )
+        self._forms = tuple(known.get(value) or _Forms.of(value) for value in long_enough)
+
+
+def _forms_of_character(char: str) -> str:
+    """Return a pattern of every form in which an encoder, or a few of them in a row, may write one character.
+
+    Every repetition has a bound, so that no body makes the search slow.
+    """
+    if not _SIGNS.match(char):
+        return char
+    encoded = char.encode("utf-8", "surrogatepass")
+    units = char.encode("utf-16-be", "surrogatepass")
+    percent = "".join(f"%(?:25){{0,3}}{_either_case(f'{byte:02x}')}" for byte in encoded)
+    unicode = "".join(
+        rf"\\{{1,7}}u{_either_case(units[place : place + 2].hex())}" for place in range(0, len(units), 2)
+    )
+    names = [
+        f"#0{{0,4}}{ord(char)}",
+        f"#[xX]0{{0,4}}{_either_case(f'{ord(char):x}')}",
+        *filter(None, [_HTML_NAMES.get(char)]),
+    ]
+    literal = r"\\{1,8}" if char == "\\" else rf"\\{{0,7}}{re.escape(char)}"
+    html = f"&(?:amp;){{0,3}}(?:{'|'.join(names)});"
+    return f"(?:{percent}|{unicode}|{html}|{literal})"
+
+
+def _either_case(digits: str) -> str:
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
+
+
+def _base64_forms(value: str) -> Iterator[str]:
+    """Give the texts that occur in the base64 of any data that contains the secret, one for each alignment (RFC 4648 4, 5).
+
+    The characters at both ends that also depend on the data around the secret are left out.
+    """
+    data = value.encode("utf-8", "surrogatepass")
+    if len(data) < _SHORTEST_IN_BASE64:
+        return
+    for shift in range(3):
+        text = base64.b64encode(b"\0" * shift + data).rstrip(b"=").decode()
+        bits = 8 * (shift + len(data))
+        inner = text[-(-8 * shift // 6) : bits // 6]
+        yield inner
+        if (url_safe := inner.translate(str.maketrans("+/", "-_"))) != inner:
+            yield url_safe
 
 
 def secrets_of(headers: Mapping[str, str]) -> Secrets:

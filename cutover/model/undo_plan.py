@@ -2,6 +2,8 @@
 
 Every way back starts from this plan: the drill's rollback, the train's undo and ``cutover recover``. ``undo_policy.py`` then decides from the
 state that production shows now, and ``train/undo_executor.py`` carries the decision out.
+
+The module is longer than most, because one reading of the events fills the whole plan.
 """
 
 from collections.abc import Iterable, Sequence

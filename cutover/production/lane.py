@@ -46,6 +46,8 @@ class Lane:
     status_path: str
     override_path: str
     evaluate_path: str
+    session_path: str
+    """Path that tells how long the session of a token lives."""
     evaluated_paths: tuple[str, ...]
     """Paths that must lead to the new service after the flip. The aliases are always evaluated as well."""
     write_probes: tuple[WriteProbe, ...]
@@ -83,6 +85,7 @@ COMPAT = Lane(
     status_path="/api/v1/control/route-split/status",
     override_path="/api/v1/control/route-split/override",
     evaluate_path="/api/v1/control/route-split/evaluate",
+    session_path="/api/auth/session",
     evaluated_paths=(
         "/",
         "/feed",

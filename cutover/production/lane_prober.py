@@ -12,6 +12,7 @@ from cutover.checking.checked_stream import Hold, Progress, StreamRequest
 from cutover.checking.probe import Probe, probe_stream
 from cutover.contract import StreamContext, StreamContract
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import Token, fixed
 from cutover.production.lane import Alias, Lane
 from cutover.text import printable
 
@@ -29,9 +30,10 @@ class LaneProber:
     base_url: str
     lane: Lane
     headers: Mapping[str, str] = attrs.field(repr=False)
-    """Headers of each request: client build, protocol, schema, and the token."""
+    """Headers of each request: client build, protocol and schema."""
     contract: StreamContract
     thread_prefix: str
+    token: Token = attrs.field(factory=Token, converter=fixed)
     secrets: Secrets = attrs.field(factory=Secrets)
     revision_header: str | None = None
     numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
@@ -66,6 +68,7 @@ class LaneProber:
             hold=hold,
             progress=progress,
             secrets=self.secrets,
+            authorize=self.token,
         )
         # Only the service's own refusal has a meaning; a page may come from something in front of the service.
         if probe.status != _FORBIDDEN or probe.report.service_error is None:

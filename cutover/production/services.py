@@ -1,9 +1,12 @@
 """The services that a train talks to."""
 
+from collections.abc import Mapping
+
 import attrs
 
 from cutover.clock import Clock
 from cutover.http.outbound import Outbound
+from cutover.http.tokens import Token
 from cutover.production.lane_prober import LaneProber
 from cutover.production.routes.control_plane import ControlPlane
 from cutover.production.traffic.backend import TrafficBackend
@@ -21,3 +24,5 @@ class Services:
     """The client for requests to the new service. It adds no token: a request that needs a token must bring its own."""
     legacy: Outbound
     clock: Clock
+    tokens: Mapping[str, Token] = attrs.field(factory=dict)
+    """The tokens in use, by role: ``control``, ``auth``, ``cloud-run`` and, for a dual run, ``legacy``."""

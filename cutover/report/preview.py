@@ -5,12 +5,24 @@ from collections.abc import Iterator
 import attrs
 
 from cutover.config.config import CutoverConfig
+from cutover.config.default_credentials import why_no_default_credentials
 from cutover.model.manifest import ResponseKind
 from cutover.model.share_test import streams_until_certain
 from cutover.production.lane import COMPAT
 from cutover.train.sentinels import response_count
 from cutover.train.soak import confirm_count, look_count, paced_count
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
+
+_READS_SECONDS = 60.0
+"""Seconds for the preflight, both smokes and the final state."""
+_SHIFT_SECONDS = 15.0
+"""Seconds for one change of the traffic: written, settled, proven, probed."""
+_OTHER_SHIFTS = 2
+"""Changes of the traffic besides the steps of the drill: the rollback, and the restore of the captured split."""
+_FLIP_SECONDS = 30.0
+"""Seconds to set and prove the routes of every instance, or only to verify them."""
+_COMPARE_SECONDS = 2.0
+"""Seconds for one request of the dual run."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +82,20 @@ def most_turns_to_see_canary(config: CutoverConfig) -> int:
     return sum(streams_until_certain(percent) for percent in config.canary_steps)
 
 
+def train_seconds(config: CutoverConfig) -> float:
+    """Return the seconds that a train without faults takes at most, in a usual production; the undo is not counted."""
+    shifts = len(config.canary_steps) + _OTHER_SHIFTS
+    flips = 2 if config.apply_route_flip else 1
+    return (
+        _READS_SECONDS
+        + shifts * _SHIFT_SECONDS
+        + len(config.canary_steps) * config.canary_soak_seconds
+        + flips * _FLIP_SECONDS
+        + (config.flip_confirm_seconds if config.apply_route_flip else 0.0)
+        + len(config.manifest) * _COMPARE_SECONDS
+    )
+
+
 def describe(config: CutoverConfig) -> Iterator[str]:
     """Yield the lines that describe the live run of a configuration."""
     count = turns(config)
@@ -80,6 +106,8 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         f"traffic   {config.service} in {config.project}, {config.region}, by {config.traffic_backend}"
         + (f" at {config.cloud_run_api_url}" if by_api else "")
     )
+    if reason := why_no_default_credentials(config):
+        yield f"token     {reason}"
     yield f"drill     {config.canary_revision} gets {shares}; each share is held and watched for {config.canary_soak_seconds:g} s;"
     yield f"          then {config.stable_revision} gets 100 %, and then the captured split is restored"
     if config.canary_tag:

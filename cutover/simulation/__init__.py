@@ -26,6 +26,7 @@ Faults of routes and write paths      ``control_faults.py``
 Faults of Cloud Run traffic           ``traffic_faults.py``
 Faults of evidence of the canary      ``evidence_faults.py``
 Faults of the legacy service          ``legacy_faults.py``
+Faults of tokens that expire          ``token_faults.py``
 How a train ends under a fault        ``outcomes.py``
 ====================================  ==================================================================
 """

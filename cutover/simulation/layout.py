@@ -73,6 +73,10 @@ def _frozen_mapping(urls: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(urls))
 
 
+def _frozen_seconds(seconds: Mapping[str, float]) -> Mapping[str, float]:
+    return MappingProxyType(dict(seconds))
+
+
 def _frozen_split(percents: Mapping[str, int]) -> Mapping[str, int]:
     return MappingProxyType(dict(percents))
 
@@ -145,6 +149,10 @@ class Layout:
     """True if each turn is the short preview of the lane: one body with a content-length, without text."""
     revision_header: str = "x-cutover-revision"
     """Lower-case name of the response header that names the revision of the chat service; empty for no header."""
+    token_lifetimes: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_seconds)
+    """Seconds from the first request until a token expires, by the token's name; a token without an entry never expires."""
+    tells_sessions: bool = True
+    """True if the chat service tells when a token expires; False if it has no such page."""
     route_split: RouteSplitSettings = attrs.field(factory=RouteSplitSettings)
     """Deployed configuration of the route split."""
     enforces_compatibility: bool = False
@@ -156,7 +164,7 @@ class Layout:
     lists_threads: bool = False
     """True if the lists of a user name the threads of the user's streams. Each service has its own store."""
     session_seconds: float = 3600.0
-    """Seconds that the session of each token lives, from the start of the production on."""
+    """Seconds that the session of a token lives, as the service says, if the token has no entry in ``token_lifetimes``."""
 
     @property
     def latest_ready_revision(self) -> str:
@@ -183,11 +191,18 @@ class Credentials:
     """Access token at the Cloud Run Admin API."""
     legacy_token: str = attrs.field(repr=False)
     """Token of a chat user at the legacy service; may equal ``auth_token``."""
+    renewed: dict[str, str] = attrs.field(factory=dict, repr=False, eq=False)
+    """Name by token: tokens that are accepted besides the four, and never expire."""
 
     def names(self, token: str | None) -> tuple[str, ...]:
         """Return the names of a token: ``auth``, ``control``, ``cloud_run``, ``legacy``; empty for an unknown token."""
         return tuple(
             name
             for name in ("auth", "control", "cloud_run", "legacy")
-            if token is not None and getattr(self, f"{name}_token") == token
+            if token is not None and (self.renewed.get(token) == name or self.first(name) == token)
         )
+
+    def first(self, name: str) -> str:
+        """Return the token that has this name from the start."""
+        token: str = getattr(self, f"{name}_token")
+        return token

@@ -1,9 +1,8 @@
 """The whole production as one ASGI app: finds the service, logs the request, applies the faults, sends the reply.
 
-The module is long because all parts of the production meet here.
+This module is longer than most, because it also holds what a test can see and change from outside.
 """
 
-import datetime as dt
 import random
 from collections.abc import Callable, Sequence
 
@@ -53,6 +52,8 @@ class SimulatedProduction:
     """Seed of the random choice among instances."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
     """All requests so far, in the order of arrival."""
+    _began: float | None = attrs.field(init=False, default=None)
+    """Time of the first request; token lifetimes count from it."""
     _first_at_tag: dict[tuple[str, str], float] = attrs.field(init=False, factory=dict)
     """Tag and its revision -> the time of the first request at the tag's URL."""
     _timeline: Timeline = attrs.field(init=False)
@@ -68,6 +69,8 @@ class SimulatedProduction:
         for fault in self.faults:
             self.layout = fault.arrange(self.layout) if fault.arrange is not None else self.layout
         layout = self.layout
+        # A token that is renewed later is one of this production alone.
+        self.credentials = attrs.evolve(self.credentials, renewed=dict(self.credentials.renewed))
         self._timeline = Timeline(self.now)
         self._deployment = Deployment.of(layout, self._timeline)
         self._active = ActiveFaults(self.faults)
@@ -88,8 +91,7 @@ class SimulatedProduction:
                 when_changed=lambda: self._changed(ChangeKind.ROUTES),
                 later_version=layout.later_version,
             ),
-            # A client compares this time with its own wall clock, so it does not follow the clock of the simulation.
-            session_ends=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=layout.session_seconds),
+            session_seconds=self._session_seconds if layout.tells_sessions else None,
         )
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
@@ -178,6 +180,7 @@ class SimulatedProduction:
         if scope["type"] != "http":
             raise ConnectionBroken(f"the simulation accepts only HTTP, not {scope['type']}")
         now = self._timeline.catch_up()
+        self._began = now if self._began is None else self._began
         head = request_head(scope)
         place = self._locate(head)
         # A load balancer routes by the head alone, so a request whose body has not come yet is already on its instance.
@@ -247,6 +250,31 @@ class SimulatedProduction:
         if kind in self.layout.cuts_responses_at:
             self._front_door.cut()
 
+    def renew(self, name: str, token: str) -> None:
+        """Accept one more token of this name, which never expires."""
+        self.credentials.renewed[token] = name
+
+    def _seconds_left(self, token: str | None) -> float | None:
+        """Return the seconds until a token expires, negative after it; None if it never expires."""
+        names = [name for name in self.layout.token_lifetimes if self.credentials.first(name) == token]
+        if not names or self._began is None:
+            return None
+        age = self._timeline.catch_up() - self._began
+        return min(self.layout.token_lifetimes[name] for name in names) - age
+
+    def _session_seconds(self, token: str | None) -> float:
+        """Return the seconds that a session lives; a token that never expires begins a new session with each question."""
+        left = self._seconds_left(token)
+        return self.layout.session_seconds if left is None else left
+
+    def _without_expired_token(self, request: Request) -> Request:
+        """Return the request as the service sees it: an expired token counts as none."""
+        left = self._seconds_left(request.token)
+        if left is None or left > 0:
+            return request
+        headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+        return attrs.evolve(request, headers=headers)
+
     def _route_keys(self) -> Sequence[str]:
         return (*(group.domain for group in self.layout.route_split.groups), GLOBAL)
 
@@ -295,7 +323,7 @@ class SimulatedProduction:
     ) -> Reply:
         if place is None:
             return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
-        request = attrs.evolve(request, path=place.path)
+        request = self._without_expired_token(attrs.evolve(request, path=place.path))
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:
             if isinstance(effect, Fate):

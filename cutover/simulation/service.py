@@ -3,6 +3,7 @@
 import datetime as dt
 import email.utils
 import re
+from collections.abc import Callable
 
 import attrs
 
@@ -88,8 +89,8 @@ class ChatService:
     """The control plane; None for the legacy service."""
     threads: Threads = attrs.field(factory=Threads)
     """The threads of its user. The two services have separate stores."""
-    session_ends: dt.datetime | None = None
-    """The time at which the sessions of its users end; None for a service that does not say."""
+    session_seconds: Callable[[str | None], float] | None = None
+    """Function that returns the seconds until the session of a token ends; None for a service that does not say."""
     turns: int = 0
     """Number of chat turns started so far."""
     _answered: int = 0
@@ -126,8 +127,9 @@ class ChatService:
         if operation in {Operation.PAGE, Operation.ACCOUNT}:
             public = operation is Operation.PAGE
             return (None if public else self._refusal(request, self.user)) or self._document(request.path)
-        if operation is Operation.SESSION and self.session_ends is not None:
-            return self._refusal(request, self.user, "control") or self._session(self.session_ends)
+        if operation is Operation.SESSION and self.session_seconds is not None:
+            seconds = self.session_seconds(request.token)
+            return self._refusal(request, self.user, "control") or self._session(seconds)
         if operation is Operation.WRITE:
             return self._write(request)
         return self._not_found(request.path)
@@ -148,7 +150,7 @@ class ChatService:
         methods = [
             method
             for (method, place), operation in known.items()
-            if place == path and (operation is not Operation.SESSION or self.session_ends is not None)
+            if place == path and (operation is not Operation.SESSION or self.session_seconds is not None)
         ]
         if _CHATS_STREAM.fullmatch(path):
             methods.append("POST")
@@ -177,7 +179,9 @@ class ChatService:
         stamp = {"generated_at": now.isoformat(), "request_id": f"{self.turn_prefix}req_{self._answered}"}
         return json_reply({**document, **stamp})
 
-    def _session(self, ends: dt.datetime) -> Reply:
+    def _session(self, seconds: float) -> Reply:
+        # A client compares this time with its own wall clock, so it does not follow the clock of the simulation.
+        ends = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
         return json_reply({"data": {"session": {"accessExpiresAt": ends.isoformat()}}})
 
     def _write(self, request: Request) -> Reply:

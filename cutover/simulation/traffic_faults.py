@@ -1,6 +1,6 @@
 """Faults of Cloud Run traffic, and variants of a deployment that are unusual but correct.
 
-The module is long because it is a list: one entry for each fault and variant.
+The module is a long table: one entry for each fault.
 """
 
 import math

@@ -9,6 +9,6 @@
 | ``sentinels.py`` | streams across and after a change, which show a break that the change causes |
 | ``soak.py`` | the window after a change, watched by looks and sentinels until its end or the first sign of a fault |
 | ``undo_executor.py`` | the one executor of every way back: look, decide (``model/undo_policy.py``), write, prove |
-| ``undo_parts.py`` | the two parts that it restores: the split and the overrides |
+| ``undo_parts.py`` | the parts that it restores: the split (``undo_traffic.py``) and the overrides (``undo_routes.py``) |
 | ``stream_proof.py`` | the proof by streams: a revision without a share answers no more |
 """

@@ -1,6 +1,6 @@
 """The engine: the stage table ``STAGES``, and the train that runs it, stops at a failed gate and undoes its changes.
 
-The module is long because the order of the steps, the verdict and the undo belong together.
+The module is a little longer than most, because the stage table, the train and its undo are read together.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -25,6 +25,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import Outbound, Reply
 from cutover.http.places import place_of
+from cutover.http.tokens import Token
 from cutover.production.routes.control_plane import route_state_of
 from cutover.text import printable
 
@@ -66,7 +67,7 @@ class Identity:
 
 
 async def who_answers(
-    outbound: Outbound, *, url: str, token: str, headers: Mapping[str, str], new: NewService
+    outbound: Outbound, *, url: str, token: Token, headers: Mapping[str, str], new: NewService
 ) -> Identity:
     """Ask the service at the legacy URL, and return the signs of its identity.
 
@@ -78,16 +79,21 @@ async def who_answers(
         new: The properties of the new service.
     """
     requests = {
-        "root": ("/", headers),
-        "status": (new.status_path, {**headers, "authorization": f"Bearer {token}"}),
+        "root": ("/", None),
+        "status": (new.status_path, token),
     }
     found: dict[str, Reply | PeerError] = {}
 
     async def ask(name: str) -> None:
-        path, fields = requests[name]
+        path, authorize = requests[name]
         try:
             found[name] = await outbound.read(
-                "GET", url + path, label=f"dual-identity.{name}", headers=fields, attempts=_TRIES
+                "GET",
+                url + path,
+                label=f"dual-identity.{name}",
+                headers=headers,
+                authorize=authorize,
+                attempts=_TRIES,
             )
         except PeerError as error:
             found[name] = error

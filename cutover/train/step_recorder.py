@@ -98,7 +98,9 @@ class StepRecorder:
             text = f"{log.bad} of {log.count} probes failed: {text}"
         if log.bad and blame:
             text = f"{blame}: {text}"
-        self.evidence.write(f"{self.step_id}/{check_id}.log", log.text().encode())
+        # As a text, because a finding may quote a token that was cut short; evidence masks whole ones alone.
+        lines = self.evidence.secrets.mask_text(log.text())
+        self.evidence.write(f"{self.step_id}/{check_id}.log", lines.encode())
         head_path, body_path = self.keep(check_id, shown)
         more["endpoint"], more["http_status"] = shown.request.url, shown.status
         more["headers_path"], more["body_path"] = head_path, body_path

@@ -23,7 +23,9 @@ from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.record.journal import Journal
 from cutover.text import recover_command
-from cutover.train.undo_parts import Look, Proof, RoutesPart, TrafficPart, UndoPart
+from cutover.train.undo_parts import Look, Proof, UndoPart
+from cutover.train.undo_routes import RoutesPart
+from cutover.train.undo_traffic import TrafficPart
 
 UNDO_DEADLINE = 300.0
 """Seconds for a whole undo: the read before it, the split, the overrides, the smoke after it. A longer undo counts as not proven."""

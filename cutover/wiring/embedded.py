@@ -4,16 +4,19 @@ import ipaddress
 import re
 import secrets
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 import httpx
 
 from cutover.clock import Clock, SkippingClock
-from cutover.config.config import CutoverConfig
+from cutover.config.config import TOKEN_INPUTS, TOKEN_SOURCES, CutoverConfig
 from cutover.errors import ConfigurationError
 from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.report.preview import train_seconds
 from cutover.simulation import FAULTS, VARIANTS, ConnectionBroken, Credentials, Layout, SimulatedProduction
+from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.production import Production, new_run_id, no_cookies
 
 _CONNECTIONS = 100
@@ -39,10 +42,7 @@ def rehearsal(config: CutoverConfig) -> Production:
         raise ConfigurationError(unknown)
     config = attrs.evolve(
         config,
-        auth_token=secrets.token_hex(16),
-        control_access_token=secrets.token_hex(16),
-        cloud_run_access_token=secrets.token_hex(16),
-        legacy_auth_token=secrets.token_hex(16),
+        **_random_tokens(),
         legacy_base_url=config.legacy_base_url or "https://legacy.invalid",
         revision_header=config.revision_header or "x-cutover-revision",
     )
@@ -57,6 +57,11 @@ def rehearsal(config: CutoverConfig) -> Production:
     return simulated(config, simulation, clock=clock)
 
 
+def _random_tokens() -> dict[str, Any]:
+    """Return the values of the inputs that give tokens: random tokens, no file that is read, and no command that runs."""
+    return {field: secrets.token_hex(16) for field in TOKEN_INPUTS} | dict.fromkeys(TOKEN_SOURCES, "")
+
+
 def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: Clock) -> Production:
     """Return a production whose requests all go to this simulation, in this process."""
 
@@ -64,14 +69,10 @@ def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: 
         transport = _InProcess(simulation.app, max_connections=limits.max_connections or _CONNECTIONS)
         return httpx.AsyncClient(transport=transport, limits=limits, cookies=no_cookies())
 
-    async def token() -> str:
-        return config.cloud_run_access_token
-
     return Production(
         config=config,
         clock=clock,
         new_client=new_client,
-        cloud_run_token=token,
         run_id=new_run_id(),
         simulation=simulation,
     )
@@ -95,6 +96,8 @@ def simulated_layout(config: CutoverConfig) -> Layout:
         tag_urls={"canary": f"https://canary---{_name_of_host(config.base_url)}"},
         flipped=not config.apply_route_flip,
         revision_header=config.revision_header.lower(),
+        # Nobody has asked for the tokens of a simulation, so their lifetime must not decide a rehearsal.
+        session_seconds=2.0 * (train_seconds(config) + UNDO_DEADLINE),
     )
 
 

@@ -22,7 +22,7 @@ recovery; its configuration comes from the journal and the tokens from the envir
 
 import http.cookiejar
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
@@ -30,34 +30,37 @@ import attrs
 import httpx
 
 from cutover.clock import Clock, EventLoopClock
-from cutover.config.config import GOOGLE_API, CutoverConfig
+from cutover.config.config import CutoverConfig
+from cutover.config.default_credentials import uses_default_credentials
 from cutover.http.environment import read_environment
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import TokenSource
 from cutover.production.lane import COMPAT
 from cutover.production.lane_prober import LaneProber
 from cutover.production.routes.control_plane import ControlPlane
 from cutover.production.services import Services
 from cutover.production.traffic.backend import TrafficBackend
-from cutover.production.traffic.cloud_run_api import CloudRunApi, TokenSource
+from cutover.production.traffic.cloud_run_api import CloudRunApi
 from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
 from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
+from cutover.wiring.token_sources import Tokens, tokens_of
 
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
 """A function that returns a new HTTP client with these connection limits."""
 
-_FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-"""Limits for a new connection per request, because a reused connection may reach one instance only."""
-_KEPT = httpx.Limits(max_connections=200, max_keepalive_connections=20)
-"""Limits for connections that are reused.
+_FRESH = httpx.Limits(max_connections=200, max_keepalive_connections=0)
+"""Limits for a new connection per request, because a reused connection may reach one instance only.
 
 Sixty held sentinels, eight paced ones and eight looks at two aliases in three places can be in flight at once, and a write to the
-traffic must not wait for one of them to end.
+routes must not wait for one of them to end.
 """
+_KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+"""Limits for connections that are reused."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,16 +72,26 @@ class Production:
     clock: Clock
     """Real time; in a rehearsal, a clock whose sleeps end at once."""
     new_client: ClientFactory
-    cloud_run_token: TokenSource
-    """The source of the Admin API's access token."""
     run_id: str
     """The name of the run; thread ids contain it."""
+    cloud_run_token: TokenSource | None = None
+    """The source of the Admin API's access token; None for the token, the file or the command of the configuration."""
     simulation: SimulatedProduction | None = None
     """The embedded production; None if the production is live."""
     secrets: Secrets = attrs.field(
         init=False, default=attrs.Factory(lambda self: Secrets(self.config.secrets), takes_self=True)
     )
-    """The secrets to mask in replies and evidence. One value for the whole run, because new access tokens are added to it."""
+    """The secrets to mask in replies and evidence. One value for the whole run, because new tokens are added to it."""
+    tokens: Tokens = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: tokens_of(
+                self.config, clock=self.clock, secrets=self.secrets, cloud_run=self.cloud_run_token
+            ),
+            takes_self=True,
+        ),
+    )
+    """The tokens. The train, its undo and a recovery share them, so a token that was renewed is renewed for all."""
 
     @asynccontextmanager
     async def services(self, purpose: str = "") -> AsyncIterator[Services]:
@@ -101,7 +114,8 @@ class Production:
                 client=fresh,
                 base_url=config.base_url,
                 lane=COMPAT,
-                headers=lane_headers(config) | {"authorization": f"Bearer {config.auth_token}"},
+                headers=lane_headers(config),
+                token=self.tokens.auth,
                 contract=lane_contract(config),
                 thread_prefix=f"{config.thread_id_prefix}_{self.run_id}{purpose}_",
                 secrets=masks,
@@ -111,7 +125,7 @@ class Production:
                 outbound=Outbound(client=fresh, clock=self.clock, secrets=masks),
                 base_url=config.base_url,
                 lane=COMPAT,
-                token=config.control_access_token,
+                token=self.tokens.control,
                 headers=lane_headers(config),
                 revision_header=config.revision_header or None,
             ),
@@ -119,6 +133,7 @@ class Production:
             service=outbound,
             legacy=outbound,
             clock=self.clock,
+            tokens=self.tokens.in_use(config),
         )
 
     def _traffic(self, outbound: Outbound) -> TrafficBackend:
@@ -131,7 +146,7 @@ class Production:
                 service=config.service,
                 clock=self.clock,
                 secrets=self.secrets,
-                token=config.cloud_run_access_token,
+                token=self.tokens.cloud_run,
             )
         return CloudRunApi(
             outbound=outbound,
@@ -139,15 +154,8 @@ class Production:
             project=config.project,
             region=config.region,
             service=config.service,
-            token=self._masked_token,
+            token=self.tokens.cloud_run,
         )
-
-    async def _masked_token(self) -> str | None:
-        """Return a token for the Admin API, after adding it to the secrets to mask; None if there is no token."""
-        token = await self.cloud_run_token()
-        if token:
-            self.secrets.add(token)
-        return token
 
     def lock(self) -> ServiceLock:
         """Return the lock that lets one train at a time run for this service."""
@@ -155,7 +163,7 @@ class Production:
 
     def plan(self) -> TrainPlan:
         """Return the plans of all steps."""
-        return train_plan(self.config, run_id=self.run_id)
+        return train_plan(self.config, run_id=self.run_id, tokens=self.tokens)
 
 
 def new_run_id() -> str:
@@ -172,7 +180,7 @@ def live(config: CutoverConfig) -> Production:
     urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
     environment = read_environment(
         tls=any(url.startswith("https:") for url in urls),
-        default_credentials=config.traffic_backend != "gcloud" and _needs_default_credentials(config),
+        default_credentials=uses_default_credentials(config),
     )
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
@@ -182,8 +190,8 @@ def live(config: CutoverConfig) -> Production:
         config=config,
         clock=EventLoopClock(),
         new_client=new_client,
-        cloud_run_token=_token_source(config),
         run_id=new_run_id(),
+        cloud_run_token=_default_credentials() if uses_default_credentials(config) else None,
     )
 
 
@@ -192,27 +200,8 @@ def no_cookies() -> http.cookiejar.CookieJar:
     return http.cookiejar.CookieJar(policy=http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
 
 
-def _token_source(config: CutoverConfig) -> TokenSource:
-    """Return the source of the Admin API's token.
-
-    The source is CLOUD_RUN_ACCESS_TOKEN if it is set. Otherwise Google's own host gets a token from the application default
-    credentials, and any other host gets no token.
-    """
-    if not _needs_default_credentials(config):
-
-        async def given() -> str | None:
-            return config.cloud_run_access_token or None
-
-        return given
-    return _default_credentials()
-
-
-def _needs_default_credentials(config: CutoverConfig) -> bool:
-    return not config.cloud_run_access_token and config.cloud_run_api_url == GOOGLE_API
-
-
-def _default_credentials() -> Callable[[], Awaitable[str | None]]:
+def _default_credentials() -> TokenSource:
     """Return the source of tokens that uses Google's application default credentials."""
     from cutover.production.traffic.google_credentials import DefaultCredentials  # noqa: PLC0415  needs an extra, so load it only when it is used
 
-    return DefaultCredentials().token
+    return DefaultCredentials()

@@ -3,18 +3,25 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
 
-from cutover.config.config import CutoverConfig
+from cutover.config.config import TOKEN_INPUTS, CutoverConfig, token_inputs
 from cutover.config.values import is_utf8
 from cutover.errors import ConfigurationError, NotStartedError
-from cutover.model.train_events import Observer, TrainFinished, TrainStarted, UndoFinished, UndoStarted
-from cutover.model.undo_plan import plan_undo
+from cutover.model.train_events import (
+    Observer,
+    TrainEvent,
+    TrainFinished,
+    TrainStarted,
+    UndoFinished,
+    UndoStarted,
+)
+from cutover.model.undo_plan import UndoPlan, plan_undo
 from cutover.model.undo_policy import REASONS, RecoveryMode
 from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
@@ -38,7 +45,9 @@ _CONFIG_FACTS = (
     "compat_client_build_id",
     "compat_protocol_version",
     "compat_schema_version",
+    "revision_header",
 )
+_RECOVERY_TOKENS = tuple(token for token in TOKEN_INPUTS if token != "legacy_auth_token")  # noqa: S105  a field's name
 
 
 @attrs.frozen(kw_only=True)
@@ -76,8 +85,9 @@ async def recover_cutover(
         way: ``finish`` finishes the interrupted undo. ``revert`` also undoes a completed cutover. ``accept-found`` closes an
             unfinished run and changes nothing in production, even if production cannot be read. ``restore-captured``
             writes the captured state back, whatever the found state is, after a completed cutover too.
-        env: The variables with the tokens, and ALLOW_INSECURE_HTTP; None for the environment of the process. The rest comes
-            from the journal.
+        env: The variables with the tokens that the recovery uses, their files and commands, and ALLOW_INSECURE_HTTP; None for
+            the environment of the process. The rest comes from the journal, also a file or a command that gave the train a
+            token, unless a variable gives this token. CONTROL_ACCESS_TOKEN is needed if routes are open; AUTH_TOKEN never is.
         observer: Called with each train event.
 
     Returns:
@@ -86,16 +96,16 @@ async def recover_cutover(
     Raises:
         NotStartedError: There is no usable journal, another train or recovery is live, or another train was killed and
             must be recovered first.
-        ConfigurationError: A token is missing, an input from the journal is wrong, the path of the run directory is not
-            UTF-8, or a variable for certificates or proxies cannot be used.
+        ConfigurationError: A token that the recovery uses is missing, its file or command gives none, an input from the journal
+            is wrong, the path of the run directory is not UTF-8, or a variable for certificates or proxies cannot be used.
     """
     folder = Path(run_directory)
     _refuse_other_bytes(folder)
     try:
         events = read_journal(folder / "journal.jsonl")
-        started = next((event for event in events if isinstance(event, TrainStarted)), None)
     except OSError as error:
         raise NotStartedError(f"{folder} holds no journal: {error}") from error
+    started = next((event for event in events if isinstance(event, TrainStarted)), None)
     if started is None:
         return _recover_without_beginning(folder, way)
     if started.facts.get("dry_run"):
@@ -104,9 +114,9 @@ async def recover_cutover(
         if evidence.failed is not None:
             warnings.warn(evidence.failed, RuntimeWarning, stacklevel=2)
         return Recovery(closed=True, detail="nothing was open: it was a rehearsal", written=written)
-    return await recover_production(
-        live(_config(started.facts, folder, env)), folder, mode=way, observer=observer
-    )
+    needs = _needs(_open_parts(events, stable=str(started.facts.get("stable_revision")), mode=way))
+    config = _config(started.facts, folder, env, needs)
+    return await recover_production(live(config), folder, mode=way, observer=observer)
 
 
 def _refuse_other_bytes(folder: Path) -> None:
@@ -126,6 +136,7 @@ async def recover_production(
         NotStartedError: The journal cannot be read or written, another train or recovery is live, or another train was
             killed and must be recovered first.
     """
+    await production.tokens.read(production.config.needs)
     # Take the lock before opening the journal: its train may still be running and writing to it.
     with production.lock().held(recovering=folder) as lock:
         try:
@@ -177,19 +188,51 @@ def _recover_without_beginning(folder: Path, mode: RecoveryMode) -> Recovery:
     )
 
 
-def _config(facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | None) -> CutoverConfig:
+def _open_parts(events: Sequence[TrainEvent], *, stable: str, mode: RecoveryMode) -> UndoPlan:
+    """Return the parts of production that a recovery of this journal looks at."""
+    plan = plan_undo(events, stable=stable)
+    if not plan and mode in {"revert", "restore-captured"}:
+        # Plan as if the undo had started; the recoverer records the start before it changes anything.
+        plan = plan_undo([*events, UndoStarted(reason=REASONS[mode])], stable=stable)
+    return plan
+
+
+def _needs(plan: UndoPlan) -> frozenset[str]:
+    """Return the tokens that a recovery uses for certain, and the program gcloud if it reads the traffic."""
+    traffic = {"cloud_run_access_token", "gcloud"} if plan.traffic is not None else set()
+    routes = {"control_access_token"} if plan.routes is not None else set()
+    return frozenset(traffic | routes)
+
+
+def _config(
+    facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | None, needs: frozenset[str]
+) -> CutoverConfig:
     given = os.environ if env is None else env
-    names = ("CONTROL_ACCESS_TOKEN", "AUTH_TOKEN", "CLOUD_RUN_ACCESS_TOKEN", "ALLOW_INSECURE_HTTP")
-    tokens = {name: given[name] for name in names if name in given}
     values: dict[str, Any] = {name: facts[name] for name in _CONFIG_FACTS if name in facts}
     if not {"stable_revision", "canary_revision"} <= values.keys():
         raise NotStartedError(f"{folder}: the journal does not say which revisions its train was for")
     stable, canary = str(values.pop("stable_revision")), str(values.pop("canary_revision"))
+    variables = {name: given[name] for name in ("ALLOW_INSECURE_HTTP",) if name in given}
+    sources = facts.get("token_sources")
+    for token in _RECOVERY_TOKENS:
+        fields = token_inputs(token)
+        own = {name.upper(): given[name.upper()] for name in fields if given.get(name.upper())}
+        variables |= own
+        if not own and isinstance(sources, dict):
+            values |= {field: str(sources[field]) for field in fields[1:] if sources.get(field)}
+    control = token_inputs("control_access_token")
+    if control[0] in needs and not any(variables.get(name.upper()) or values.get(name) for name in control):
+        token, file, command = (name.upper() for name in control)
+        lost = (
+            f"{token} is missing: the train changed routes, and without it they cannot be read or set back; "
+        )
+        raise ConfigurationError([f"{lost}set it, or {file}, or {command}"])
     return CutoverConfig.from_env(
         stable_revision=stable,
         canary_revision=canary,
-        env={**tokens, "DRY_RUN": "0"},
+        env={**variables, "DRY_RUN": "0"},
         output_dir=folder / "recovery",
+        needs=needs,
         **values,
     )
 
@@ -198,11 +241,7 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
     """Recover the run of this journal, and record the result in the journal."""
     stable = production.config.stable_revision
     unfinished = bool(plan_undo(journal.events, stable=stable))
-    events = journal.events
-    if not unfinished and mode in {"revert", "restore-captured"}:
-        # Plan as if the undo had started; the recoverer records the start before it changes anything.
-        events = [*events, UndoStarted(reason=REASONS[mode])]
-    plan = plan_undo(events, stable=stable)
+    plan = _open_parts(journal.events, stable=stable, mode=mode)
     if not plan:
         return _close_without_undo(journal, folder, mode)
     if left := await end_orphans(journal.events):

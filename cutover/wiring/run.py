@@ -52,8 +52,8 @@ async def run_cutover(
         The summary; ``passed`` and ``exit_code`` hold the verdict.
 
     Raises:
-        ConfigurationError: ``what_if`` names a fault that does not exist, or a variable for certificates or proxies cannot
-            be used by a live train.
+        ConfigurationError: ``what_if`` names a fault that does not exist, a file or a command gives no token, or a variable for
+            certificates or proxies cannot be used by a live train.
         NotStartedError: A train for this service is live or was never recovered, or the run directory or its
             journal cannot be made; nothing was touched.
         UndoUnprovenError: The run was cancelled, or stopped by a fault, and its changes could not be proven undone.
@@ -70,6 +70,7 @@ async def run_production(
 ) -> CutoverSummary:
     """Run one release train in this production and return its summary; see ``run_cutover``."""
     config = production.config
+    await production.tokens.read(config.needs)
     with ExitStack() as stack:
         lock = None
         if not config.dry_run and config.output_dir is not None:

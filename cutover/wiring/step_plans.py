@@ -13,9 +13,12 @@ from cutover.config.config import CutoverConfig
 from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
+from cutover.report.preview import train_seconds
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.earlier_runs import run_that_asked_for
+from cutover.wiring.token_sources import Tokens
 
 Plan = TypeVar("Plan", bound=attrs.AttrsInstance)
 
@@ -31,12 +34,13 @@ def lane_contract(config: CutoverConfig) -> StreamContract:
     return attrs.evolve(COMPAT_LANE, limits=limits)
 
 
-def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
+def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPlan:
     """Return the plans of all steps.
 
     Args:
         config: The configuration of the run.
         run_id: The name of the run; thread ids contain it.
+        tokens: The tokens of the run.
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
     gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
@@ -48,24 +52,25 @@ def train_plan(config: CutoverConfig, *, run_id: str) -> TrainPlan:
             config,
             gcloud_service=gcloud_service,
             earlier_run=partial(run_that_asked_for, config),
+            seconds_needed=train_seconds(config) + UNDO_DEADLINE,
         ),
         error_budget=_plan(error_budget.Plan, config),
         drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
-        dual_run=_dual_run_plan(config, thread_id) if config.run_dual_run else None,
+        dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
         gcloud_service=gcloud_service,
     )
 
 
-def _dual_run_plan(config: CutoverConfig, thread_id: str) -> dual_run.Plan:
+def _dual_run_plan(config: CutoverConfig, thread_id: str, tokens: Tokens) -> dual_run.Plan:
     """Return the plan of the comparison between the new and the legacy service."""
     headers = lane_headers(config)
     return _plan(
         dual_run.Plan,
         config,
-        new=dual_run.Side(name="new", base_url=config.base_url, token=config.auth_token, headers=headers),
+        new=dual_run.Side(name="new", base_url=config.base_url, token=tokens.auth, headers=headers),
         old=dual_run.Side(
-            name="legacy", base_url=config.legacy_base_url, token=config.legacy_token, headers=headers
+            name="legacy", base_url=config.legacy_base_url, token=tokens.legacy, headers=headers
         ),
         contract=lane_contract(config),
         thread_prefix=f"{thread_id}_dual_",

@@ -26,7 +26,7 @@ def test_help_shows_every_input_and_exit_code() -> None:
     shown = _run("run", "--help").output
     for declared in INPUTS:
         assert (declared.variable if declared.secret else declared.option) in shown
-    assert "--auth-token" not in shown
+    assert "--auth-token " not in shown
     assert "130, 143 interrupted" in shown
     for command in ("check", "simulate", "recover"):
         assert command in _run("--help").output

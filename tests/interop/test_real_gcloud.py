@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from cutover.errors import NoAnswerError
@@ -145,6 +146,6 @@ async def test_an_error_of_gcloud_is_reported_in_its_own_words(tmp_path: Path) -
             await gcloud.write(
                 (TrafficTarget(revision="chat-00099-none", percent=100),), etag=None, label="write"
             )
-        gcloud.token = "another"
+        gcloud = attrs.evolve(gcloud, token="another")
         with pytest.raises(NoAnswerError, match="UNAUTHENTICATED"):
             await gcloud.read(label="read")

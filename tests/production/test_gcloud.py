@@ -14,6 +14,7 @@ import pytest
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import Grant, Token
 from cutover.model.traffic_state import TrafficState, TrafficTarget, split
 from cutover.model.train_events import CommandStarted
 from cutover.production.on_refusal import OnRefusal
@@ -433,6 +434,20 @@ class TestSecrets:
             program.write_text('#!/bin/sh\necho "$CLOUDSDK_AUTH_ACCESS_TOKEN"\n')
             with pytest.raises(UnusableReplyError, match=r"not '\*{22}"):
                 await found.gcloud().read(label="read")
+
+    async def test_a_refused_token_is_read_again_and_the_command_runs_once_more(self, tmp_path: Path) -> None:
+        with faulty_gcloud(tmp_path) as found:
+            grants = [Grant(token="marked-old"), Grant(token="marked-cloud-run-token")]
+            refusals: list[str] = []
+
+            async def source(*, refused: str = "") -> Grant:
+                refusals.append(refused)
+                return grants[len(refusals) - 1]
+
+            gcloud = attrs.evolve(found.gcloud(), token=Token(source=source, secrets=found.gcloud().secrets))
+            before = len(found.calls)
+            assert (await gcloud.read(label="read")).served() == {STABLE: 100}
+            assert (len(found.calls) - before, refusals) == (2, ["", "marked-old"])
 
     async def test_gcloud_without_a_token_uses_its_own_account(self, tmp_path: Path) -> None:
         with faulty_gcloud(tmp_path) as found:

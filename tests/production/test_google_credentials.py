@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -109,6 +110,18 @@ async def test_a_token_is_fetched_once_and_kept(endpoint: TokenEndpoint) -> None
             group.start_soon(ask)
     assert tokens == ["token-1"] * 4
     assert endpoint.given == 1
+
+
+@pytest.mark.usefixtures("service_account")
+async def test_a_refused_token_is_replaced_and_each_token_tells_its_expiry(endpoint: TokenEndpoint) -> None:
+    credentials = DefaultCredentials()
+    first = await credentials()
+    assert first.token == "token-1"
+    assert first.expires_at is not None
+    assert 3500 < first.expires_at - time.time() <= 3600
+    assert (await credentials(refused="another")).token == "token-1"
+    assert (await credentials(refused="token-1")).token == "token-2"
+    assert endpoint.given == 2
 
 
 @pytest.mark.usefixtures("service_account")

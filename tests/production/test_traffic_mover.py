@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cutover.clock import EventLoopClock
 from cutover.errors import RefusedError, UnusableReplyError
 from cutover.http.outbound import LONGEST_PAUSE, MAX_RETRY_AFTER, Outbound
+from cutover.http.tokens import Grant, Token
 from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, split
 from cutover.model.train_events import Answered, TrafficIntended, TrafficRead
 from cutover.production.on_refusal import OnRefusal
@@ -72,9 +73,6 @@ def service(**changes: object) -> dict[str, object]:
 
 
 def api(answer: Callable[[httpx.Request], httpx.Response], token: str | None = "marked-token") -> CloudRunApi:
-    async def give() -> str | None:
-        return token
-
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return CloudRunApi(
         outbound=Outbound(client=client, clock=EventLoopClock()),
@@ -82,7 +80,7 @@ def api(answer: Callable[[httpx.Request], httpx.Response], token: str | None = "
         project="p",
         region="r",
         service="svc",
-        token=give,
+        token=token or "",
     )
 
 
@@ -934,12 +932,12 @@ async def test_a_change_that_is_cancelled_while_its_token_is_fetched_is_still_se
     captured = await backend.read(label="pre")
     with anyio.CancelScope() as scope:
 
-        async def token() -> str:
+        async def source(*, refused: str = "") -> Grant:
             scope.cancel()
             await anyio.sleep(1.0)
-            return "token"
+            return Grant(token="token")
 
-        backend.token = token
+        backend.token = Token(source=source)
         mover = TrafficMover(
             backend=backend, journal=move.journal, clock=EventLoopClock(), captured=captured, step_id="drill"
         )

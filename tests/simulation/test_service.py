@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from attrs import evolve
 
+from cutover.simulation import SimulatedProduction
 from tests.support.asgi_caller import (
     CHAT,
     CHATS,
@@ -13,6 +14,8 @@ from tests.support.asgi_caller import (
     FRONT,
     LAYOUT,
     LEGACY,
+    Answer,
+    HandClock,
     ask,
     chat,
     chats,
@@ -311,3 +314,38 @@ async def test_an_unknown_host_is_not_found() -> None:
     peer = production()
     assert (await ask(peer, "GET", "https://elsewhere.example/")).status == 404
     assert peer.requests[0].site is None
+
+
+async def session(peer: SimulatedProduction, token: str) -> Answer:
+    return await ask(peer, "GET", f"{FRONT}/api/auth/session", token=token)
+
+
+async def test_a_token_expires_and_a_renewed_one_does_not() -> None:
+    clock = HandClock()
+    layout = evolve(LAYOUT, token_lifetimes={"auth": 60.0})
+    peer = production(clock=clock, layout=layout)
+    assert (await chat(peer)).status == 200
+    clock.seconds += 59.0
+    assert (await chat(peer)).status == 200
+    clock.seconds += 1.0
+    assert (await chat(peer)).status == 401
+    peer.renew("auth", "token-of-user-2")
+    path = f"{FRONT}/api/me"
+    assert [
+        (await ask(peer, "GET", path, token=token)).status
+        for token in ("token-of-user-2", CREDENTIALS.auth_token)
+    ] == [
+        200,
+        401,
+    ]
+    assert (await ask(production(), "GET", path, token="token-of-user-2")).status == 401
+
+
+async def test_the_session_page_tells_when_a_token_expires() -> None:
+    peer = production(layout=evolve(LAYOUT, token_lifetimes={"auth": 60.0}))
+    answer = await session(peer, CREDENTIALS.auth_token)
+    expires_at = datetime.fromisoformat(answer.json()["data"]["session"]["accessExpiresAt"])
+    assert 50 < (expires_at - datetime.now(UTC)).total_seconds() <= 60
+    assert (await session(peer, "another")).status == 401
+    silent = production(layout=evolve(LAYOUT, token_lifetimes={"auth": 60.0}, tells_sessions=False))
+    assert (await session(silent, CREDENTIALS.auth_token)).status == 404

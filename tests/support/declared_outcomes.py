@@ -248,6 +248,8 @@ class RequestGroup:
 
 
 REQUEST_GROUPS = (
+    # A service need not say how long a token lives.
+    RequestGroup("lifetimes of tokens", r"preflight\.token-.*", ANY_REQUEST_FAULTS, _always_go),
     RequestGroup(
         "asking at a tag",
         r"preflight\.canary-evidence\..*|drill\.tag\.answer",

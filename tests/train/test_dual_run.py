@@ -674,6 +674,19 @@ class TestThreadsOfProbes:
         assert verdict.status is StepStatus.PASS
 
 
+async def test_a_train_agrees_with_a_legacy_service_of_its_own_store(tmp_path: Path) -> None:
+    """Each stream leaves its thread in the lists of the service that it reached."""
+    config = live_config(tmp_path, run_dual_run=True)
+    summary = await EmbeddedTrain(config, layout_changes={"lists_threads": True}).run()
+    step = summary.step(dual_run.STEP_ID)
+    assert step is not None
+    checks = rows(step)
+    assert step.status is StepStatus.PASS, step.detail
+    assert all(
+        "without the threads of probes" in checks[name].detail for name in ("me", "runtime-threads", "chats")
+    )
+
+
 async def test_a_boolean_in_a_difference_is_shown_as_json(tmp_path: Path) -> None:
     new, old = {"a": [True, {"b": None}]}, {"a": [{"c": False}, {"b": "x"}]}
     result = await Comparison(json_reply(new), json_reply(old), [entry()]).run(tmp_path)

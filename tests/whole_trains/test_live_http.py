@@ -60,7 +60,8 @@ def test_a_live_cutover_passes_and_the_log_shows_its_order(tmp_path: Path) -> No
     wanted = {"control": "/api/v1/control/", "cloud_run": "/v2/projects/"}
     for row in rows:
         if row["token"] in wanted:
-            assert row["path"].startswith(wanted[row["token"]]), row
+            # The service of the lane is also asked how long its token lives.
+            assert row["path"].startswith((wanted[row["token"]], "/api/auth/session")), row
         assert row["token"] != "unknown", row
     legacy_authority = simulation.env["LEGACY_BASE_URL"].removeprefix("http://")
     assert {row["token"] for row in rows if row["authority"] == legacy_authority} <= {"legacy", None}

@@ -1,5 +1,7 @@
 """No artifact, line, warning, exception or repr holds a token, whatever services echo and however a train ends."""
 
+import base64
+import json
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from cutover.clock import EventLoopClock
 from cutover.errors import CutoverError
+from cutover.http.tokens import Grant
 from cutover.model.summary import fold
 from cutover.model.train_events import TrainEvent
 from cutover.report.live_view import LiveView
@@ -29,6 +32,7 @@ pytestmark = pytest.mark.anyio
 TOKENS = ("marked-auth-token", "marked-control-token", "marked-cloud-run-token", "marked-legacy-token")
 ALL = " ".join(TOKENS)
 EVERYWHERE = frozenset(Site)
+BASIC = " ".join(base64.b64encode(f"user:{token}".encode()).decode() for token in TOKENS)
 
 
 @pytest.fixture
@@ -50,6 +54,19 @@ def _fault(operations: Sequence[Operation], effect: Refuse | Rewrite) -> Fault:
 
 
 ECHOES = _fault(tuple(Operation), Rewrite(_echoed))
+ENCODED = Refuse(
+    problem(
+        403,
+        "forbidden",
+        "not for "
+        + " ".join(
+            f"{json.dumps(token).replace('-', chr(92) + 'u002d')} {token.replace('-', '%2d')}"
+            for token in TOKENS
+        ),
+        headers=(("location", f"/?t={TOKENS[0].replace('-', '%2D')}"), ("x-echo", BASIC)),
+    )
+)
+"""A refusal whose body and head hold every token, percent-encoded, escaped in JSON that is a text in JSON, and in base64."""
 REFUSAL = Refuse(problem(403, TOKENS[1], f"not for {ALL}", headers=(("location", f"/?t={TOKENS[0]}"),)))
 REDIRECT = Refuse(attrs.evolve(REFUSAL.reply, status=307))
 TRAINS: dict[str, tuple[Fault, ...]] = {
@@ -115,13 +132,25 @@ async def test_a_train_writes_no_token(name: str, tmp_path: Path) -> None:
     assert without_tokens(repr(events) + repr(summary) + repr(fold(events)) + repr(view.progress.steps))
 
 
+@pytest.mark.parametrize("operation", ["CHAT_STREAM", "ROUTE_STATUS", "ROUTE_OVERRIDE", "TRAFFIC_UPDATE"])
+async def test_an_encoded_echo_is_masked_too(operation: str, tmp_path: Path) -> None:
+    train = EmbeddedTrain(live_config(tmp_path), faults=(_fault((Operation[operation],), ENCODED),))
+    summary = await train.run()
+    assert not summary.passed
+    artifacts = all_artifacts(tmp_path)
+    assert "not for **" in artifacts or "not for \\" in artifacts
+    # Every token ends in "-token", and every form of it keeps its letters.
+    assert "marked" not in artifacts.replace(str(tmp_path), "")
+    assert not any(word[8:-4] in artifacts for word in BASIC.split())
+
+
 @pytest.mark.parametrize("operation", ["SERVICE_READ", "REVISION_READ", "TRAFFIC_UPDATE"])
 async def test_a_token_from_a_token_source_is_not_written(operation: str, tmp_path: Path) -> None:
     """Application default credentials give a token during the run, and no configuration holds it."""
     train = EmbeddedTrain(live_config(tmp_path), faults=TRAINS[f"refused with an echo: {operation}"])
 
-    async def token_source() -> str:
-        return TOKENS[2]
+    async def token_source(*, refused: str = "") -> Grant:
+        return Grant(token=TOKENS[2])
 
     production = attrs.evolve(
         simulated(train.config, train.production, clock=EventLoopClock()),

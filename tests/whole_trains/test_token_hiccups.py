@@ -8,6 +8,8 @@ import pytest
 
 from cutover.clock import EventLoopClock
 from cutover.errors import NoAnswerError
+from cutover.http import tokens
+from cutover.http.tokens import Grant
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import Answered
 from cutover.record.journal import read_journal
@@ -29,16 +31,22 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return virtual_backend(request.param)
 
 
+@pytest.fixture(autouse=True)
+def _each_request_asks_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LEAST_PAUSE", 0.0)
+
+
 async def run_train(train: EmbeddedTrain, fails: Callable[[int], bool]) -> tuple[CutoverSummary, int]:
     """Run a train whose token source fails at some calls, counted from 1. Return the summary and the number of calls."""
     calls = 0
 
-    async def token() -> str:
+    async def token(*, refused: str = "") -> Grant:
         nonlocal calls
         calls += 1
         if fails(calls):
             raise NoAnswerError(MESSAGE)
-        return train.config.cloud_run_access_token
+        # The token has expired, so each request asks again.
+        return Grant(token=train.config.cloud_run_access_token, expires_at=0.0)
 
     production = simulated(train.config, train.production, clock=EventLoopClock())
     summary = await run_production(attrs.evolve(production, cloud_run_token=token))

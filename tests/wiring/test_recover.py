@@ -29,6 +29,7 @@ from cutover.record.journal import Journal
 from cutover.report.reporter import Reporter
 from cutover.simulation import Operation
 from cutover.wiring.production import live
+from cutover.wiring.recover import _config, _needs, _open_parts
 from cutover.wiring.run import run_cutover
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 from tests.support.full_disk import disk_with_room_for
@@ -324,17 +325,75 @@ class TestNotStarted:
             with pytest.raises(NotStartedError, match="does not say which revisions"):
                 await recover_cutover(tmp_path / "run", env=TOKENS)
 
-    async def test_without_tokens(self, tmp_path: Path) -> None:
+    async def test_without_the_token_of_open_routes(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:
-            await found.move_traffic()
+            await found.move_routes()
             found.kill()
+            before = found.routes
             with pytest.raises(ConfigurationError) as caught:
                 await recover_cutover(found.folder, env={})
-            assert [problem.split()[0] for problem in caught.value.problems] == [
-                "CONTROL_ACCESS_TOKEN",
-                "AUTH_TOKEN",
-            ]
-            assert found.simulation.traffic == {STABLE: 95, CANARY: 5}
+            assert [problem.split()[0] for problem in caught.value.problems] == ["CONTROL_ACCESS_TOKEN"]
+            assert found.routes == before
+
+    async def test_traffic_alone_needs_no_control_token_and_routes_alone_need_no_token_of_cloud_run(
+        self, tmp_path: Path
+    ) -> None:
+        """The addresses are not served here: that the recovery asks for no token is what counts."""
+        for part in ("traffic", "routes"):
+            async with scene(tmp_path / part) as found:
+                await (found.move_traffic() if part == "traffic" else found.move_routes())
+                found.kill()
+                facts = found.told()[0].facts  # type: ignore[union-attr]
+                needs = _needs(_open_parts(found.told(), stable=STABLE, mode="finish"))
+                broken = {"CLOUD_RUN_ACCESS_TOKEN_FILE": str(tmp_path / "none")}
+                if part == "traffic":
+                    assert needs == {"cloud_run_access_token", "gcloud"}
+                    assert _config(facts, found.folder, {}, needs).control_access_token == ""
+                    with pytest.raises(
+                        ConfigurationError, match=r"CLOUD_RUN_ACCESS_TOKEN_FILE: .* cannot be read"
+                    ):
+                        _config(facts, found.folder, broken, needs)
+                else:
+                    assert needs == {"control_access_token"}
+                    env = {"CONTROL_ACCESS_TOKEN": "x", **broken}
+                    assert (
+                        _config({**facts, "traffic_backend": "gcloud"}, found.folder, env, needs).needs
+                        == needs
+                    )
+                assert (await found.recover()).closed
+
+    async def test_a_closed_run_needs_no_token(self, tmp_path: Path) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            found.complete()
+            recovery = await recover_cutover(found.folder, env={})
+            assert recovery.closed
+            assert recovery.detail.startswith("nothing was open: the cutover is complete")
+            with pytest.raises(
+                ConfigurationError, match="CONTROL_ACCESS_TOKEN is missing: the train changed routes"
+            ):
+                await recover_cutover(found.folder, way="revert", env={})
+
+    async def test_the_sources_of_the_train_are_used_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "token"
+        path.write_text("of-the-file")
+        async with scene(tmp_path) as found:
+            await found.move_routes()
+            found.kill()
+            needs = frozenset({"control_access_token"})
+            sources = {"control_access_token_file": str(path), "auth_token_command": "no-such-program"}
+            facts = {**found.told()[0].facts, "token_sources": sources}  # type: ignore[union-attr]
+            production = live(_config(facts, found.folder, {}, needs))
+            assert await production.tokens.control.value() == "of-the-file"
+            assert production.config.auth_token_command == "no-such-program"
+            # A variable wins over the journal.
+            env = {"CONTROL_ACCESS_TOKEN": "of-the-variable"}
+            production = live(_config(facts, found.folder, env, needs))
+            assert await production.tokens.control.value() == "of-the-variable"
+            path.unlink()
+            with pytest.raises(ConfigurationError, match=r"CONTROL_ACCESS_TOKEN_FILE: .* cannot be read"):
+                _config(facts, found.folder, {}, needs)
+            assert (await found.recover()).closed
 
     async def test_tokens_come_from_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

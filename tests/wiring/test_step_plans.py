@@ -6,14 +6,26 @@ from types import ModuleType
 import attrs
 import pytest
 
+from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.config.manifest import shipped_manifest
+from cutover.http.secrets import Secrets
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.wiring.step_plans import train_plan
+from cutover.wiring.token_sources import Tokens, tokens_of
 from tests.support.embedded_trains import live_config
 
-DERIVED = {"new", "old", "contract", "thread_id", "thread_prefix", "gcloud_service", "earlier_run"}
+DERIVED = {
+    "new",
+    "old",
+    "contract",
+    "thread_id",
+    "thread_prefix",
+    "gcloud_service",
+    "earlier_run",
+    "seconds_needed",
+}
 """Fields of plans that are made of several inputs."""
 CAPTURED = {"routes", "traffic"}
 """Fields of the final state's plan that hold the capture of the preflight, or what the flip wrote."""
@@ -42,8 +54,12 @@ CHANGED = {
 """Values unlike every default."""
 
 
+def _tokens(config: CutoverConfig) -> Tokens:
+    return tokens_of(config, clock=EventLoopClock(), secrets=Secrets())
+
+
 def _plans(config: CutoverConfig) -> dict[ModuleType, attrs.AttrsInstance]:
-    plan = train_plan(config, run_id="run")
+    plan = train_plan(config, run_id="run", tokens=_tokens(config))
     assert plan.dual_run is not None
     return {
         preflight: plan.preflight,
@@ -74,7 +90,7 @@ def test_each_field_of_a_plan_is_an_input_or_derived(step: ModuleType, tmp_path:
 
 def test_the_train_itself_has_its_inputs(tmp_path: Path) -> None:
     config = live_config(tmp_path, **CHANGED, project="p", region="r")
-    plan = train_plan(config, run_id="run")
+    plan = train_plan(config, run_id="run", tokens=_tokens(config))
     assert isinstance(plan, TrainPlan)
     assert (plan.held_streams, plan.ceilings.broken_streams) == (18, 15)
     assert plan.gcloud_service == "chat --project p --region r"
@@ -85,4 +101,5 @@ def test_the_train_itself_has_its_inputs(tmp_path: Path) -> None:
 
 
 def test_a_plan_without_a_dual_run_has_none(tmp_path: Path) -> None:
-    assert train_plan(live_config(tmp_path), run_id="run").dual_run is None
+    config = live_config(tmp_path)
+    assert train_plan(config, run_id="run", tokens=_tokens(config)).dual_run is None

@@ -2,6 +2,8 @@
 
 An override lives in the memory of one instance, so one reply proves nothing. A proof is a sample: if 59 status reads
 in a row agree, then, with 95 % confidence, at least 95 % of the requests see that state (0.95 ** 59 < 0.05).
+
+The module is longer than most, because the four requests of one small API share its headers and the reading of its replies.
 """
 
 import re
@@ -15,6 +17,7 @@ import msgspec
 
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
+from cutover.http.tokens import Token, fixed
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
 from cutover.text import printable
@@ -89,7 +92,7 @@ class ControlPlane:
     """Its client must open a new connection for each request: a kept connection may always reach the same instance."""
     base_url: str
     lane: Lane
-    token: str = attrs.field(repr=False)
+    token: Token = attrs.field(converter=fixed)
     headers: Mapping[str, str]
     """The lane's headers for client build, protocol and schema. A service that enforces them answers 426 without them."""
     revision_header: str | None = None
@@ -114,7 +117,11 @@ class ControlPlane:
             PeerError: There was no usable answer.
         """
         reply = await self.outbound.read(
-            "GET", self.base_url + self.lane.status_path, label=label, headers=self._headers()
+            "GET",
+            self.base_url + self.lane.status_path,
+            label=label,
+            headers=self._headers(),
+            authorize=self.token,
         )
         state = _route_state(self._expect_success(reply))
         name = reply.header(self.revision_header) if self.revision_header else None
@@ -160,6 +167,7 @@ class ControlPlane:
             self.base_url + self.lane.evaluate_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json={"path": path, "cohort_key": cohort_key},
         )
         data = _data(self._expect_success(reply))
@@ -187,6 +195,7 @@ class ControlPlane:
             self.base_url + self.lane.override_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json=_override_body(key, word),
         )
         return _route_state(self._expect_success(reply))
@@ -206,6 +215,7 @@ class ControlPlane:
             self.base_url + self.lane.override_path,
             label=label,
             headers=self._headers(),
+            authorize=self.token,
             json=_override_body(GLOBAL, UNKNOWN_TARGET),
         )
         said = f"{reply.request_line} with the unknown target {UNKNOWN_TARGET}: {reply.describe()}"
@@ -248,7 +258,7 @@ class ControlPlane:
         return " ".join((*words, "-d", shlex.quote(msgspec.json.encode(_override_body(key, word)).decode())))
 
     def _headers(self) -> dict[str, str]:
-        return {**self.headers, "authorization": f"Bearer {self.token}", "accept": "application/json"}
+        return {**self.headers, "accept": "application/json"}
 
     def _expect_success(self, reply: Reply) -> Reply:
         """Return a reply with status 2xx.

@@ -1,11 +1,12 @@
 """The Cloud Run Admin API v2 as a traffic backend: one GET, one PATCH with an update mask and an etag."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from cutover.errors import RefusedError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
+from cutover.http.tokens import Token, fixed
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.production.traffic.backend import CommandObserver, Revision
 from cutover.production.traffic.documents import percent, rows, text
@@ -18,7 +19,7 @@ _BAD_REQUEST, _NOT_FOUND = 400, 404
 _HTTP_BY_RPC_CODE = {3: 400, 5: 404, 7: 403, 9: 400, 10: 409, 16: 401}
 """google.rpc.Code of a failed operation -> the HTTP status with the same meaning."""
 
-TokenSource = Callable[[], Awaitable[str | None]]
+_ACCEPT = {"accept": "application/json"}
 
 
 @attrs.define(eq=False)
@@ -31,8 +32,8 @@ class CloudRunApi:
     project: str
     region: str
     service: str
-    token: TokenSource = attrs.field(repr=False)
-    """The source of the access token, called for each try; may raise ``PeerError``. If it returns None, no token is sent."""
+    token: Token = attrs.field(converter=fixed)
+    """The access token; each try asks for it."""
 
     @property
     def service_url(self) -> str:
@@ -41,13 +42,13 @@ class CloudRunApi:
 
     async def read(self, *, label: str) -> TrafficState:
         """Return the split; see ``TrafficBackend``."""
-        reply = await self.outbound.read("GET", self.service_url, label=label, authorize=self._headers)
+        reply = await self._read(self.service_url, label)
         return _traffic_state(reply.expect_success())
 
     async def revision(self, name: str, *, label: str) -> Revision:
         """Return one revision; see ``TrafficBackend``."""
         url = f"{self.service_url}/revisions/{name}"
-        reply = await self.outbound.read("GET", url, label=label, authorize=self._headers)
+        reply = await self._read(url, label)
         if reply.status == _NOT_FOUND:
             return Revision(name=name, exists=False, ready=False, message=reply.describe())
         conditions = _object(reply.expect_success()).get("conditions")
@@ -69,7 +70,8 @@ class CloudRunApi:
             "PATCH",
             f"{self.service_url}?updateMask=traffic&validateOnly=true",
             label=label,
-            authorize=self._headers,
+            headers=_ACCEPT,
+            authorize=self.token,
             json=_body(current.targets, current.etag),
         )
         if reply.status == _BAD_REQUEST:
@@ -94,16 +96,14 @@ class CloudRunApi:
             "PATCH",
             f"{self.service_url}?updateMask=traffic",
             label=label,
-            authorize=self._headers,
+            headers=_ACCEPT,
+            authorize=self.token,
             json=_body(targets, etag),
         )
         _expect_accepted(reply)
 
-    async def _headers(self) -> dict[str, str]:
-        headers = {"accept": "application/json"}
-        if token := await self.token():
-            headers["authorization"] = f"Bearer {token}"
-        return headers
+    async def _read(self, url: str, label: str) -> Reply:
+        return await self.outbound.read("GET", url, label=label, headers=_ACCEPT, authorize=self.token)
 
 
 def _body(targets: Sequence[TrafficTarget], etag: str | None) -> dict[str, object]:

@@ -7,9 +7,12 @@ One race remains, because gcloud takes no etag. This backend compares the genera
 reads the service once more and replaces that version. A change by somebody else between these two reads (one to four
 seconds) is not noticed, and a changed split is overwritten. A change after the second read makes gcloud's update fail.
 So nobody else should deploy while a train runs. The Admin API has no such gap.
+
+This module is longer than most: the commands, the token that they get and the documents that they print belong to one program.
 """
 
 import os
+import re
 import shlex
 import shutil
 from collections import Counter
@@ -23,11 +26,12 @@ from cutover.clock import Clock
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import ATTEMPTS, READ_DEADLINE, pause_after
 from cutover.http.secrets import Secrets
+from cutover.http.tokens import Token, fixed
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import CommandStarted
 from cutover.production.traffic.backend import CONFLICT, CommandObserver, Revision
 from cutover.production.traffic.documents import is_name, percent, rows, text
-from cutover.production.traffic.processes import GRACE_SECONDS, Output, identity, run_program
+from cutover.production.traffic.processes import GRACE_SECONDS, Output, identity, own_environment, run_program
 from cutover.text import printable
 
 PROGRAM = "gcloud"
@@ -47,10 +51,8 @@ _SETTINGS = {
 }
 """Settings that win over gcloud's configuration: no prompts, no log files, no reports, managed Cloud Run alone."""
 _SHOWN = 400
-_NEEDED = frozenset({"PATH", "HOME"})
-"""Variables without which gcloud is not found, or has another account. They are never left out, and gcloud logs nothing."""
-_TELLING = 8
-"""Characters of the shortest secret whose occurrence within a longer value is no accident."""
+_TOKEN_REFUSED = re.compile(rb"UNAUTHENTICATED|invalid authentication credentials|\b401\b")
+"""The errors of gcloud when the API answers 401."""
 _NOT_STARTED = frozenset({126, 127})
 """Exit codes of a shell that could not start the program (POSIX, Shell Command Language 2.8.2)."""
 _INGRESS = {
@@ -84,8 +86,8 @@ class Gcloud:
     service: str
     clock: Clock
     secrets: Secrets = attrs.field(factory=Secrets)
-    token: str = attrs.field(default="", repr=False)
-    """An access token, passed in the environment. Empty: gcloud uses its own account."""
+    token: Token = attrs.field(factory=Token, converter=fixed)
+    """The access token, passed in the environment. An empty one: gcloud uses its own account."""
     patience: Patience = attrs.field(factory=Patience)
 
     async def read(self, *, label: str) -> TrafficState:
@@ -138,7 +140,12 @@ class Gcloud:
         gcloud does not wait until the split has settled (``--async``); the mover reads until the split has settled.
         """
         argv = self._update(targets)
+        # This read also renews a token that has expired, so the update itself needs no second try.
         await self._compare(etag, label)
+        try:
+            environment = self._environment(await self.token.value())
+        except PeerError as error:
+            raise RefusedError(f"nothing was written: {error}", status=0) from error
 
         def ready(pid: int) -> None:
             if on_start is not None:
@@ -148,7 +155,7 @@ class Gcloud:
         with anyio.CancelScope(shield=True):
             output = await run_program(
                 argv,
-                env=self._environment(),
+                env=environment,
                 deadline=self.patience.write,
                 grace=self.patience.grace,
                 ready=ready,
@@ -206,22 +213,11 @@ class Gcloud:
     def _command(self, *arguments: str) -> tuple[str, ...]:
         return (PROGRAM, "run", *arguments, f"--project={self.project}", f"--region={self.region}")
 
-    def _environment(self) -> dict[str, str]:
-        """Return the environment of gcloud: this process's own without variables that hold a secret, then the settings.
-
-        A variable holds a secret if its value is the secret, or contains it and the secret has at least ``_TELLING`` characters. A
-        shorter one may occur in any value: a secret of four characters would take the variable with the folder of gcloud's settings away.
-        """
-        own = {name: value for name, value in os.environ.items() if name in _NEEDED or not self._holds(value)}
-        token = {"CLOUDSDK_AUTH_ACCESS_TOKEN": self.token} if self.token else {}
-        return {**own, **_SETTINGS, **token, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
-
-    def _holds(self, value: str) -> bool:
-        return any(
-            secret == value or (len(secret) >= _TELLING and secret in value)
-            for secret in self.secrets.values
-            if secret
-        )
+    def _environment(self, token: str) -> dict[str, str]:
+        """Return the environment of gcloud: this process's own without variables that hold a secret, then the settings."""
+        access = {"CLOUDSDK_AUTH_ACCESS_TOKEN": token} if token else {}
+        own = own_environment(self.secrets)
+        return {**own, **_SETTINGS, **access, "CLOUDSDK_CORE_HTTP_TIMEOUT": str(self.patience.request)}
 
     async def _read(self, argv: tuple[str, ...], label: str) -> object:
         """Run a command that reads, and return its decoded output; try again after a failure in the first 10 s."""
@@ -236,9 +232,14 @@ class Gcloud:
             await self.clock.sleep(pause_after(attempt))
 
     async def _read_once(self, argv: tuple[str, ...], label: str) -> object:
-        output = await run_program(
-            argv, env=self._environment(), deadline=self.patience.read, grace=self.patience.grace
-        )
+        token = await self.token.value()
+        output = await self._run_read(argv, token)
+        if (
+            output.exit_code
+            and _TOKEN_REFUSED.search(output.stderr)
+            and (other := await self.token.renewed(token))
+        ):
+            output = await self._run_read(argv, other)
         if reason := self._not_started(argv, output, label):
             raise NoAnswerError(reason)
         self._expect_success(argv, output, label)
@@ -250,12 +251,17 @@ class Gcloud:
                 f"{shlex.join(argv)} ({label}): JSON was expected, not {shown!r}"
             ) from error
 
+    async def _run_read(self, argv: tuple[str, ...], token: str) -> Output:
+        return await run_program(
+            argv, env=self._environment(token), deadline=self.patience.read, grace=self.patience.grace
+        )
+
     def _not_started(self, argv: tuple[str, ...], output: Output, label: str) -> str:
         """Return the reason why the shell certainly did not start gcloud; an empty text if gcloud may have run.
 
         The exit code alone is not certain: gcloud itself is a shell script, which may fail with the same code.
         """
-        path = self._environment().get("PATH", os.defpath)
+        path = own_environment(self.secrets).get("PATH", os.defpath)
         if output.exit_code not in _NOT_STARTED or shutil.which(PROGRAM, path=path) is not None:
             return ""
         shown = printable(self.secrets.mask_text(path), _SHOWN)

@@ -1,5 +1,6 @@
 """Application default credentials for the Admin API. They need the extra ``gcp``."""
 
+from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import anyio.to_thread
 import attrs
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError
+from cutover.http.tokens import Grant
 from cutover.text import printable
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -23,8 +25,17 @@ class DefaultCredentials:
     _credentials: Any = None
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
 
-    async def token(self) -> str:
-        """Return an access token that is valid now.
+    async def __call__(self, *, refused: str = "") -> Grant:
+        """Return an access token that is valid now, with its expiry; see ``TokenSource``."""
+        token = await self.token(refused=refused)
+        # google-auth keeps a naive time in UTC.
+        expiry = getattr(self._credentials, "expiry", None)
+        return Grant(
+            token=token, expires_at=None if expiry is None else expiry.replace(tzinfo=UTC).timestamp()
+        )
+
+    async def token(self, *, refused: str = "") -> str:
+        """Return an access token that is valid now. The token ``refused`` is replaced, even if it looks valid.
 
         Raises:
             NoAnswerError: The source of the token did not answer; another attempt may work.
@@ -34,14 +45,14 @@ class DefaultCredentials:
             with anyio.fail_after(TOKEN_DEADLINE):
                 async with self._lock:
                     # An abandoned thread may still refresh the credentials; its token is valid as well.
-                    return await anyio.to_thread.run_sync(self._valid_token, abandon_on_cancel=True)
+                    return await anyio.to_thread.run_sync(self._valid_token, refused, abandon_on_cancel=True)
         except TimeoutError as error:
             raise NoAnswerError(
                 f"application default credentials gave no token within {TOKEN_DEADLINE:g} s; "
                 "where there are none, set CLOUD_RUN_ACCESS_TOKEN"
             ) from error
 
-    def _valid_token(self) -> str:
+    def _valid_token(self, refused: str = "") -> str:
         try:
             import google.auth  # noqa: PLC0415  an extra
             import google.auth.exceptions  # noqa: PLC0415
@@ -55,7 +66,7 @@ class DefaultCredentials:
         try:
             if self._credentials is None:
                 self._credentials, _ = google.auth.default(scopes=[SCOPE])
-            if not self._credentials.valid:
+            if not self._credentials.valid or (refused and self._credentials.token == refused):
                 # Without a timeout an abandoned thread would delay the end of the process by two minutes.
                 self._credentials.refresh(
                     partial(google.auth.transport.requests.Request(), timeout=TOKEN_DEADLINE)

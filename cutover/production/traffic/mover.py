@@ -1,4 +1,7 @@
-"""The one writer of the traffic split: it writes a split through a backend and proves the split by reading it back."""
+"""The one writer of the traffic split: it writes a split through a backend and proves the split by reading it back.
+
+The module is longer than most, because a forward write and a write of a way back share how they are sent, journaled and settled.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence

@@ -13,6 +13,7 @@ import attrs
 from anyio.abc import ByteReceiveStream, Process
 
 from cutover.errors import NoAnswerError, UnusableReplyError
+from cutover.http.secrets import Secrets
 
 MAX_OUTPUT_BYTES = 16 << 20
 """Largest number of bytes of a program's output, and of its errors, that are kept."""
@@ -24,6 +25,29 @@ _GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")
 
 If the train dies before it sends the line, the shell reads the end of its input, and the program never runs.
 """
+
+
+_NEEDED = frozenset({"PATH", "HOME"})
+"""Variables without which a program is not found, or has another account. They are never left out."""
+_TELLING = 8
+"""Characters of the shortest secret whose occurrence within a longer value is no accident."""
+
+
+def own_environment(secrets: Secrets) -> dict[str, str]:
+    """Return the environment of this process without variables that hold a secret, for a program that must not get one.
+
+    A variable holds a secret if its value is the secret, or contains it and the secret has at least ``_TELLING`` characters. A
+    shorter one may occur in any value: a secret of four characters would take the variable with the folder of gcloud's settings away.
+    """
+
+    def holds_secret(value: str) -> bool:
+        return any(
+            secret == value or (len(secret) >= _TELLING and secret in value)
+            for secret in secrets.values
+            if secret
+        )
+
+    return {name: value for name, value in os.environ.items() if name in _NEEDED or not holds_secret(value)}
 
 
 @attrs.frozen(kw_only=True)

@@ -11,8 +11,10 @@ from cutover.checking.probe import probe_stream
 from cutover.contract import StreamContract
 from cutover.errors import PeerError, UnusableReplyError
 from cutover.http.outbound import Outbound, Reply
+from cutover.http.tokens import Token, fixed
 from cutover.model import step_ids
-from cutover.model.comparison import Answer, Verdict, judge, meaning_of, order_of, p95
+from cutover.model.comparison import Answer, Verdict, judge, meaning_of, order_of
+from cutover.model.dual_run_facts import facts_of, row_of
 from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import StepResult, StepStatus
 from cutover.production.services import Services
@@ -30,7 +32,7 @@ class Side:
     name: str
     """``new`` or ``legacy``, as in the evidence."""
     base_url: str
-    token: str = attrs.field(repr=False)
+    token: Token = attrs.field(converter=fixed)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -107,17 +109,15 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepRes
             body_path=paths[1],
             tolerable=verdict.tolerable,
         )
-        rows.append(_row(entry, new, old, verdict))
+        rows.append(row_of(entry, new, old, verdict))
     if not rows:
         # The row of the identity alone must not make this step pass.
         detail = "nothing was compared: the manifest has no request that may be sent; set RUN_MUTATING_REQUESTS=1, or add one that only reads"
         recorder.check("requests", StepStatus.ERROR, detail, tolerable=False)
     facts = _facts(plan, mismatched, latencies, rows, skipped)
     _hold_thresholds(plan, facts, recorder)
-    compared = len(rows)
-    return recorder.finish(
-        f"{compared} of {compared} requests have the same answer from both services", facts=facts
-    )
+    detail = f"{len(rows)} of {len(rows)} requests have the same answer from both services"
+    return recorder.finish(detail, facts=facts)
 
 
 async def _two_services(
@@ -183,10 +183,7 @@ async def _both(entry: ManifestEntry, plan: Plan, services: Services) -> tuple[A
 
 
 def _headers(entry: ManifestEntry, side: Side) -> dict[str, str]:
-    headers = {**side.headers, **entry.headers}
-    if entry.requires_auth:
-        headers["authorization"] = f"Bearer {side.token}"
-    return headers
+    return {**side.headers, **entry.headers}
 
 
 def _filled(value: object, thread_id: str) -> object:
@@ -210,6 +207,7 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
             side.base_url + str(_filled(entry.path, thread_id)),
             label=f"dual.{side.name}.{entry.id}",
             headers=_headers(entry, side),
+            authorize=side.token if entry.requires_auth else None,
             json=_filled(entry.body, thread_id),
             attempts=1 if entry.mutates else 2,
         )
@@ -246,6 +244,7 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
         ),
         contract=plan.contract,
         secrets=outbound.secrets,
+        authorize=side.token if entry.requires_auth else None,
     )
     if probe.status is None or probe.report.interrupted:
         return Answer(status=None, meaning=None, said=probe.describe(), seconds=None)
@@ -259,51 +258,22 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
     )
 
 
-def _row(entry: ManifestEntry, new: Answer, old: Answer, verdict: Verdict) -> dict[str, object]:
-    return {
-        "id": entry.id,
-        "method": entry.method,
-        "path": entry.path,
-        "response_kind": entry.response_kind.value,
-        "critical": entry.critical,
-        "match": not verdict.why,
-        "detail": verdict.describe(),
-        "rust_status": new.status,
-        "legacy_status": old.status,
-        "rust_ms": None if new.seconds is None else round(new.seconds * 1000, 3),
-        "legacy_ms": None if old.seconds is None else round(old.seconds * 1000, 3),
-    }
-
-
 def _facts(
     plan: Plan,
     mismatched: Sequence[ManifestEntry],
     latencies: Mapping[str, Sequence[float]],
-    rows: list[dict[str, object]],
+    rows: Sequence[Mapping[str, object]],
     skipped: int,
 ) -> dict[str, object]:
-    new, old = p95(latencies[plan.new.name]), p95(latencies[plan.old.name])
-    return {
-        "thresholds": {
-            "max_critical_mismatches": plan.max_dual_run_failures,
-            "max_total_mismatches": plan.max_dual_run_failures,
-            "max_stream_mismatches": plan.max_dual_run_failures,
-            "max_p95_latency_delta_ms": plan.max_p95_latency_delta_ms,
-        },
-        "totals": {
-            "request_count": len(rows),
-            "skipped": skipped,
-            "mismatches": len(mismatched),
-            "critical_mismatches": sum(entry.critical for entry in mismatched),
-            "stream_mismatches": sum(entry.response_kind is ResponseKind.SSE for entry in mismatched),
-        },
-        "latency_ms": {
-            "rust_p95": new,
-            "legacy_p95": old,
-            "p95_delta": None if new is None or old is None else round(new - old, 3),
-        },
-        "requests": rows,
-    }
+    return facts_of(
+        rows,
+        mismatched=mismatched,
+        skipped=skipped,
+        new_seconds=latencies[plan.new.name],
+        old_seconds=latencies[plan.old.name],
+        max_failures=plan.max_dual_run_failures,
+        max_p95_delta_ms=plan.max_p95_latency_delta_ms,
+    )
 
 
 def _hold_thresholds(plan: Plan, facts: Mapping[str, object], recorder: StepRecorder) -> None:

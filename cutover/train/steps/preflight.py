@@ -18,6 +18,7 @@ from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
 from cutover.train.canary_evidence import CanaryEvidence, EvidenceSearch
 from cutover.train.step_recorder import StepRecorder
+from cutover.train.token_lifetimes import check_tokens
 
 STEP_ID = step_ids.PREFLIGHT
 _ADVICE = {
@@ -40,6 +41,8 @@ class Plan:
     accept_blind_drill: bool
     apply_route_flip: bool
     """True if the flip sets overrides: then the preflight proves that the token may set them."""
+    seconds_needed: float = 0.0
+    """Seconds for which every token must still live: those of the train and of its undo."""
     service: str
     gcloud_service: str
     """The service in a gcloud command, for messages to an operator."""
@@ -77,6 +80,7 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
         reads.start_soon(_traffic, plan, services, recorder, found)
         for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
             reads.start_soon(_revision, role, name, services, recorder)
+        reads.start_soon(check_tokens, plan.seconds_needed, services, recorder)
     evidence = await _evidence(plan, services, recorder, found)
     captured = Captured(routes=found.routes, traffic=found.traffic, evidence=evidence)
     facts = {

@@ -28,7 +28,7 @@ from cutover.train.soak import Seen, look, look_count, paced_count, soak
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS
 from cutover.train.undo_executor import UndoExecutor, UndoResult
-from cutover.train.undo_parts import TrafficPart
+from cutover.train.undo_traffic import TrafficPart
 
 STEP_ID = step_ids.DRILL
 ROLLBACK_LOOKS = LOOKS

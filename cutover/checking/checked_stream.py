@@ -1,7 +1,7 @@
 """The streamed check of one HTTP response. A probe and a test session both use it."""
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 
 import anyio
@@ -46,6 +46,16 @@ class Hold:
 
 
 @attrs.define(eq=False)
+class Progress:
+    """The progress of one stream, for another task that waits for it."""
+
+    first_event: anyio.Event = attrs.field(factory=anyio.Event)
+    """Set when the first event has come. ``probe_stream`` also sets it at the end of the request."""
+    on_data: Callable[[], None] = lambda: None
+    """Called for each piece of the body."""
+
+
+@attrs.define(eq=False)
 class CheckedStream:
     """One stream that a checker checks as it arrives: open it, receive it piece by piece, close it.
 
@@ -57,6 +67,7 @@ class CheckedStream:
     request: StreamRequest
     checker: ContractChecker
     hold: Hold | None = None
+    progress: Progress | None = None
     status: int | None = None
     """Status of the response; None until the head has come."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -144,6 +155,10 @@ class CheckedStream:
             self._record_timeout()
         else:
             self.checker.receive_data(piece, elapsed=self.elapsed())
+            if self.progress is not None:
+                self.progress.on_data()
+                if not self.progress.first_event.is_set() and self.checker.report().event_count:
+                    self.progress.first_event.set()
         return piece
 
     async def aclose(self) -> None:

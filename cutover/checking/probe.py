@@ -8,7 +8,7 @@ import attrs
 import httpx
 import msgspec
 
-from cutover.checking.checked_stream import CheckedStream, Hold, StreamRequest
+from cutover.checking.checked_stream import CheckedStream, Hold, Progress, StreamRequest
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
 from cutover.errors import PeerError
 from cutover.http.outbound import CLOSE_SECONDS
@@ -18,6 +18,8 @@ from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
 
+CANCELLED_CLOSE_SECONDS = 0.5
+"""Seconds that closing a cancelled stream may take: whoever cancels it has something urgent to do."""
 MAX_CAPTURE_BYTES = 4 << 20
 """Largest number of bytes of a body that are kept as evidence. The contract is checked on the whole body."""
 
@@ -80,6 +82,7 @@ async def probe_stream(
     contract: StreamContract,
     context: StreamContext | None = None,
     hold: Hold | None = None,
+    progress: Progress | None = None,
     secrets: Secrets = Secrets(),  # noqa: B008  this default stays empty: nothing here adds to it
     authorize: Token | None = None,
 ) -> Probe:
@@ -95,6 +98,7 @@ async def probe_stream(
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
             a time of the request it is now.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
+        progress: Receives the progress of the stream. None: nobody waits for it.
         secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
         authorize: The token to send. If it is refused with 401 and there is another one, the request is sent once more, because
             nothing was done. A token that cannot be read makes the result unreachable. None: no token.
@@ -108,21 +112,27 @@ async def probe_stream(
             contract=contract,
             context=context,
             hold=hold,
+            progress=progress,
             secrets=secrets,
         )
 
     try:
-        token = "" if authorize is None else await authorize.value()
-    except PeerError as error:
-        return _unsent(request, contract, secrets.mask_text(str(error)), hold)
-    probe = await send(token)
-    if authorize is None or probe.status != UNAUTHORIZED:
-        return probe
-    try:
-        other = await authorize.renewed(token)
-    except PeerError as error:
-        return _unsent(request, contract, f"HTTP {probe.status}: {secrets.mask_text(str(error))}", hold)
-    return await send(other) if other else probe
+        try:
+            token = "" if authorize is None else await authorize.value()
+        except PeerError as error:
+            return _unsent(request, contract, secrets.mask_text(str(error)), hold)
+        probe = await send(token)
+        if authorize is None or probe.status != UNAUTHORIZED:
+            return probe
+        try:
+            other = await authorize.renewed(token)
+        except PeerError as error:
+            return _unsent(request, contract, f"HTTP {probe.status}: {secrets.mask_text(str(error))}", hold)
+        return await send(other) if other else probe
+    finally:
+        if progress is not None:
+            # No event will come any more: wake a task that still waits for one.
+            progress.first_event.set()
 
 
 def _unsent(request: StreamRequest, contract: StreamContract, reason: str, hold: Hold | None) -> Probe:
@@ -150,15 +160,21 @@ async def _probe_once(
     contract: StreamContract,
     context: StreamContext | None,
     hold: Hold | None,
+    progress: Progress | None,
     secrets: Secrets,
 ) -> Probe:
     """Send one request once, check its stream to its end, and return the result."""
     context = context or StreamContext()
     context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     stream = CheckedStream(
-        client=client, request=request, checker=ContractChecker(contract, context=context), hold=hold
+        client=client,
+        request=request,
+        checker=ContractChecker(contract, context=context),
+        hold=hold,
+        progress=progress,
     )
     captured, room = [], MAX_CAPTURE_BYTES
+    close_seconds = CANCELLED_CLOSE_SECONDS
     try:
         await stream.open()
         elapsed = stream.elapsed()
@@ -167,12 +183,13 @@ async def _probe_once(
             elapsed = stream.elapsed()
             captured.append(piece[:room])
             room -= len(captured[-1])
+        close_seconds = CLOSE_SECONDS
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
-            await stream.aclose()
         if hold is not None:
             # The request has ended: wake a task that still waits for ``in_flight``.
             hold.in_flight.set()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(close_seconds):
+            await stream.aclose()
     return Probe(
         request=request,
         status=stream.status,

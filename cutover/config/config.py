@@ -94,6 +94,12 @@ class CutoverConfig:
     canary_soak_seconds: float = number_field(
         default=30.0, most=DAY, help="seconds for which each share is held and watched"
     )
+    canary_look_seconds: float = number_field(
+        default=5.0,
+        most=DAY,
+        above=True,
+        help="longest time between two looks at every alias while a share is held",
+    )
     canary_tag: str = optional_text_field(
         default="cutover-canary",
         rule=values.optional_tag,

@@ -52,13 +52,25 @@ class SentinelTally:
     change: str
     """Name of the change: ``traffic-25``, ``rollback``, ``route-flip`` ..."""
     streams: int
-    """Number of streams: before the change, held in flight across it, and paced after it."""
+    """Number of streams that came to an end: held in flight across the change, and paced after it."""
     broken: int
     """Number of streams that got no answer, broke off, stalled, or broke the contract in any way."""
     revisions: tuple[tuple[str, int], ...] = ()
     """(revision, number of streams it answered), where a header names the revision."""
     details: tuple[str, ...] = ()
     """Reasons of the first few broken streams."""
+    responses: int = 0
+    """Number of streams that began before the change and were to be read across it."""
+    in_flight: int = 0
+    """Number of these streams that began before the change's first write was sent, and of which a part came, or broke, after it."""
+
+    @property
+    def shown_in_flight(self) -> str:
+        """The number of responses that the change met in flight, in words; empty if none was to be."""
+        if not self.responses:
+            return ""
+        why = "" if self.in_flight else ": the turns ended before the change"
+        return f"{self.in_flight} of {self.responses} responses were in flight{why}"
 
     @property
     def break_rate_bound(self) -> float | None:

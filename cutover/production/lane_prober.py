@@ -8,7 +8,7 @@ import attrs
 import httpx
 import msgspec
 
-from cutover.checking.checked_stream import Hold, StreamRequest
+from cutover.checking.checked_stream import Hold, Progress, StreamRequest
 from cutover.checking.probe import Probe, probe_stream
 from cutover.contract import StreamContext, StreamContract
 from cutover.http.secrets import Secrets
@@ -48,8 +48,10 @@ class LaneProber:
         """Return a prober of another address of the same service, such as the tag URL of a revision."""
         return attrs.evolve(self, base_url=base_url)
 
-    async def probe(self, alias: Alias, *, label: str, hold: Hold | None = None) -> Probe:
-        """Start one turn and check its stream; return the probe."""
+    async def probe(
+        self, alias: Alias, *, label: str, hold: Hold | None = None, progress: Progress | None = None
+    ) -> Probe:
+        """Start one turn and check its stream; return the probe. ``hold`` and ``progress`` are those of ``probe_stream``."""
         thread_id = f"{self.thread_prefix}{next(self.numbers):04d}"
         request = StreamRequest(
             method="POST",
@@ -64,6 +66,7 @@ class LaneProber:
             contract=self.contract,
             context=StreamContext(thread_id=thread_id),
             hold=hold,
+            progress=progress,
             secrets=self.secrets,
             authorize=self.token,
         )

@@ -169,6 +169,8 @@ def _sentinel_document(tally: SentinelTally) -> dict[str, object]:
         "change": tally.change,
         "streams": tally.streams,
         "broken": tally.broken,
+        "responses": tally.responses,
+        "responses_in_flight": tally.in_flight,
         "revisions": dict(tally.revisions),
         "break_rate_bound": tally.break_rate_bound,
         "details": list(tally.details),

@@ -9,7 +9,8 @@ from cutover.config.default_credentials import why_no_default_credentials
 from cutover.model.manifest import ResponseKind
 from cutover.model.share_test import streams_until_certain
 from cutover.production.lane import COMPAT
-from cutover.train.sentinels import ticks
+from cutover.train.sentinels import response_count
+from cutover.train.soak import confirm_count, look_count, paced_count
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
 
 _READS_SECONDS = 60.0
@@ -50,23 +51,25 @@ def turns(config: CutoverConfig) -> Turns:
     for a canary that no tag URL shows, are not counted; ``describe`` gives the bound of the latter.
     """
     aliases = len(COMPAT.aliases)
-    soak = ticks(config.canary_soak_seconds)
-    steps, probes = len(config.canary_steps), sum(tick.probe for tick in soak)
-    around = 1 + config.held_streams if config.held_streams else 0
-    paced = len(soak) - 1 if config.held_streams else 0
-    confirm = len(ticks(config.flip_confirm_seconds)) - 1 if config.held_streams else 0
-    streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
+    soak, every, held = config.canary_soak_seconds, config.canary_look_seconds, config.held_streams
+    steps, looked = len(config.canary_steps), look_count(soak, every) * aliases
+    # The sentinels that are in flight across one change.
+    around = held + response_count(held, aliases)
+    paced = paced_count(soak) if held else 0
+    confirm = confirm_count(config.flip_confirm_seconds, every) if held else 0
+    sent = (entry for entry in config.manifest if config.run_mutating_requests or not entry.mutates)
+    streams = sum(entry.response_kind is ResponseKind.SSE for entry in sent)
     # The smoke before the change and the smoke after it.
     front = 2 * aliases
-    front += steps * (probes * aliases + around + paced)
+    front += steps * (looked + around + paced)
     looks = ROLLBACK_LOOKS if config.revision_header else 1
     # The rollback.
     front += looks * aliases + around
     front += around + confirm if config.apply_route_flip else 0
     return Turns(
         front=front + streams,
-        canary_tag=aliases + steps * probes * aliases,
-        stable_tag=steps * probes * aliases,
+        canary_tag=aliases + steps * looked,
+        stable_tag=steps * looked,
         legacy=streams,
     )
 

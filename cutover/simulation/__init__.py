@@ -35,7 +35,14 @@ from cutover.simulation.addresses import Site
 from cutover.simulation.catalog import FAULTS, VARIANTS
 from cutover.simulation.exchange import Operation
 from cutover.simulation.faults import Fault, Outcome
-from cutover.simulation.layout import Affinity, Credentials, Layout, RouteGroup, RouteSplitSettings
+from cutover.simulation.layout import (
+    Affinity,
+    ChangeKind,
+    Credentials,
+    Layout,
+    RouteGroup,
+    RouteSplitSettings,
+)
 from cutover.simulation.production import SimulatedProduction
 from cutover.simulation.request_log import LoggedRequest
 from cutover.simulation.wire import ConnectionBroken, Ending
@@ -44,6 +51,7 @@ __all__ = (
     "FAULTS",
     "VARIANTS",
     "Affinity",
+    "ChangeKind",
     "ConnectionBroken",
     "Credentials",
     "Ending",

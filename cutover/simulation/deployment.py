@@ -3,7 +3,7 @@
 This file holds no JSON. `cloud_run.py` and `cloud_run_v1.py` show and change this state, each in its own format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -68,6 +68,8 @@ class Deployment:
     operations: dict[str, Operation] = attrs.field(factory=dict)
     _applied: int = 0
     """Number of traffic lists that have replaced the spec. Only the newest of them can settle."""
+    when_served: Callable[[], None] = lambda: None
+    """Function to call after the served traffic may have changed."""
 
     @classmethod
     def of(cls, layout: Layout, timeline: Timeline) -> "Deployment":
@@ -183,6 +185,7 @@ class Deployment:
         self.ready[name] = ready
         if ready:
             self.latest_ready = name
+            self.when_served()
         if name == self.latest_created:
             self.deploying = False
             self._serve()
@@ -222,6 +225,7 @@ class Deployment:
         self.failure = fate.fails
         if not fate.fails:
             self.statuses = self.spec
+            self.when_served()
         self._serve()
         if fate.undone_after is not None:
             self.timeline.after(fate.undone_after, lambda: self._take_back(generation, before))

@@ -159,6 +159,8 @@ class Fault:
     """Outcome of a live train with APPLY_ROUTE_FLIP=1 and HELD_STREAMS=0 that starts with all routes on legacy."""
     verify_only: Outcome = attrs.field(default=attrs.Factory(_same_without_flip, takes_self=True))
     """Outcome of a live train with APPLY_ROUTE_FLIP=0 and HELD_STREAMS=0 that starts with flipped routes."""
+    with_sentinels: Outcome | None = None
+    """Outcome of the train of ``outcome`` with HELD_STREAMS=2; None if it is ``outcome``."""
     dual_run: bool = False
     """True if the outcomes need a train with RUN_DUAL_RUN=1; False for RUN_DUAL_RUN=0."""
     watch_seconds: float = 0.0

@@ -1,9 +1,11 @@
 """The front door: chooses the revision for a request by the served split, then one of its instances."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.cookies import SimpleCookie
 
+import anyio
 import attrs
 
 from cutover.simulation.exchange import Reply, Request
@@ -25,10 +27,30 @@ class FrontDoor:
     """The way in which a client stays on one instance."""
     instances: dict[str, tuple[Instance, ...]] = attrs.field(factory=dict)
     """The instances of each revision that was started."""
+    split: Mapping[str, int] = attrs.field(factory=dict)
+    """Percent by revision, by which the front door routes. It may lag behind the served traffic."""
+    _streams: set[anyio.CancelScope] = attrs.field(factory=set)
+    """One scope for each stream that is being sent; to cancel it breaks the connection of the stream."""
     _sessions: dict[str, Instance] = attrs.field(factory=dict)
-    _split: Mapping[str, int] = attrs.field(factory=dict)
+    _credited: Mapping[str, int] = attrs.field(factory=dict)
+    """Split that the credits belong to."""
     _credit: dict[str, int] = attrs.field(factory=dict)
     """Credit by revision; 100 is one request. See ``choose``."""
+
+    @contextmanager
+    def stream(self) -> Iterator[anyio.CancelScope]:
+        """Send a stream inside this context. If the front door cuts it, the context ends early, and its scope is cancelled."""
+        with anyio.CancelScope() as scope:
+            self._streams.add(scope)
+            try:
+                yield scope
+            finally:
+                self._streams.discard(scope)
+
+    def cut(self) -> None:
+        """Break the connection of every stream that is being sent."""
+        for scope in self._streams:
+            scope.cancel()
 
     def session(self, head: Request) -> str:
         """Return the name of the session that a request belongs to or begins; empty if there are no sessions."""
@@ -62,8 +84,8 @@ class FrontDoor:
         Args:
             split: percent by revision. When it differs from the last call's, all credits start at 0.
         """
-        if split != self._split:
-            self._split, self._credit = dict(split), dict.fromkeys(split, 0)
+        if split != self._credited:
+            self._credited, self._credit = dict(split), dict.fromkeys(split, 0)
         for revision, percent in split.items():
             self._credit[revision] += percent
         revision = max(split, key=lambda name: self._credit[name])

@@ -54,6 +54,13 @@ class RouteSplitSettings:
     """The domains of the route split."""
 
 
+class ChangeKind(enum.Enum):
+    """A kind of change of the production."""
+
+    TRAFFIC = "the split by which the front door routes"
+    ROUTES = "an override of an instance"
+
+
 class Affinity(enum.Enum):
     """The way in which the front door keeps a client on one instance."""
 
@@ -132,6 +139,12 @@ class Layout:
     """Seconds until a traffic update settles; with 0, its operation is done at once."""
     chunk_seconds: float = 0.0
     """Seconds of pause after each sent piece of a stream, which is one event if no fault cuts the stream differently."""
+    front_lag_seconds: float = 0.0
+    """Seconds until a change of the served traffic reaches the front door; the Cloud Run API shows the change at once."""
+    canary_takes_all: bool = False
+    """True if the front door sends every request to the canary while the canary has any share of the traffic."""
+    cuts_responses_at: frozenset[ChangeKind] = frozenset()
+    """Kinds of change at which the front door breaks the connection of every stream that it is sending."""
     preview: bool = False
     """True if each turn is the short preview of the lane: one body with a content-length, without text."""
     revision_header: str = "x-cutover-revision"

@@ -14,10 +14,10 @@ from cutover.simulation.addresses import Place, Site, locate
 from cutover.simulation.cloud_run import CloudRunApi, with_query
 from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
-from cutover.simulation.exchange import Fate, Operation, Reply, Request, html_reply
+from cutover.simulation.exchange import STREAMS, Fate, Operation, Reply, Request, html_reply
 from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role, Situation
 from cutover.simulation.front_door import FrontDoor
-from cutover.simulation.layout import Credentials, Layout
+from cutover.simulation.layout import ChangeKind, Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
 from cutover.simulation.request_log import LoggedRequest, answered, logged
 from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit, with_body
@@ -76,6 +76,8 @@ class SimulatedProduction:
         self._active = ActiveFaults(self.faults)
         chance = random.Random(self.seed)  # noqa: S311  tests need the same choices in every run
         self._front_door = FrontDoor(size=layout.instances, chance=chance, affinity=layout.affinity)
+        self._front_door.split = dict(self._deployment.split)
+        self._deployment.when_served = self._traffic_served
         self._service = ChatService(
             credentials=self.credentials,
             user="auth",
@@ -86,6 +88,7 @@ class SimulatedProduction:
                 settings=layout.route_split,
                 legacy_url=layout.legacy_url,
                 timeline=self._timeline,
+                when_changed=lambda: self._changed(ChangeKind.ROUTES),
                 later_version=layout.later_version,
             ),
             session_seconds=self._session_seconds if layout.tells_sessions else None,
@@ -208,9 +211,16 @@ class SimulatedProduction:
                 started_turn=reply.started_turn,
             )
             self.requests[entry.sequence] = entry
-            ending = await send_reply(
-                reply, receive=receive, send=send, sleep=self.sleep, chunk_seconds=self.layout.chunk_seconds
-            )
+            with self._front_door.stream() if _is_front_stream(entry) else anyio.CancelScope() as sending:
+                ending = await send_reply(
+                    reply,
+                    receive=receive,
+                    send=send,
+                    sleep=self.sleep,
+                    chunk_seconds=self.layout.chunk_seconds,
+                )
+            if sending.cancelled_caught:
+                ending = Ending.BROKEN
         except Disconnected:
             pass
         except ConnectionBroken:
@@ -220,6 +230,25 @@ class SimulatedProduction:
             self.requests[entry.sequence] = attrs.evolve(entry, ending=ending)
         if ending is Ending.BROKEN:
             raise ConnectionBroken(f"the simulation broke the connection of request {entry.sequence}")
+
+    def _traffic_served(self) -> None:
+        """Bring a change of the served traffic to the front door, after its lag."""
+        split = dict(self._deployment.split)
+        if self.layout.canary_takes_all and split.get(self.layout.canary):
+            split = {self.layout.canary: 100}
+        if self.layout.front_lag_seconds:
+            self._timeline.after(self.layout.front_lag_seconds, lambda: self._route_by(split))
+        else:
+            self._route_by(split)
+
+    def _route_by(self, split: dict[str, int]) -> None:
+        if split != self._front_door.split:
+            self._front_door.split = split
+            self._changed(ChangeKind.TRAFFIC)
+
+    def _changed(self, kind: ChangeKind) -> None:
+        if kind in self.layout.cuts_responses_at:
+            self._front_door.cut()
 
     def renew(self, name: str, token: str) -> None:
         """Accept one more token of this name, which never expires."""
@@ -270,7 +299,7 @@ class SimulatedProduction:
 
     def _route(self, place: Place | None, session: str) -> Instance | None:
         if place is not None and place.site is Site.FRONT:
-            return self._front_door.admit(session, self._deployment.split)
+            return self._front_door.admit(session, self._front_door.split)
         if place is not None and place.tag is not None:
             lags = self._seconds_since_first(place.tag) < self.layout.tag_lags
             return self._front_door.one_of(self.layout.stable if lags else self._deployment.tags[place.tag])
@@ -329,6 +358,10 @@ class SimulatedProduction:
             flipped=any(one.overrides.get(GLOBAL) == RUST for one in stable),
             layout=self.layout,
         )
+
+
+def _is_front_stream(entry: LoggedRequest) -> bool:
+    return entry.site is Site.FRONT and entry.operation in STREAMS
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Callable
 
 import attrs
 
@@ -136,6 +137,8 @@ class RouteSplit:
     settings: RouteSplitSettings
     legacy_url: str
     timeline: Timeline
+    when_changed: Callable[[], None] = lambda: None
+    """Function to call after an override of an instance has changed."""
     later_version: bool = False
     """True if the API also sets and shows the way in which a domain is rendered."""
 
@@ -215,12 +218,18 @@ class RouteSplit:
         reported = dict(instance.overrides)
         override(reported, key, target)
         if fate.takes_effect and fate.after:
-            self.timeline.after(fate.after, lambda: override(instance.overrides, key, target))
+            self.timeline.after(fate.after, lambda: self._override(instance, key, target))
         elif fate.takes_effect:
-            override(instance.overrides, key, target)
+            self._override(instance, key, target)
         if fate.undone_after is not None:
             self.timeline.after(fate.undone_after, instance.overrides.clear)
         return self._status(reported, instance.htmx)
+
+    def _override(self, instance: Instance, key: str, target: str | None) -> None:
+        before = instance.overrides.get(key)
+        override(instance.overrides, key, target)
+        if target != before:
+            self.when_changed()
 
     def _render(self, wanted: str, group: RouteGroup | None, instance: Instance) -> Reply:
         """Set the way in which a domain is rendered, which is no route, and return the status."""

@@ -1,4 +1,9 @@
-"""Faults of the event streams, and variants of event streams that are unusual but correct."""
+"""Faults of the event streams, and variants of event streams that are unusual but correct.
+
+The module is long because it is a list: one entry for each fault and variant.
+"""
+
+from collections.abc import Callable
 
 import attrs
 
@@ -16,8 +21,10 @@ from cutover.simulation.exchange import (
     text_reply,
 )
 from cutover.simulation.faults import Effect, Fault, Outcome, Refuse, Rewrite, Role, Scope
+from cutover.simulation.layout import ChangeKind, Layout
 from cutover.simulation.outcomes import (
     DRILL_FAILS,
+    FLIP_FAILS,
     PASSED,
     POST_FAILS,
     SMOKE_FAILS,
@@ -236,6 +243,11 @@ def _limited_faults() -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def _cuts_responses_at(kind: ChangeKind) -> Callable[[Layout], Layout]:
+    """Return the layout's change. A turn takes about three seconds, so that a stream can be in flight when the change comes."""
+    return lambda layout: attrs.evolve(layout, cuts_responses_at=frozenset({kind}), chunk_seconds=0.2)
+
+
 _TOKEN_REFUSED = frozenset({"stream-401", "stream-403", "stream-403-page", "thread-of-others"})
 
 STREAM_FAULTS = (
@@ -244,6 +256,20 @@ STREAM_FAULTS = (
         for entry in _EFFECTS
     ),
     *_limited_faults(),
+    Fault(
+        name="streams-cut-at-shift",
+        sentence="Whenever the traffic changes, the front door breaks the connection of every stream that it is sending.",
+        arrange=_cuts_responses_at(ChangeKind.TRAFFIC),
+        outcome=PASSED,
+        with_sentinels=DRILL_FAILS,
+    ),
+    Fault(
+        name="streams-cut-at-flip",
+        sentence="Whenever an override changes, the front door breaks the connection of every stream that it is sending.",
+        arrange=_cuts_responses_at(ChangeKind.ROUTES),
+        outcome=PASSED,
+        with_sentinels=FLIP_FAILS,
+    ),
 )
 
 _VARIANTS: tuple[tuple[str, str, change.Change], ...] = (

@@ -258,6 +258,18 @@ TRAFFIC_FAULTS = (
         Outcome(exit_code=4, failed_steps=("canary-rollback-drill", "undo"), traffic="stable"),
     ),
     Fault(
+        name="front-door-lags",
+        sentence="Each change of the traffic reaches the front door 3 seconds after the API shows it.",
+        arrange=lambda layout: attrs.evolve(layout, front_lag_seconds=3.0),
+        outcome=PASSED,
+    ),
+    Fault(
+        name="canary-gets-everything",
+        sentence="The front door sends every request to the canary as soon as the canary has any share.",
+        arrange=lambda layout: attrs.evolve(layout, canary_takes_all=True),
+        outcome=DRILL_FAILS,
+    ),
+    Fault(
         name="canary-missing",
         sentence="The canary revision does not exist.",
         arrange=lambda layout: attrs.evolve(layout, canary_exists=False),

@@ -87,7 +87,12 @@ class Train:
 
     def __attrs_post_init__(self) -> None:
         """Make the sentinels, which all steps share."""
-        self.sentinels = Sentinels(prober=self.services.prober, held=self.plan.held_streams)
+        self.sentinels = Sentinels(
+            prober=self.services.prober,
+            held=self.plan.held_streams,
+            journal=self.journal,
+            max_broken=self.plan.ceilings.broken_streams,
+        )
 
     async def run(self) -> None:
         """Run the stages in order, and journal the verdict.

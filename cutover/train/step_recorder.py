@@ -15,6 +15,7 @@ from cutover.model.train_events import CheckRecorded
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
 from cutover.text import printable
+from cutover.train.probe_log import ProbeLog
 
 
 class CheckFields(TypedDict, total=False):
@@ -68,7 +69,7 @@ class StepRecorder:
     def stream_check(
         self,
         check_id: str,
-        probes: Sequence[Probe],
+        probes: Sequence[Probe] | ProbeLog,
         *,
         detail: str = "",
         blame: str = "",
@@ -80,29 +81,26 @@ class StepRecorder:
 
         Args:
             check_id: Id of the check.
-            probes: At least one probe.
+            probes: At least one probe, or the log of at least one.
             detail: Text of the check if all probes are good; empty for the description of the first probe.
             blame: Text before the description of the first bad probe.
             more: Further fields of ``Check``.
         """
-        shown = next((probe for probe in probes if not probe.ok), probes[0])
+        log = probes if isinstance(probes, ProbeLog) else ProbeLog.of(probes)
+        shown = log.first_bad or log.first
+        assert shown is not None  # noqa: S101  the caller gives at least one probe
         if shown.ok:
             status = StepStatus.PASS
         else:
-            status = (
-                StepStatus.ERROR
-                if all(probe.without_evidence for probe in probes if not probe.ok)
-                else StepStatus.FAIL
-            )
-        bad = sum(not probe.ok for probe in probes)
-        text = detail if detail and not bad else shown.describe()
-        if bad and len(probes) > 1:
-            text = f"{bad} of {len(probes)} probes failed: {text}"
-        if bad and blame:
+            status = StepStatus.ERROR if log.without_evidence == log.bad else StepStatus.FAIL
+        text = detail if detail and not log.bad else shown.describe()
+        if log.bad and log.count > 1:
+            text = f"{log.bad} of {log.count} probes failed: {text}"
+        if log.bad and blame:
             text = f"{blame}: {text}"
         # As a text, because a finding may quote a token that was cut short; evidence masks whole ones alone.
-        log = self.evidence.secrets.mask_text(_probe_log(probes))
-        self.evidence.write(f"{self.step_id}/{check_id}.log", log.encode())
+        lines = self.evidence.secrets.mask_text(log.text())
+        self.evidence.write(f"{self.step_id}/{check_id}.log", lines.encode())
         head_path, body_path = self.keep(check_id, shown)
         more["endpoint"], more["http_status"] = shown.request.url, shown.status
         more["headers_path"], more["body_path"] = head_path, body_path
@@ -152,16 +150,3 @@ class StepRecorder:
             expected=clean(finding.expected),
             actual=clean(finding.actual),
         )
-
-
-def _probe_log(probes: Sequence[Probe]) -> str:
-    """Return the log of the probes of a check: their timings and findings."""
-    lines: list[str] = []
-    for probe in probes:
-        lines.append(f"{probe.request.method} {probe.request.url}: {probe.describe()}")
-        lines.append(f"    {probe.report.timings}; {probe.report.byte_count} bytes, {probe.report.state}")
-        lines += [
-            f"    {finding.severity.value} {finding.rule}: {printable(finding.message, 400)}"
-            for finding in probe.report.findings
-        ]
-    return "\n".join(lines) + "\n"

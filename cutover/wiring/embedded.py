@@ -19,6 +19,9 @@ from cutover.simulation import FAULTS, VARIANTS, ConnectionBroken, Credentials, 
 from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.production import Production, new_run_id, no_cookies
 
+_CONNECTIONS = 100
+"""Requests in flight at once for a client without a limit of its own."""
+
 
 def rehearsal(config: CutoverConfig) -> Production:
     """Return an embedded production for a rehearsal of this configuration.
@@ -63,7 +66,8 @@ def simulated(config: CutoverConfig, simulation: SimulatedProduction, *, clock: 
     """Return a production whose requests all go to this simulation, in this process."""
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=_InProcess(simulation.app), limits=limits, cookies=no_cookies())
+        transport = _InProcess(simulation.app, max_connections=limits.max_connections or _CONNECTIONS)
+        return httpx.AsyncClient(transport=transport, limits=limits, cookies=no_cookies())
 
     return Production(
         config=config,

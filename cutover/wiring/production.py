@@ -53,8 +53,12 @@ from cutover.wiring.token_sources import Tokens, tokens_of
 ClientFactory = Callable[[httpx.Limits], httpx.AsyncClient]
 """A function that returns a new HTTP client with these connection limits."""
 
-_FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-"""Limits for a new connection per request, because a reused connection may reach one instance only."""
+_FRESH = httpx.Limits(max_connections=200, max_keepalive_connections=0)
+"""Limits for a new connection per request, because a reused connection may reach one instance only.
+
+Sixty held sentinels, eight paced ones and eight looks at two aliases in three places can be in flight at once, and a write to the
+routes must not wait for one of them to end.
+"""
 _KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 """Limits for connections that are reused."""
 

@@ -340,7 +340,7 @@ class TestMarkdown:
         assert "\n# head" not in shown
         assert not re.search(r"(?<!\\)[`*_~{}\[\]]", shown)
         rows = [line for line in shown.splitlines() if line.startswith("| route-flip |")]
-        assert [len(cells(row)) for row in rows] == [4, 5]
+        assert [len(cells(row)) for row in rows] == [4, 6]
         assert cells(rows[0])[:3] == ["route-flip", "fail", "1"]
 
     @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def test_all_variants_pass_and_all_faults_fail_except_the_listed_ones() -> None:
     assert survived == {
         "status-429-once", "status-500-once", "override-late", "override-reply-lost", "service-503-once",
         "rollback-409-once", "settles-slowly", "update-late", "update-reply-lost", "rollback-reply-lost",
+        "front-door-lags", "streams-cut-at-shift", "streams-cut-at-flip",
         "unknown-target-500-once",
     }  # fmt: skip
 

@@ -52,6 +52,22 @@ async def test_a_fault_ends_as_declared(name: str, apply: bool, tmp_path: Path) 
         assert _routes(train) == before
 
 
+@pytest.mark.parametrize("name", sorted(name for name, fault in FAULTS.items() if fault.with_sentinels))
+async def test_a_fault_that_only_sentinels_show_ends_as_declared(name: str, tmp_path: Path) -> None:
+    fault = FAULTS[name]
+    assert fault.with_sentinels is not None
+    trial = EmbeddedTrain(live_config(tmp_path, held_streams=2), faults=(fault,))
+    before = trial.production.traffic
+    summary = await trial.run()
+    failed = tuple(step.step_id for step in summary.steps if step.status.failed)
+    assert (summary.exit_code, failed) == (
+        fault.with_sentinels.exit_code,
+        fault.with_sentinels.failed_steps,
+    ), summary.reasons
+    assert trial.production.traffic == _traffic_as(fault.with_sentinels, before)
+    assert set(trial.production.route_targets().values()) == {None}
+
+
 @pytest.mark.parametrize("apply", [True, False], ids=["apply", "verify"])
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 async def test_an_unusual_but_correct_production_passes(name: str, apply: bool, tmp_path: Path) -> None:

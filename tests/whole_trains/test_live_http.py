@@ -89,6 +89,22 @@ def test_a_fault_over_http_is_caught_and_undone(tmp_path: Path) -> None:
     assert summary["undo"]["proven"] is True
 
 
+def test_a_front_door_that_cuts_responses_in_flight_fails_the_drill(tmp_path: Path) -> None:
+    with served("--fault", "streams-cut-at-shift") as simulation:
+        stable, _ = simulation.revisions
+        done = run(simulation, tmp_path, HELD_STREAMS="2", CANARY_SOAK_SECONDS="30")
+        last_output = simulation.stop()
+    assert done.returncode == 1, done.stderr
+    assert f"traffic   {{'{stable}': 100}}" in last_output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (first, *_) = summary["sentinels"]
+    assert (first["change"], first["responses"], first["responses_in_flight"]) == ("traffic-5", 2, 2)
+    assert first["broken"] == 2
+    assert all("transport.reset" in detail for detail in first["details"])
+    drill = json.loads((tmp_path / "run" / "canary-rollback-drill" / "summary.json").read_text())
+    assert "2 of 2 responses were in flight" in json.dumps(drill)
+
+
 @pytest.fixture
 def usual_signals() -> Iterator[None]:
     """Reset ignored signals to their default. Under nohup or in a script's background, children would ignore them too."""

@@ -138,9 +138,9 @@ class TestSentinels:
             "rollback",
             "route-flip",
         ]
-        assert tallies["traffic-5"].streams == 1 + 2 + 3
-        assert tallies["rollback"].streams == 1 + 2
-        assert tallies["traffic-5"].break_rate_bound == 0.5
+        assert tallies["traffic-5"].streams == 2 + 2 + 3
+        assert tallies["rollback"].streams == 2 + 2
+        assert tallies["traffic-5"].break_rate_bound == 3 / 7
         assert dict(tallies["traffic-100"].revisions).get(CANARY)
 
 

@@ -1,5 +1,6 @@
 """DRY_RUN=1: the same train on an embedded production; nothing else is touched."""
 
+import json
 import socket
 from collections import Counter
 from pathlib import Path
@@ -96,6 +97,9 @@ async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
         {"held_streams": 0},
         {"held_streams": 3, "apply_route_flip": True},
         {"canary_soak_seconds": 0.0, "flip_confirm_seconds": 0.0},
+        {"canary_soak_seconds": 0.5, "flip_confirm_seconds": 0.5, "apply_route_flip": True},
+        {"canary_soak_seconds": 7.0, "canary_look_seconds": 0.9, "held_streams": 12},
+        {"flip_confirm_seconds": 90.0, "canary_look_seconds": 4.0, "apply_route_flip": True},
         {"canary_soak_seconds": 3.5, "apply_route_flip": True, "canary_steps": (100,)},
         {
             "canary_soak_seconds": 120.0,
@@ -117,6 +121,38 @@ async def test_the_preview_counts_every_turn_that_the_train_starts(changes: dict
     assert started[Site.LEGACY] == count.legacy
     # stable has no tag in a rehearsal
     assert production.simulation.turns == count.total - count.stable_tag
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_the_preview_counts_a_mutating_stream_of_the_manifest_only_if_it_is_sent(
+    sent: bool, tmp_path: Path
+) -> None:
+    entry = {
+        "id": "chat-stream",
+        "method": "POST",
+        "path": "/api/chat/stream",
+        "response_kind": "sse",
+        "critical": True,
+        "requires_auth": True,
+        "body": {"id": "thread_1", "messages": [{"role": "user", "content": "Hi"}]},
+    }
+    entries = [entry, entry | {"id": "mutating-stream", "mutates": True}]
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"requests": entries}))
+    config = _config(
+        run_dual_run=True,
+        run_mutating_requests=sent,
+        requests_file=str(manifest),
+        legacy_base_url="https://legacy.openagents.com",
+        revision_header="x-cutover-revision",
+    )
+    production = rehearsal(config)
+    assert production.simulation is not None
+    await run_production(production)
+    started = Counter(entry.site for entry in production.simulation.requests if entry.started_turn)
+    count = turns(config)
+    assert (started[Site.FRONT], started[Site.LEGACY]) == (count.front, count.legacy)
+    assert count.legacy == 1 + sent
 
 
 @pytest.mark.parametrize("held", [0, 3])

@@ -35,6 +35,7 @@ CHANGED = {
     "canary_steps": (7, 9),
     "canary_soak_seconds": 11.0,
     "flip_confirm_seconds": 12.0,
+    "canary_look_seconds": 12.5,
     "apply_route_flip": False,
     "cohort_key": "cohort",
     "max_rollback_seconds": 13.0,

@@ -4,11 +4,9 @@ The drill probes and watches each step. The module is long because the steps, th
 capture and the failures so far, and are best read together.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING
 
-import anyio
 import attrs
 
 from cutover.checking.probe import Probe
@@ -25,19 +23,18 @@ from cutover.production.traffic.mover import HELD_SECONDS, SETTLE_DEADLINE, Shif
 from cutover.train.canary_answers import StepAnswers, ask_on
 from cutover.train.canary_evidence import CanaryEvidence
 from cutover.train.canary_tag import CanaryTag
-from cutover.train.sentinels import Sentinels, Watch, ticks
+from cutover.train.sentinels import Sentinels, Watch
+from cutover.train.soak import Seen, look, look_count, paced_count, soak
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS
 from cutover.train.undo_executor import UndoExecutor, UndoResult
 from cutover.train.undo_traffic import TrafficPart
 
-if TYPE_CHECKING:
-    from cutover.production.lane_prober import LaneProber
-
 STEP_ID = step_ids.DRILL
 ROLLBACK_LOOKS = LOOKS
 """Number of looks in a row after the rollback in which the canary must answer no probe; each look probes every alias."""
 FRONT_DOOR = "the front door"
+"""The place of a look at BASE_URL; the other places are the revisions with a URL of their own."""
 _ALL = 100
 
 
@@ -51,6 +48,8 @@ class Plan:
     """The canary's share at each step, in percent, rising."""
     canary_soak_seconds: float
     """Seconds for which each step is held and watched."""
+    canary_look_seconds: float
+    """Longest time in seconds between two looks at every alias while a step is held."""
     max_rollback_seconds: float
     """Largest number of seconds from the first evidence of a fault (without one: from the rollback's first write) to the last look at which the
     canary still answered a stream, or to the proof that stable serves everything if that comes later."""
@@ -125,7 +124,7 @@ class _Drill:
     mover: TrafficMover = attrs.field(init=False)
     tallies: list[SentinelTally] = attrs.field(factory=list)
     fault_seen_at: float | None = None
-    """Time on the clock at which the first evidence of a fault was seen; None as long as the drill goes well."""
+    """Time on the clock at which the first evidence of a fault of the running step was seen; None without any."""
     rollback_seconds: float | None = None
     rolled_back: bool = True
     """False if a rollback could not be proven, by the control plane and by the streams."""
@@ -224,32 +223,35 @@ class _Drill:
         name = self.services.prober.revision(probe)
         return None if name == self.plan.canary_revision else name
 
-    def _count_answers(self, seen: Mapping[str, list[Probe]], *, began: float) -> None:
-        """Count the streams of one look by the revision that answered."""
-        assert self.answers is not None  # noqa: S101  a look belongs to a step
-        name = self.services.prober.revision
-        self._names(seen[FRONT_DOOR])
-        self.answers.count_front([name(probe) for probe in seen[FRONT_DOOR]], began=began)
-        self.answers.count_tag([name(probe) for probe in seen.get(self.plan.canary_revision, [])])
-
     async def _step(self, percent: int) -> None:
         name = f"traffic-{percent}"
         shares = {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
         targets = (*split(self.captured, shares), *([self.tag.row] if self.tag.row else []))
-        watch = self.sentinels.around(name)
-        shift = await self._shift(targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE)
-        if not shift.proven:
-            self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
-        else:
-            self.answers = StepAnswers(
-                canary=self.plan.canary_revision,
-                percent=percent,
-                lag_ends=self.services.clock.now() + LAG_SECONDS,
+        # A fault of an earlier step was tolerated, so it is not the cause of a later rollback.
+        self.fault_seen_at = None
+        watch = self.sentinels.around(name, on_fault=self._see_fault)
+        async with watch.open():
+            shift = await self._shift(
+                targets, watch, name, on_refusal=OnRefusal.STOP, deadline=SETTLE_DEADLINE
             )
-            await self._soak(percent, targets, name, watch)
-            counts = {"front": self.answers.at_front, "tag": self.answers.at_tag}
-            self.by_canary[name] = counts
+            if shift.proven:
+                self.answers = StepAnswers(
+                    canary=self.plan.canary_revision,
+                    percent=percent,
+                    lag_ends=self.services.clock.now() + LAG_SECONDS,
+                )
+                await self._soak(percent, targets, name, watch)
+                counts = {"front": self.answers.at_front, "tag": self.answers.at_tag}
+                self.by_canary[name] = counts
+            else:
+                self._see_fault()
+                self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
         self._count(watch)
+
+    def _see_fault(self) -> None:
+        """Note the time of the first evidence of a fault."""
+        if self.fault_seen_at is None:
+            self.fault_seen_at = self.services.clock.now()
 
     def _count(self, watch: Watch) -> None:
         """Add the tally of one change to the drill's tallies. Record a failed check if it has a break and the drill has too many."""
@@ -258,6 +260,8 @@ class _Drill:
         broken = sum(seen.broken for seen in self.tallies)
         if tally.broken and broken > self.plan.max_broken_streams:
             detail = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
+            if tally.shown_in_flight:
+                detail += f" ({tally.shown_in_flight})"
             self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, detail, kind=SENTINELS)
 
     async def _shift(
@@ -279,23 +283,26 @@ class _Drill:
         return shift
 
     async def _soak(self, percent: int, targets: tuple[TrafficTarget, ...], name: str, watch: Watch) -> None:
-        """Watch one canary step through its soak, up to the first bad probe; record one check for the whole soak."""
-        seen: dict[str, list[Probe]] = {}
-        for tick in ticks(self.plan.canary_soak_seconds):
-            if tick.pause:
-                await self.services.clock.sleep(tick.pause)
-                await watch.pace()
-            if tick.probe:
-                for who, probes in (await self._look(name)).items():
-                    seen.setdefault(who, []).extend(probes)
-                if any(not probe.ok for probes in seen.values() for probe in probes):
-                    # The step has failed, and every further second would cost users.
-                    break
-        if all(probe.ok for probes in seen.values() for probe in probes) and not await self._held(
-            targets, name
-        ):
-            return
-        await self._judge(percent, name, seen)
+        """Watch one canary step through its soak, up to the first sign of a fault; record one check for the whole soak."""
+        seen = Seen()
+        plan = self.plan
+        whole = await soak(
+            plan.canary_soak_seconds,
+            clock=self.services.clock,
+            watch=watch,
+            paced=paced_count(plan.canary_soak_seconds),
+            looks=look_count(plan.canary_soak_seconds, plan.canary_look_seconds),
+            take_look=lambda: self._look(name, seen),
+        )
+        if not whole and not seen.log.bad:
+            detail = "the soak was ended early, because a sentinel stream broke"
+            self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic")
+        elif seen.log.bad or await self._held(targets, name):
+            check = await self._judge(percent, name, seen)
+            if check.status.failed:
+                self._see_fault()
+        else:
+            self._see_fault()
 
     async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
         """Read the split once more; return True if it held through the soak, else record a failed check and return False."""
@@ -309,40 +316,52 @@ class _Drill:
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
         return not problem
 
-    async def _look(self, name: str) -> Mapping[str, list[Probe]]:
-        """Probe the front door, and each revision that has a tag URL, side by side."""
-        probers: dict[str, LaneProber] = {FRONT_DOOR: self.services.prober}
+    async def _look(self, name: str, seen: Seen) -> bool:
+        """Probe the front door, and each revision that has a tag URL, side by side; return True if every probe is good."""
+        probers = {FRONT_DOOR: self.services.prober}
         for revision in (self.plan.canary_revision, self.plan.stable_revision):
             if url := self._tag_url(revision):
                 probers[revision] = self.services.prober.at(url)
-        seen: dict[str, list[Probe]] = {}
         began = self.services.clock.now()
 
-        async def look(who: str) -> None:
-            seen[who] = await probers[who].probe_all(label=f"drill.{name}.{who}")
+        def take(where: str, probe: Probe) -> None:
+            self._count_answer(where, probe, began=began)
+            seen.log.add(probe)
+            if not probe.ok:
+                self._see_fault()
+                # At a tag URL the header outweighs the tag.
+                name = None if where == FRONT_DOOR else self.services.prober.revision(probe)
+                seen.failing.add(name or where)
 
-        async with anyio.create_task_group() as group:
-            for who in probers:
-                group.start_soon(look, who)
-        self._count_answers(seen, began=began)
-        return seen
+        return await look(probers, label=f"drill.{name}", take=take)
 
-    async def _judge(self, percent: int, name: str, seen: Mapping[str, list[Probe]]) -> Check:
+    def _count_answer(self, where: str, probe: Probe, *, began: float) -> None:
+        """Count a stream of a look by the revision that answered."""
+        assert self.answers is not None  # noqa: S101  a look belongs to a step
+        name = self.services.prober.revision(probe)
+        if where == FRONT_DOOR:
+            self._names([probe])
+            self.answers.count_front([name], began=began)
+        elif where == self.plan.canary_revision:
+            self.answers.count_tag([name])
+
+    async def _judge(self, percent: int, name: str, seen: Seen) -> Check:
         """Record the check of one step: it passes only with a number of streams that the canary answered."""
         answers = self.answers
         assert answers is not None  # noqa: S101  a step is judged
-        probes = [probe for who in seen for probe in seen[who]]
-        if failing := self._failing(seen):
-            return self.recorder.stream_check(name, probes, blame=_blame(failing, self.plan), kind="traffic")
+        log = seen.log
+        if seen.failing:
+            blame = _blame(seen.failing, self.plan)
+            return self.recorder.stream_check(name, log, blame=blame, kind="traffic")
         more = await ask_on(
             answers, self.services.prober, clock=self.services.clock, label=f"drill.{name}.on"
         )
         self._names(more)
-        probes += more
-        if any(not probe.ok for probe in more):
-            return self.recorder.stream_check(
-                name, probes, blame=_blame({FRONT_DOOR}, self.plan), kind="traffic"
-            )
+        for probe in more:
+            log.add(probe)
+        if log.bad:
+            blame = _blame({FRONT_DOOR}, self.plan)
+            return self.recorder.stream_check(name, log, blame=blame, kind="traffic")
         if problem := answers.share_problem():
             return self.recorder.check(name, StepStatus.FAIL, problem, kind="traffic", tolerable=False)
         who = answers.describe()
@@ -352,18 +371,8 @@ class _Drill:
                 return self.recorder.check(name, StepStatus.ERROR, detail, kind="traffic")
             self.blind = True
             who += "; ACCEPT_BLIND_DRILL=1 accepts that"
-        detail = f"{self.state.describe_served()}; {len(probes)} probes keep the contract; {who}"
-        return self.recorder.stream_check(name, probes, detail=detail, kind="traffic")
-
-    def _failing(self, seen: Mapping[str, list[Probe]]) -> set[str]:
-        """Return who broke the contract: the front door, or a revision. At a tag URL the header outweighs the tag."""
-        failing: set[str] = set()
-        for who, probes in seen.items():
-            for probe in probes:
-                if not probe.ok:
-                    name = None if who == FRONT_DOOR else self.services.prober.revision(probe)
-                    failing.add(name or who)
-        return failing
+        detail = f"{self.state.describe_served()}; {log.count} probes keep the contract; {who}"
+        return self.recorder.stream_check(name, log, detail=detail, kind="traffic")
 
     async def _rollback(self) -> None:
         """Move all traffic to stable, also after a failed drill, and check that the canary answers no more.

@@ -13,7 +13,8 @@ from cutover.production.lane import WriteProbe
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.writer import set_routes
 from cutover.production.services import Services
-from cutover.train.sentinels import Sentinels, Watch, ticks
+from cutover.train.sentinels import Sentinels, Watch
+from cutover.train.soak import confirm_count, soak
 from cutover.train.step_recorder import StepRecorder
 
 STEP_ID = step_ids.FLIP
@@ -28,6 +29,8 @@ class Plan:
     cohort_key: str
     flip_confirm_seconds: float
     """Seconds after the flip until the routes are read once more."""
+    canary_look_seconds: float
+    """Longest time in seconds between two sentinels while the flip is confirmed."""
     thread_id: str
     """Thread id in the evaluated alias paths; no stream starts on it."""
 
@@ -64,24 +67,47 @@ async def run(
         return recorder.finish()
     recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
     watch = sentinels.around(STEP_ID)
-    goal: tuple[tuple[str, str | None], ...] = captured.overrides
-    if plan.apply_route_flip:
-        wanted = wanted_routes(captured, services.control.lane.new_target)
-        goal = tuple(dict(wanted).items())
-        if not await _apply(wanted, captured, services, watch, recorder):
-            return recorder.finish(sentinels=_tallies(plan, watch))
-    for path, (status, detail) in (await _evaluate_all(plan, services, label="flip.evaluate")).items():
-        name = _slug(path.replace(plan.thread_id, "id"))
-        recorder.check(f"evaluate-{name}", status, detail, kind="route_evaluate", endpoint=path)
-    await _write_probes(services, recorder)
-    await _confirm(plan, goal, services, watch, recorder)
+    async with watch.open():
+        goal = await _carry_out(plan, captured, services, watch, recorder)
+    tallies = _tallies(plan, watch)
+    if watch.too_many.is_set():
+        (tally,) = tallies
+        detail = (
+            f"{tally.broken} of {tally.streams} streams broke across the flip: {'; '.join(tally.details)}"
+        )
+        if tally.shown_in_flight:
+            detail += f" ({tally.shown_in_flight})"
+        recorder.check(f"{STEP_ID}-sentinels", StepStatus.FAIL, detail, kind="sentinels")
+    if goal is None:
+        return recorder.finish(sentinels=tallies)
     verb = "applied and verified" if plan.apply_route_flip else "verified"
     rows = len(services.control.lane.paths_to_evaluate(plan.thread_id))
     return recorder.finish(
         f"{verb}: {rows} paths lead to {services.control.lane.new_target}",
         facts={"applied": plan.apply_route_flip, "routes": dict(goal)},
-        sentinels=_tallies(plan, watch),
+        sentinels=tallies,
     )
+
+
+async def _carry_out(
+    plan: Plan, captured: RouteState, services: Services, watch: Watch, recorder: StepRecorder
+) -> tuple[tuple[str, str | None], ...] | None:
+    """Set the overrides if the plan says so, and verify the routes; return the overrides that must hold.
+
+    Return None if the overrides could not be set.
+    """
+    goal: tuple[tuple[str, str | None], ...] = captured.overrides
+    if plan.apply_route_flip:
+        wanted = wanted_routes(captured, services.control.lane.new_target)
+        goal = tuple(dict(wanted).items())
+        if not await _apply(wanted, captured, services, watch, recorder):
+            return None
+    for path, (status, detail) in (await _evaluate_all(plan, services, label="flip.evaluate")).items():
+        name = _slug(path.replace(plan.thread_id, "id"))
+        recorder.check(f"evaluate-{name}", status, detail, kind="route_evaluate", endpoint=path)
+    await _write_probes(services, recorder)
+    await _confirm(plan, goal, services, watch, recorder)
+    return goal
 
 
 def _tallies(plan: Plan, watch: Watch) -> tuple[SentinelTally, ...]:
@@ -176,13 +202,13 @@ async def _confirm(
 ) -> None:
     """Wait, then read the overrides and evaluate every path again: an override may be lost with its instance.
 
-    After an applied flip, sentinel streams run during the wait.
+    After an applied flip, sentinel streams run during the wait. If too many of them break, the wait ends at once and
+    nothing is read: the step has failed.
     """
-    for tick in ticks(plan.flip_confirm_seconds):
-        if tick.pause:
-            await services.clock.sleep(tick.pause)
-            if plan.apply_route_flip:
-                await watch.pace()
+    window = plan.flip_confirm_seconds
+    paced = confirm_count(window, plan.canary_look_seconds) if plan.apply_route_flip else 0
+    if not await soak(window, clock=services.clock, watch=watch, paced=paced):
+        return
     try:
         sample = await services.control.sample(label="flip.confirm")
     except PeerError as error:

@@ -9,7 +9,7 @@ from cutover.model import step_ids
 from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, shares
 from cutover.model.train_events import TrafficIntended, TrafficRead
 from cutover.model.undo_plan import Moment, TrafficUndo
-from cutover.model.undo_policy import RecoveryMode, decide_for, decide_traffic, decide_unread
+from cutover.model.undo_policy import Action, RecoveryMode, decide_for, decide_traffic, decide_unread
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.services import Services
 from cutover.production.traffic.mover import SETTLE_DEADLINE, TrafficMover
@@ -53,7 +53,7 @@ class TrafficPart:
     proof: StreamProof | None = None
     """The streams that were looked at; None before, or if no header could name who answers."""
     proven_at: float | None = None
-    """Time on the clock at which the control plane proved the last write."""
+    """Time on the clock at which the control plane proved the last write, or showed the state to restore."""
     last: TrafficState | None = None
     """The last state that was read."""
 
@@ -101,6 +101,8 @@ class TrafficPart:
             wait=wait,
         )
         decision = decide_for(self.mode, decision, read=True, wait=wait)
+        if decision.action is Action.CLOSE and self.proven_at is None:
+            self.proven_at = self.services.clock.now()
         return Look(decision=decision, found=describe_shares(found.served()), state=found)
 
     async def write(self, look: Look, *, again: bool) -> Proof:

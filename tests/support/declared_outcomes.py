@@ -30,6 +30,8 @@ TRANSIENT = frozenset(
 """Faults after which the train sends a read again. Every other fault is an answer, and the train does not ask twice."""
 REFUSALS = frozenset(fault for fault in WireFault if fault.status is not None)
 """Faults that answer a change with an error status. The train takes such a change for refused."""
+PASSING = frozenset({WireFault.HTTP_409, WireFault.HTTP_429, WireFault.HTTP_500, WireFault.HTTP_503})
+"""Refusals of an override that may pass, so that the override is set again."""
 WITH_EFFECT = frozenset(
     {
         WireFault.TRUNCATED,
@@ -131,6 +133,11 @@ def _read_back(injected: InjectedFault) -> Outcome:
     return NO_GO if injected.at_every_request else GO
 
 
+def _read_back_rollback(injected: InjectedFault) -> Outcome:
+    """Return GO, because another look proves the rollback. But reads that are sent again and again prove it too late."""
+    return NO_GO if injected.at_every_request and injected.fault in TRANSIENT else GO
+
+
 def _promote(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at a write that moves traffic to the canary.
 
@@ -146,7 +153,9 @@ def _give_tag(injected: InjectedFault) -> Outcome:
 
     A tag that is undone a second later is no loss: by then the first step has written it again.
     """
-    return GO if injected.fault in WITH_EFFECT | {WireFault.UNDONE} else NO_EVIDENCE
+    if injected.fault in WITH_EFFECT | FAILED_WITH_EFFECT | {WireFault.UNDONE}:
+        return GO
+    return GO if injected.fault in HICCUPS and not injected.at_every_request else NO_EVIDENCE
 
 
 def _read_back_tag(injected: InjectedFault) -> Outcome:
@@ -159,9 +168,12 @@ def _roll_back(injected: InjectedFault) -> Outcome:
     If the rollback stays unproven, the undo sends its own write, under another label.
     """
     match injected.fault:
-        case WireFault.UNDONE | WireFault.NEVER:
-            # the undo puts the traffic back: after the last look, or after the deadline
+        case WireFault.UNDONE:
+            # the undo puts the traffic back, after the last look
             return NO_GO
+        case WireFault.NEVER:
+            # a second write at the deadline takes no time here
+            return NO_GO if injected.at_every_request else GO
         case fault if injected.at_every_request and fault in REFUSALS | WITHOUT_EFFECT | STALE:
             return NO_GO
         case _:
@@ -181,16 +193,20 @@ def _always_go(_: InjectedFault) -> Outcome:
 def _override(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at an override.
 
-    A refusal stops the flip. Any other override without effect is written again in the next round; overrides are idempotent.
+    A refusal stops the flip, unless it passes: then the round begins again. Any other override without effect is written again in the next
+    round; overrides are idempotent.
     """
     fault = injected.fault
     first, last = ".0." in injected.label, ".5." in injected.label
-    if fault in REFUSALS | FAILED_WITH_EFFECT:
+    if fault in REFUSALS - PASSING:
         return NO_GO
+    if fault in PASSING | FAILED_WITH_EFFECT and injected.at_every_request:
+        # the last override of a round has taken effect, and that is read back
+        return GO if last and fault is WireFault.FAILED_AND_DONE else NO_GO
     if fault is WireFault.UNDONE:
         # the instance lost every override, and the second look finds that
         return NO_GO
-    if first and fault in {WireFault.LATE, WireFault.LOST_AND_LATE}:
+    if first and fault in {WireFault.LATE, WireFault.LOST_AND_LATE, WireFault.FAILED_AND_LATE}:
         # the clearing lands after the setting, and the second look finds that
         return NO_GO
     if fault in WITHOUT_EFFECT and injected.at_every_request and not first and not last:
@@ -267,7 +283,8 @@ REQUEST_GROUPS = (
         is_repeated=False,
     ),
     RequestGroup("moving traffic", r"drill\.traffic-\d+\.write", TRAFFIC_CHANGE_FAULTS, _promote),
-    RequestGroup("reading back", r"drill\.(traffic-\d+|rollback)\.read-back", ANY_REQUEST_FAULTS, _read_back),
+    RequestGroup("reading back", r"drill\.traffic-\d+\.read-back", ANY_REQUEST_FAULTS, _read_back),
+    RequestGroup("reading back", r"drill\.rollback\.read-back", ANY_REQUEST_FAULTS, _read_back_rollback),
     RequestGroup("moving traffic back", r"drill\.rollback\.write", TRAFFIC_CHANGE_FAULTS, _roll_back),
     RequestGroup("moving traffic back", r"drill\.restore\.write", TRAFFIC_CHANGE_FAULTS, _restore),
     RequestGroup("reading back", r"drill\.restore\.read-back", ANY_REQUEST_FAULTS, _always_go),
@@ -289,7 +306,6 @@ REQUEST_GROUPS = (
     RequestGroup("undoing routes", r"undo\.routes\.\d\..*", ROUTE_CHANGE_FAULTS, _undo_override),
     RequestGroup("reading the undo of routes", r"undo\.routes\.read-back", ANY_REQUEST_FAULTS, _undo_read),
     RequestGroup("undoing traffic", r"undo\.traffic\.write", TRAFFIC_CHANGE_FAULTS, _undo_write),
-    RequestGroup("reading the undo once more", r"undo\.traffic\.held", ANY_REQUEST_FAULTS, _undo_read),
     RequestGroup("reading the undo of traffic", r"undo\.traffic(\..*)?", ANY_REQUEST_FAULTS, _undone),
     RequestGroup(
         "streams after an undo", r"stream-smoke-undone\..*", ANY_REQUEST_FAULTS, _undone, is_repeated=False

@@ -182,8 +182,11 @@ def decide_unread(
 def decide_for(mode: RecoveryMode, decision: Decision, *, read: bool, wait: float) -> Decision:
     """Return the decision in this mode: ``accept-found`` and ``restore-captured`` replace the policy's decision.
 
-    With ``accept-found``, recovery first waits for a write that may still take effect.
+    With ``accept-found``, recovery first waits for a write that may still take effect. A ``revert`` of a completed cutover writes all
+    overrides or none: half of it would be a state that nobody asked for.
     """
+    if mode == "revert" and decision.moved_on and decision.action is Action.WRITE:
+        return attrs.evolve(decision, action=Action.REFUSE, why=MOVED_ON)
     if mode == "accept-found":
         if wait:
             why = f"a write without an answer may still take effect: waiting {wait:.0f} s"

@@ -33,8 +33,8 @@ TRAFFIC_DEADLINE = 150.0
 """Seconds for the split, so that time is left for the overrides."""
 CLOCK_JUMP = 60.0
 """Seconds by which the wall clock may jump between two processes without shortening a wait."""
-_DECISIONS = 6
-"""Largest number of decisions about one part: after a wait, a write without a proof, or somebody else's change."""
+_DECISIONS = 4
+"""Largest number of decisions about one part besides a wait: after a write without a proof, or somebody else's change."""
 _WRITES = 2
 """Largest number of writes of one part whose proof fails."""
 
@@ -123,39 +123,50 @@ class UndoExecutor:
             hold: True reads the restored value once more after ``HELD_SECONDS``, or later if a write without an answer may still
                 take effect. False leaves that to a later look of the caller.
         """
-        clock = self.services.clock
         wait = self._expiry(part.pending_since) if self.recovering is not None else 0.0
-        writes, detail = 0, f"{part.name}: production keeps changing"
-        for _ in range(_DECISIONS):
-            look = await part.look(wait)
-            self._say(part, look)
-            match look.decision.action:
-                case Action.WAIT:
-                    await clock.sleep(wait)
-                    wait = 0.0
-                    continue
-                case Action.ACCEPT:
-                    self._begin()
-                    return UndoResult(proven=True, detail=f"{part.name}: {look.decision.why} ({look.found})")
-                case Action.REFUSE:
-                    return self._refused(part, look, writes=writes)
-                case Action.CLOSE:
-                    if not (detail := await part.prove_by_streams(look)):
-                        return self._restored(part, look, written=False)
-                case Action.WRITE:
-                    pass
-                case _:
-                    assert_never(look.decision.action)
+        detail = f"{part.name}: production keeps changing"
+        for writes in range(_DECISIONS):
+            look = await self._look(part, wait)
+            if (result := await self._without_a_write(part, look, written=writes > 0)) is not None:
+                return result
             self._begin()
-            writes += 1
-            proof = await self._write(part, look, again=writes > 1, hold=hold)
+            proof = await self._write(part, look, again=writes > 0, hold=hold)
             # The wait for a late effect was part of this write.
             detail, wait = proof.detail, 0.0
             if proof.proven and not look.decision.moved_on:
                 return self._restored(part, look, written=True)
-            if writes >= _WRITES and not proof.proven and not proof.overtaken:
+            if writes + 1 >= _WRITES and not proof.proven and not proof.overtaken:
                 break
         return self._unproven(part, detail)
+
+    async def _look(self, part: UndoPart, wait: float) -> Look:
+        """Read a part, decide, and journal the decision; if it is to wait, wait and look again."""
+        look = await part.look(wait)
+        self._say(part, look)
+        if look.decision.action is Action.WAIT:
+            await self.services.clock.sleep(wait)
+            look = await part.look(0.0)
+            self._say(part, look)
+        return look
+
+    async def _without_a_write(self, part: UndoPart, look: Look, *, written: bool) -> UndoResult | None:
+        """Return the result of a decision that writes nothing; None if the part is to be written.
+
+        A part that is as it should be is written all the same if streams disprove it. ``written`` is True if it was written before.
+        """
+        match look.decision.action:
+            case Action.ACCEPT:
+                self._begin()
+                return UndoResult(proven=True, detail=f"{part.name}: {look.decision.why} ({look.found})")
+            case Action.REFUSE:
+                return self._refused(part, look, written=written)
+            case Action.CLOSE:
+                disproved = await part.prove_by_streams(look)
+                return None if disproved else self._restored(part, look, written=False)
+            case Action.WRITE | Action.WAIT:
+                return None
+            case _:
+                assert_never(look.decision.action)
 
     async def _write(self, part: UndoPart, look: Look, *, again: bool, hold: bool) -> Proof:
         """Write, wait, read again, and look at the streams. The first of these that fails is the result."""
@@ -181,14 +192,14 @@ class UndoExecutor:
             return self._unresolved(pinned, part.to_latest())
         return UndoResult(proven=True, detail=part.restored(look, written=written))
 
-    def _refused(self, part: UndoPart, look: Look, *, writes: int) -> UndoResult:
+    def _refused(self, part: UndoPart, look: Look, *, written: bool) -> UndoResult:
         """Return the result of a part that only an operator can decide about: the three states, and the commands."""
         if look.decision.pinned and isinstance(part, TrafficPart):
             return self._unresolved(look.decision.why, part.to_latest())
         why = look.decision.why
         if why == MOVED_ON:
             who = "the undo" if self.recovering is None else "recovery"
-            why += f", and {who} {'left that as it is' if writes else 'changed nothing'}"
+            why += f", and {who} {'left that as it is' if written else 'changed nothing'}"
         states = f"captured: {part.captured}; intended: {part.intended}; found: {look.found}"
         whose = (
             f"; changed by somebody else: {', '.join(look.decision.moved_on)}"

@@ -9,7 +9,7 @@ from cutover.model.summary import CutoverSummary
 from cutover.simulation import Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.cloud_run import google_error
-from cutover.simulation.exchange import STREAMS, Fate, Reply, problem
+from cutover.simulation.exchange import SILENCE, STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
 from cutover.train.stream_proof import LAG_SECONDS
@@ -215,3 +215,47 @@ class TestRollback:
         assert rows["status-post"].detail.endswith(": as captured")
         assert [row.revision for row in trial.production.traffic_spec if row.percent] == [None]
         assert set(trial.production.tags) == {"canary", "stable", "preview"}
+
+
+class TestRollbackTime:
+    """The time runs from the first evidence of a fault to the last look at which the canary still answered."""
+
+    async def test_a_front_door_that_lags_counts(self, tmp_path: Path) -> None:
+        _, summary, _ = await drilled(tmp_path, layout={"front_lag_seconds": 12.0}, canary_steps=(100,))
+        drill = summary.step("canary-rollback-drill")
+        assert drill is not None
+        seconds = drill.facts["rollback_seconds"]
+        assert isinstance(seconds, float)
+        assert 11.0 <= seconds <= 14.0
+        assert summary.passed, summary.reasons
+
+    async def test_a_front_door_that_lags_too_long_fails_the_rollback(self, tmp_path: Path) -> None:
+        rows, summary, _ = await drilled(
+            tmp_path, layout={"front_lag_seconds": 12.0}, canary_steps=(100,), max_rollback_seconds=10.0
+        )
+        assert rows["rollback"].status is StepStatus.FAIL
+        # The canary answers no more when the undo looks, so nothing is left open.
+        assert summary.exit_code == 1
+
+    async def test_nothing_comes_between_the_evidence_of_a_fault_and_the_write(self, tmp_path: Path) -> None:
+        """The other streams of the look hang for as long as a probe may take; sentinels are on."""
+        silent = Scope(operations=frozenset({Operation.CHATS_STREAM}), sites=FRONT, role=Role.CANARY)
+        broken = Scope(operations=frozenset({Operation.CHAT_STREAM}), sites=FRONT, role=Role.CANARY)
+        _, summary, trial = await drilled(
+            tmp_path,
+            (silent, Refuse(SILENCE)),
+            (broken, BROKEN),
+            canary_steps=(100,),
+            canary_soak_seconds=60.0,
+            held_streams=3,
+            probe_timeout_seconds=120.0,
+            max_first_event_seconds=100.0,
+        )
+        writes = [row.time for row in trial.production.requests if row.operation is Operation.TRAFFIC_UPDATE]
+        shift, rollback = writes[:2]
+        assert rollback - shift < 1.0
+        drill = summary.step("canary-rollback-drill")
+        assert drill is not None
+        seconds = drill.facts["rollback_seconds"]
+        assert isinstance(seconds, float)
+        assert seconds < 1.0

@@ -218,7 +218,11 @@ def pin_latest_if_changed(
         else "its present value could not be read"
     )
     pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
-    return pinned, f"LATEST was {was} and {now}: pinned on {describe_shares(shares(pinned, latest=None))}"
+    named = describe_shares(shares(pinned, latest=None))
+    return (
+        pinned,
+        f"LATEST was {was} and {now}: LATEST is not restored, and the traffic is pinned on {named}",
+    )
 
 
 def mismatch_reason(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:

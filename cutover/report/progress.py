@@ -15,7 +15,7 @@ from cutover.model.train_events import (
     UndoFinished,
     UndoStarted,
 )
-from cutover.report.terminal import line_of
+from cutover.report.terminal import action_in_words, line_of
 
 UNDO = "undo"
 """The name of the row of the undo, beside the ids of the steps."""
@@ -59,7 +59,7 @@ class Progress:
             case UndoStarted():
                 self._undo(RUNNING, event.reason)
             case Decided():
-                self._undo(RUNNING, f"{event.part}: {event.action}, {event.why}")
+                self._undo(RUNNING, f"{event.part}: {action_in_words(event)}, {event.why}")
             case UndoFinished():
                 self._undo("pass" if event.proven else "fail", event.detail)
             case _:

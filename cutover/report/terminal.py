@@ -32,6 +32,15 @@ from cutover.text import printable
 
 _MARKS = {StepStatus.PASS: "ok", StepStatus.FAIL: "FAIL", StepStatus.ERROR: "ERROR", StepStatus.SKIP: "skip"}
 
+_ACTIONS = {
+    "close": "nothing to restore",
+    "wait": "wait",
+    "write": "restore",
+    "touch nothing": "change nothing",
+    "accept what is found": "accept",
+}
+"""Action of a decision, as the journal names it -> the words for a person."""
+
 
 class View(Protocol):
     """A picture that redraws itself on the terminal."""
@@ -98,13 +107,18 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
         case UndoStarted():
             return f"undo ...  {event.reason}"
         case Decided():
-            return f"{event.part}   {event.action}: {event.why} (found: {event.found})"
+            return f"{event.part}   {action_in_words(event)}: {event.why} (found: {event.found})"
         case UndoFinished():
             return f"undo {'ok' if event.proven else 'NOT PROVEN'}  {event.detail}"
         case TrainFinished():
             return f"verdict: {'GO' if event.passed else 'NO GO'}"
         case _:
             return ""
+
+
+def action_in_words(decided: Decided) -> str:
+    """Return the action of a decision of the undo in words."""
+    return _ACTIONS.get(decided.action, decided.action)
 
 
 def describe_undo(plan: UndoPlan) -> str:
@@ -131,7 +145,7 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}"]
     if summary.blind_drill:
         lines.append(
-            "BLIND     nothing told whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
+            "BLIND     nothing showed whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
         )
     lines.append("gates")
     for gate in summary.gates:

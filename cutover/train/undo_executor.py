@@ -15,7 +15,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model import step_ids
-from cutover.model.traffic_state import mismatch_reason
+from cutover.model.traffic_state import describe_shares, mismatch_reason
 from cutover.model.train_events import Decided, TrafficIntended, TrafficRead, TrafficSettled, UndoStarted
 from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
 from cutover.model.undo_policy import MOVED_ON, REASONS, Action, RecoveryMode
@@ -125,7 +125,7 @@ class UndoExecutor:
         """
         clock = self.services.clock
         wait = self._expiry(part.pending_since) if self.recovering is not None else 0.0
-        writes, detail = 0, f"{part.name}: production keeps changing"
+        writes, detail = 0, "production changes again and again"
         for _ in range(_DECISIONS):
             look = await part.look(wait)
             self._say(part, look)
@@ -195,21 +195,22 @@ class UndoExecutor:
             if look.decision.moved_on
             else ""
         )
-        return self._unresolved(f"{part.name}: {why}. {states}{whose}")
+        to_do: tuple[str, ...] = ()
+        if not look.is_read and self.folder is not None:
+            # No operator has to decide about a part that the next recovery may read.
+            to_do = (*_renewal(part, why), f"when the cause is gone: {recover_command(self.folder)}")
+        return self._unresolved(f"{part.name}: {why}. {states}{whose}", *to_do)
 
     def _unproven(self, part: UndoPart, detail: str) -> UndoResult:
         """Return the result of a part whose writes could not be proven."""
-        # The text quotes the refusal of a token (HTTP 401).
-        renew = (f"renew {part.token} first: it was refused",) if "HTTP 401" in detail else ()
-        detail = f"{part.verb} could not be proven undone: {detail}"
+        renew = _renewal(part, detail)
+        detail = f"{part.verb} could not be proven undone: {detail}{_last_served(part, detail)}"
         if self.recovering is None:
             return UndoResult(proven=False, detail=detail, to_do=(*renew, *part.by_hand(), *self._again()))
         return self._unresolved(detail, *renew, *part.by_hand(), *self._again())
 
     def _again(self) -> tuple[str, ...]:
-        return (
-            () if self.folder is None else (f"or, once production answers: {recover_command(self.folder)}",)
-        )
+        return () if self.folder is None else (f"or, when the cause is gone: {recover_command(self.folder)}",)
 
     def _unresolved(self, detail: str, *to_do: str) -> UndoResult:
         """Return a result that an operator closes with one of two commands."""
@@ -219,8 +220,8 @@ class UndoExecutor:
             )
             to_do = (
                 *to_do,
-                f"or, to leave production as it is now: {accept}",
-                f"or, to write the captured state over it: {restore}",
+                f"to leave production as it is now: {accept}",
+                f"or, to write the captured state over the present one: {restore}",
             )
         return UndoResult(proven=False, detail=detail, to_do=to_do)
 
@@ -269,6 +270,19 @@ class UndoExecutor:
     @property
     def _label(self) -> str:
         return step_ids.UNDO if self.recovering is None else "recover"
+
+
+def _renewal(part: UndoPart, detail: str) -> tuple[str, ...]:
+    """Return the line that asks for a new token, if the text quotes the refusal of the token (HTTP 401)."""
+    return (f"renew {part.token} first: it was refused",) if "HTTP 401" in detail else ()
+
+
+def _last_served(part: UndoPart, detail: str) -> str:
+    """Return the split that was read last, in words, unless the text names it already; the refusal of a write alone does not show it."""
+    if not isinstance(part, TrafficPart) or part.last is None:
+        return ""
+    served = f"{describe_shares(part.last.served())} is served"
+    return "" if served in detail else f"; at the last read {served}"
 
 
 def seconds_until_write_expires(sent: Moment, *, now: float, wall: datetime) -> float:

@@ -294,8 +294,8 @@ class TestBlindDrill:
         assert facts(summary)["blind"] is True
         assert summary.facts["accept_blind_drill"] is True
         text = (tmp_path / "run" / "SUMMARY.md").read_text().splitlines()
-        assert text[2].startswith("**The drill was blind:** nothing told whether the canary answered")
-        assert conclusion(summary, evidence=None)[1].startswith("BLIND     nothing told")
+        assert text[2].startswith("**The drill was blind:** nothing showed whether the canary answered")
+        assert conclusion(summary, evidence=None)[1].startswith("BLIND     nothing showed")
 
     async def test_one_that_sees_is_not_called_blind(self, tmp_path: Path) -> None:
         summary = await trial_of(tmp_path, accept_blind_drill=True).run()

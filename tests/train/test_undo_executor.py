@@ -122,12 +122,14 @@ class TestUnproven:
         assert summary.undo is not None
         assert "the traffic could not be proven undone: " in summary.undo.detail
         assert "HTTP 403" in summary.undo.detail
+        # A refusal alone would not say in which state production is.
+        assert summary.undo.detail.endswith(f"; at the last read {CANARY} 100 % is served")
         config = trial.config
         service = f"{config.service} --project {config.project} --region {config.region}"
         assert summary.undo.to_do == (
             f"check that {STABLE} 100 % is served: gcloud run services describe {service}",
             f"gcloud run services update-traffic {service} --to-revisions {STABLE}=100",
-            f"or, once production answers: cutover recover {tmp_path / 'run'}",
+            f"or, when the cause is gone: cutover recover {tmp_path / 'run'}",
         )
 
     async def test_both_parts_are_tried_and_reported_although_both_fail(self, tmp_path: Path) -> None:
@@ -324,7 +326,10 @@ class TestLatest:
         drill = summary.step("canary-rollback-drill")
         assert drill is not None
         assert drill.checks[-1].check_id == "status-post"
-        assert "which nobody tested: pinned on" in drill.checks[-1].detail
+        assert (
+            "which nobody tested: LATEST is not restored, and the traffic is pinned on"
+            in drill.checks[-1].detail
+        )
 
     async def test_the_drill_leaves_latest_pinned_too(self, tmp_path: Path) -> None:
         rollback = FAULTS["rollback-409-once"].strikes[0].scope

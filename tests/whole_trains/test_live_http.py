@@ -19,7 +19,7 @@ def test_one_command_reverts_a_cutover(tmp_path: Path) -> None:
         assert run(simulation, tmp_path, CANARY_STEPS="100").returncode == 0
         done = recover(simulation, tmp_path, "--revert")
         assert done.returncode == 0, done.stderr
-        assert re.search(r"routes   write: .*\(found: 59 of 59 reads: .*global=rust_shell", done.stderr)
+        assert re.search(r"routes   restore: .*\(found: 59 of 59 reads: .*global=rust_shell", done.stderr)
         assert "closed: routes are as captured (" in done.stderr
         assert re.search(r"routes .*'global': None", simulation.stop())
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -84,8 +84,8 @@ def pin_hotfix(trial: EmbeddedTrain) -> None:
 def commands(trial: EmbeddedTrain) -> tuple[str, str]:
     folder = trial.config.output_dir
     return (
-        f"or, to leave production as it is now: cutover recover --accept-found {folder}",
-        f"or, to write the captured state over it: cutover recover --restore-captured {folder}",
+        f"to leave production as it is now: cutover recover --accept-found {folder}",
+        f"or, to write the captured state over the present one: cutover recover --restore-captured {folder}",
     )
 
 

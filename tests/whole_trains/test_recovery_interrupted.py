@@ -345,6 +345,6 @@ async def test_a_revision_deployed_while_latest_is_put_back_gets_no_traffic(tmp_
 
         recovery = await found.recover("finish", overtake)
         assert not recovery.closed
-        assert "which nobody tested: pinned on" in recovery.detail
+        assert "which nobody tested: LATEST is not restored, and the traffic is pinned on" in recovery.detail
         assert found.simulation.traffic == {STABLE: 100}
         assert (await found.recover("accept-found")).closed

@@ -116,7 +116,7 @@ def _code_of_interruption(interruption: Interruption, terminal: Terminal) -> int
         return interruption.verdict
     if interruption.left_open:
         terminal.line(
-            f"UNRESOLVED: interrupted; the run may still be open; to close it: {interruption.left_open}"
+            f"UNRESOLVED: interrupted; production may still hold changes of this run; to finish: {interruption.left_open}"
         )
         return EXIT_UNPROVEN
     undone = "; every change that this run had made was undone, and that was proven"
@@ -156,7 +156,7 @@ def _code_of_fault(error: BaseException, interruption: Interruption, terminal: T
         return EXIT_NOT_STARTED
     if interruption.verdict is None or interruption.verdict == EXIT_UNPROVEN:
         terminal.line(
-            f"UNRESOLVED: {message}; the run may still be open; to close it: {interruption.left_open or interruption.recover}"
+            f"UNRESOLVED: {message}; production may still hold changes of this run; to finish: {interruption.left_open or interruption.recover}"
         )
         return EXIT_UNPROVEN
     terminal.line(

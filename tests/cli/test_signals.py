@@ -89,7 +89,7 @@ def test_the_third_signal_exits_at_once_and_a_recovery_finishes_the_undo(tmp_pat
             )
             until(
                 process,
-                f"UNRESOLVED: interrupted; the run may still be open; to close it: cutover recover {tmp_path / 'run'}",
+                f"UNRESOLVED: interrupted; production may still hold changes of this run; to finish: cutover recover {tmp_path / 'run'}",
             )
             assert process.wait(timeout=60) == 4
         recovered = recover(simulation, tmp_path)
@@ -170,8 +170,8 @@ def test_an_interrupted_check_does_not_mention_an_undo() -> None:
     [
         (True, 0, 0, "; the journal records how the train ended: exit code 0"),
         (True, 1, 1, "; the journal records how the train ended: exit code 1"),
-        (True, 4, 4, "; the run may still be open; to close it: cutover recover run"),
-        (True, None, 4, "; the run may still be open; to close it: cutover recover run"),
+        (True, 4, 4, "; production may still hold changes of this run; to finish: cutover recover run"),
+        (True, None, 4, "; production may still hold changes of this run; to finish: cutover recover run"),
         (False, None, 3, "a fault in cutover itself: KeyError('a bug')"),
     ],
 )
@@ -237,7 +237,7 @@ def test_the_last_line_after_a_fault_in_cutover_tells_the_state_of_production(
             None,
             "cutover recover x",
             4,
-            "UNRESOLVED: interrupted; the run may still be open; to close it: cutover recover x",
+            "UNRESOLVED: interrupted; production may still hold changes of this run; to finish: cutover recover x",
         ),
     ],
 )

@@ -96,7 +96,7 @@ async def test_an_orphan_that_cannot_be_ended_stops_the_recovery_before_any_requ
             assert (recovery.closed, recovery.exit_code) == (False, 4)
             assert recovery.detail == (
                 f"process {orphan} of the interrupted run still runs `gcloud run services update-traffic` "
-                "and could not be ended: end it, then recover again"
+                "and could not be ended, so the traffic may still change; this recovery changed nothing: end it, then recover again"
             )
             assert len(found.production.requests) == requests
             with pytest.raises(NotStartedError, match="not recovered"), found.live().lock().held():
@@ -184,4 +184,4 @@ class TestEndOrphans:
             assert not list(members(second.pid))
             shown = [f"process {one.pid} of the interrupted run still runs" for one in (first, third)]
             assert all(text in left for text in shown)
-            assert left.endswith("and could not be ended: end them, then recover again")
+            assert left.endswith("this recovery changed nothing: end them, then recover again")

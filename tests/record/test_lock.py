@@ -387,7 +387,7 @@ def test_a_live_holder_is_named(lock: ServiceLock, tmp_path: Path) -> None:
             assert said.startswith(
                 f"another train is live: pid {os.getpid()} on {socket.gethostname()}, since 20"
             )
-            assert said.endswith(f"run directory {tmp_path / 'first'}")
+            assert said.endswith(f"run directory {tmp_path / 'first'}; wait until it has ended")
 
 
 def test_a_live_holder_that_has_said_nothing_is_live_all_the_same(lock: ServiceLock) -> None:

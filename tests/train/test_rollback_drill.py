@@ -94,7 +94,10 @@ class TestWhoAnswers:
         scope = Scope(operations=STREAMS, sites=FRONT, role=Role.CANARY)
         rows, _, _ = await drilled(tmp_path, (scope, named(STABLE)), canary_steps=(100,))
         assert rows["traffic-100"].status is StepStatus.FAIL
-        assert rows["traffic-100"].detail == f"the canary has all traffic, but {STABLE} answered"
+        assert (
+            rows["traffic-100"].detail
+            == f"the canary has all traffic, but {STABLE} answered a stream at the front door"
+        )
         assert not rows["traffic-100"].tolerable
 
     async def test_a_canary_that_still_answers_after_the_rollback_fails_it(self, tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ class TestWhoAnswers:
         rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
         assert summary.passed
         assert rows["traffic-100"].detail.endswith(
-            "2 streams were answered by the canary (0 at the front door by the header, 2 at its tag)"
+            "the canary answered 2 streams (0 at the front door by the header, 2 at its tag)"
         )
         assert streams_by_stable(trial) == SMOKES + 2
 

@@ -134,7 +134,7 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
     for target in targets:
         if not is_utf8(target):
             raise click.UsageError(
-                f"TARGET {target!a} is not UTF-8, and the report names it; rename the file"
+                f"TARGET {target!a} is not UTF-8, and the report cannot hold such a name; rename the file"
             )
     for target in filter(_is_url, targets):
         try:

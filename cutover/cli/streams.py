@@ -109,6 +109,6 @@ def _report(raw: _NeverFailing, name: str, *, to: TextIO) -> None:
     if raw.failure:
         with suppress(OSError, ValueError):
             to.write(
-                f"{name} could not be written ({raw.failure}), so a part of it is missing; the exit code holds\n"
+                f"{name} could not be written ({raw.failure}), so a part of it is missing; the exit code is correct\n"
             )
             to.flush()

@@ -98,16 +98,16 @@ class CutoverConfig:
         default=5.0,
         most=DAY,
         above=True,
-        help="longest time between two looks at every alias while a share is held",
+        help="longest time between two probes of each alias while a share is held",
     )
     canary_tag: str = optional_text_field(
         default="cutover-canary",
         rule=values.optional_tag,
-        help="traffic tag that the drill gives a canary without one, at 0 %, and takes away at the end; empty: never",
+        help="traffic tag at 0 % that the drill gives to a canary without a tag, and takes away at the end; empty: no tag is given",
     )
     accept_blind_drill: bool = flag_field(
         default=False,
-        help="1: drill although nothing can tell whether the canary answered, neither a tag URL nor REVISION_HEADER",
+        help="1: drill even if neither a tag URL nor REVISION_HEADER can show whether the canary answers",
     )
     flip_confirm_seconds: float = number_field(
         default=5.0, most=DAY, help="seconds after the flip until the routes are read again"

@@ -192,7 +192,7 @@ def token_command_field(variable: str) -> str:
     """Declare the command that prints a token. The command is no secret."""
     return text_field(
         rule=values.command,
-        help=f'command that prints {variable}, bare or as {{"token": ..., "expiration": ...}}; run again like a file is read',
+        help=f'command that prints {variable}, bare or as {{"token": ..., "expiration": ...}}; run again when the token expires or is refused',
     )
 
 

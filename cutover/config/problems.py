@@ -60,7 +60,7 @@ def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set
         given = config.given(declared.field)
         if len(given) > 1:
             names = " and ".join(config.name_of(field) for field in given)
-            yield f"{names} both give {declared.variable}: set one of them"
+            yield f"{names} both give {declared.variable}: set only one of them"
         elif not config.dry_run and given and given[0] not in wrong and declared.field in config.needs:
             yield from _source_problems(config, given[0])
 
@@ -76,7 +76,7 @@ def _source_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
     elif field.endswith("_command"):
         program = shlex.split(value)[0]
         if shutil.which(program) is None:
-            yield f"{name} needs the program {program}, and there is none: give its path, or put it on the PATH"
+            yield f"{name} needs the program {program}, and there is none: give its full path, or add its folder to PATH"
 
 
 def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
@@ -126,8 +126,8 @@ def _directory_problems(path: Path, name: str) -> Iterator[str]:
     try:
         if not values.is_utf8(path.resolve()):
             yield (
-                f"{name} leads to a folder whose path is not UTF-8, but the journal, the lock and the artifacts name it: "
-                f"{str(path.resolve())!a}; give {name} as an absolute path that is UTF-8"
+                f"{name} leads to a folder whose path is not UTF-8: {str(path.resolve())!a}; the journal, the lock and the artifacts "
+                f"cannot hold such a path; give {name} as an absolute path that is UTF-8"
             )
         elif path.exists() and not path.is_dir():
             yield f"{name} is not a folder: {path}"

@@ -190,7 +190,7 @@ def path(value: object) -> str:
         return f"must be a path, not {value!r}"
     name = "" if value is None else str(value)
     if not is_utf8(name):
-        return f"must be UTF-8, because the journal and the artifacts name it, not {name!a}"
+        return f"must be UTF-8, not {name!a}: the journal and the artifacts cannot hold another text"
     try:
         os.fsencode(name)
     except UnicodeEncodeError:

@@ -46,8 +46,8 @@ class LeftOut:
             return text
         compared = f"only the first {self.head} others" if self.head else "none of the others"
         return (
-            f"{text}; a list with {LISTED_AT_MOST} entries may be cut, so {compared} "
-            f"could be compared: a user of its own for the probes leaves room"
+            f"{text}; a list with {LISTED_AT_MOST} entries may be cut, so {compared} could be compared; "
+            "use the AUTH_TOKEN of a user who has no threads but those of probes"
         )
 
 

@@ -95,11 +95,11 @@ def decide_traffic(
     """
     if not any(found.splits_as(rows) for rows in own_states):
         return Decision(action=Action.REFUSE, why=MOVED_ON)
-    why = "it is what this train had asked for"
+    why = "production has what this train asked for"
     if not any(found.asks_for(rows) for rows in own_states):
         targets, why = (
             _with_tags_of(found, targets),
-            "the percentages are this train's, but the tags are not: the tags stay",
+            "the percentages are from this train, but the tags are not: the tags stay",
         )
     goal, pinned = pin_latest_if_changed(targets, captured=captured, found=found)
     if mismatch_reason(found, goal):
@@ -108,7 +108,7 @@ def decide_traffic(
         return attrs.evolve(_with_unknown_write(wait), targets=targets)
     if pinned:
         return Decision(action=Action.REFUSE, why=pinned, targets=targets, pinned=True)
-    return Decision(action=Action.CLOSE, why="it is as it should be", targets=targets)
+    return Decision(action=Action.CLOSE, why="production is as it should be", targets=targets)
 
 
 def decide_routes(
@@ -135,13 +135,13 @@ def decide_routes(
     if moved_on and as_wanted and not (write_outcome_unknown and wait):
         return Decision(action=Action.REFUSE, why=MOVED_ON, moved_on=moved_on)
     if not as_wanted:
-        why = "it is what this train had asked for"
+        why = "production has what this train asked for"
         if moved_on:
-            why = f"somebody else has changed {', '.join(moved_on)}, which stays; the rest is what this train had asked for"
+            why = f"somebody else has changed {', '.join(moved_on)}, which stays; the rest is as this train asked for"
         return Decision(action=Action.WRITE, why=why, values=ours, moved_on=moved_on)
     if write_outcome_unknown:
         return attrs.evolve(_with_unknown_write(wait), values=ours, moved_on=moved_on)
-    return Decision(action=Action.CLOSE, why="it is as it should be")
+    return Decision(action=Action.CLOSE, why="production is as it should be")
 
 
 def keys_of_others(
@@ -172,10 +172,10 @@ def decide_unread(
         knows_last: True if this process made the changes, and so knows the last state that it read or asked for.
     """
     if knows_last:
-        why = f"it could not be read ({why}), and this train has just changed it itself"
+        why = f"production could not be read ({why}), but this train itself made the last change"
         return Decision(action=Action.WRITE, why=why, targets=targets, values=values)
     return Decision(
-        action=Action.REFUSE, why=f"it could not be read, and was not changed: {why}", targets=targets
+        action=Action.REFUSE, why=f"production could not be read, and was not changed: {why}", targets=targets
     )
 
 
@@ -191,7 +191,7 @@ def decide_for(mode: RecoveryMode, decision: Decision, *, read: bool, wait: floa
         if wait:
             why = f"a write without an answer may still take effect: waiting {wait:.0f} s"
             return attrs.evolve(decision, action=Action.WAIT, why=why)
-        state = "that was found" if read else "UNSEEN: it could not be read, and nobody knows it"
+        state = "that was found" if read else "UNSEEN: it could not be read, so nobody knows it"
         return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts the state {state}")
     if mode == "restore-captured" and decision.action is not Action.WAIT:
         why = "an operator wants the captured state, whatever the state is now"
@@ -202,9 +202,9 @@ def decide_for(mode: RecoveryMode, decision: Decision, *, read: bool, wait: floa
 def _with_unknown_write(wait: float) -> Decision:
     """Return the decision where production is as it should be, but a write without an answer may still take effect."""
     if wait:
-        why = f"it is as it should be, but a write without an answer may still take effect: waiting {wait:.0f} s"
+        why = f"production is as it should be, but a write without an answer may still take effect: waiting {wait:.0f} s"
         return Decision(action=Action.WAIT, why=why)
-    why = "it is as it should be, and is written once more, because a write without an answer may still take effect"
+    why = "production is as it should be, and is written once more, because a write without an answer may still take effect"
     return Decision(action=Action.WRITE, why=why)
 
 

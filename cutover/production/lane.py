@@ -74,7 +74,7 @@ class Lane:
         """
         if self.foreign_thread in message:
             return "the thread belongs to another user, and AUTH_TOKEN was not refused: choose another THREAD_ID_PREFIX"
-        return "the user of AUTH_TOKEN has no permission for this stream"
+        return "the user of AUTH_TOKEN has no permission for this stream: give the token of a user who has it"
 
 
 COMPAT = Lane(

@@ -65,7 +65,7 @@ class Journal:
     def stopped(self) -> str | None:
         """The reason why no step may change production any more: the journal or an artifact cannot be written. None if one may."""
         if self.broken is None and self.evidence is not None and self.evidence.failed is not None:
-            return f"the evidence is incomplete, so this is no GO: {self.evidence.failed}"
+            return f"the evidence is incomplete, so the train cannot pass: {self.evidence.failed}"
         return self.broken
 
     @classmethod
@@ -222,9 +222,9 @@ def _parse(data: bytes, path: Path) -> _Content:
             ) from error
         if version[0] != VERSION[0]:
             raise NotStartedError(
-                f"{path} is a journal of version {version[0]}.{version[1]}, and this cutover reads version {VERSION[0]}"
-                f" (up to {VERSION[0]}.{VERSION[1]}, and what a later {VERSION[0]}.x adds); the file and production were not"
-                f" changed. Use the cutover that wrote it, or a later one: one that reads journals of version {version[0]}"
+                f"{path} is a journal of version {version[0]}.{version[1]}, and this cutover reads only versions {VERSION[0]}.x;"
+                f" the file and production were not changed; use a cutover that reads versions {version[0]}.x, such as the one that"
+                " wrote the journal"
             )
     return _Content(events=events, version=version, size=whole)
 
@@ -259,9 +259,10 @@ def _unknown_kinds(events: Sequence[TrainEvent]) -> list[str]:
     if not names:
         return []
     shown = printable(", ".join(names))
-    return [
-        f"a newer cutover wrote events into this journal that this one does not know, and passed over: {shown}"
-    ]
+    ignored = (
+        f"a newer cutover wrote this journal; this version ignored the events that it does not know: {shown}"
+    )
+    return [f"{ignored}; to see them, use the newer version"]
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -205,11 +205,11 @@ def _unrecovered(path: Path, left: Holder) -> str:
     recover = recover_command(left.run_directory)
     if other := _another_user(left):
         return (
-            f"a train of {other} was killed and is not recovered: {left.describe()}; production may be half moved; {other} must"
+            f"a train of {other} was killed and is not recovered: {left.describe()}; production may still hold its changes; {other} must"
             f" run: {recover} (if that is not possible: check production, then remove {path}{whose(path)})"
         )
     return (
-        f"a train was killed and is not recovered: {left.describe()}; run: {recover}"
+        f"a train was killed and is not recovered: {left.describe()}; production may still hold its changes; run: {recover}"
         f" (if that folder no longer exists: check production, then remove {path}{whose(path)})"
     )
 

@@ -88,7 +88,9 @@ def taken(path: Path, *, make: bool, holder: Callable[[bytes], str]) -> Iterator
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise NotStartedError(f"another train is live: {holder(content_of(handle))}") from error
+                raise NotStartedError(
+                    f"another train is live: start again when it has ended: {holder(content_of(handle))}"
+                ) from error
             except OSError as error:
                 # No locks left, a file system without locks: nobody knows if a train is live.
                 raise NotStartedError(
@@ -100,7 +102,7 @@ def taken(path: Path, *, make: bool, holder: Callable[[bytes], str]) -> Iterator
         finally:
             os.close(handle)
     raise NotStartedError(
-        f"the lock {path} is removed again and again: another program tidies up there; nothing was changed"
+        f"the lock {path} is removed again and again; nothing was changed; stop the program that removes files there, then start again"
     )
 
 
@@ -111,7 +113,7 @@ def _opened(path: Path, *, make: bool) -> int:
         if not make:
             raise
         raise NotStartedError(
-            f"the lock {path} cannot be opened: it comes and goes; nothing was changed"
+            f"the lock {path} cannot be opened, because it is made and removed again and again; nothing was changed; start again"
         ) from None
     except OSError as error:
         owner = whose(path)

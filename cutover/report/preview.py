@@ -111,7 +111,7 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     yield f"drill     {config.canary_revision} gets {shares}; each share is held and watched for {config.canary_soak_seconds:g} s;"
     yield f"          then {config.stable_revision} gets 100 %, and then the captured split is restored"
     if config.canary_tag:
-        yield f"          a canary without a tag has the tag {config.canary_tag} at 0 % for the time of the drill"
+        yield f"          if the canary has no tag, it has the tag {config.canary_tag} at 0 % during the drill"
     yield (
         "routes    each domain and the global override are set to the new service, and that is proven"
         if config.apply_route_flip
@@ -129,6 +129,6 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     )
     if config.revision_header:
         yield (
-            f"          if no tag URL of the canary answers, about {most_turns_to_see_canary(config)} more at most at the front door, "
-            "until the canary is seen at each share"
+            f"          if no tag URL of the canary answers: up to about {most_turns_to_see_canary(config)} more at the front door, "
+            "until the canary has answered at each share"
         )

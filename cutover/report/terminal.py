@@ -131,7 +131,7 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}"]
     if summary.blind_drill:
         lines.append(
-            "BLIND     nothing told whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
+            "BLIND     nothing showed whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
         )
     lines.append("gates")
     for gate in summary.gates:

@@ -119,13 +119,13 @@ class StepAnswers:
         """Return the number of streams that the canary answered, in words, and who answered in its place."""
         if self.by_canary:
             text = (
-                f"{self.by_canary} streams were answered by the canary "
+                f"the canary answered {self.by_canary} {'stream' if self.by_canary == 1 else 'streams'} "
                 f"({self.at_front} at the front door by the header, {self.at_tag} at its tag)"
             )
         elif self.header_tells:
-            text = f"no stream was answered by the canary ({self.early.streams + self.late.streams} at the front door by others)"
+            text = f"the canary answered no stream (others answered all {self.early.streams + self.late.streams} at the front door)"
         else:
-            text = "nothing tells that the canary answered a stream"
+            text = "nothing shows that the canary answered a stream"
         if self.strangers:
             who = ", ".join(f"{name} ({count})" for name, count in sorted(self.strangers.items()))
             text += f"; at its tag {who} answered instead"

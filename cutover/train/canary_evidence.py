@@ -15,6 +15,11 @@ from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS
 
 TAG_SECONDS = 30.0
 """Seconds within which the URL of a new tag must be listed, and must answer."""
+WAYS_TO_SEE_CANARY = (
+    "Do one of these: let the front door name the revision in a response header, and set REVISION_HEADER to the name of that header; "
+    "give the canary a tag whose URL answers from this machine; set ACCEPT_BLIND_DRILL=1 to drill without this evidence"
+)
+"""The things that an operator can do where nothing shows whether the canary answers."""
 LONGEST_TAG_AND_SERVICE = 46
 """Largest number of characters of a tag and the service's name together: Cloud Run refuses more."""
 _BEFORE_THE_SERVICE = frozenset({403, 404})
@@ -138,7 +143,7 @@ class EvidenceSearch:
             others = ", ".join(sorted(named))
             return (
                 False,
-                f"the header {self.header_name} (REVISION_HEADER) names {others}, and {self.stable} serves everything",
+                f"the header {self.header_name} (REVISION_HEADER) names {others}, although {self.stable} serves everything",
             )
         return True, f"the header {self.header_name} names the revision that answered"
 
@@ -194,5 +199,5 @@ class EvidenceSearch:
         if answer.why:
             return f"the canary's tag URL {url} does not answer: {self._with_ingress(answer.why)}"
         if not answer.is_of(self.canary):
-            return f"the canary's tag URL {url} is answered by {answer.revision}"
+            return f"{answer.revision} answers at the canary's tag URL {url}"
         return f"the canary answers at its tag URL {url}"

@@ -44,7 +44,7 @@ class CanaryTag:
         shift = await self.mover.shift(targets, current=state, label="drill.tag", on_refusal=OnRefusal.STOP)
         state = shift.state or state
         if not shift.proven:
-            detail = f"the tag {self.name} could not be given to the canary: {shift.detail}"
+            detail = f"the tag {self.name} (CANARY_TAG) could not be given to the canary: {shift.detail}"
             self.recorder.check("canary-tag", StepStatus.ERROR, detail, kind="traffic", tolerable=False)
             return state
         self.row = row

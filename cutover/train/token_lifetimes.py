@@ -52,7 +52,7 @@ def _too_short(name: str, left: float, seconds_needed: float) -> str:
     )
     return (
         f"{lives}, and the train with its undo needs up to {seconds_needed:.0f} s: "
-        f"renew it, or give {name}_FILE or {name}_COMMAND"
+        f"renew it, or set {name}_FILE or {name}_COMMAND in its place"
     )
 
 

@@ -15,7 +15,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model import step_ids
-from cutover.model.traffic_state import mismatch_reason
+from cutover.model.traffic_state import describe_shares, mismatch_reason
 from cutover.model.train_events import Decided, TrafficIntended, TrafficRead, TrafficSettled, UndoStarted
 from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
 from cutover.model.undo_policy import MOVED_ON, REASONS, Action, RecoveryMode
@@ -124,7 +124,7 @@ class UndoExecutor:
                 take effect. False leaves that to a later look of the caller.
         """
         wait = self._expiry(part.pending_since) if self.recovering is not None else 0.0
-        detail = f"{part.name}: production keeps changing"
+        detail = "production changes again and again"
         for writes in range(_DECISIONS):
             look = await self._look(part, wait)
             if (result := await self._without_a_write(part, look, written=writes > 0)) is not None:
@@ -206,13 +206,16 @@ class UndoExecutor:
             if look.decision.moved_on
             else ""
         )
-        return self._unresolved(f"{part.name}: {why}. {states}{whose}")
+        to_do: tuple[str, ...] = ()
+        if not look.is_read and self.folder is not None:
+            # No operator has to decide about a part that the next recovery may read.
+            to_do = (*_renewal(part, why), f"when the cause is gone: {recover_command(self.folder)}")
+        return self._unresolved(f"{part.name}: {why}. {states}{whose}", *to_do)
 
     def _unproven(self, part: UndoPart, detail: str) -> UndoResult:
         """Return the result of a part whose writes could not be proven."""
-        # The text quotes the refusal of a token (HTTP 401).
-        renew = (f"renew {part.token} first: it was refused",) if "HTTP 401" in detail else ()
-        detail = f"{part.verb} could not be proven undone: {detail}"
+        renew = _renewal(part, detail)
+        detail = f"{part.verb} could not be proven undone: {detail}{_last_served(part, detail)}"
         if self.recovering is None:
             return UndoResult(proven=False, detail=detail, to_do=(*renew, *part.by_hand(), *self._again()))
         return self._unresolved(detail, *renew, *part.by_hand(), *self._again())
@@ -280,6 +283,19 @@ class UndoExecutor:
     @property
     def _label(self) -> str:
         return step_ids.UNDO if self.recovering is None else "recover"
+
+
+def _renewal(part: UndoPart, detail: str) -> tuple[str, ...]:
+    """Return the line that asks for a new token, if the text quotes the refusal of the token (HTTP 401)."""
+    return (f"renew {part.token} first: it was refused",) if "HTTP 401" in detail else ()
+
+
+def _last_served(part: UndoPart, detail: str) -> str:
+    """Return the split that was read last, in words, unless the text names it already; the refusal of a write alone does not show it."""
+    if not isinstance(part, TrafficPart) or part.last is None:
+        return ""
+    served = f"{describe_shares(part.last.served())} is served"
+    return "" if served in detail else f"; at the last read {served}"
 
 
 def seconds_until_write_expires(sent: Moment, *, now: float, wall: datetime) -> float:

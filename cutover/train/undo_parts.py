@@ -30,6 +30,8 @@ class Look:
     decision: Decision
     found: str
     """The state that was found, in words."""
+    is_read: bool = True
+    """False if this part could not be read."""
     state: TrafficState | None = None
     """The split that was found; None if it could not be read, and for the routes."""
 

@@ -61,7 +61,7 @@ class RoutesPart:
         except PeerError as error:
             decision = decide_unread(str(error), values=self.undo.values, knows_last=self.knows_last)
             decision = decide_for(self.mode, decision, read=False, wait=wait)
-            return Look(decision=decision, found=f"not known ({error})")
+            return Look(decision=decision, found=f"not known ({error})", is_read=False)
         decision = decide_routes(
             [state for state, _ in sample.shares],
             values=self.undo.values,

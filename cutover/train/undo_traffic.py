@@ -90,7 +90,7 @@ class TrafficPart:
         except PeerError as error:
             decision = decide_unread(str(error), targets=self.undo.targets, knows_last=self.knows_last)
             decision = decide_for(self.mode, decision, read=False, wait=wait)
-            return Look(decision=decision, found=f"not known ({error})")
+            return Look(decision=decision, found=f"not known ({error})", is_read=False)
         self.last = found
         decision = decide_traffic(
             found,
@@ -147,7 +147,11 @@ class TrafficPart:
         if detail := mismatch_reason(found, targets):
             return Proof(proven=False, detail=detail, overtaken=bool(undo.refuse_reason(targets, found)))
         if undo.targets_for(found)[0] != targets:
-            return Proof(proven=False, detail="LATEST can be decided on only now", overtaken=True)
+            return Proof(
+                proven=False,
+                detail="the revision that LATEST stands for became known only after the write",
+                overtaken=True,
+            )
         return Proof(proven=True)
 
     async def prove_by_streams(self, look: Look) -> str:

@@ -28,17 +28,17 @@ def run_that_asked_for(config: CutoverConfig, splits: Sequence[Mapping[str, int]
         if not any(_shares(event) in splits for event in asked):
             continue
         if plan_undo(events, stable=str(started.facts.get("stable_revision"))).traffic is not None:
-            return f"this may have been left by {folder}: {recover_command(folder)}"
+            return f"the run in {folder} may have left this; to undo that run: {recover_command(folder)}"
         closed = closed or _closed(str(folder), asked[0].captured, splits)
     return closed
 
 
 def _closed(folder: str, captured: TrafficState, splits: Sequence[Mapping[str, int]]) -> str:
     """Return the sentence for a run whose journal leaves nothing open, and which found ``captured`` before its first change."""
-    text = f"this may have been left by {folder}, although its journal leaves nothing open"
+    text = f"the run in {folder} may have left this, although its journal shows nothing open"
     if shares(captured.targets, latest=captured.latest_ready) in splits:
         return text
-    return f"{text}: {recover_command(folder, '--restore-captured')}"
+    return f"{text}; to write back the split that it found: {recover_command(folder, '--restore-captured')}"
 
 
 def _same_service(config: CutoverConfig, facts: Mapping[str, object]) -> bool:

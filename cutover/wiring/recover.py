@@ -123,7 +123,9 @@ def _refuse_other_bytes(folder: Path) -> None:
     """Raise ConfigurationError for a run directory whose path is not UTF-8."""
     whole = folder.resolve()
     if not is_utf8(whole):
-        problem = "RUN_DIRECTORY has a path that is not UTF-8, but the journal and the lock name it"
+        problem = (
+            "RUN_DIRECTORY is a path that is not UTF-8, and the journal and the lock cannot hold such a path"
+        )
         raise ConfigurationError([f"{problem}: {str(whole)!a}; rename the folder"])
 
 

@@ -116,5 +116,5 @@ def test_output_that_a_full_disk_cuts_off_is_named_on_the_other_stream(
         )
     assert done.returncode == 0
     assert done.stderr == (
-        "standard output could not be written (No space left on device), so a part of it is missing; the exit code holds\n"
+        "standard output could not be written (No space left on device), so a part of it is missing; the exit code is correct\n"
     )

@@ -46,15 +46,15 @@ def test_two_sources_of_one_token_are_refused_and_both_are_named(token: str, tok
     variable = token.upper()
     env = {**LIVE, variable: "marked-token"}
     assert problems_of({**env, f"{variable}_FILE": str(token_file)}) == [
-        f"{variable} and {variable}_FILE both give {variable}: set one of them"
+        f"{variable} and {variable}_FILE both give {variable}: set only one of them"
     ]
     option = f"--{token.replace('_', '-')}-command"
     assert problems_of(env, {f"{token}_command": "echo marked"}) == [
-        f"{variable} and {option} both give {variable}: set one of them"
+        f"{variable} and {option} both give {variable}: set only one of them"
     ]
     both = {f"{variable}_FILE": str(token_file), f"{variable}_COMMAND": "echo x"}
     assert problems_of({**without(LIVE, variable), **both}) == [
-        f"{variable}_FILE and {variable}_COMMAND both give {variable}: set one of them"
+        f"{variable}_FILE and {variable}_COMMAND both give {variable}: set only one of them"
     ]
 
 
@@ -63,7 +63,7 @@ def test_a_rehearsal_refuses_two_sources_too_and_reads_none(tmp_path: Path) -> N
     config = config_of({"AUTH_TOKEN_FILE": missing, "CONTROL_ACCESS_TOKEN_COMMAND": "no-such-program"})
     assert config.auth_token_file == missing
     assert problems_of({"AUTH_TOKEN": "marked", "AUTH_TOKEN_FILE": missing}) == [
-        "AUTH_TOKEN and AUTH_TOKEN_FILE both give AUTH_TOKEN: set one of them"
+        "AUTH_TOKEN and AUTH_TOKEN_FILE both give AUTH_TOKEN: set only one of them"
     ]
 
 

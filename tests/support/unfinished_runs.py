@@ -81,7 +81,7 @@ class Gate(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.scene.refusals:
             self.scene.refusals -= 1
-            return httpx.Response(403)
+            return httpx.Response(self.scene.refusal_status)
         return await self.inner.handle_async_request(request)
 
 
@@ -95,6 +95,8 @@ class Scene:
     services: Services = attrs.field(init=False)
     refusals: int = 0
     """How many requests are refused from now on."""
+    refusal_status: int = 403
+    """The HTTP status of these refusals."""
 
     @property
     def production(self) -> Production:

@@ -117,7 +117,7 @@ class TestRefusedSplits:
             ({"served": {STABLE: 90, "chat-3": 10}}, "other revisions serve too"),
             (
                 {"requested": {STABLE: 90, CANARY: 10}, "served": {STABLE: 100}},
-                f"{STABLE} 90 %, {CANARY} 10 % is asked for, and {STABLE} 100 % is served",
+                f"asks for {STABLE} 90 %, {CANARY} 10 %, but {STABLE} 100 % is served",
             ),
             ({"served": {CANARY: 100}}, f"{STABLE} serves nothing ({CANARY} 100 %)"),
             ({"latest": True, "latest_ready": "chat-3"}, f"{STABLE} serves nothing (chat-3 100 %)"),
@@ -160,7 +160,7 @@ class TestEarlierRun:
         left = await self._leave(tmp_path)
         summary = await trial_of(tmp_path, layout=self.LAYOUT).run()
         detail = rows(summary, "preflight")["traffic"].detail
-        assert f"this may have been left by {left}: cutover recover {left}" in detail
+        assert f"the run in {left} may have left this; to undo that run: cutover recover {left}" in detail
 
     async def test_a_closed_run_is_named_with_the_command_that_writes_what_it_found(
         self, tmp_path: Path
@@ -168,13 +168,16 @@ class TestEarlierRun:
         left = await self._leave(tmp_path, closed=True)
         summary = await trial_of(tmp_path, layout=self.LAYOUT).run()
         detail = rows(summary, "preflight")["traffic"].detail
-        assert f"left by {left}, although its journal leaves nothing open: cutover recover" in detail
+        assert (
+            f"the run in {left} may have left this, although its journal shows nothing open; to write back"
+            in detail
+        )
         assert f"--restore-captured {left}" in detail
 
     async def test_a_run_of_another_service_is_not_named(self, tmp_path: Path) -> None:
         await self._leave(tmp_path)
         summary = await trial_of(tmp_path, layout=self.LAYOUT, region="elsewhere").run()
-        assert "left by" not in rows(summary, "preflight")["traffic"].detail
+        assert "may have left this" not in rows(summary, "preflight")["traffic"].detail
 
     async def test_what_is_no_journal_is_passed_over(self, tmp_path: Path) -> None:
         left = await self._leave(tmp_path)
@@ -183,7 +186,7 @@ class TestEarlierRun:
             (tmp_path / name / "journal.jsonl").write_bytes(content)
         (tmp_path / "d" / "journal.jsonl").mkdir(parents=True)
         summary = await trial_of(tmp_path, layout=self.LAYOUT).run()
-        assert f"left by {left}" in rows(summary, "preflight")["traffic"].detail
+        assert f"the run in {left} may have left this" in rows(summary, "preflight")["traffic"].detail
 
 
 class TestPreflight:
@@ -259,7 +262,7 @@ class TestPreflight:
         summary = await trial.run()
         found = rows(summary, "preflight")["canary-evidence"]
         assert (summary.exit_code, found.status) == (3, StepStatus.ERROR)
-        assert f"names v2.1, and {STABLE} serves everything" in found.detail
+        assert f"names v2.1, although {STABLE} serves everything" in found.detail
 
     async def test_a_canary_that_is_broken_behind_its_tag_is_still_probed_there_first(
         self, tmp_path: Path
@@ -289,13 +292,13 @@ class TestBlindDrill:
         assert summary.passed, summary.reasons
         assert "ACCEPT_BLIND_DRILL=1 accepts that" in rows(summary, "preflight")["canary-evidence"].detail
         assert drill(summary)["traffic-5"].detail.endswith(
-            "nothing tells that the canary answered a stream; ACCEPT_BLIND_DRILL=1 accepts that"
+            "nothing shows that the canary answered a stream; ACCEPT_BLIND_DRILL=1 accepts that"
         )
         assert facts(summary)["blind"] is True
         assert summary.facts["accept_blind_drill"] is True
         text = (tmp_path / "run" / "SUMMARY.md").read_text().splitlines()
-        assert text[2].startswith("**The drill was blind:** nothing told whether the canary answered")
-        assert conclusion(summary, evidence=None)[1].startswith("BLIND     nothing told")
+        assert text[2].startswith("**The drill was blind:** nothing showed whether the canary answered")
+        assert conclusion(summary, evidence=None)[1].startswith("BLIND     nothing showed")
 
     async def test_one_that_sees_is_not_called_blind(self, tmp_path: Path) -> None:
         summary = await trial_of(tmp_path, accept_blind_drill=True).run()
@@ -336,7 +339,7 @@ class TestTagOfTheDrill:
         assert (trial.production.traffic_spec, trial.production.tags) == (before, {})
         assert drill(summary)["canary-direct"].status is StepStatus.PASS
         assert drill(summary)["traffic-5"].detail.endswith(
-            "2 streams were answered by the canary (0 at the front door by the header, 2 at its tag)"
+            "the canary answered 2 streams (0 at the front door by the header, 2 at its tag)"
         )
         # the turns at the tag: two before the first share, and two at each step
         assert turns(trial, Site.TAG, CANARY) == 2 + 4 * 2
@@ -456,7 +459,8 @@ class TestTagThatLags:
         summary = await trial.run()
         found = drill(summary)["canary-direct"]
         assert found.status is StepStatus.ERROR
-        assert f"is answered by {STABLE}, still after 15 s" in found.detail
+        assert f"{STABLE} answers at the canary's tag URL " in found.detail
+        assert found.detail.endswith("still after 15 s; when that tag leads to the canary, start again")
         assert (summary.exit_code, writes(trial)) == (3, 0)
 
     async def test_streams_of_another_revision_at_the_tag_are_not_the_canarys(self, tmp_path: Path) -> None:
@@ -489,7 +493,7 @@ class TestStep:
         found = drill(summary)["traffic-100"]
         assert (found.status, found.tolerable) == (StepStatus.ERROR, True)
         assert found.detail == (
-            "the canary has 100 % of the traffic, but nothing tells that the canary answered a stream"
+            "the canary has 100 % of the traffic, but nothing shows that the canary answered a stream"
         )
         assert not summary.passed
         assert trial.production.traffic == {STABLE: 100}
@@ -501,7 +505,7 @@ class TestStep:
         summary = await trial.run()
         assert summary.passed, summary.reasons
         assert turns(trial, Site.FRONT, CANARY) == 1
-        assert "1 streams were answered by the canary" in drill(summary)["traffic-5"].detail
+        assert "the canary answered 1 stream (" in drill(summary)["traffic-5"].detail
 
     async def test_a_canary_that_never_answers_is_asked_for_within_a_bound(self, tmp_path: Path) -> None:
         hidden = Scope(operations=STREAMS, sites=FRONT, role=Role.CANARY)

@@ -372,6 +372,41 @@ async def test_a_second_recovery_changes_nothing_more(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("left", [unreadable, routes_unreadable])
+async def test_a_state_that_cannot_be_read_asks_for_the_same_recovery_later(
+    left: Callable[[Scene], Awaitable[None]], tmp_path: Path
+) -> None:
+    """An operator need not decide about a state that nobody has seen: the next recovery may read it."""
+    async with scene(tmp_path) as found:
+        await left(found)
+        found.kill()
+        recovery = await found.recover()
+        assert "production could not be read, and was not changed: " in recovery.detail
+        assert recovery.to_do == (
+            f"when the cause is gone: cutover recover {found.folder}",
+            f"or, to leave production as it is now: cutover recover --accept-found {found.folder}",
+            f"or, to write the captured state over it: cutover recover --restore-captured {found.folder}",
+        )
+
+
+@pytest.mark.parametrize(
+    ("left", "token"),
+    [(unreadable, "CLOUD_RUN_ACCESS_TOKEN"), (routes_unreadable, "CONTROL_ACCESS_TOKEN")],
+)
+async def test_a_read_whose_token_is_refused_asks_for_a_new_token(
+    left: Callable[[Scene], Awaitable[None]], token: str, tmp_path: Path
+) -> None:
+    async with scene(tmp_path) as found:
+        await left(found)
+        found.kill()
+        found.refusal_status = 401
+        recovery = await found.recover()
+        assert recovery.to_do[:2] == (
+            f"renew {token} first: it was refused",
+            f"when the cause is gone: cutover recover {found.folder}",
+        )
+
+
+@pytest.mark.parametrize("left", [unreadable, routes_unreadable])
 async def test_an_acceptance_of_an_unread_state_says_so_loudly(
     left: Callable[[Scene], Awaitable[None]], tmp_path: Path
 ) -> None:

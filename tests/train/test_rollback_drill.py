@@ -113,7 +113,7 @@ class TestWhoAnswers:
         rows, summary, trial = await drilled(tmp_path, layout={"revision_header": ""}, canary_steps=(100,))
         assert summary.passed
         assert rows["traffic-100"].detail.endswith(
-            "2 streams were answered by the canary (0 at the front door by the header, 2 at its tag)"
+            "the canary answered 2 streams (0 at the front door by the header, 2 at its tag)"
         )
         assert streams_by_stable(trial) == SMOKES + 2
 

@@ -50,7 +50,7 @@ async def test_the_captured_split_is_tried_once_and_nothing_is_changed(tmp_path:
         (403, "PERMISSION_DENIED", "; ask the owner of PROJECT to grant run.services.update on SERVICE ("),
         (404, "NOT_FOUND", "Injected.)"),
         (409, "ABORTED", "Injected.)"),
-        (429, "RESOURCE_EXHAUSTED", "Injected.)"),
+        (429, "RESOURCE_EXHAUSTED", "; wait a minute, then start again"),
     ],
 )
 async def test_a_refused_trial_is_no_evidence_and_says_what_to_do(
@@ -63,7 +63,7 @@ async def test_a_refused_trial_is_no_evidence_and_says_what_to_do(
     found = row(summary, "permission-traffic")
     assert (found.status, found.tolerable) == (StepStatus.ERROR, False)
     assert found.detail.startswith(
-        "the permission to update the traffic could not be shown, and nothing was changed: PATCH "
+        "the permission to update the traffic is not proven, and nothing was changed: PATCH "
     )
     assert f"HTTP {status}" in found.detail
     assert advice in found.detail
@@ -82,11 +82,34 @@ async def test_an_api_without_validate_only_is_said_and_passes(tmp_path: Path) -
     )
 
 
-@pytest.mark.parametrize("name", ["canary-missing", "canary-not-ready"])
-async def test_a_revision_that_cannot_be_tried_was_not_judged(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("canary-missing", "; correct CANARY, or SERVICE, REGION or PROJECT"),
+        ("canary-not-ready", "; repair it, or name another revision as CANARY"),
+    ],
+)
+async def test_a_revision_that_cannot_be_tried_was_not_judged(name: str, advice: str, tmp_path: Path) -> None:
     summary = await EmbeddedTrain(live_config(tmp_path), faults=(FAULTS[name],)).run()
-    assert row(summary, "revision-canary").status is StepStatus.ERROR
+    found = row(summary, "revision-canary")
+    assert found.status is StepStatus.ERROR
+    assert found.detail.endswith(advice)
     assert summary.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "check_id", "advice"),
+    [
+        ("cloud-run-401", "traffic", "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default"),
+        ("cloud-run-401", "revision-stable", "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default"),
+        ("control-401", "routes", "; renew CONTROL_ACCESS_TOKEN"),
+    ],
+)
+async def test_a_read_whose_token_is_refused_asks_for_a_new_token(
+    name: str, check_id: str, advice: str, tmp_path: Path
+) -> None:
+    summary = await EmbeddedTrain(live_config(tmp_path), faults=(FAULTS[name],)).run()
+    assert advice in row(summary, check_id).detail
 
 
 @pytest.mark.parametrize("operation", [Operation.SERVICE_READ, Operation.REVISION_READ])

@@ -122,6 +122,8 @@ class TestUnproven:
         assert summary.undo is not None
         assert "the traffic could not be proven undone: " in summary.undo.detail
         assert "HTTP 403" in summary.undo.detail
+        # A refusal alone would not say in which state production is.
+        assert summary.undo.detail.endswith(f"; at the last read {CANARY} 100 % is served")
         config = trial.config
         service = f"{config.service} --project {config.project} --region {config.region}"
         assert summary.undo.to_do == (

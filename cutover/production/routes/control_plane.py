@@ -272,9 +272,7 @@ class ControlPlane:
             # Only the service's own refusal has a meaning; a page may come from something in front of the service.
             if reply.status != _FORBIDDEN or not reply.has_error:
                 raise
-            meaning = (
-                f"{error}: the user of CONTROL_ACCESS_TOKEN may not do this; overrides need an administrator"
-            )
+            meaning = f"{error}: the user of CONTROL_ACCESS_TOKEN may not do this; overrides need an administrator: give the token of one"
             raise RefusedError(meaning, status=error.status, retry_after=error.retry_after) from error
 
 

@@ -23,7 +23,8 @@ async def end_orphans(events: Iterable[TrainEvent], *, grace: float = GRACE_SECO
     ]
     if not left:
         return ""
-    return f"{'; '.join(left)}: end {'it' if len(left) == 1 else 'them'}, then recover again"
+    it = "it" if len(left) == 1 else "them"
+    return f"{'; '.join(left)}: end {it}, then recover again"
 
 
 def _runs(event: CommandStarted) -> bool:

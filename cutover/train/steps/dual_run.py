@@ -141,7 +141,10 @@ async def _two_services(
     if identity.answered:
         status, detail = StepStatus.PASS, f"no sign of the new service: {identity.seen}"
     else:
-        status, detail = StepStatus.ERROR, f"no service answers at LEGACY_BASE_URL: {identity.seen}"
+        status, detail = (
+            StepStatus.ERROR,
+            f"no service answers at LEGACY_BASE_URL: {identity.seen}. Check that the legacy service runs, and that LEGACY_BASE_URL is its URL",
+        )
     recorder.check("legacy-identity", status, detail, kind="legacy_identity")
     return True
 

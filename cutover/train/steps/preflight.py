@@ -11,22 +11,25 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError, RefusedError
+from cutover.http.tokens import UNAUTHORIZED
 from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
-from cutover.train.canary_evidence import CanaryEvidence, EvidenceSearch
+from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence, EvidenceSearch
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.token_lifetimes import check_tokens
 
 STEP_ID = step_ids.PREFLIGHT
+_RENEW = "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)"
 _ADVICE = {
-    401: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
+    401: _RENEW,
     403: (
         "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the account of "
         "CLOUD_RUN_ACCESS_TOKEN (or of the application default credentials, if that is not set)"
     ),
+    429: "; wait a minute, then start again",
 }
 """HTTP status of a refused trial of the traffic update -> the advice to the operator."""
 
@@ -94,7 +97,8 @@ async def _routes(services: Services, recorder: StepRecorder, found: _Found) -> 
     try:
         sample = await services.control.sample(label="preflight.routes")
     except PeerError as error:
-        recorder.check("routes", StepStatus.ERROR, str(error), tolerable=False)
+        advice = "; renew CONTROL_ACCESS_TOKEN" if _status(error) == UNAUTHORIZED else ""
+        recorder.check("routes", StepStatus.ERROR, f"{error}{advice}", tolerable=False)
         return
     if sample.agreed is None:
         detail = f"the instances disagree, so there is no single state to restore: {sample.describe()}"
@@ -120,7 +124,7 @@ async def _traffic(plan: Plan, services: Services, recorder: StepRecorder, found
     try:
         state = await services.traffic.read(label="preflight.traffic")
     except PeerError as error:
-        recorder.check("traffic", StepStatus.ERROR, str(error), tolerable=False)
+        recorder.check("traffic", StepStatus.ERROR, _unread(error), tolerable=False)
         return
     found.traffic = state
     problem = _traffic_problem(plan, state)
@@ -157,8 +161,8 @@ def _traffic_problem(plan: Plan, state: TrafficState) -> str:
         problem = f"other revisions serve too ({describe_shares(served)}), and the drill begins with {stable} at 100 %"
     else:
         problem = (
-            f"{describe_shares(asked)} is asked for, and {describe_shares(served)} is served: "
-            "whatever changes the service next may let it serve what is asked for"
+            f"the service's specification asks for {describe_shares(asked)}, but {describe_shares(served)} is served: "
+            "the next change of the service may move the traffic to the split of the specification"
         )
     command = f"gcloud run services update-traffic {plan.gcloud_service} --to-revisions {stable}=100"
     left = plan.earlier_run([split for split in (asked, served) if split != whole])
@@ -190,14 +194,10 @@ async def _evidence(plan: Plan, services: Services, recorder: StepRecorder, foun
             "choose another name for CANARY_TAG, or set it to an empty text so that the drill gives no tag"
         )
     elif not evidence.exists and plan.accept_blind_drill:
-        detail = f"nothing will tell whether the canary answers a stream, and ACCEPT_BLIND_DRILL=1 accepts that: {detail}"
+        detail = f"nothing will show whether the canary answers a stream, and ACCEPT_BLIND_DRILL=1 accepts that: {detail}"
     elif not evidence.exists:
         status = StepStatus.ERROR
-        detail = (
-            f"nothing would tell whether the canary answers a stream: {detail}. Let the front door name the revision in a header and "
-            "set REVISION_HEADER to it, or give the canary a tag whose URL answers from here; "
-            "ACCEPT_BLIND_DRILL=1 drills without evidence"
-        )
+        detail = f"nothing would show whether the canary answers a stream: {detail}. {WAYS_TO_SEE_CANARY}"
     recorder.check(check_id, status, detail, tolerable=False)
     return evidence
 
@@ -207,11 +207,9 @@ async def _may_write(state: TrafficState, services: Services, recorder: StepReco
     try:
         untried = await services.traffic.may_write(state, label="preflight.permission-traffic")
     except PeerError as error:
-        detail = f"the permission to update the traffic could not be shown, and nothing was changed: {error}"
-        status = error.status if isinstance(error, RefusedError) else 0
-        recorder.check(
-            "permission-traffic", StepStatus.ERROR, detail + _ADVICE.get(status, ""), tolerable=False
-        )
+        detail = f"the permission to update the traffic is not proven, and nothing was changed: {error}"
+        detail += _ADVICE.get(_status(error), "")
+        recorder.check("permission-traffic", StepStatus.ERROR, detail, tolerable=False)
         return
     detail = "the traffic may be updated"
     if untried:
@@ -224,16 +222,26 @@ async def _revision(role: str, name: str, services: Services, recorder: StepReco
     try:
         revision = await services.traffic.revision(name, label=f"preflight.{check_id}")
     except PeerError as error:
-        recorder.check(check_id, StepStatus.ERROR, str(error), tolerable=False)
+        recorder.check(check_id, StepStatus.ERROR, _unread(error), tolerable=False)
         return
     # A revision that cannot be tried was not judged.
     if not revision.exists:
-        recorder.check(
-            check_id, StepStatus.ERROR, f"there is no revision {name}: {revision.message}", tolerable=False
-        )
+        detail = f"there is no revision {name}: {revision.message}; correct {role.upper()}, or SERVICE, REGION or PROJECT"
+        recorder.check(check_id, StepStatus.ERROR, detail, tolerable=False)
     elif not revision.ready:
-        recorder.check(
-            check_id, StepStatus.ERROR, f"{name} is not ready: {revision.message}", tolerable=False
+        detail = (
+            f"{name} is not ready: {revision.message}; repair it, or name another revision as {role.upper()}"
         )
+        recorder.check(check_id, StepStatus.ERROR, detail, tolerable=False)
     else:
         recorder.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)
+
+
+def _status(error: PeerError) -> int:
+    """Return the HTTP status of a refusal; 0 for any other failure."""
+    return error.status if isinstance(error, RefusedError) else 0
+
+
+def _unread(error: PeerError) -> str:
+    """Return the reason why Cloud Run could not be read, and the thing to do if the token was refused."""
+    return f"{error}{_RENEW if _status(error) == UNAUTHORIZED else ''}"

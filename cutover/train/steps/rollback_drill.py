@@ -21,7 +21,7 @@ from cutover.production.on_refusal import OnRefusal
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS, SETTLE_DEADLINE, Shift, TrafficMover
 from cutover.train.canary_answers import StepAnswers, ask_on
-from cutover.train.canary_evidence import CanaryEvidence
+from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence
 from cutover.train.canary_tag import CanaryTag
 from cutover.train.sentinels import Sentinels, Watch
 from cutover.train.soak import Seen, look, look_count, paced_count, soak
@@ -210,12 +210,18 @@ class _Drill:
                     break
                 await clock.sleep(LAG_PAUSE)
             if others:
-                detail = f"the canary's tag URL {url} is answered by {', '.join(sorted(others))}, still after {LAG_SECONDS:g} s"
+                detail = (
+                    f"{', '.join(sorted(others))} answers at the canary's tag URL {url}, still after {LAG_SECONDS:g} s; "
+                    "when that tag leads to the canary, start again"
+                )
                 self.recorder.check("canary-direct", StepStatus.ERROR, detail)
             else:
                 self.recorder.stream_check("canary-direct", probes)
         elif not self.evidence.header and not self.plan.accept_blind_drill:
-            detail = "nothing tells whether the canary answers a stream: no tag URL of it answers, and no header names the revision"
+            detail = (
+                "nothing shows whether the canary answers a stream: its tag URL does not answer, and no header names the revision. "
+                f"No share was moved. {WAYS_TO_SEE_CANARY}"
+            )
             self.recorder.check("canary-evidence", StepStatus.ERROR, detail, tolerable=False)
 
     def _stranger(self, probe: Probe) -> str | None:
@@ -295,7 +301,7 @@ class _Drill:
             take_look=lambda: self._look(name, seen),
         )
         if not whole and not seen.log.bad:
-            detail = "the soak was ended early, because a sentinel stream broke"
+            detail = "the soak ended early, because a sentinel stream broke"
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic")
         elif seen.log.bad or await self._held(targets, name):
             check = await self._judge(percent, name, seen)
@@ -312,7 +318,7 @@ class _Drill:
             self.recorder.failure(name, error, kind="traffic", tolerable=False)
             return False
         if problem := mismatch_reason(self.state, targets):
-            detail = f"it did not hold through the soak: {problem}"
+            detail = f"the split did not hold through the soak: {problem}"
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
         return not problem
 

@@ -44,7 +44,7 @@ async def run(plan: Plan, prober: LaneProber, recorder: StepRecorder) -> StepRes
         recorder.stream_check(f"{plan.phase.value}-{alias.name}", [probe])
     named = {name for probe in probes if (name := prober.revision(probe))}
     blind = (
-        f"; no reply has the header {prober.revision_header}: is it mistyped?"
+        f"; no reply has the header {prober.revision_header}: is REVISION_HEADER correct?"
         if prober.revision_header and not named
         else ""
     )

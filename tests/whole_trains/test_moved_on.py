@@ -11,6 +11,7 @@ from cutover.model.route_state import GLOBAL
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
     CheckRecorded,
+    RouteIntended,
     RoutesRead,
     StepFinished,
     TrafficRead,
@@ -160,6 +161,30 @@ class TestKillSwitch:
         keys = dict(trial.production.route_targets())
         assert set(keys.values()) <= {"legacy", "mixed", None}
         assert keys[GLOBAL] == "legacy"
+
+    async def test_a_kill_switch_while_the_sentinels_start_stays(self, tmp_path: Path) -> None:
+        trial = EmbeddedTrain(live_config(tmp_path, held_streams=2))
+        summary = await run_with(
+            trial,
+            lambda event: isinstance(event, CheckRecorded) and event.check.check_id == "control-status",
+            lambda: press_kill_switch(trial, GLOBAL),
+        )
+        assert trial.production.route_targets()[GLOBAL] == "legacy"
+        assert summary.exit_code == 1
+
+    async def test_a_kill_switch_between_two_overrides_stays(self, tmp_path: Path) -> None:
+        """The reply to one override shows the others too."""
+        trial = EmbeddedTrain(live_config(tmp_path))
+        intended: list[TrainEvent] = []
+
+        def third_override(event: TrainEvent) -> bool:
+            if isinstance(event, RouteIntended):
+                intended.append(event)
+            return len(intended) == 3
+
+        summary = await run_with(trial, third_override, lambda: press_kill_switch(trial, GLOBAL))
+        assert trial.production.route_targets()[GLOBAL] == "legacy"
+        assert summary.exit_code == 4
 
 
 class TestHotfix:

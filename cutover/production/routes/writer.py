@@ -85,7 +85,7 @@ async def set_routes(
     rounds = chain(ROUNDS, repeat(ROUNDS[-1]))
     times, order, failed_rounds = next(rounds), wanted, 0
     for number in itertools.count(1):
-        sent = _Round(step_id=step_id, captured=captured, times=times)
+        sent = _Round(step_id=step_id, captured=captured, times=times, goal=goal, own_states=own_states)
         await sent.run(
             control,
             order,
@@ -94,6 +94,8 @@ async def set_routes(
             journal=journal,
             expired=lambda: clock.now() >= ends,
         )
+        if sent.keys_of_others:
+            return RouteChange(proven=False, detail=sent.detail, keys_of_others=sent.keys_of_others)
         failed_rounds += sent.stopped
         if sent.stopped and (not sent.may_pass or failed_rounds > _FAILED_ROUNDS):
             return RouteChange(proven=False, detail=sent.detail)
@@ -126,8 +128,12 @@ class _Round:
     step_id: str
     captured: RouteState
     times: int
+    goal: Sequence[tuple[str, str | None]]
+    own_states: Sequence[tuple[str, str | None]] | None
     detail: str = ""
     """The first problem of this round; empty if there was none."""
+    keys_of_others: tuple[str, ...] = ()
+    """The route keys that somebody else has changed, by a reply to a write of another key. The round ends there."""
     retry_after: float = 0.0
     """The longest ``retry-after`` of the answers, in seconds."""
     answered: bool = False
@@ -155,7 +161,9 @@ class _Round:
             answers = _Answers(
                 RouteIntended(
                     step_id=self.step_id, key=key, captured=self.captured, wanted=value, times=self.times
-                )
+                ),
+                watched=tuple(dict.fromkeys(other for other, _ in self.goal if other != key)),
+                own_states=self.own_states,
             )
             answer = await _set(
                 control,
@@ -168,6 +176,10 @@ class _Round:
             self.answered = True
             self.detail = self.detail or answer.detail
             self.retry_after = max(self.retry_after, answers.retry_after)
+            if answers.keys_of_others:
+                self.keys_of_others = answers.keys_of_others
+                self.detail = f"somebody else has changed {', '.join(self.keys_of_others)} in the meantime"
+                return
             if answer.outcome in _NOT_TAKEN and on_refusal is OnRefusal.STOP:
                 self.detail, self.stopped, self.may_pass = answer.detail, True, answers.may_pass
                 return
@@ -202,6 +214,11 @@ class _Answers:
     """The answers to the writes of one intended change."""
 
     intent: RouteIntended
+    watched: tuple[str, ...] = ()
+    """The other route keys of the change. A reply shows them too."""
+    own_states: Sequence[tuple[str, str | None]] | None = None
+    keys_of_others: tuple[str, ...] = ()
+    """The watched keys that somebody else has changed, by a reply."""
     by_outcome: dict[str, str] = attrs.field(factory=dict)
     """Outcome -> its first detail."""
     retry_after: float = 0.0
@@ -259,7 +276,7 @@ async def _write(
         for number in remaining:
             # A write is shielded, so a cancelled change stops here, between two writes.
             await checkpoint_if_cancelled()
-            if number and (expired() or answers.retry_after):
+            if number and (expired() or answers.retry_after or answers.keys_of_others):
                 return
             await _write_once(control, answers, label=label)
 
@@ -279,6 +296,9 @@ async def _write_once(control: ControlPlane, answers: _Answers, *, label: str) -
     except PeerError as error:
         answers.add("unknown", str(error))
     else:
+        if answers.own_states is not None:
+            others = keys_of_others([state], keys=answers.watched, own_states=answers.own_states)
+            answers.keys_of_others = answers.keys_of_others or others
         if state.get(key) == value:
             answers.add("accepted")
         else:

@@ -11,7 +11,7 @@ from cutover.model.results import SentinelTally, StepResult, StepStatus
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import WriteProbe
 from cutover.production.on_refusal import OnRefusal
-from cutover.production.routes.writer import set_routes
+from cutover.production.routes.writer import RouteChange, set_routes
 from cutover.production.services import Services
 from cutover.train.sentinels import Sentinels, Watch
 from cutover.train.soak import confirm_count, soak
@@ -121,8 +121,11 @@ async def _apply(
     watch: Watch,
     recorder: StepRecorder,
 ) -> bool:
-    change = await watch.across(
-        lambda: set_routes(
+    async def move() -> RouteChange:
+        # The sentinels took their time, so somebody may have acted since the first look.
+        if watch.sentinels.held and (problem := await _moved_since(captured, services)):
+            return RouteChange(proven=False, detail=f"the flip changed nothing: {problem}")
+        return await set_routes(
             services.control,
             wanted,
             captured=captured,
@@ -133,10 +136,22 @@ async def _apply(
             clock=services.clock,
             own_states=(*captured.overrides, *wanted),
         )
-    )
+
+    change = await watch.across(move)
     status = StepStatus.PASS if change.proven else StepStatus.FAIL
     recorder.check("apply-overrides", status, change.detail, kind="apply", tolerable=False)
     return change.proven
+
+
+async def _moved_since(captured: RouteState, services: Services) -> str:
+    """Return the changes of the overrides since the capture, or the reason why they cannot be read; empty if nothing changed."""
+    try:
+        sample = await services.control.sample(label="flip.apply.look")
+    except PeerError as error:
+        return str(error)
+    changes = [captured.differences_from(state) for state, _ in sample.shares]
+    found = next((change for change in changes if change), "")
+    return found and f"the overrides have changed since the preflight: {found}"
 
 
 async def _evaluate_all(plan: Plan, services: Services, *, label: str) -> dict[str, tuple[StepStatus, str]]:

@@ -268,6 +268,8 @@ TRAFFIC_FAULTS = (
         sentence="The front door sends every request to the canary as soon as the canary has any share.",
         arrange=lambda layout: attrs.evolve(layout, canary_takes_all=True),
         outcome=DRILL_FAILS,
+        # Two streams in a row of a canary with 5 percent are no proof; four are.
+        watch_seconds=5.0,
     ),
     Fault(
         name="canary-missing",

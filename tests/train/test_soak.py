@@ -12,7 +12,7 @@ from cutover.contract import ContractReport
 from cutover.model.results import StepStatus
 from cutover.model.train_events import CheckRecorded, TrainEvent
 from cutover.simulation import Fault, LoggedRequest, Operation, Site
-from cutover.simulation.exchange import SILENCE, STREAMS, problem
+from cutover.simulation.exchange import SILENCE, STREAMS, Fate, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Role, Scope, Strike
 from cutover.train.probe_log import ProbeLog
 from cutover.train.soak import confirm_count, look_count, paced_count
@@ -108,6 +108,31 @@ async def test_the_first_bad_probe_ends_the_soak_while_the_others_hang(tmp_path:
     assert summary.exit_code == 1
     assert updates(trial)[1].time - only_canary(trial) < 0.5
     assert trial.production.traffic == {STABLE: 100}
+
+
+async def test_the_time_of_the_rollback_counts_from_the_first_evidence(tmp_path: Path) -> None:
+    """The first of three looks shows a broken canary, and the rollback settles four seconds after its write."""
+    settles_late = Scope(
+        operations=frozenset({Operation.TRAFFIC_UPDATE}), sites=frozenset({Site.CLOUD_RUN}), asks="stable"
+    )
+    trial = EmbeddedTrain(
+        live_config(tmp_path, canary_soak_seconds=10.0, canary_steps=(100,)),
+        faults=(
+            struck(
+                (Scope(operations=ONE_ALIAS, sites=FRONT, role=Role.CANARY), BROKEN),
+                (Scope(operations=OTHER_ALIAS, sites=FRONT, role=Role.CANARY), SILENT),
+                (settles_late, Fate(settles_after=4.0)),
+            ),
+        ),
+    )
+    drill = (await trial.run()).step("canary-rollback-drill")
+    assert drill is not None
+    seen, written = only_canary(trial), updates(trial)[1].time
+    assert written - seen == pytest.approx(0.25, abs=0.01)
+    seconds = drill.facts["rollback_seconds"]
+    assert isinstance(seconds, float)
+    # The pauses between the reads that wait for the update come on top.
+    assert written - seen + 4 <= seconds < written - seen + 6
 
 
 async def test_a_look_that_hangs_delays_no_later_look_and_no_end(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from attrs import evolve
 
 from cutover.simulation import FAULTS, VARIANTS, Fault, SimulatedProduction
 from cutover.simulation.control_faults import CONTROL_FAULTS, CONTROL_VARIANTS
+from cutover.simulation.evidence_faults import EVIDENCE_FAULTS, EVIDENCE_VARIANTS
 from cutover.simulation.faults import Strike
 from cutover.simulation.legacy_faults import LEGACY_FAULTS
 from cutover.simulation.stream_faults import STREAM_FAULTS, STREAM_VARIANTS
+from cutover.simulation.token_faults import TOKEN_FAULTS
 from cutover.simulation.traffic_faults import DEPLOYMENT_VARIANTS, TRAFFIC_FAULTS
 from tests.support.asgi_caller import (
     CREDENTIALS,
@@ -57,6 +59,16 @@ async def conversation(*faults: Fault) -> list[object]:
                 await ask(peer, "GET", f"{base}{path}", token=token) for path in ("/manifest.json", "/api/me")
             ]
         answers.append(await chat(peer, base=LEGACY, token=CREDENTIALS.legacy_token))
+        answers.append(await chat(peer, base="https://canary---svc.example"))
+        answers.append(
+            await ask(
+                peer,
+                "PATCH",
+                f"{SERVICE}?updateMask=traffic&validateOnly=true",
+                token=CREDENTIALS.cloud_run_token,
+                json={"traffic": [share("svc-1", 100), tag]},
+            )
+        )
         answers.append(await ask(peer, "POST", f"{FRONT}/api/runtime/tools/execute", json={}))
         seen.extend(
             (
@@ -88,6 +100,9 @@ async def conversation(*faults: Fault) -> list[object]:
     await look()
     seen += [(await override(peer, "clear", domain)).status for domain in (None, "auth_entry")]
     seen.append(peer.routes)
+    # By then a token that expires has expired.
+    clock.seconds += 300
+    await look()
     return seen
 
 
@@ -121,9 +136,12 @@ def test_every_fault_is_declared_in_full() -> None:
         CONTROL_FAULTS,
         TRAFFIC_FAULTS,
         LEGACY_FAULTS,
+        EVIDENCE_FAULTS,
+        TOKEN_FAULTS,
         STREAM_VARIANTS,
         CONTROL_VARIANTS,
         DEPLOYMENT_VARIANTS,
+        EVIDENCE_VARIANTS,
     )
     names = [fault.name for group in groups for fault in group]
     assert len(names) == len(set(names)) == len(FAULTS) + len(VARIANTS)
@@ -145,7 +163,8 @@ def test_all_variants_pass_and_all_faults_fail_except_the_listed_ones() -> None:
         "status-429-once", "status-500-once", "override-late", "override-reply-lost", "service-503-once",
         "rollback-409-once", "settles-slowly", "update-late", "update-reply-lost", "rollback-reply-lost",
         "front-door-lags", "streams-cut-at-shift", "streams-cut-at-flip",
-        "unknown-target-500-once",
+        "unknown-target-500-once", "deployed-meanwhile", "patch-409-once", "patch-412-once", "patch-429-once", "patch-503-once",
+        "patch-reset-once",
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Exit codes: 0 closed, or nothing was open; 2 usage; 3 could not start; 4 unresolved: act."
+    epilog="Exit codes: 0 closed, or nothing was open; 2 usage or configuration, a missing token too; 3 could not start; 4 unresolved: act."
 )
 @click.argument("run_directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -42,8 +42,9 @@ def recover(run_directory: Path, revert: bool, accept_found: bool, restore_captu
     It needs only the tokens of the parts that are open: CONTROL_ACCESS_TOKEN for routes, and for traffic the one that
     `run` used for Cloud Run. A file or a command that gave `run` a token is used again.
 
-    If somebody else has changed production since, nothing is touched. The command then shows the captured, the
-    intended and the found state, and the two commands that close the run.
+    If somebody else has changed the split since, it stays as it is; so does each override that somebody else has changed, and
+    the rest is put back. The command then shows the captured, the intended and the found state, and the two commands that close
+    the run. `--revert` puts back all overrides or none.
     """
     given: dict[RecoveryMode, bool] = {
         "revert": revert,

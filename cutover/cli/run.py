@@ -44,9 +44,10 @@ def _epilog() -> str:
     return (
         "\b\nEvery option can be set by the environment variable of the same name (--base-url: BASE_URL), or by a key of\n"
         f'{FILE} (base_url = "..."). An option wins over a variable, a variable over the file, the file over the default.\n'
-        f"A token comes from the environment alone, or from the file or the command that the options name:\n{secrets}\n\n"
-        "\b\nExit codes: 0 all gates hold; 1 the evidence says no, undone; 2 usage; 3 no evidence, nothing touched;\n"
-        "4 an undo could not be proven: act; 130, 143 interrupted, undone."
+        f"A token is one of these variables, or comes from its _FILE or _COMMAND, which is also an option and a key:\n{secrets}\n\n"
+        "\b\nExit codes: 0 all gates hold; 1 a gate does not hold, all changes undone; 2 usage or configuration;\n"
+        "3 nothing judged, or not started: no share and no override changed; 4 an undo could not be proven: act;\n"
+        "130, 143 interrupted, all changes undone."
     )
 
 
@@ -90,7 +91,7 @@ def run(
     what_if: tuple[str, ...],
     **options: str | None,
 ) -> None:
-    """Run a release train. STABLE is the Cloud Run revision that serves now, CANARY the one that is to be tested.
+    """Run a release train. STABLE is the Cloud Run revision that has all the traffic now, CANARY the one to test.
 
     It is a rehearsal unless DRY_RUN=0.
     """

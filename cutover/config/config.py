@@ -113,7 +113,9 @@ class CutoverConfig:
         default=5.0, most=DAY, help="seconds after the flip until the routes are read again"
     )
     held_streams: int = count_field(
-        default=2, most=50, help="sentinel streams held open across each change; 0: no sentinels"
+        default=2,
+        most=50,
+        help="requests held in flight across each change, besides the held responses; 0: no sentinels",
     )
     run_dual_run: bool = flag_field(default=False, help="1: compare with the legacy service")
     legacy_base_url: str = url_field(
@@ -139,7 +141,7 @@ class CutoverConfig:
         default=60.0,
         most=DAY,
         above=True,
-        help="longest time from the first write of a rollback to its proof",
+        help="longest time of a rollback: from the first evidence of a fault, or else from its first write, until the canary answers no more",
     )
     max_error_budget_consumed_percent: float = number_field(
         default=5.0, most=100, help="largest consumed share of the error budget"
@@ -216,8 +218,8 @@ class CutoverConfig:
     ) -> "CutoverConfig":
         """Read the configuration from options, variables and a file. Without OUTPUT_DIR, ``output_dir`` is a new name under ``RUNS``.
 
-        An option wins over a variable, a variable over the file, the file over the default. Tokens come from variables alone, and
-        a rehearsal takes none.
+        An option wins over a variable, a variable over the file, the file over the default. The text of a token comes from a
+        variable alone; every source can name a file or a command that gives it. A rehearsal takes no token.
 
         Args:
             stable_revision: The revision that serves now.

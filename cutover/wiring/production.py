@@ -17,7 +17,8 @@ Making a ``Production`` opens no connection. A run then calls its three methods:
   never the whole configuration.
 
 ``run.py`` puts these together with a journal and an evidence folder and runs the train. ``recover.py`` does the same for a
-recovery; its configuration comes from the journal and the tokens from the environment.
+recovery; its configuration comes from the journal, and so do the files and commands that give tokens, unless a variable of the environment
+gives the token.
 """
 
 import http.cookiejar

@@ -194,7 +194,7 @@ def _open_parts(events: Sequence[TrainEvent], *, stable: str, mode: RecoveryMode
     """Return the parts of production that a recovery of this journal looks at."""
     plan = plan_undo(events, stable=stable)
     if not plan and mode in {"revert", "restore-captured"}:
-        # Plan as if the undo had started; the recoverer records the start before it changes anything.
+        # Plan as if the undo had started; the executor records the start before it changes anything.
         plan = plan_undo([*events, UndoStarted(reason=REASONS[mode])], stable=stable)
     return plan
 

@@ -2,6 +2,8 @@
 
 For each part of production it looks, lets ``model/undo_policy.py`` decide, journals the decision, writes, and proves the write by reading
 production again. ``undo_parts.py`` holds what differs between the split and the overrides.
+
+The module is a little longer than most, because one loop and the results that it can have are read together.
 """
 
 from collections.abc import Sequence

@@ -3,6 +3,8 @@
 An override lives in the memory of the one instance that answered. So each override is written in rounds, more often in
 each round, and read back by a sample of many reads. In each round, the journal gets one line for an override before its
 writes, and one line with their common outcome after them.
+
+The module is a little longer than most, because the rounds, their writes and the answers to them are read together.
 """
 
 import itertools

@@ -1,4 +1,7 @@
-"""The dual run: it sends the same requests to the new service and to the legacy one, and compares the answers by meaning."""
+"""The dual run: it sends the same requests to the new service and to the legacy one, and compares the answers by meaning.
+
+The module is a little longer than most, because the requests, the comparison and its checks are one step.
+"""
 
 from collections.abc import Mapping, Sequence
 

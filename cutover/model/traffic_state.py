@@ -110,6 +110,11 @@ class TrafficState:
         """Return True if the specification has these shares; tags may differ."""
         return _rows(self.targets)[0] == _rows(targets)[0]
 
+    @property
+    def tags(self) -> frozenset[tuple[str | None, str]]:
+        """The (revision, tag) pairs of the specification; None is LATEST."""
+        return frozenset(_rows(self.targets)[1])
+
     def tags_of(self, revision: str) -> tuple[str, ...]:
         """Return the tags of this revision, asked for or served; LATEST counts as the revision that it stands for."""
         rows = (*self.targets, *self.statuses)

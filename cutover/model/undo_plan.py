@@ -22,6 +22,7 @@ from cutover.model.train_events import (
     TRAFFIC,
     Answered,
     CheckRecorded,
+    Decided,
     RouteIntended,
     TrafficIntended,
     TrafficRead,
@@ -78,6 +79,8 @@ class TrafficUndo:
     """The latest time at which the train may have sent a change without a clear answer; None if there is no such change."""
     write_outcome_unknown: bool
     """True if a write may still take effect late. The undo then writes the targets even where they are served already."""
+    given_tags: tuple[tuple[str | None, str], ...] = ()
+    """The (revision, tag) pairs that the train itself added."""
     found: TrafficState | None = None
     """The state that the decision was made on. None: only an operator's wish to restore the captured state writes over any state."""
     releases_untested: bool = False
@@ -159,12 +162,35 @@ def _traffic_outstanding(events: Sequence[TrainEvent], stable: str) -> TrafficUn
     return TrafficUndo(
         captured=captured,
         targets=way_back(events, captured, stable),
-        own_states=(captured.targets, *(event.wanted for event in asked)),
+        own_states=_own_splits(events, asked, captured, stable),
+        given_tags=_given_tags(events, captured),
         intended=_intended(asked)[-1].wanted,
         last_sent=last,
         last_unanswered=unanswered,
         write_outcome_unknown=_traffic_outcome_unknown(since),
     )
+
+
+def _own_splits(
+    events: Iterable[TrainEvent], asked: Sequence[TrafficIntended], captured: TrafficState, stable: str
+) -> tuple[tuple[TrafficTarget, ...], ...]:
+    """Return every split that this train captured or asked for.
+
+    A train that has moved a share asks for stable at 100 % before anything else, also when a full disk keeps that out of its journal.
+    """
+    rollback = (split(captured, {stable: 100}),) if shares_moved(events) else ()
+    return tuple(dict.fromkeys((captured.targets, *(event.wanted for event in asked), *rollback)))
+
+
+def _given_tags(events: Iterable[TrainEvent], captured: TrafficState) -> tuple[tuple[str | None, str], ...]:
+    """Return the tags that the train added: those of its forward changes. A way back, which begins with ``Decided``, may keep tags of others."""
+    tags: dict[tuple[str | None, str], None] = {}
+    for event in events:
+        if isinstance(event, Decided):
+            break
+        if isinstance(event, TrafficIntended):
+            tags |= dict.fromkeys((row.revision, row.tag) for row in event.wanted if row.tag)
+    return tuple(pair for pair in tags if pair not in captured.tags)
 
 
 def way_back(events: Iterable[TrainEvent], captured: TrafficState, stable: str) -> tuple[TrafficTarget, ...]:

@@ -6,9 +6,10 @@ A drill's rollback, a train's undo and ``cutover recover`` all ask this policy, 
 |---|---|
 | the state to restore, and no write can still take effect | close |
 | the state to restore, and a write without an answer may still take effect | wait until that write has expired, then write once more |
-| a split of this train, with tags of somebody else | write the percentages and keep the tags |
+| a split of this train, with tags of somebody else | write the percentages, keep these tags, take the train's own away |
 | any other state of this train, even one whose change failed | write the state to restore |
 | LATEST would release an untested revision | write the captured revision by its name (LATEST is pinned); an operator decides |
+| LATEST, which somebody has asked for again and which now is another revision than the captured one | change nothing; an operator decides |
 | a state of somebody else | change nothing; an operator decides. Overrides are decided key by key |
 | nothing: it cannot be read | recovery changes nothing. The train that made the changes writes: it knows what it asked for last |
 
@@ -17,7 +18,7 @@ the operator decides instead.
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import attrs
@@ -80,6 +81,7 @@ def decide_traffic(
     targets: tuple[TrafficTarget, ...],
     captured: TrafficState,
     own_states: Sequence[tuple[TrafficTarget, ...]],
+    given_tags: Collection[tuple[str | None, str]] = (),
     write_outcome_unknown: bool,
     wait: float,
 ) -> Decision:
@@ -90,15 +92,19 @@ def decide_traffic(
         targets: The targets to restore.
         captured: The split before the train's first change.
         own_states: Every split that the train captured or asked for.
+        given_tags: The (revision, tag) pairs that the train itself added. They are taken away, and all other tags stay.
         write_outcome_unknown: True if a write may still take effect.
         wait: Seconds to wait for the end of that write before another one is sent.
     """
-    if not any(found.splits_as(rows) for rows in own_states):
+    # The same rows can be somebody else's release: LATEST, and a newer revision behind it.
+    released = found.asks_for_latest and found.latest_ready != captured.latest_ready
+    if not any(found.splits_as(rows) for rows in own_states) or (released and not found.splits_as(targets)):
         return Decision(action=Action.REFUSE, why=MOVED_ON)
     why = "production has what this train asked for"
-    if not any(found.asks_for(rows) for rows in own_states):
+    tags = found.tags - set(given_tags)
+    if tags != captured.tags:
         targets, why = (
-            _with_tags_of(found, targets),
+            _with_tags(tags, targets),
             "the percentages are from this train, but the tags are not: the tags stay",
         )
     goal, pinned = pin_latest_if_changed(targets, captured=captured, found=found)
@@ -208,7 +214,10 @@ def _with_unknown_write(wait: float) -> Decision:
     return Decision(action=Action.WRITE, why=why)
 
 
-def _with_tags_of(found: TrafficState, targets: Sequence[TrafficTarget]) -> tuple[TrafficTarget, ...]:
+def _with_tags(
+    tags: Collection[tuple[str | None, str]], targets: Sequence[TrafficTarget]
+) -> tuple[TrafficTarget, ...]:
     rows = (TrafficTarget(revision=row.revision, percent=row.percent) for row in targets if row.percent)
-    tags = (TrafficTarget(revision=row.revision, tag=row.tag) for row in found.targets if row.tag)
-    return (*rows, *tags)
+    # Sorted for a stable order; a tag of LATEST has no revision.
+    ordered = sorted(tags, key=lambda pair: (pair[1], pair[0] or ""))
+    return (*rows, *(TrafficTarget(revision=revision, tag=tag) for revision, tag in ordered))

@@ -209,6 +209,8 @@ class UndoExecutor:
             else ""
         )
         to_do: tuple[str, ...] = ()
+        if isinstance(part, TrafficPart) and look.state is not None:
+            to_do = part.to_untag()
         if not look.is_read and self.folder is not None:
             # No operator has to decide about a part that the next recovery may read.
             to_do = (*_renewal(part, why), f"when the cause is gone: {recover_command(self.folder)}")

@@ -97,6 +97,7 @@ class TrafficPart:
             targets=self.undo.targets,
             captured=self.undo.captured,
             own_states=self._own_states(),
+            given_tags=self.undo.given_tags,
             write_outcome_unknown=self.undo.write_outcome_unknown,
             wait=wait,
         )
@@ -187,13 +188,29 @@ class TrafficPart:
 
     def by_hand(self) -> tuple[str, ...]:
         """Return the gcloud commands that show and restore the split; LATEST is pinned in them."""
-        targets, _ = self.undo.targets_for(None)
-        wanted = describe_shares(shares(targets, latest=self.undo.captured.latest_ready))
+        targets, pinned = self.undo.targets_for(None)
+        latest = self.undo.captured.latest_ready
+        wanted = describe_shares(shares(targets, latest=latest))
         rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
+        command = f"gcloud run services update-traffic {self.service}"
+        follow = (
+            f"LATEST served before the train; if {latest} is still the newest revision: {command} --to-latest"
+        )
         return (
             f"check that {wanted} is served: gcloud run services describe {self.service}",
-            f"gcloud run services update-traffic {self.service} --to-revisions {rows}",
+            f"{command} --to-revisions {rows}",
+            *self.to_untag(),
+            *([follow] if pinned else []),
         )
+
+    def to_untag(self) -> tuple[str, ...]:
+        """Return the command that takes the train's own tags away; nothing if the last state that was read has none of them."""
+        given = self.undo.given_tags
+        left = [tag for revision, tag in given if self.last is None or (revision, tag) in self.last.tags]
+        if not left:
+            return ()
+        command = f"gcloud run services update-traffic {self.service} --remove-tags {','.join(left)}"
+        return (f"the train gave the canary a tag; to take it away: {command}",)
 
     def to_latest(self) -> str:
         """Return the command that releases the revision that LATEST stands for."""

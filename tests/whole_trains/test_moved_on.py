@@ -213,7 +213,54 @@ class TestHotfix:
         assert trial.production.traffic == {HOTFIX: 100}
 
 
+class TestTags:
+    async def test_a_tag_of_somebody_else_stays_and_the_tag_of_the_drill_goes(self, tmp_path: Path) -> None:
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"tag_urls": {}})
+        deployment = trial.production._deployment
+        await run_with(
+            trial,
+            served(25),
+            lambda: deployment.update((*deployment.spec, Target(revision=STABLE, tag="debug")), Fate()),
+        )
+        assert {row.tag for row in trial.production.traffic_spec if row.tag} == {"debug"}
+        assert trial.production.traffic == {STABLE: 100}
+
+    async def test_an_operator_learns_how_to_take_the_tag_of_the_drill_away(self, tmp_path: Path) -> None:
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"tag_urls": {}})
+        deployment = trial.production._deployment
+        summary = await run_with(
+            trial,
+            served(25),
+            lambda: deployment.update(
+                (
+                    Target(revision=STABLE, percent=60),
+                    Target(revision=CANARY, percent=40),
+                    Target(revision=CANARY, tag="cutover-canary"),
+                ),
+                Fate(),
+            ),
+        )
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert any(line.endswith("--remove-tags cutover-canary") for line in summary.undo.to_do)
+
+
 class TestLatest:
+    async def test_a_release_of_latest_in_mid_drill_stays(self, tmp_path: Path) -> None:
+        """The specification has the captured rows again, but LATEST is another revision by now."""
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"latest": True})
+        deployment = trial.production._deployment
+
+        def release() -> None:
+            deployment.deploy()
+            tags = tuple(row for row in deployment.spec if row.tag)
+            deployment.update((Target(revision=None, percent=100), *tags), Fate())
+
+        summary = await run_with(trial, served(25), release)
+        assert trial.production.traffic == {deployment.latest_ready: 100}
+        assert STABLE not in trial.production.traffic
+        assert summary.exit_code in {1, 4}
+
     async def test_a_tolerated_drill_failure_and_a_failed_flip_restore_latest(self, tmp_path: Path) -> None:
         once = Strike(
             Scope(operations=STREAMS, first=9, last=9),

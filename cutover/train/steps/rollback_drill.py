@@ -15,7 +15,7 @@ from cutover.model import step_ids
 from cutover.model.gates import SENTINELS, drill_holds
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, split
-from cutover.model.train_events import TrafficSettled
+from cutover.model.train_events import TrafficIntended, TrafficSettled
 from cutover.model.undo_plan import TrafficUndo, plan_undo, shares_moved
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.services import Services
@@ -138,6 +138,7 @@ class _Drill:
             clock=self.services.clock,
             captured=self.captured,
             step_id=STEP_ID,
+            refuse_reason=self._overtaken,
         )
         self.tag = CanaryTag(
             canary=self.plan.canary_revision,
@@ -179,6 +180,16 @@ class _Drill:
             },
             sentinels=self.tallies,
         )
+
+    def _overtaken(self, state: TrafficState) -> str:
+        """Return the reason not to go forward from this state: somebody else has changed the split since the drill's last write."""
+        asked = [event.wanted for event in self.recorder.journal.events if isinstance(event, TrafficIntended)]
+        ours = any(state.asks_for(rows) for rows in (self.captured.targets, *asked))
+        # The same rows can be somebody else's release: LATEST, and a newer revision behind it.
+        released = state.asks_for_latest and state.latest_ready != self.captured.latest_ready
+        if ours and not released:
+            return ""
+        return f"somebody else changed the service in the meantime: {state.describe_served()}"
 
     def _may_go_on(self) -> bool:
         return drill_holds(self.recorder.checks, max_failed=self.plan.max_canary_drill_failures)

@@ -312,7 +312,7 @@ class _Drill:
             take_look=lambda: self._look(name, seen),
         )
         if not whole and not seen.log.bad:
-            detail = "the soak ended early, because a sentinel stream broke"
+            detail = "the soak was ended early, because a sentinel stream broke"
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic")
         elif seen.log.bad or await self._held(targets, name):
             check = await self._judge(percent, name, seen)

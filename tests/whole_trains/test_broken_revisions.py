@@ -53,6 +53,11 @@ async def test_before_the_train_it_is_a_warning_of_the_preflight_and_of_the_dril
         assert found.status is StepStatus.PASS
         assert f"{WARNING}{name} does not start (Revision '{name}' is not ready" in found.detail
         assert SERVED in found.detail
+    # The lines of the steps, which a terminal and the summary show, hold it too.
+    for step_id in ("preflight", "canary-rollback-drill"):
+        step = summary.step(step_id)
+        assert step is not None
+        assert f"{WARNING}{name} does not start" in step.detail
     assert trial.production.traffic_spec == before
 
 

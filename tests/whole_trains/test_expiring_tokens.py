@@ -182,8 +182,7 @@ async def test_a_fixed_token_that_expires_too_early_starts_no_train(
     assert status is StepStatus.ERROR
     assert detail.startswith(f"{field.upper()} {lives}")
     assert (
-        f"the train with its undo needs up to {needed:.0f} s: renew it, or set {field.upper()}_FILE"
-        in detail
+        f"the train with its undo needs up to {needed:.0f} s: renew it, or set {field.upper()}_FILE" in detail
     )
     assert not [
         entry

@@ -90,7 +90,10 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
         "traffic": captured.traffic.served() if captured.traffic else None,
         "routes": dict(captured.routes.overrides) if captured.routes else None,
     }
-    return recorder.finish("production has one clear state, and may be changed", facts=facts), captured
+    detail = "production has one clear state, and may be changed"
+    if found.traffic is not None and (warning := found.traffic.warning()):
+        detail += f"; WARNING: {warning}"
+    return recorder.finish(detail, facts=facts), captured
 
 
 async def _routes(services: Services, recorder: StepRecorder, found: _Found) -> None:

@@ -14,7 +14,7 @@ from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.gates import SENTINELS, drill_holds
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
-from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, split
+from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
 from cutover.model.train_events import TrafficIntended, TrafficSettled
 from cutover.model.undo_plan import TrafficUndo, plan_undo, shares_moved
 from cutover.production.on_refusal import OnRefusal
@@ -168,7 +168,7 @@ class _Drill:
         await self._restore()
         return self.recorder.finish(
             f"{'the rollback took' if self.rollback_seconds is not None else 'no rollback was needed:'} "
-            f"{self.rollback_seconds or 0:.1f} s; {describe_shares(self.state.served())}",
+            f"{self.rollback_seconds or 0:.1f} s; {self.state.describe_served()}",
             facts={
                 "rollback_seconds": self.rollback_seconds,
                 "max_rollback_seconds": self.plan.max_rollback_seconds,

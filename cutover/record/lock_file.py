@@ -88,9 +88,7 @@ def taken(path: Path, *, make: bool, holder: Callable[[bytes], str]) -> Iterator
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise NotStartedError(
-                    f"another train is live: start again when it has ended: {holder(content_of(handle))}"
-                ) from error
+                raise NotStartedError(f"another train is live: {holder(content_of(handle))}") from error
             except OSError as error:
                 # No locks left, a file system without locks: nobody knows if a train is live.
                 raise NotStartedError(

@@ -1,7 +1,7 @@
 """The prober of a lane's aliases."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import anyio
 import attrs
@@ -97,3 +97,7 @@ class LaneProber:
             if self.revision_header and (value := probe.header(self.revision_header))
             else None
         )
+
+    def revisions(self, probes: Iterable[Probe]) -> set[str]:
+        """Return the revisions that answered these probes, as far as a header names them."""
+        return {name for probe in probes if (name := self.revision(probe))}

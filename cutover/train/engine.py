@@ -217,6 +217,7 @@ class Train:
             journal=self.journal,
             service=self.plan.gcloud_service,
             folder=self.evidence.root,
+            header_seen=self.captured.evidence.header,
         )
 
     async def _carry_out(self, plan: UndoPlan, reason: str, *, ends: float) -> None:

@@ -29,12 +29,14 @@ class StreamProof:
     """The revisions without a share that answered in the last look."""
     last_stray_at: float | None
     """Time on the clock of the last look in which such a revision answered; None if none ever did."""
-    named: bool
-    """True if a header named a revision in any look. If not, the streams prove nothing about who answers."""
+    nameless: bool = False
+    """True if a header named revisions before, and none in these looks: nobody knows who answers."""
 
     @property
     def problem(self) -> str:
         """The reason why the streams disprove the split; empty if they do not."""
+        if self.nameless:
+            return "no stream names the revision that answers any more"
         return f"{' and '.join(self.strays)} still answered a stream" if self.strays else ""
 
 
@@ -58,14 +60,15 @@ async def prove_by_streams(
         allowed: The revisions that have a share.
         seconds: Time until an answer of another revision is final.
         label: Prefix of the labels of the requests.
-        header_seen: True if an earlier answer had the header: a look without it is then no reason to stop looking.
+        header_seen: True if an earlier answer had the header: a look without it is then no reason to stop looking, and no proof.
         stop_when_broken: True ends the looks at the first broken stream.
     """
-    deadline, clean, probes, last_stray_at, named = clock.now() + seconds, 0, list[Probe](), None, header_seen
+    deadline, clean, probes, last_stray_at = clock.now() + seconds, 0, list[Probe](), None
+    named = False
     while True:
         look = await prober.probe_all(label=label)
         probes += look
-        names = {name for probe in look if (name := prober.revision(probe))}
+        names = prober.revisions(look)
         named = named or bool(names)
         strays = tuple(sorted(names.difference(allowed)))
         clean = 0 if strays else clean + 1
@@ -73,7 +76,12 @@ async def prove_by_streams(
             last_stray_at = clock.now()
         over = bool(strays) and clock.now() >= deadline
         broken = stop_when_broken and any(not probe.ok for probe in look)
-        if over or broken or clean == LOOKS or not named:
-            return StreamProof(probes=tuple(probes), strays=strays, last_stray_at=last_stray_at, named=named)
+        if over or broken or clean == LOOKS or not (named or header_seen):
+            return StreamProof(
+                probes=tuple(probes),
+                strays=strays,
+                last_stray_at=last_stray_at,
+                nameless=header_seen and not named,
+            )
         if strays:
             await clock.sleep(LAG_PAUSE)

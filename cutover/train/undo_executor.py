@@ -72,6 +72,8 @@ class UndoExecutor:
     """The run directory, for the commands that an operator gets; None if there is none."""
     recovering: RecoveryMode | None = None
     """The mode of a recovery by another process; None for the process that made the changes."""
+    header_seen: bool = False
+    """True if a header named the revision before the first change, so that streams without a name prove nothing."""
     begun: bool = False
     """True once a recovery has journaled ``UndoStarted``, before its first write or acceptance."""
 
@@ -219,7 +221,7 @@ class UndoExecutor:
     def _unproven(self, part: UndoPart, detail: str) -> UndoResult:
         """Return the result of a part whose writes could not be proven."""
         renew = _renewal(part, detail)
-        detail = f"{part.verb} could not be proven undone: {detail}{_last_served(part, detail)}"
+        detail = f"the {part.name} could not be proven undone: {detail}{_last_served(part, detail)}"
         if self.recovering is None:
             return UndoResult(proven=False, detail=detail, to_do=(*renew, *part.by_hand(), *self._again()))
         return self._unresolved(detail, *renew, *part.by_hand(), *self._again())
@@ -272,6 +274,7 @@ class UndoExecutor:
             label=f"{self._label}.traffic",
             mode=self.recovering or "finish",
             knows_last=self.recovering is None,
+            header_seen=self.header_seen,
         )
 
     def _routes_part(self, undo: RoutesUndo) -> RoutesPart:

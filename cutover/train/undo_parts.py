@@ -53,7 +53,6 @@ class UndoPart(Protocol):
     name: ClassVar[str]
     token: ClassVar[str]
     """The variable with the token that its writes need."""
-    verb: ClassVar[str]
 
     @property
     def captured(self) -> str:

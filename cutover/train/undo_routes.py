@@ -22,7 +22,6 @@ class RoutesPart:
 
     name: ClassVar[str] = "routes"
     token: ClassVar[str] = "CONTROL_ACCESS_TOKEN"  # noqa: S105  the name of a variable
-    verb: ClassVar[str] = "the routes"
     undo: RoutesUndo
     services: Services
     journal: Journal

@@ -24,7 +24,6 @@ class TrafficPart:
 
     name: ClassVar[str] = "traffic"
     token: ClassVar[str] = "CLOUD_RUN_ACCESS_TOKEN"  # noqa: S105  the name of a variable
-    verb: ClassVar[str] = "the traffic"
     undo: TrafficUndo
     services: Services
     journal: Journal

@@ -1,16 +1,9 @@
 """The identity of a service for its lock: what the train moves, however its address is written."""
 
-import ipaddress
-from contextlib import suppress
-from urllib.parse import urlsplit
-
 from cutover.config.config import CutoverConfig
+from cutover.config.values import is_google, is_loopback
+from cutover.http.places import place_of
 from cutover.record.lock import ServiceLock
-
-_GOOGLE = "googleapis.com"
-"""The domain of Google's endpoints; each of them, also a regional one, reaches the same services."""
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def service_lock(config: CutoverConfig) -> ServiceLock:
@@ -27,18 +20,9 @@ def service_lock(config: CutoverConfig) -> ServiceLock:
 
 
 def _api(url: str) -> str:
-    """Return the identity of an Admin API: empty for every endpoint of Google's, else host, port and path in one spelling."""
-    parts = urlsplit(url)
-    host = _host(parts.hostname or "")
-    if host == _GOOGLE or host.endswith(f".{_GOOGLE}"):
+    """Return the identity of an Admin API: empty for every endpoint of Google's, else its place; loopback has one name."""
+    # Each endpoint of Google's, also a regional one, reaches the same services.
+    if is_google(url):
         return ""
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-    return f"{host} {port} {parts.path.rstrip('/')}"
-
-
-def _host(name: str) -> str:
-    """Return a host in one spelling: lower case, no final dot, the shortest form of an IPv6 address, one name for loopback."""
-    name = name.lower().removesuffix(".")
-    with suppress(ValueError):
-        name = str(ipaddress.ip_address(name))
-    return "localhost" if name in _LOOPBACK else name
+    place = place_of(url)
+    return f"{'localhost' if is_loopback(place.host) else place.host} {place.port} {place.path}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from tests.support.run_invariants import AS_CAPTURED, AS_MEANT, ON_STABLE, OPEN
+from tests.support.run_invariants import AS_CAPTURED, AS_MEANT, OPEN
 from tests.support.wire_faults import (
     ANY_REQUEST_FAULTS,
     ROUTE_CHANGE_FAULTS,
@@ -94,8 +94,6 @@ class InjectedFault:
 
 GO = Outcome(exit_code=0, left=AS_MEANT)
 NO_GO = Outcome(exit_code=1, left=AS_CAPTURED)
-NO_GO_ON_STABLE = Outcome(exit_code=1, left=ON_STABLE)
-"""A drill that fails leaves all traffic on stable, also when the captured traffic was on LATEST."""
 NO_EVIDENCE = Outcome(exit_code=3, left=AS_CAPTURED)
 UNREADABLE = Outcome(exit_code=4, left=AS_CAPTURED)
 """Production is as captured, but the train cannot read it, so the undo stays unproven."""

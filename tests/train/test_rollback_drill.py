@@ -9,7 +9,7 @@ from cutover.model.summary import CutoverSummary
 from cutover.simulation import Fault, Operation
 from cutover.simulation.addresses import Site
 from cutover.simulation.cloud_run import google_error
-from cutover.simulation.exchange import SILENCE, STREAMS, Fate, Reply, problem
+from cutover.simulation.exchange import NO_REPLY, SILENCE, STREAMS, Fate, Reply, problem
 from cutover.simulation.faults import Effect, Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
 from cutover.train.stream_proof import LAG_SECONDS
@@ -173,6 +173,17 @@ class TestLooksAfterTheRollback:
         rows, _, trial = await drilled(tmp_path, (scope, BROKEN), canary_steps=(100,))
         assert rows["rollback"].detail.startswith("1 of 4 probes failed: ")
         assert trial.production.traffic == {STABLE: 100}
+
+    async def test_streams_that_all_break_without_a_name_prove_no_undo(self, tmp_path: Path) -> None:
+        """The header named every answer before the rollback. Now nobody knows who drops the streams."""
+        scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=3)
+        rows, summary, _ = await drilled(tmp_path, (scope, Refuse(NO_REPLY)), canary_steps=(100,))
+        assert (
+            rows["rollback"].detail == "after the rollback no stream names the revision that answers any more"
+        )
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert "no stream names the revision that answers any more" in summary.undo.detail
 
 
 class TestReading:

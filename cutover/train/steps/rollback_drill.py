@@ -196,7 +196,7 @@ class _Drill:
 
     def _names(self, probes: Iterable[Probe]) -> set[str]:
         """Return the revisions that answered these probes, by the header; add them to ``named``."""
-        names = {name for probe in probes if (name := self.services.prober.revision(probe))}
+        names = self.services.prober.revisions(probes)
         self.named |= names
         return names
 

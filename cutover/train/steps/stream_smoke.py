@@ -42,7 +42,7 @@ async def run(plan: Plan, prober: LaneProber, recorder: StepRecorder) -> StepRes
     probes = await prober.probe_all(label=label)
     for alias, probe in zip(prober.aliases, probes, strict=True):
         recorder.stream_check(f"{plan.phase.value}-{alias.name}", [probe])
-    named = {name for probe in probes if (name := prober.revision(probe))}
+    named = prober.revisions(probes)
     blind = (
         f"; no reply has the header {prober.revision_header}: is REVISION_HEADER correct?"
         if prober.revision_header and not named

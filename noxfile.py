@@ -19,7 +19,8 @@ LONG = [
     f"tests/{path}.py"
     for path in (
         "whole_trains/test_matrix", "whole_trains/test_interruption", "whole_trains/test_killed", "whole_trains/test_faults",
-        "whole_trains/test_recovery_interrupted", "whole_trains/test_traffic_backends", "whole_trains/test_world_matrix", "production/test_orphans",
+        "whole_trains/test_recovery_interrupted", "whole_trains/test_traffic_backends", "whole_trains/test_world_matrix",
+        "whole_trains/test_expiring_tokens", "whole_trains/test_broken_revisions", "whole_trains/test_moved_on", "production/test_orphans",
         "interop/test_real_gcloud",
     )
 ]  # fmt: skip

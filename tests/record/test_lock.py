@@ -82,8 +82,14 @@ class TestIdentity:
         ],
     )
     def test_another_way_to_the_same_service_has_the_same_lock(
-        self, changes: dict[str, object], tmp_path: Path
+        self, changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # A machine without gcloud refuses it as a backend.
+        program = tmp_path / "bin" / "gcloud"
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
         assert self.path(tmp_path, **changes) == self.path(tmp_path)
 
     @pytest.mark.parametrize(

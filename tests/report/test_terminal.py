@@ -257,11 +257,10 @@ class TestLiveView:
         ]
         picture = drawn(events)
         assert "drill  stopped" in picture
-        assert "undo   running  interrupted; traffic: restore, it is as the train left it" in picture
+        assert "undo   running  interrupted; traffic: write, it is as the train left it" in picture
         picture = drawn([*events, UndoFinished(proven=True, detail="as captured")])
         assert (
-            "undo   pass     interrupted; traffic: restore, it is as the train left it; as captured"
-            in picture
+            "undo   pass     interrupted; traffic: write, it is as the train left it; as captured" in picture
         )
         assert "undo  fail    interrupted; 403" in drawn(
             [UndoStarted(reason="interrupted"), UndoFinished(proven=False, detail="403")]

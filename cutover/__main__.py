@@ -1,5 +1,6 @@
 """The entry point of the command ``cutover`` and of ``python -m cutover``."""
 
+import gc
 import sys
 
 INTERRUPTED = 130
@@ -12,8 +13,12 @@ def main() -> None:
         from cutover.cli.streams import never_failing_streams  # noqa: PLC0415  Ctrl-C may come while it loads
 
         with never_failing_streams():
+            gc.disable()
             from cutover.cli.commands import main as command  # noqa: PLC0415  a slow import; Ctrl-C may come while it runs
 
+            # The loaded code is never garbage, so no later collection needs to look at it.
+            gc.freeze()
+            gc.enable()
             command()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -124,7 +124,8 @@ async def _send_pieces(reply: Reply, send: Send, sleep: Sleep, chunk_seconds: fl
                 await anyio.Event().wait()
             case _:
                 await send({"type": "http.response.body", "body": _piece_bytes(piece), "more_body": True})
-                await sleep(chunk_seconds)
+                if chunk_seconds:
+                    await sleep(chunk_seconds)
     return Ending.COMPLETE
 
 

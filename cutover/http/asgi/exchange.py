@@ -1,14 +1,9 @@
 """One request and its response, between an app in this process and its reader."""
 
 import math
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Collection,
-    Generator,
-)
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from starlette.types import ASGIApp, Message
 
 Head = tuple[int, list[tuple[bytes, bytes]]]
+_Result = TypeVar("_Result")
 
 
 @attrs.define(eq=False)
@@ -79,8 +75,7 @@ class Exchange:
             httpx.RemoteProtocolError: The app returned without a response.
             BaseException: The app or the request's body raised it.
         """
-        with self._read_limit("no head"):
-            await self._head_or_end.wait()
+        await self._within_read_timeout(self._head_or_end.wait, missing="no head")
         if self._head is None or self._request_error is not None:
             raise self._failure()
         return self._head
@@ -94,8 +89,8 @@ class Exchange:
             httpx.RemoteProtocolError: The app returned before the end of the body.
             BaseException: The app or the request's body raised it.
         """
-        with self._read_limit("no chunk"), suppress(anyio.EndOfStream, anyio.ClosedResourceError):
-            return await self._chunks_out.receive()
+        with suppress(anyio.EndOfStream, anyio.ClosedResourceError):
+            return await self._within_read_timeout(self._chunks_out.receive, missing="no chunk")
         if self.complete:
             return None
         raise self._failure()
@@ -253,15 +248,17 @@ class Exchange:
             self.noticed_at = anyio.current_time()
             self._noticed_or_end.set()
 
-    @contextmanager
-    def _read_limit(self, missing: str) -> Generator[None]:
-        """Apply the read timeout. It pauses while the app waits for the caller's request body."""
-        with anyio.CancelScope() as self._reading:
-            self._set_request_pending(pending=self._request_pending)
-            yield
-        timed_out, self._reading = self._reading.cancelled_caught, None
-        if timed_out:
-            raise httpx.ReadTimeout(f"{missing} within {self._read_timeout} s")
+    async def _within_read_timeout(self, wait: Callable[[], Awaitable[_Result]], *, missing: str) -> _Result:
+        """Wait, at most for the read timeout if there is one. It pauses while the app waits for the caller's request body."""
+        if self._read_timeout is None:
+            return await wait()
+        try:
+            with anyio.CancelScope() as self._reading:
+                self._set_request_pending(pending=self._request_pending)
+                return await wait()
+        finally:
+            self._reading = None
+        raise httpx.ReadTimeout(f"{missing} within {self._read_timeout} s")
 
     def _set_request_pending(self, *, pending: bool) -> None:
         self._request_pending = pending

@@ -49,6 +49,8 @@ class Answer:
     """Latency; None if there was no usable reply, so that a refused connection does not count as a fast reply."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+    token: str = "the token"  # noqa: S105  a name
+    """The name of the input that gave the token of the request."""
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +99,7 @@ def difference(entry: ManifestEntry, new: Answer, old: Answer) -> str:  # noqa: 
         if answer.status is None:
             return f"the {side} service: {answer.said}"
         if entry.requires_auth and answer.status in TOKEN_REFUSED:
-            return f"the {side} service refuses the token: {answer.said}"
+            return f"the {side} service refuses {answer.token}: {answer.said}"
         if answer.status >= _SERVER_ERROR:
             return f"the {side} service fails: {answer.said}"
     if new.status != old.status:

@@ -26,3 +26,7 @@ class Services:
     clock: Clock
     tokens: Mapping[str, Token] = attrs.field(factory=dict)
     """The tokens in use, by role: ``control``, ``auth``, ``cloud-run`` and, for a dual run, ``legacy``."""
+
+    def token_name(self, role: str) -> str:
+        """Return the name of the input that gives the token of a role, such as ``AUTH_TOKEN_FILE``, for messages."""
+        return self.tokens[role].name if role in self.tokens else "the token"

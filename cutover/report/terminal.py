@@ -51,6 +51,8 @@ class Terminal:
     """The stream to write to; standard error by default."""
     view: View | None = attrs.field(default=None, kw_only=True)
     """The view that is open on the same terminal. It gets the lines, because it draws over any other line."""
+    _traffic_lines: set[str] = attrs.field(factory=set, init=False)
+    """The lines about the traffic since the last other line. A write that is refused again and again says the same again."""
 
     def line(self, text: str = "") -> None:
         """Write one line of at most 2000 characters; control characters are shown escaped."""
@@ -72,8 +74,15 @@ class Terminal:
     def observe(self, event: TrainEvent) -> None:
         """Write the line of one train event, with its time of day in UTC; events without a line are skipped."""
         line = line_of(event)
-        if line:
-            self.line(f"{event.at[11:19]} {line}")
+        if not line:
+            return
+        if not isinstance(event, TrafficIntended | TrafficRead):
+            self._traffic_lines.clear()
+        elif line in self._traffic_lines:
+            return
+        else:
+            self._traffic_lines.add(line)
+        self.line(f"{event.at[11:19]} {line}")
 
 
 def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line for each type of event
@@ -86,7 +95,7 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
         case CheckRecorded() if event.check.status.failed:
             return f"{event.step_id}   {event.check.check_id}: {_MARKS[event.check.status]}  {event.check.detail}"
         case TrafficIntended():
-            return f"{event.step_id}   asking for {describe_shares(shares(event.wanted, latest=event.captured.latest_ready))}"
+            return f"{event.step_id}   asking for {describe_shares(shares(event.wanted, latest=None))}"
         case TrafficRead():
             return f"traffic   {describe_shares(event.found.served())}{'' if event.proven else '  (NOT as asked)'}"
         case RouteIntended() if event.times == 1:

@@ -36,7 +36,8 @@ class StreamProof:
     def problem(self) -> str:
         """The reason why the streams disprove the split; empty if they do not."""
         if self.nameless:
-            return "no stream names the revision that answers any more"
+            broken = next((f": {probe.describe()}" for probe in self.probes if not probe.ok), "")
+            return f"no stream names the revision that answers any more{broken}"
         return f"{' and '.join(self.strays)} still answered a stream" if self.strays else ""
 
 

@@ -128,7 +128,7 @@ class UndoExecutor:
                 take effect. False leaves that to a later look of the caller.
         """
         wait = self._expiry(part.pending_since) if self.recovering is not None else 0.0
-        detail = "production changes again and again"
+        proof = Proof(proven=False, detail="production changes again and again")
         for writes in range(_DECISIONS):
             look = await self._look(part, wait)
             if (result := await self._without_a_write(part, look, written=writes > 0)) is not None:
@@ -136,12 +136,12 @@ class UndoExecutor:
             self._begin()
             proof = await self._write(part, look, again=writes > 0, hold=hold)
             # The wait for a late effect was part of this write.
-            detail, wait = proof.detail, 0.0
+            wait = 0.0
             if proof.proven and not look.decision.moved_on:
                 return self._restored(part, look, written=True)
             if writes + 1 >= _WRITES and not proof.proven and not proof.overtaken:
                 break
-        return self._unproven(part, detail)
+        return self._unproven(part, proof)
 
     async def _look(self, part: UndoPart, wait: float) -> Look:
         """Read a part, decide, and journal the decision; if it is to wait, wait and look again."""
@@ -181,7 +181,7 @@ class UndoExecutor:
             # The reason why a write failed says more than the state that it left.
             proof = later if proof.proven or later.proven else attrs.evolve(later, detail=proof.detail)
         if proof.proven and (stray := await part.prove_by_streams(look)):
-            return Proof(proven=False, detail=stray)
+            return Proof(proven=False, detail=stray, by_streams=True)
         return proof
 
     def _expiry(self, sent: Moment | None) -> float:
@@ -218,10 +218,13 @@ class UndoExecutor:
             to_do = (*_renewal(part, why), f"when the cause is gone: {recover_command(self.folder)}")
         return self._unresolved(f"{part.name}: {why}. {states}{whose}", *to_do)
 
-    def _unproven(self, part: UndoPart, detail: str) -> UndoResult:
+    def _unproven(self, part: UndoPart, proof: Proof) -> UndoResult:
         """Return the result of a part whose writes could not be proven."""
-        renew = _renewal(part, detail)
-        detail = f"the {part.name} could not be proven undone: {detail}{_last_served(part, detail)}"
+        # Streams have a token of their own, which their text names.
+        renew = () if proof.by_streams else _renewal(part, proof.detail)
+        detail = (
+            f"the {part.name} could not be proven undone: {proof.detail}{_last_served(part, proof.detail)}"
+        )
         if self.recovering is None:
             return UndoResult(proven=False, detail=detail, to_do=(*renew, *part.by_hand(), *self._again()))
         return self._unresolved(detail, *renew, *part.by_hand(), *self._again())

@@ -43,6 +43,8 @@ class Proof:
     proven: bool
     detail: str = ""
     """The reason why it is not proven."""
+    by_streams: bool = False
+    """True if streams disprove it, not the control plane."""
     overtaken: bool = False
     """True if somebody else changed production meanwhile, so that a new decision is needed."""
 
@@ -51,8 +53,11 @@ class UndoPart(Protocol):
     """One part of production that a way back restores."""
 
     name: ClassVar[str]
-    token: ClassVar[str]
-    """The variable with the token that its writes need."""
+
+    @property
+    def token(self) -> str:
+        """The name of the input that gives the token of its reads and writes, as the user typed it."""
+        ...
 
     @property
     def captured(self) -> str:

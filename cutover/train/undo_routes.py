@@ -21,7 +21,6 @@ class RoutesPart:
     """The way back of the overrides."""
 
     name: ClassVar[str] = "routes"
-    token: ClassVar[str] = "CONTROL_ACCESS_TOKEN"  # noqa: S105  the name of a variable
     undo: RoutesUndo
     services: Services
     journal: Journal
@@ -29,6 +28,11 @@ class RoutesPart:
     mode: RecoveryMode = "finish"
     knows_last: bool
     """True if this process made the changes."""
+
+    @property
+    def token(self) -> str:
+        """See ``UndoPart``."""
+        return self.services.token_name("control")
 
     @property
     def captured(self) -> str:

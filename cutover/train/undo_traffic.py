@@ -23,7 +23,6 @@ class TrafficPart:
     """The way back of the split."""
 
     name: ClassVar[str] = "traffic"
-    token: ClassVar[str] = "CLOUD_RUN_ACCESS_TOKEN"  # noqa: S105  the name of a variable
     undo: TrafficUndo
     services: Services
     journal: Journal
@@ -55,6 +54,11 @@ class TrafficPart:
     """Time on the clock at which the control plane proved the last write, or showed the state to restore."""
     last: TrafficState | None = None
     """The last state that was read."""
+
+    @property
+    def token(self) -> str:
+        """See ``UndoPart``."""
+        return self.services.token_name("cloud-run")
 
     @property
     def captured(self) -> str:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
-from cutover.model.route_state import GLOBAL
+from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import COMPAT
 from cutover.production.routes.control_plane import (
     SAMPLE_CONCURRENCY,
@@ -288,6 +288,23 @@ class TestForbidden:
         with pytest.raises(RefusedError, match="<title>Denied") as caught:
             await control_that_replies(b"<title>Denied</title>", 403).status(label="status")
         assert "administrator" not in str(caught.value)
+
+
+class TestAgreement:
+    def test_the_commands_set_what_most_instances_have_where_one_differs(self) -> None:
+        odd = RouteState(overrides=(("auth_entry", None), ("billing_l402", "legacy"), (GLOBAL, "rust_shell")))
+        service = control_that_replies(b"")
+        advice = service.how_to_agree(RouteSample(shares=((CLEAR, 40), (odd, 20))))
+        assert advice.endswith(f": {service.curl('billing_l402', None)}; {service.curl(GLOBAL, None)}")
+        assert "auth_entry" not in advice
+
+    def test_settings_that_differ_are_no_override_to_set(self) -> None:
+        other = RouteState(overrides=CLEAR.overrides, mode="enabled=True")
+        advice = control_that_replies(b"").how_to_agree(RouteSample(shares=((CLEAR, 40), (other, 20))))
+        assert (
+            advice
+            == "their settings differ: wait until every instance runs the same version, then start again"
+        )
 
 
 class TestCurl:

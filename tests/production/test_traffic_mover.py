@@ -641,6 +641,11 @@ class TestForward:
         shift = await move.run()
         assert not shift.proven
         assert f"HTTP {status} (no)" in shift.detail
+        to_do = {
+            401: "; renew CLOUD_RUN_ACCESS_TOKEN",
+            403: "; ask the owner of PROJECT to grant run.services.update",
+        }
+        assert to_do.get(status, "") in shift.detail
         assert (move.service.writes, move.service.reads) == (1, 1)
         assert move.journaled == ['"7"', "refused"]
         answer = move.journal.events[1]

@@ -100,6 +100,31 @@ class TestLines:
         Terminal(stream).observe(attrs.evolve(event, at="2026-03-01T10:11:12.345Z"))
         assert stream.getvalue() == (f"10:11:12 {line}\n" if line else "")
 
+    def test_latest_is_asked_for_by_its_own_name(self) -> None:
+        """The restored split follows LATEST; the line of a pinned revision would say something else."""
+        wanted = (TrafficTarget(revision=None, percent=100),)
+        event = TrafficIntended(step_id="drill", captured=MOVED, wanted=wanted, etag=None)
+        assert line_of(event) == "drill   asking for LATEST 100 %"
+
+    def test_a_write_that_is_refused_again_and_again_is_said_once(self) -> None:
+        stream = io.StringIO()
+        terminal = Terminal(stream)
+        again: list[TrainEvent] = [
+            TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(STABLE, CANARY), etag=None, at="T"),
+            Answered(key="traffic", outcome="refused", at="T"),
+            TrafficRead(found=CAPTURED, proven=False, at="T"),
+        ]
+        for event in (*again, *again, *again, checked(StepStatus.FAIL, "refused"), *again):
+            terminal.observe(event)
+        asked, read = " drill   asking for canary 5 %, stable 95 %", " traffic   stable 100 %  (NOT as asked)"
+        assert stream.getvalue().splitlines() == [
+            asked,
+            read,
+            " drill   traffic-5: FAIL  refused",
+            asked,
+            read,
+        ]
+
     def test_control_characters_are_shown_escaped(self) -> None:
         stream = io.StringIO()
         Terminal(stream).line("a\x1b[2J\r\nforged \u202eline\x07")

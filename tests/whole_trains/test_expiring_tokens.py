@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,6 +130,7 @@ async def test_a_token_that_nobody_renews_is_named_by_its_input_and_recovery_rea
 
 
 async def test_a_file_that_vanishes_in_mid_train_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """Everything is written back, but no stream can show any more who answers: that is no proof, and the undo says why."""
     trial = RenewedTrain(tmp_path, "auth", 110.0)
 
     async def vanish() -> None:
@@ -138,12 +140,26 @@ async def test_a_file_that_vanishes_in_mid_train_is_an_error_that_names_it(tmp_p
     async with anyio.create_task_group() as group:
         group.start_soon(vanish)
         summary = await trial.run(renew=False)
-    assert (summary.exit_code, trial.train.production.traffic) == (1, {STABLE: 100})
+    assert (summary.exit_code, trial.train.production.traffic) == (4, {STABLE: 100})
+    assert summary.undo is not None
+    assert "AUTH_TOKEN_FILE" in summary.undo.detail
     checks = [check for step in summary.steps for check in step.checks if check.status.failed]
     assert checks
     named = [check for check in checks if "AUTH_TOKEN_FILE" in check.detail]
     # A sentinel stream that could not be sent is a broken stream.
     assert {check.status for check in named if check.kind != "sentinels"} == {StepStatus.ERROR}
+
+
+@pytest.mark.parametrize(("name", "step_id"), [("auth", "stream-smoke-pre"), ("legacy", "dual-run-diff")])
+async def test_a_token_that_is_refused_from_the_start_is_named_where_it_is_refused(
+    name: str, step_id: str, tmp_path: Path
+) -> None:
+    """The refusal names the input that gave the token, also where a file gives it."""
+    trial = RenewedTrain(tmp_path, name, math.inf)
+    trial.path.write_text("wrong-token")
+    summary = await trial.run(renew=False)
+    details = [check.detail for step in summary.steps if step.step_id == step_id for check in step.checks]
+    assert [detail for detail in details if f"{INPUTS[name].upper()}_FILE" in detail], details
 
 
 def preflight_of(summary: CutoverSummary) -> Mapping[str, tuple[StepStatus, str]]:

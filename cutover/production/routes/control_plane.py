@@ -257,6 +257,17 @@ class ControlPlane:
             words += ["-H", shlex.quote(f"{name}: {content}")]
         return " ".join((*words, "-d", shlex.quote(msgspec.json.encode(_override_body(key, word)).decode())))
 
+    def how_to_agree(self, sample: RouteSample) -> str:
+        """Return what an operator does where the instances disagree: the commands that set each override as most instances have it."""
+        states = [state for state, _ in sample.shares]
+        differing = [
+            key for key, value in states[0].overrides if any(state.get(key) != value for state in states)
+        ]
+        if not differing:
+            return "their settings differ: wait until every instance runs the same version, then start again"
+        commands = "; ".join(self.curl(key, states[0].get(key)) for key in differing)
+        return f"to make them agree, repeat this until each instance has answered, or choose other values: {commands}"
+
     def _headers(self) -> dict[str, str]:
         return {**self.headers, "accept": "application/json"}
 

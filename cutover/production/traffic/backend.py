@@ -9,7 +9,13 @@ from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import CommandStarted
 
 CONFLICT = 409
-
+_ADVICE = {
+    401: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
+    403: (
+        "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the "
+        "account that moves the traffic: of CLOUD_RUN_ACCESS_TOKEN, of the application default credentials, or of gcloud"
+    ),
+}
 
 CommandObserver = Callable[[CommandStarted], None]
 """A function that is called with a command before the command runs. If the function raises, the command never runs."""
@@ -23,6 +29,11 @@ class Revision:
     exists: bool
     ready: bool
     message: str = ""
+
+
+def advice(status: int) -> str:
+    """Return what an operator does about a refusal with this HTTP status, as the end of a sentence; empty for other statuses."""
+    return _ADVICE.get(status, "")
 
 
 class TrafficBackend(Protocol):

@@ -22,7 +22,7 @@ from cutover.model.train_events import (
     TrafficRead,
 )
 from cutover.production.on_refusal import OnRefusal
-from cutover.production.traffic.backend import TrafficBackend
+from cutover.production.traffic.backend import TrafficBackend, advice
 from cutover.production.traffic.write_answer import WriteAnswer
 from cutover.record.journal import Journal
 
@@ -230,7 +230,7 @@ class TrafficMover:
         except RefusedError as error:
             return WriteAnswer(
                 outcome="refused" if error.for_certain else "failed",
-                detail=str(error),
+                detail=f"{error}{advice(error.status)}",
                 status=error.status,
                 retry_after=error.retry_after,
             )

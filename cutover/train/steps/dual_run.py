@@ -227,6 +227,7 @@ async def _plain(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outboun
         seconds=reply.elapsed,
         headers=reply.headers,
         body=reply.body,
+        token=side.token.name,
     )
 
 
@@ -261,6 +262,7 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
         seconds=probe.elapsed,
         headers=probe.headers,
         body=probe.body,
+        token=side.token.name,
     )
 
 

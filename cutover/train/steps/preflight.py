@@ -17,21 +17,13 @@ from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
+from cutover.production.traffic.backend import advice
 from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence, EvidenceSearch
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.token_lifetimes import check_tokens
 
 STEP_ID = step_ids.PREFLIGHT
-_RENEW = "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)"
-_ADVICE = {
-    401: _RENEW,
-    403: (
-        "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the account of "
-        "CLOUD_RUN_ACCESS_TOKEN (or of the application default credentials, if that is not set)"
-    ),
-    429: "; wait a minute, then start again",
-}
-"""HTTP status of a refused trial of the traffic update -> the advice to the operator."""
+_TOO_MANY_REQUESTS = 429
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +96,10 @@ async def _routes(services: Services, recorder: StepRecorder, found: _Found) -> 
         recorder.check("routes", StepStatus.ERROR, f"{error}{advice}", tolerable=False)
         return
     if sample.agreed is None:
-        detail = f"the instances disagree, so there is no single state to restore: {sample.describe()}"
+        detail = (
+            f"the instances disagree, so there is no single state to restore: {sample.describe()}; "
+            f"{services.control.how_to_agree(sample)}"
+        )
         recorder.check("routes", StepStatus.ERROR, detail, tolerable=False)
         return
     found.routes, found.revisions = sample.agreed, sample.revisions
@@ -211,7 +206,9 @@ async def _may_write(state: TrafficState, services: Services, recorder: StepReco
         untried = await services.traffic.may_write(state, label="preflight.permission-traffic")
     except PeerError as error:
         detail = f"the permission to update the traffic is not proven, and nothing was changed: {error}"
-        detail += _ADVICE.get(_status(error), "")
+        detail += advice(_status(error))
+        if _status(error) == _TOO_MANY_REQUESTS:
+            detail += "; wait a minute, then start again"
         recorder.check("permission-traffic", StepStatus.ERROR, detail, tolerable=False)
         return
     detail = "the traffic may be updated"
@@ -247,4 +244,4 @@ def _status(error: PeerError) -> int:
 
 def _unread(error: PeerError) -> str:
     """Return the reason why Cloud Run could not be read, and the thing to do if the token was refused."""
-    return f"{error}{_RENEW if _status(error) == UNAUTHORIZED else ''}"
+    return f"{error}{advice(_status(error))}"

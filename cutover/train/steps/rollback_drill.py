@@ -420,7 +420,9 @@ class _Drill:
         if not undone.proven:
             stray = part.proof.problem if part.proof is not None else ""
             detail = f"after the rollback {stray}" if stray else undone.detail
-            self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
+            unknown = part.proof is not None and part.proof.nameless
+            status = StepStatus.ERROR if unknown else StepStatus.FAIL
+            self.recorder.check("rollback", status, detail, kind="rollback", tolerable=False)
         elif seconds > self.plan.max_rollback_seconds:
             detail = f"the rollback took {seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
             self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)

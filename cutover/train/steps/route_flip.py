@@ -58,7 +58,7 @@ async def run(
         recorder.failure("control-status", error, kind="control_status", tolerable=False)
         return recorder.finish()
     if before.agreed is None:
-        detail = f"instances disagree: {before.describe()}"
+        detail = f"the instances disagree: {before.describe()}; {services.control.how_to_agree(before)}"
         recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
         return recorder.finish()
     if moved := captured.differences_from(before.agreed):

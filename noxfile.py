@@ -15,16 +15,22 @@ WHOLE_PRODUCT = [
     "tests/whole_trains/test_live_http.py", "tests/whole_trains/test_secrets.py",
 ]  # fmt: skip
 """Tests that go through all of it: entry points, templates, data files, every module."""
+TERMINAL = [f"tests/cli/test_{name}.py" for name in ("environment", "live_view", "signals", "streams")]
+"""The command at its surroundings, process by process. No wheel could change that."""
 LONG = [
-    f"tests/{path}.py"
-    for path in (
-        "whole_trains/test_matrix", "whole_trains/test_interruption", "whole_trains/test_killed", "whole_trains/test_faults",
-        "whole_trains/test_recovery_interrupted", "whole_trains/test_traffic_backends", "whole_trains/test_world_matrix",
-        "whole_trains/test_expiring_tokens", "whole_trains/test_broken_revisions", "whole_trains/test_moved_on", "production/test_orphans",
-        "interop/test_real_gcloud",
-    )
+    *TERMINAL,
+    *(
+        f"tests/{path}.py"
+        for path in (
+            "whole_trains/test_matrix", "whole_trains/test_interruption", "whole_trains/test_killed", "whole_trains/test_faults",
+            "whole_trains/test_recovery_interrupted", "whole_trains/test_traffic_backends", "whole_trains/test_world_matrix",
+            "whole_trains/test_expiring_tokens", "whole_trains/test_broken_revisions", "whole_trains/test_moved_on",
+            "whole_trains/test_live_http", "whole_trains/test_secrets", "whole_trains/test_stateful", "whole_trains/test_full_disk",
+            "whole_trains/test_token_hiccups", "whole_trains/test_tolerance", "production/test_orphans", "interop/test_real_gcloud",
+        )
+    ),
 ]  # fmt: skip
-"""Whole trains by the hundred, and programs that are waited for: they run side by side, and without coverage."""
+"""Whole trains by the hundred, and processes by the dozen: they run side by side, and without coverage, which doubles their time."""
 CORE = "cutover/sse/*,cutover/contract/*,cutover/protocols/*,cutover/errors.py,cutover/text.py"
 
 
@@ -82,9 +88,8 @@ def build(session: nox.Session) -> None:
     for name in ("pyproject.toml", "README.md", "noxfile.py"):
         shutil.copy(name, room / name)
     session.chdir(room)
-    session.run(
-        "python", "-m", "pytest", "-q", "-n", "2", "-m", "not source", *WHOLE_PRODUCT, *session.posargs
-    )
+    chosen = ("-m", "not source", *WHOLE_PRODUCT, *(f"--ignore={path}" for path in TERMINAL))
+    session.run("python", "-m", "pytest", "-q", "-n", "3", *chosen, *session.posargs)
 
 
 @nox.session

@@ -18,17 +18,8 @@ WHOLE_PRODUCT = [
 TERMINAL = [f"tests/cli/test_{name}.py" for name in ("environment", "live_view", "signals", "streams")]
 """The command at its surroundings, process by process. No wheel could change that."""
 LONG = [
-    *TERMINAL,
-    *(
-        f"tests/{path}.py"
-        for path in (
-            "whole_trains/test_matrix", "whole_trains/test_interruption", "whole_trains/test_killed", "whole_trains/test_faults",
-            "whole_trains/test_recovery_interrupted", "whole_trains/test_traffic_backends", "whole_trains/test_world_matrix",
-            "whole_trains/test_expiring_tokens", "whole_trains/test_broken_revisions", "whole_trains/test_moved_on",
-            "whole_trains/test_live_http", "whole_trains/test_secrets", "whole_trains/test_stateful", "whole_trains/test_full_disk",
-            "whole_trains/test_token_hiccups", "whole_trains/test_tolerance", "production/test_orphans", "interop/test_real_gcloud",
-        )
-    ),
+    "tests/whole_trains", *TERMINAL,
+    "tests/wiring/test_rehearsal.py", "tests/production/test_orphans.py", "tests/interop/test_real_gcloud.py",
 ]  # fmt: skip
 """Whole trains by the hundred, and processes by the dozen: they run side by side, and without coverage, which doubles their time."""
 CORE = "cutover/sse/*,cutover/contract/*,cutover/protocols/*,cutover/errors.py,cutover/text.py"

@@ -38,6 +38,8 @@ from cutover.model.manifest import ManifestEntry
 RUNS = Path("storage/app/production-stream-cutover")
 """The folder in which each run gets a new run directory, unless OUTPUT_DIR names the run directory."""
 GOOGLE_API = "https://run.googleapis.com"
+GOOGLE_TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105  an address
+"""The page where Google tells how long an access token lives (``expires_in``)."""
 DAY = 86_400.0
 """Seconds in a day."""
 TOLERATED = "failed checks that are tolerated"

@@ -12,6 +12,7 @@ Every token that a source gives is added to the secrets to mask.
 """
 
 import base64
+import codecs
 import math
 import re
 import time
@@ -193,7 +194,9 @@ def read_grant(data: bytes) -> Grant:
     """
     if len(data) > MAX_SOURCE_BYTES:
         raise ValueError(f"gives more than {MAX_SOURCE_BYTES} bytes")
-    data = data.strip()
+    data = data.removeprefix(codecs.BOM_UTF8).strip()
+    if data.startswith(b'"'):
+        raise ValueError("gives a text in quotes; write it without them")
     if not data:
         raise ValueError("gives nothing")
     if data.startswith(b"{"):

@@ -209,21 +209,30 @@ def pin_latest_if_changed(
         found: The split now; None if it could not be read. A share of LATEST is pinned then too, since its revision is unknown.
 
     Returns:
-        The targets, and the reason for pinning; an empty reason if nothing was pinned. LATEST stays if ``found`` asks for LATEST
+        The targets, and the reason for pinning; an empty reason if nothing was pinned. A revision whose deployment is under way would be
+        released as soon as it is ready, so LATEST is pinned then too. LATEST stays if ``found`` asks for LATEST
         already: somebody else has released that revision, and restoring LATEST changes nothing.
     """
     was = captured.latest_ready
     if was is None or not any(row.revision is None and row.percent for row in targets):
         return targets, ""
-    if found is not None and (found.latest_ready == was or found.asks_for_latest):
+    if found is not None and ((found.latest_ready == was and not found.deploying) or found.asks_for_latest):
         return targets, ""
-    now = (
-        f"now is {found.latest_ready}, which nobody tested"
-        if found
-        else "its present value could not be read"
-    )
+    if found is None:
+        now = "its present value could not be read"
+    elif found.latest_ready == was:
+        now = f"{found.latest_created or 'another revision'} is being deployed, which nobody tested"
+    else:
+        now = f"now is {found.latest_ready}, which nobody tested"
     pinned = tuple(attrs.evolve(row, revision=was) if row.revision is None else row for row in targets)
     return pinned, f"LATEST was {was} and {now}: pinned on {describe_shares(shares(pinned, latest=None))}"
+
+
+def release_reason(captured: TrafficState, found: TrafficState) -> str:
+    """Return the reason why LATEST is not what was captured although it is asked for again; an empty text if it is."""
+    if not captured.asks_for_latest or found.latest_ready == captured.latest_ready:
+        return ""
+    return f"LATEST was {captured.latest_ready} and now is {found.latest_ready}: somebody else released it, and no drill tried it"
 
 
 def mismatch_reason(found: TrafficState, targets: Sequence[TrafficTarget]) -> str:

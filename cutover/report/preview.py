@@ -96,6 +96,13 @@ def train_seconds(config: CutoverConfig) -> float:
     )
 
 
+def turns_in_a_row(config: CutoverConfig) -> int:
+    """Return the number of chat turns that a train must wait for one after another. ``train_seconds`` takes them for short."""
+    streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
+    # Both smokes and the canary's own URL; for each step and for the flip the turns around the change and the last look or sentinel.
+    return 3 + 2 * len(config.canary_steps) + ROLLBACK_LOOKS + 2 + streams
+
+
 def describe(config: CutoverConfig) -> Iterator[str]:
     """Yield the lines that describe the live run of a configuration."""
     count = turns(config)

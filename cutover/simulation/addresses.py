@@ -11,6 +11,7 @@ import attrs
 
 from cutover.simulation.layout import Layout
 
+_TOKENS_URL = "https://oauth2.googleapis.com"
 _CLOUD_RUN_PATHS = ("/v1/projects/", "/v2/projects/", "/apis/")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -22,6 +23,7 @@ class Site(enum.Enum):
     TAG = "a tagged revision's own URL"
     CLOUD_RUN = "Cloud Run API"
     LEGACY = "legacy service"
+    TOKENS = "Google's page about tokens"
 
 
 @attrs.frozen
@@ -50,6 +52,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
         (layout.cloud_run_url, Site.CLOUD_RUN, None),
         (_regional(layout.cloud_run_url, layout.region), Site.CLOUD_RUN, None),
         (layout.legacy_url, Site.LEGACY, None),
+        (_TOKENS_URL, Site.TOKENS, None),
         *((url, Site.TAG, tag) for tag, url in tag_urls.items()),
         (layout.front_url, Site.FRONT, None),
     ]

@@ -29,6 +29,7 @@ class Operation(enum.Enum):
     TRAFFIC_UPDATE = "Cloud Run traffic update"
     TRAFFIC_VALIDATE = "Cloud Run traffic update that is only validated"
     OPERATION_READ = "Cloud Run operation"
+    LIFETIME = "how long a token of Google lives"
     OTHER = "anything else"
 
 

@@ -152,7 +152,7 @@ class Layout:
     token_lifetimes: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_seconds)
     """Seconds from the first request until a token expires, by the token's name; a token without an entry never expires."""
     tells_sessions: bool = True
-    """True if the chat service tells when a token expires; False if it has no such page."""
+    """True if the chat service, and Google for its own tokens, tell when a token expires; False if they have no such page."""
     route_split: RouteSplitSettings = attrs.field(factory=RouteSplitSettings)
     """Deployed configuration of the route split."""
     enforces_compatibility: bool = False

@@ -14,7 +14,7 @@ from cutover.simulation.addresses import Place, Site, locate
 from cutover.simulation.cloud_run import CloudRunApi, with_query
 from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
-from cutover.simulation.exchange import STREAMS, Fate, Operation, Reply, Request, html_reply
+from cutover.simulation.exchange import STREAMS, Fate, Operation, Reply, Request, html_reply, json_reply
 from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role, Situation
 from cutover.simulation.front_door import FrontDoor
 from cutover.simulation.layout import ChangeKind, Credentials, Layout
@@ -267,6 +267,14 @@ class SimulatedProduction:
         left = self._seconds_left(token)
         return self.layout.session_seconds if left is None else left
 
+    def _token_info(self, token: str | None, operation: Operation) -> Reply:
+        """Return what Google tells about a token of the Admin API: the seconds that it lives, as text."""
+        if operation is not Operation.LIFETIME or not self.layout.tells_sessions:
+            return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
+        if token is None or "cloud_run" not in self.credentials.names(token):
+            return json_reply({"error": "invalid_token", "error_description": "Invalid Value"}, status=400)
+        return json_reply({"expires_in": str(round(self._session_seconds(token)))})
+
     def _without_expired_token(self, request: Request) -> Request:
         """Return the request as the service sees it: an expired token counts as none."""
         left = self._seconds_left(request.token)
@@ -308,6 +316,8 @@ class SimulatedProduction:
     def _operation(self, request: Request, place: Place | None) -> Operation:
         if place is None:
             return Operation.OTHER
+        if place.site is Site.TOKENS:
+            return Operation.LIFETIME if place.path == "/tokeninfo" else Operation.OTHER
         return with_query(self._service_at(place).operation(request.method, place.path), request.query)
 
     def _service_at(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
@@ -340,6 +350,8 @@ class SimulatedProduction:
     def _ask(self, request: Request, operation: Operation, site: Site, instance: Instance | None) -> Reply:
         if site is Site.CLOUD_RUN:
             return self._cloud_run_api(request.path).answer(request, operation)
+        if site is Site.TOKENS:
+            return self._token_info(request.token, operation)
         if instance is None:
             return self._legacy.answer(request, operation, LEGACY_INSTANCE)
         return self._service.answer(request, operation, instance)

@@ -19,7 +19,12 @@ def _short_session(name: str, sentence: str) -> Fault:
     def arrange(layout: Layout) -> Layout:
         return attrs.evolve(layout, token_lifetimes={name: _SHORT})
 
-    return Fault(name=f"{name}-session-short", sentence=sentence, arrange=arrange, outcome=NO_EVIDENCE)
+    return Fault(
+        name=f"{name.replace('_', '-')}-session-short",
+        sentence=sentence,
+        arrange=arrange,
+        outcome=NO_EVIDENCE,
+    )
 
 
 def _expires(name: str, sentence: str, seconds: float, outcome: Outcome) -> Fault:
@@ -40,6 +45,9 @@ def _expires(name: str, sentence: str, seconds: float, outcome: Outcome) -> Faul
 TOKEN_FAULTS = (
     _short_session("auth", "The chat user's token lives 100 seconds more, and the service says so."),
     _short_session("control", "The operator's token lives 100 seconds more, and the service says so."),
+    _short_session(
+        "cloud_run", "The access token of the Admin API lives 100 seconds more, and Google says so."
+    ),
     _expires(
         "auth",
         "The chat user's token expires after 200 seconds; nobody says so before.",

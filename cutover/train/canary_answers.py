@@ -126,6 +126,8 @@ class StepAnswers:
             text = f"the canary answered no stream (others answered all {self.early.streams + self.late.streams} at the front door)"
         else:
             text = "nothing shows that the canary answered a stream"
+        if self.unnamed and self.header_tells:
+            text += f"; {self.unnamed} more had no header"
         if self.strangers:
             who = ", ".join(f"{name} ({count})" for name, count in sorted(self.strangers.items()))
             text += f"; at its tag {who} answered instead"

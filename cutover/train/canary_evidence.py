@@ -5,6 +5,8 @@ front door add (REVISION_HEADER), and the URL of a traffic tag, which leads to o
 something answers there, and if no header says that another revision did: a new tag may lag.
 """
 
+from collections.abc import Collection
+
 import attrs
 
 from cutover.errors import NoAnswerError, PeerError, RefusedError
@@ -79,6 +81,25 @@ async def ask_at_tag(control: ControlPlane, url: str, *, label: str) -> TagAnswe
     return TagAnswer(revision=reply.revision)
 
 
+def names_others(header: str | None, named: Collection[str], *, stable: str) -> str:
+    """Return the reason why a header is no evidence, and the thing to do; an empty text if it names stable alone.
+
+    Stable serves everything here. With such a header no step could be judged, and no rollback proven.
+
+    Args:
+        header: The name of the header.
+        named: The names in the header of the answers of the front door.
+        stable: The revision that serves everything.
+    """
+    others = ", ".join(sorted(set(named) - {stable}))
+    if not others:
+        return ""
+    return (
+        f"the header {header} (REVISION_HEADER) names {others}, although {stable} serves everything: correct the header or REVISION_HEADER, "
+        "or leave it empty; if the header is right, find out why the front door still leads there"
+    )
+
+
 @attrs.frozen(kw_only=True)
 class _TagFinding:
     """The part that a tag of the canary plays."""
@@ -139,12 +160,8 @@ class EvidenceSearch:
         named = {name for name in revisions if name}
         if not named:
             return False, f"no answer of the front door has the header {self.header_name} (REVISION_HEADER)"
-        if named != {self.stable}:
-            others = ", ".join(sorted(named))
-            return (
-                False,
-                f"the header {self.header_name} (REVISION_HEADER) names {others}, although {self.stable} serves everything",
-            )
+        if why := names_others(self.header_name, named, stable=self.stable):
+            return False, why
         return True, f"the header {self.header_name} names the revision that answered"
 
     async def _tag(self, *, header: bool) -> "_TagFinding":

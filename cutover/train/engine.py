@@ -34,6 +34,7 @@ from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.train.steps import stream_smoke as smoke
+from cutover.train.token_lifetimes import check_again
 from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, together
 
 
@@ -268,7 +269,20 @@ async def _error_budget(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
-    return await smoke.run(smoke.Plan(phase=smoke.Phase.PRE), train.services.prober, recorder)
+    needs = train.plan.preflight
+
+    def judge_turn(seconds: float, recorder: StepRecorder) -> None:
+        check_again(
+            train.captured.token_ends,
+            needs.seconds_needed,
+            turn=seconds,
+            turns_in_a_row=needs.turns_in_a_row,
+            now=train.services.clock.now(),
+            recorder=recorder,
+        )
+
+    plan = smoke.Plan(phase=smoke.Phase.PRE, only=needs.stable_revision, judge_turn=judge_turn)
+    return await smoke.run(plan, train.services.prober, recorder)
 
 
 async def _drill(train: Train, recorder: StepRecorder) -> StepResult:

@@ -4,6 +4,7 @@ A fixed token that expires in mid-train would leave production half changed, wit
 command or Google's default credentials is read again when it expires, so only a fixed one is judged here.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import anyio
@@ -14,19 +15,65 @@ from cutover.model.results import StepStatus
 from cutover.production.services import Services
 from cutover.train.step_recorder import StepRecorder
 
+_CLOUD_RUN = "cloud-run"
 _LANE_ROLES = frozenset({"control", "auth"})
 """Roles of the tokens that the lane's service itself gave out, and can tell about."""
 
 
-async def check_tokens(seconds_needed: float, services: Services, recorder: StepRecorder) -> None:
-    """Record a check for each token: an ``error`` if it expires too early, else a ``pass`` that says what is known."""
+async def check_tokens(
+    seconds_needed: float, services: Services, recorder: StepRecorder, *, token_info_url: str = ""
+) -> Mapping[str, float]:
+    """Record a check for each token: an ``error`` if it expires too early, else a ``pass`` that says what is known.
+
+    Return the time on the clock at which each fixed token expires, by its name, as far as that is known.
+
+    Args:
+        seconds_needed: Seconds for which a token must still live.
+        services: The services of the train, with their tokens.
+        recorder: Gets the checks.
+        token_info_url: The page where Google tells the lifetime of the token for Cloud Run; empty: nobody is asked.
+    """
+    ends: dict[str, float] = {}
     async with anyio.create_task_group() as group:
         for role, token in services.tokens.items():
-            group.start_soon(_check, role, token, seconds_needed, services, recorder)
+            group.start_soon(_check, role, token, seconds_needed, services, recorder, token_info_url, ends)
+    return ends
+
+
+def check_again(
+    ends: Mapping[str, float],
+    seconds_needed: float,
+    *,
+    turn: float,
+    turns_in_a_row: int,
+    now: float,
+    recorder: StepRecorder,
+) -> None:
+    """Record an ``error`` for each token that expires too early for turns of the length that the smoke has measured.
+
+    Args:
+        ends: The result of ``check_tokens``.
+        seconds_needed: Seconds for which a token must still live if turns are short.
+        turn: Seconds of the longest turn.
+        turns_in_a_row: Number of turns that the train waits for one after another.
+        now: The time on the clock.
+        recorder: Gets the checks.
+    """
+    needed = seconds_needed + turns_in_a_row * turn
+    for name, end in ends.items():
+        if end - now < needed:
+            detail = f"a chat turn takes {turn:.0f} s, so: {_too_short(name, end - now, needed)}"
+            recorder.check(f"lifetime-{name}", StepStatus.ERROR, detail, tolerable=False)
 
 
 async def _check(
-    role: str, token: Token, seconds_needed: float, services: Services, recorder: StepRecorder
+    role: str,
+    token: Token,
+    seconds_needed: float,
+    services: Services,
+    recorder: StepRecorder,
+    token_info_url: str,
+    ends: dict[str, float],
 ) -> None:
     status, detail = StepStatus.PASS, token.reason
     if token.renewable:
@@ -35,6 +82,10 @@ async def _check(
         left = token.seconds_left()
         if left is None and role in _LANE_ROLES:
             left = await _session_seconds(role, token, services)
+        if left is None and role == _CLOUD_RUN and token_info_url:
+            left = await _google_seconds(role, token, services, token_info_url)
+        if left is not None:
+            ends[token.name] = services.clock.now() + left
         if left is None:
             detail = f"how long {token.name} lives is not known; the train and its undo need up to {seconds_needed:.0f} s"
         elif left < seconds_needed:
@@ -58,16 +109,9 @@ def _too_short(name: str, left: float, seconds_needed: float) -> str:
 
 async def _session_seconds(role: str, token: Token, services: Services) -> float | None:
     """Return the seconds that the session of a token lives, as the service says; None if it does not say."""
+    url = services.control.base_url + services.control.lane.session_path
     try:
-        reply = await services.service.read(
-            "GET",
-            services.control.base_url + services.control.lane.session_path,
-            label=f"preflight.token-{role}",
-            headers={"accept": "application/json"},
-            authorize=token,
-            attempts=2,
-        )
-        found = reply.expect_success().json()
+        found = await _asked(url, role, token, services)
         for key in ("data", "session", "accessExpiresAt"):
             found = found.get(key) if isinstance(found, dict) else None
         if not isinstance(found, str):
@@ -77,3 +121,29 @@ async def _session_seconds(role: str, token: Token, services: Services) -> float
         return None
     expires_at = expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)
     return (expires_at - datetime.now(UTC)).total_seconds()
+
+
+async def _google_seconds(role: str, token: Token, services: Services, url: str) -> float | None:
+    """Return the seconds that a token of Google's lives (``expires_in``, as text or as a number); None if Google does not say."""
+    try:
+        found = await _asked(url, role, token, services)
+        return float(found["expires_in"]) if isinstance(found, dict) else None
+    except (PeerError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+async def _asked(url: str, role: str, token: Token, services: Services) -> object:
+    """Return the JSON of a page about a token. The token is in the header alone.
+
+    Raises:
+        PeerError: There is no usable answer.
+    """
+    reply = await services.service.read(
+        "GET",
+        url,
+        label=f"preflight.token-{role}",
+        headers={"accept": "application/json"},
+        authorize=token,
+        attempts=2,
+    )
+    return reply.expect_success().json()

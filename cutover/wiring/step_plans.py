@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import attrs
 
-from cutover.config.config import CutoverConfig
+from cutover.config.config import GOOGLE_TOKEN_INFO, CutoverConfig
+from cutover.config.values import is_google
 from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
-from cutover.report.preview import train_seconds
+from cutover.report.preview import train_seconds, turns_in_a_row
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
 from cutover.train.undo_executor import UNDO_DEADLINE
@@ -53,6 +54,8 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
             gcloud_service=gcloud_service,
             earlier_run=partial(run_that_asked_for, config),
             seconds_needed=train_seconds(config) + UNDO_DEADLINE,
+            turns_in_a_row=turns_in_a_row(config),
+            token_info_url=GOOGLE_TOKEN_INFO if is_google(config.cloud_run_api_url) else "",
         ),
         error_budget=_plan(error_budget.Plan, config),
         drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),

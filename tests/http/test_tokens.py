@@ -259,6 +259,9 @@ class TestGrant:
         data = json.dumps({"token": "marked", "expiration": expiration}).encode()
         assert read_grant(data) == Grant(token="marked", expires_at=expires_at)
 
+    def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_the_token(self) -> None:
+        assert read_grant(b"\xef\xbb\xbfmarked\r\n") == Grant(token="marked")
+
     @pytest.mark.parametrize(
         ("data", "problem"),
         [
@@ -266,7 +269,7 @@ class TestGrant:
             (b" \r\n\t", "gives nothing"),
             (b"marked token", "a token must be printable ASCII without spaces"),
             (b"marked\ntoken", "a token must be printable ASCII without spaces"),
-            (b"\xef\xbb\xbfmarked", "a token must be printable ASCII without spaces"),
+            (b'"marked"\n', "gives a text in quotes; write it without them"),
             ("markéd".encode(), "a token must be printable ASCII without spaces"),
             (b"marked\x00", "a token must be printable ASCII without spaces"),
             (b"m" * (MAX_SOURCE_BYTES + 1), "gives more than 65536 bytes"),

@@ -349,3 +349,23 @@ async def test_the_session_page_tells_when_a_token_expires() -> None:
     assert (await session(peer, "another")).status == 401
     silent = production(layout=evolve(LAYOUT, token_lifetimes={"auth": 60.0}, tells_sessions=False))
     assert (await session(silent, CREDENTIALS.auth_token)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "tells", "status"),
+    [
+        (CREDENTIALS.cloud_run_token, "/tokeninfo", True, 200),
+        (CREDENTIALS.auth_token, "/tokeninfo", True, 400),
+        (None, "/tokeninfo", True, 400),
+        (CREDENTIALS.cloud_run_token, "/tokeninfo", False, 404),
+        (CREDENTIALS.cloud_run_token, "/token", True, 404),
+    ],
+)
+async def test_google_tells_how_long_its_own_token_lives(
+    token: str | None, path: str, tells: bool, status: int
+) -> None:
+    layout = evolve(LAYOUT, token_lifetimes={"cloud_run": 60.0}, tells_sessions=tells)
+    answer = await ask(production(layout=layout), "GET", f"https://oauth2.googleapis.com{path}", token=token)
+    assert answer.status == status
+    if status == 200:
+        assert answer.json() == {"expires_in": "60"}

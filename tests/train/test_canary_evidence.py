@@ -680,3 +680,48 @@ async def give_tag(found: Scene) -> None:
         (*captured.targets, row), current=captured, label="drill.tag", on_refusal=OnRefusal.STOP
     )
     assert shift.proven
+
+
+class TestHeaderAtTheStart:
+    """A header that names anybody but stable at the start can prove no step and no rollback: exit 3, and nothing moves."""
+
+    @pytest.mark.parametrize("operations", [CONTROL | STREAMS, STREAMS])
+    @pytest.mark.parametrize("named", ["build-7", STABLE.upper(), f"projects/p/revisions/{STABLE}", CANARY])
+    async def test_a_header_that_does_not_name_stable_is_refused(
+        self, named: str, operations: frozenset[Operation], tmp_path: Path
+    ) -> None:
+        strikes = [
+            (Scope(operations=operations, sites=FRONT), header(named)),
+            (Scope(operations=CONTROL | STREAMS, sites=AT_TAG), header(None)),
+            (Scope(operations=CONTROL - operations, sites=FRONT), header(None)),
+        ]
+        trial = trial_of(tmp_path, *strikes, apply_route_flip=False)
+        summary = await trial.run()
+        assert (summary.exit_code, writes(trial)) == (3, 0)
+        details = [check.detail for step in summary.steps for check in step.checks if check.status.failed]
+        (detail,) = [detail for detail in details if f"(REVISION_HEADER) names {named}" in detail]
+        assert "correct the header or REVISION_HEADER" in detail
+
+    @pytest.mark.parametrize("layout", [{"ingress": BALANCER_ONLY}, {}])
+    async def test_streams_that_name_the_canary_are_refused_whatever_the_control_plane_says(
+        self, layout: dict[str, object], tmp_path: Path
+    ) -> None:
+        strike = (Scope(operations=STREAMS, sites=FRONT), header(CANARY))
+        trial = trial_of(tmp_path, strike, layout=layout, apply_route_flip=False)
+        summary = await trial.run()
+        assert (summary.exit_code, writes(trial)) == (3, 0)
+
+    async def test_one_answer_of_another_revision_is_enough(self, tmp_path: Path) -> None:
+        once = Scope(operations=frozenset({Operation.ROUTE_STATUS}), sites=FRONT, first=3, last=3)
+        trial = trial_of(tmp_path, (once, header("chat-9")), apply_route_flip=False)
+        summary = await trial.run()
+        assert (summary.exit_code, writes(trial)) == (3, 0)
+        assert "names chat-9" in rows(summary, "preflight")["canary-evidence"].detail
+
+
+async def test_streams_without_a_header_are_counted_beside_those_of_others() -> None:
+    answers = StepAnswers(canary=CANARY, percent=5, lag_ends=0.0)
+    answers.count_front([STABLE, None, None], began=1.0)
+    assert answers.describe() == (
+        "the canary answered no stream (others answered all 1 at the front door); 2 more had no header"
+    )

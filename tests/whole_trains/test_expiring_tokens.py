@@ -208,7 +208,9 @@ async def test_a_fixed_token_that_expires_too_early_starts_no_train(
 
 
 async def test_a_token_that_lives_long_enough_passes_with_the_figure(tmp_path: Path) -> None:
-    train = EmbeddedTrain(live_config(tmp_path, control_access_token=jwt(7200.5)))
+    train = EmbeddedTrain(
+        live_config(tmp_path, control_access_token=jwt(7200.5)), layout_changes={"tells_sessions": False}
+    )
     summary = await train.run()
     assert summary.passed
     found = preflight_of(summary)
@@ -246,3 +248,41 @@ async def test_a_token_of_a_file_may_be_short_lived(tmp_path: Path) -> None:
         StepStatus.PASS,
         "CONTROL_ACCESS_TOKEN_FILE: read again when it expires or is refused",
     )
+
+
+@pytest.mark.parametrize("seconds", [2.0, 3.0, 4.0])
+async def test_the_length_of_a_turn_counts_towards_the_time_that_a_token_must_live(
+    seconds: float, tmp_path: Path
+) -> None:
+    """The preflight takes turns for short, and the smoke measures one: a token that dies after the flip would be exit 4."""
+    train = EmbeddedTrain(
+        live_config(tmp_path, held_streams=2),
+        layout_changes={"chunk_seconds": seconds, "token_lifetimes": {"control": 515.0}},
+    )
+    summary = await train.run()
+    assert (summary.exit_code, train.production.traffic) == (3, {STABLE: 100})
+    (detail,) = [
+        check.detail
+        for step in summary.steps
+        for check in step.checks
+        if check.check_id == "lifetime-CONTROL_ACCESS_TOKEN"
+    ]
+    assert detail.startswith("a chat turn takes ")
+
+
+@pytest.mark.parametrize(("url", "asked"), [("https://run.googleapis.com", 1), ("https://run.example", 0)])
+async def test_google_is_asked_how_long_its_token_lives_and_nobody_else(
+    url: str, asked: int, tmp_path: Path
+) -> None:
+    config = live_config(tmp_path, cloud_run_api_url=url, allow_insecure_http=True)
+    train = EmbeddedTrain(config, layout_changes={"token_lifetimes": {"cloud_run": 100.0}})
+    summary = await train.run()
+    questions = [row for row in train.production.requests if row.operation is Operation.LIFETIME]
+    assert [(row.token, row.query) for row in questions] == [("cloud_run", {})] * asked
+    status, detail = preflight_of(summary)["token-cloud-run"]
+    if asked:
+        assert (summary.exit_code, status) == (3, StepStatus.ERROR)
+        assert detail.startswith("CLOUD_RUN_ACCESS_TOKEN lives 100 s more, and the train")
+    else:
+        assert status is StepStatus.PASS
+        assert "is not known" in detail

@@ -18,12 +18,13 @@ from cutover.model.train_events import (
     TrainEvent,
     UndoStarted,
 )
-from cutover.simulation import FAULTS, Fault
+from cutover.simulation import FAULTS, Fault, Operation
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import STREAMS, Fate, problem
 from cutover.simulation.faults import Outcome, Refuse, Role, Scope, Strike
 from cutover.train.undo_executor import UNDO_DEADLINE
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
+from tests.support.unfinished_runs import scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -331,3 +332,100 @@ class TestOneBound:
         assert begun
         assert summary.exit_code == 1
         assert anyio.current_time() - begun[0] <= UNDO_DEADLINE
+
+
+class TestDeployments:
+    """Where LATEST was captured, a deployment of somebody else is released by nobody but its owner."""
+
+    @pytest.mark.parametrize("seconds", [0.0, 3.0, 30.0])
+    async def test_one_that_is_under_way_at_the_restore_is_not_released(
+        self, seconds: float, tmp_path: Path
+    ) -> None:
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"latest": True})
+        summary = await run_with(
+            trial,
+            lambda event: isinstance(event, CheckRecorded) and event.check.check_id == "rollback",
+            lambda: trial.production.deploy(seconds=seconds),
+        )
+        assert trial.production.traffic == {STABLE: 100}
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert "nobody tested: pinned on" in summary.undo.detail
+
+    async def test_one_that_is_under_way_at_an_undo_is_not_released(self, tmp_path: Path) -> None:
+        trial = EmbeddedTrain(
+            live_config(tmp_path, canary_soak_seconds=10.0), layout_changes={"latest": True}
+        )
+        with anyio.CancelScope() as scope:
+
+            def observe(event: TrainEvent) -> None:
+                if served(25)(event):
+                    scope.cancel()
+                if isinstance(event, UndoStarted):
+                    trial.production.deploy(seconds=10.0)
+
+            with pytest.raises(Exception, match="pinned on"):
+                await trial.run(observer=observe)
+        assert trial.production.traffic == {STABLE: 100}
+
+    async def test_one_that_is_under_way_at_a_recovery_is_not_released(self, tmp_path: Path) -> None:
+        async with scene(tmp_path, latest=True) as found:
+            await found.move_traffic(50)
+            found.kill()
+            found.simulation.deploy(seconds=10.0)
+            recovery = await found.recover()
+            assert not recovery.closed
+            assert "is being deployed, which nobody tested: pinned on" in recovery.detail
+            assert found.simulation.traffic == {STABLE: 100}
+
+    @pytest.mark.parametrize("step_id", ["canary-rollback-drill", "route-flip"])
+    async def test_a_release_after_the_drill_is_told_and_left_alone(
+        self, step_id: str, tmp_path: Path
+    ) -> None:
+        """The captured split follows LATEST, and LATEST is a revision now that no drill has tried: that is no GO."""
+        trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"latest": True})
+        summary = await run_with(trial, after(step_id), trial.production.deploy)
+        assert summary.exit_code == 1
+        final = summary.step("final-state")
+        assert final is not None
+        assert "somebody else released it, and no drill tried it" in final.detail
+        assert [target.revision for target in trial.production.traffic_spec if target.percent] == [None]
+
+
+class TestWhileAWriteHangs:
+    """A write without a reply shows the overrides of nobody, so they are read before the next write."""
+
+    @pytest.mark.parametrize(
+        ("write", "others", "exit_code"), [(8, BROKEN_POST.strikes, 4), (2, (), 1)], ids=["undo", "flip"]
+    )
+    async def test_an_override_that_a_human_sets_meanwhile_stays(
+        self, write: int, others: tuple[Strike, ...], exit_code: int, tmp_path: Path
+    ) -> None:
+        silent = FAULTS["status-silence"].strikes[0].effect
+        hanging = Strike(
+            Scope(operations=frozenset({Operation.ROUTE_OVERRIDE}), first=write, last=write), silent
+        )
+        trial = EmbeddedTrain(
+            live_config(tmp_path),
+            layout_changes={"instances": 1},
+            faults=(attrs.evolve(BROKEN_POST, strikes=(*others, hanging)),),
+        )
+        intended: list[TrainEvent] = []
+        sent = anyio.Event()
+
+        def observe(event: TrainEvent) -> None:
+            if isinstance(event, RouteIntended):
+                intended.append(event)
+                if len(intended) == write:
+                    sent.set()
+
+        async def human() -> None:
+            await sent.wait()
+            await anyio.sleep(3)
+            press_kill_switch(trial, "auth_entry")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(human)
+            summary = await trial.run(observer=observe)
+        assert trial.production.route_targets()["auth_entry"] == "legacy"
+        assert summary.exit_code == exit_code

@@ -25,6 +25,8 @@ DERIVED = {
     "gcloud_service",
     "earlier_run",
     "seconds_needed",
+    "turns_in_a_row",
+    "token_info_url",
 }
 """Fields of plans that are made of several inputs."""
 CAPTURED = {"routes", "traffic"}

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
-from cutover.http.outbound import Outbound, Reply
+from cutover.http.outbound import ATTEMPTS, Outbound, Reply
 from cutover.http.tokens import Token, fixed
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
@@ -102,15 +102,15 @@ class ControlPlane:
         """Return the API at another address of the same service, such as the tag URL of a revision."""
         return attrs.evolve(self, base_url=base_url)
 
-    async def status(self, *, label: str) -> RouteState:
-        """Return the overrides of the instance that answers.
+    async def status(self, *, label: str, attempts: int = ATTEMPTS) -> RouteState:
+        """Return the overrides of the instance that answers, after up to ``attempts`` reads.
 
         Raises:
             PeerError: There was no usable answer.
         """
-        return (await self.read_status(label=label)).state
+        return (await self.read_status(label=label, attempts=attempts)).state
 
-    async def read_status(self, *, label: str) -> StatusReply:
+    async def read_status(self, *, label: str, attempts: int = ATTEMPTS) -> StatusReply:
         """Return the overrides of the instance that answers, and the name of its revision.
 
         Raises:
@@ -122,6 +122,7 @@ class ControlPlane:
             label=label,
             headers=self._headers(),
             authorize=self.token,
+            attempts=attempts,
         )
         state = _route_state(self._expect_success(reply))
         name = reply.header(self.revision_header) if self.revision_header else None

@@ -29,6 +29,8 @@ ROUNDS = (1, 20, 40, 60)
 """Number of writes of each key in each round, until a sample agrees. The last round is repeated until the deadline."""
 
 
+_NO_REPLY = frozenset({"refused", "failed", "unknown"})
+"""Outcomes of a write whose reply shows no overrides."""
 _NOT_TAKEN = frozenset({"refused", "failed", NOT_SENT})
 """Outcomes of a write that got an error status, or was not sent."""
 _PASSING = frozenset({409, 429})
@@ -178,6 +180,8 @@ class _Round:
             self.answered = True
             self.detail = self.detail or answer.detail
             self.retry_after = max(self.retry_after, answers.retry_after)
+            if answer.outcome in _NO_REPLY and self.own_states is not None:
+                await self._look_at_others(control, answers, label=f"{label}.{position}.look")
             if answers.keys_of_others:
                 self.keys_of_others = answers.keys_of_others
                 self.detail = f"somebody else has changed {', '.join(self.keys_of_others)} in the meantime"
@@ -185,6 +189,17 @@ class _Round:
             if answer.outcome in _NOT_TAKEN and on_refusal is OnRefusal.STOP:
                 self.detail, self.stopped, self.may_pass = answer.detail, True, answers.may_pass
                 return
+
+    async def _look_at_others(self, control: ControlPlane, answers: "_Answers", *, label: str) -> None:
+        """Read the overrides once after a write without a good reply: nobody has seen those of others since it began."""
+        try:
+            found = await control.status(label=label, attempts=1)
+        except PeerError:
+            return
+        keys = [key for key, _ in self.goal]
+        answers.keys_of_others = answers.keys_of_others or keys_of_others(
+            [found], keys=keys, own_states=self.own_states or ()
+        )
 
 
 async def _read_back(

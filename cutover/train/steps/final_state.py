@@ -7,7 +7,7 @@ from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import StepResult, StepStatus
-from cutover.model.traffic_state import TrafficState, describe_shares, mismatch_reason
+from cutover.model.traffic_state import TrafficState, describe_shares, mismatch_reason, release_reason
 from cutover.model.train_events import TrafficRead
 from cutover.production.services import Services
 from cutover.train.step_recorder import StepRecorder
@@ -51,7 +51,7 @@ async def _traffic(plan: Plan, services: Services, recorder: StepRecorder) -> No
     except PeerError as error:
         recorder.failure("traffic", error, tolerable=False)
         return
-    problem = mismatch_reason(state, plan.traffic.targets)
+    problem = mismatch_reason(state, plan.traffic.targets) or release_reason(plan.traffic, state)
     recorder.journal.record(TrafficRead(found=state, proven=not problem))
     share = state.served().get(plan.canary_revision, 0)
     detail = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"

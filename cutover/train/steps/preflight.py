@@ -18,7 +18,7 @@ from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
 from cutover.production.traffic.backend import advice
-from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence, EvidenceSearch
+from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence, EvidenceSearch, names_others
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.token_lifetimes import check_tokens
 
@@ -37,7 +37,11 @@ class Plan:
     apply_route_flip: bool
     """True if the flip sets overrides: then the preflight proves that the token may set them."""
     seconds_needed: float = 0.0
-    """Seconds for which every token must still live: those of the train and of its undo."""
+    """Seconds for which every token must still live: those of the train, with short chat turns, and of its undo."""
+    turns_in_a_row: int = 0
+    """Number of chat turns that the train waits for one after another; the smoke shows how long one takes."""
+    token_info_url: str = ""
+    """The page where Google tells how long the token for Cloud Run lives; empty for an API that is not Google's."""
     service: str
     gcloud_service: str
     """The service in a gcloud command, for messages to an operator."""
@@ -53,6 +57,8 @@ class Captured:
     traffic: TrafficState | None = None
     evidence: CanaryEvidence = attrs.field(factory=CanaryEvidence)
     """The evidence that can tell whether the canary answered. Without any, only a drill that may be blind starts."""
+    token_ends: Mapping[str, float] = attrs.field(factory=dict)
+    """Name of a fixed token -> the time on the train's clock at which it expires, if that is known."""
 
 
 @attrs.define(eq=False)
@@ -63,6 +69,7 @@ class _Found:
     traffic: TrafficState | None = None
     revisions: tuple[str | None, ...] = ()
     """The revisions that answered the status reads, by the header."""
+    token_ends: Mapping[str, float] = attrs.field(factory=dict)
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[StepResult, Captured]:
@@ -75,9 +82,11 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
         reads.start_soon(_traffic, plan, services, recorder, found)
         for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
             reads.start_soon(_revision, role, name, services, recorder)
-        reads.start_soon(check_tokens, plan.seconds_needed, services, recorder)
+        reads.start_soon(_tokens, plan, services, recorder, found)
     evidence = await _evidence(plan, services, recorder, found)
-    captured = Captured(routes=found.routes, traffic=found.traffic, evidence=evidence)
+    captured = Captured(
+        routes=found.routes, traffic=found.traffic, evidence=evidence, token_ends=found.token_ends
+    )
     facts = {
         "traffic": captured.traffic.served() if captured.traffic else None,
         "routes": dict(captured.routes.overrides) if captured.routes else None,
@@ -86,6 +95,12 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[S
     if found.traffic is not None and (warning := found.traffic.warning()):
         detail += f"; WARNING: {warning}"
     return recorder.finish(detail, facts=facts), captured
+
+
+async def _tokens(plan: Plan, services: Services, recorder: StepRecorder, found: _Found) -> None:
+    found.token_ends = await check_tokens(
+        plan.seconds_needed, services, recorder, token_info_url=plan.token_info_url
+    )
 
 
 async def _routes(services: Services, recorder: StepRecorder, found: _Found) -> None:
@@ -185,7 +200,10 @@ async def _evidence(plan: Plan, services: Services, recorder: StepRecorder, foun
     )
     evidence, holder = await search.find()
     status, detail = StepStatus.PASS, evidence.detail
-    if holder is not None:
+    named = {name for name in found.revisions if name}
+    if why := names_others(services.prober.revision_header, named, stable=plan.stable_revision):
+        status, detail = StepStatus.ERROR, why
+    elif holder is not None:
         status = StepStatus.ERROR
         detail = (
             f"the canary has no tag, and the tag {plan.canary_tag}, which the drill would give it, is on {holder}: "

@@ -134,6 +134,9 @@ def kill_switch_code(moment: str) -> int:
 def hotfix_code(moment: str) -> int:
     if moment == "after the final state":
         return 0
+    if moment == "after the preflight":
+        # The smoke sees that another revision than stable answers, before anything is moved.
+        return 3
     # Once the drill has put the split back, a later one is not this train's to undo.
     return 4 if moment in {*IN_DRILL, "after the rollback"} else 1
 

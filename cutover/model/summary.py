@@ -19,6 +19,11 @@ from cutover.model.train_events import (
     UndoFinished,
 )
 
+MOST_CAUSES = 5
+"""Largest number of failed checks that the first lines of a summary name."""
+_JUDGED_NOTHING = 3
+"""Exit code of a run that judged nothing."""
+
 
 @attrs.frozen(kw_only=True)
 class CutoverSummary:
@@ -58,6 +63,25 @@ class CutoverSummary:
         """True if a step of the drill passed although no stream is known to have been answered by the canary."""
         drill = self.step(step_ids.DRILL)
         return drill is not None and drill.facts.get("blind") is True
+
+    @property
+    def judged_nothing(self) -> bool:
+        """True if the run ended before it judged anything; production is then as the run found it."""
+        return self.exit_code == _JUDGED_NOTHING
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The first ``MOST_CAUSES`` failed checks in words, and the number of the others; none for a run that passed."""
+        if self.passed:
+            return ()
+        failed = [
+            f"{step.step_id}, {check.check_id}: {check.detail}"
+            for step in self.steps
+            for check in step.checks
+            if check.status.failed
+        ]
+        more = len(failed) - MOST_CAUSES
+        return (*failed[:MOST_CAUSES], *([f"{more} more, in the steps"] if more > 0 else []))
 
     def step(self, step_id: str) -> StepResult | None:
         """Return the result of one step; None if the step neither started nor was skipped."""

@@ -138,6 +138,8 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     """
     kind = "rehearsal" if summary.facts.get("dry_run") else "live run"
     lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}"]
+    if summary.judged_nothing:
+        lines.append("state     nothing was judged, and production is as it was found")
     if summary.blind_drill:
         lines.append(
             "BLIND     nothing showed whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
@@ -148,6 +150,7 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
         note = "" if gate.evaluated or not gate.configured else ", not evaluated"
         lines.append(f"  {gate.name:15} {state} ({gate.counts}{note})")
     lines += [f"reason    {reason}" for reason in summary.reasons]
+    lines += [f"cause     {cause}" for cause in summary.causes]
     if evidence:
         lines.append(f"evidence  {evidence}")
     if summary.undo is not None:

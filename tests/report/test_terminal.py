@@ -184,6 +184,22 @@ class TestConclusion:
             in lines
         )
 
+    def test_a_run_that_judged_nothing_says_so_and_names_the_causes_with_what_to_do(self) -> None:
+        checks = tuple(
+            Check(check_id=f"token-{number}", status=StepStatus.ERROR, detail="renew it")
+            for number in range(7)
+        )
+        early = StepResult(step_id="preflight", status=StepStatus.ERROR, checks=checks)
+        events: list[TrainEvent] = [
+            _finished(early),
+            TrainFinished(passed=False, exit_code=3, reasons=("preflight: 7 failed",)),
+        ]
+        summary = fold(events)
+        lines = conclusion(summary, evidence=None)
+        assert lines[1] == "state     nothing was judged, and production is as it was found"
+        told = [f"preflight, token-{number}: renew it" for number in range(5)]
+        assert lines[-6:] == [f"cause     {cause}" for cause in (*told, "2 more, in the steps")]
+
     def test_an_undo_that_was_not_proven_ends_with_what_to_do(self) -> None:
         undo = UndoFinished(proven=False, detail="403", to_do=("check this", "run that"))
         summary = fold([undo, TrainFinished(passed=False, exit_code=4, reasons=("why",))])

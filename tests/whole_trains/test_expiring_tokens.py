@@ -193,6 +193,11 @@ async def test_a_fixed_token_that_expires_too_early_starts_no_train(
     train = EmbeddedTrain(live_config(tmp_path, run_dual_run=True, **{field: jwt(seconds)}))
     summary = await train.run()
     assert summary.exit_code == 3
+    page = (tmp_path / "run" / "SUMMARY.md").read_text()
+    head = page.partition("| | |")[0]
+    assert "Exit code 3: nothing was judged, and production is as it was found." in head
+    assert "- preflight, token" in head
+    assert "renew it, or set" in head
     status, detail = preflight_of(summary)[f"token-{ROLES[field]}"]
     needed = train_seconds(train.config) + UNDO_DEADLINE
     assert status is StepStatus.ERROR

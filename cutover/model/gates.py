@@ -7,6 +7,8 @@ import attrs
 from cutover.model import step_ids
 from cutover.model.results import Check, StepResult, StepStatus
 
+JUDGED_NOTHING = 3
+"""Exit code of a run that proves nothing and changed nothing that reaches users."""
 SENTINELS = "sentinels"
 """The ``kind`` of a check that failed because too many sentinel streams broke."""
 
@@ -139,4 +141,4 @@ def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, rec
         return 4
     statuses = {check.status for result in results for check in result.checks}
     without_evidence = StepStatus.ERROR in statuses and StepStatus.FAIL not in statuses
-    return 3 if (without_evidence or not recorded) and not touched else 1
+    return JUDGED_NOTHING if (without_evidence or not recorded) and not touched else 1

@@ -6,7 +6,7 @@ import attrs
 import msgspec
 
 from cutover.model import step_ids
-from cutover.model.gates import Ceilings, Gate, judge
+from cutover.model.gates import JUDGED_NOTHING, Ceilings, Gate, judge
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.train_events import (
     CheckRecorded,
@@ -21,8 +21,6 @@ from cutover.model.train_events import (
 
 MOST_CAUSES = 5
 """Largest number of failed checks that the first lines of a summary name."""
-_JUDGED_NOTHING = 3
-"""Exit code of a run that judged nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -66,8 +64,8 @@ class CutoverSummary:
 
     @property
     def judged_nothing(self) -> bool:
-        """True if the run ended before it judged anything; production is then as the run found it."""
-        return self.exit_code == _JUDGED_NOTHING
+        """True if the run proves nothing, for or against the canary; production is then as the run found it."""
+        return self.exit_code == JUDGED_NOTHING
 
     @property
     def causes(self) -> tuple[str, ...]:

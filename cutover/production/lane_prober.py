@@ -12,11 +12,10 @@ from cutover.checking.checked_stream import Hold, Progress, StreamRequest
 from cutover.checking.probe import Probe, probe_stream
 from cutover.contract import StreamContext, StreamContract
 from cutover.http.secrets import Secrets
+from cutover.http.statuses import FORBIDDEN
 from cutover.http.tokens import UNAUTHORIZED, Token, fixed
 from cutover.production.lane import Alias, Lane
 from cutover.text import printable
-
-_FORBIDDEN = 403
 
 
 @attrs.define(eq=False)
@@ -73,7 +72,7 @@ class LaneProber:
         if probe.status == UNAUTHORIZED:
             return attrs.evolve(probe, meaning=f"{self.token.name} was refused: renew it")
         # Only the service's own refusal has a meaning; a page may come from something in front of the service.
-        if probe.status != _FORBIDDEN or probe.report.service_error is None:
+        if probe.status != FORBIDDEN or probe.report.service_error is None:
             return probe
         return attrs.evolve(probe, meaning=self.lane.meaning_of_forbidden(probe.describe()))
 

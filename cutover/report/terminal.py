@@ -139,7 +139,7 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     kind = "rehearsal" if summary.facts.get("dry_run") else "live run"
     lines = [f"verdict   {summary.overall_status} ({kind}), exit {summary.exit_code}"]
     if summary.judged_nothing:
-        lines.append("state     nothing was judged, and production is as it was found")
+        lines.append("state     this run proves nothing, and production is as it was found")
     if summary.blind_drill:
         lines.append(
             "BLIND     nothing showed whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"

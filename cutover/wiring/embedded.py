@@ -11,7 +11,7 @@ import attrs
 import httpx
 
 from cutover.clock import Clock, SkippingClock
-from cutover.config.config import TOKEN_INPUTS, TOKEN_SOURCES, CutoverConfig
+from cutover.config.config import DAY, TOKEN_INPUTS, TOKEN_SOURCES, CutoverConfig
 from cutover.errors import ConfigurationError
 from cutover.http.asgi.transport import StreamingASGITransport
 from cutover.report.preview import train_seconds
@@ -19,8 +19,6 @@ from cutover.simulation import FAULTS, VARIANTS, ConnectionBroken, Credentials, 
 from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.production import Production, new_run_id, no_cookies
 
-_A_DAY = 86_400.0
-"""Seconds."""
 _CONNECTIONS = 100
 """Requests in flight at once for a client without a limit of its own."""
 
@@ -99,7 +97,7 @@ def simulated_layout(config: CutoverConfig) -> Layout:
         flipped=not config.apply_route_flip,
         revision_header=config.revision_header.lower(),
         # Nobody has asked for the tokens of a simulation, so their lifetime must not decide a rehearsal.
-        session_seconds=_A_DAY + 2.0 * (train_seconds(config) + UNDO_DEADLINE),
+        session_seconds=DAY + 2.0 * (train_seconds(config) + UNDO_DEADLINE),
     )
 
 

@@ -196,7 +196,7 @@ class TestConclusion:
         ]
         summary = fold(events)
         lines = conclusion(summary, evidence=None)
-        assert lines[1] == "state     nothing was judged, and production is as it was found"
+        assert lines[1] == "state     this run proves nothing, and production is as it was found"
         told = [f"preflight, token-{number}: renew it" for number in range(5)]
         assert lines[-6:] == [f"cause     {cause}" for cause in (*told, "2 more, in the steps")]
 

@@ -121,6 +121,8 @@ async def test_a_token_that_nobody_renews_is_named_by_its_input_and_recovery_rea
     trial = RenewedTrain(tmp_path, "cloud_run", 110.0)
     summary = await trial.run(renew=False)
     assert summary.exit_code == 4
+    assert summary.undo is not None
+    assert "renew CLOUD_RUN_ACCESS_TOKEN_FILE first: it was refused" in summary.undo.to_do
     assert trial.train.production.traffic != {STABLE: 100}
     trial.renew()
     production = simulated(trial.config, trial.train.production, clock=EventLoopClock())
@@ -143,6 +145,8 @@ async def test_a_file_that_vanishes_in_mid_train_is_an_error_that_names_it(tmp_p
     assert (summary.exit_code, trial.train.production.traffic) == (4, {STABLE: 100})
     assert summary.undo is not None
     assert "AUTH_TOKEN_FILE" in summary.undo.detail
+    # The refusal that the detail quotes is that of the streams.
+    assert not [line for line in summary.undo.to_do if line.startswith("renew ")]
     checks = [check for step in summary.steps for check in step.checks if check.status.failed]
     assert checks
     named = [check for check in checks if "AUTH_TOKEN_FILE" in check.detail]
@@ -195,7 +199,7 @@ async def test_a_fixed_token_that_expires_too_early_starts_no_train(
     assert summary.exit_code == 3
     page = (tmp_path / "run" / "SUMMARY.md").read_text()
     head = page.partition("| | |")[0]
-    assert "Exit code 3: nothing was judged, and production is as it was found." in head
+    assert "Exit code 3: this run proves nothing, and production is as it was found." in head
     assert "- preflight, token" in head
     assert "renew it, or set" in head
     status, detail = preflight_of(summary)[f"token-{ROLES[field]}"]

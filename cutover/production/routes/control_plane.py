@@ -17,6 +17,7 @@ import msgspec
 
 from cutover.errors import PeerError, RefusedError, UnusableReplyError
 from cutover.http.outbound import ATTEMPTS, Outbound, Reply
+from cutover.http.statuses import FORBIDDEN
 from cutover.http.tokens import Token, fixed
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import Lane
@@ -28,7 +29,7 @@ SAMPLE_CONCURRENCY = 8
 """Number of reads, or writes, at once."""
 UNKNOWN_TARGET = "cutover-permission-check"
 """A target that no service knows. An override to it changes nothing."""
-_FORBIDDEN, _INVALID = 403, 422
+_INVALID = 422
 
 
 @attrs.frozen(kw_only=True)
@@ -226,7 +227,7 @@ class ControlPlane:
 
     def _without_permission(self, reply: Reply) -> str:
         """Return the meaning of a reply that does not prove the permission, and the thing to do."""
-        if reply.status == _FORBIDDEN and reply.has_error:
+        if reply.status == FORBIDDEN and reply.has_error:
             return (
                 "CONTROL_ACCESS_TOKEN may read the routes and may not set overrides, so the flip would fail; nothing was changed; "
                 "give the token of a user who is an administrator of the service"
@@ -282,7 +283,7 @@ class ControlPlane:
             return reply.expect_success()
         except RefusedError as error:
             # Only the service's own refusal has a meaning; a page may come from something in front of the service.
-            if reply.status != _FORBIDDEN or not reply.has_error:
+            if reply.status != FORBIDDEN or not reply.has_error:
                 raise
             meaning = f"{error}: the user of CONTROL_ACCESS_TOKEN may not do this; overrides need an administrator: give the token of one"
             raise RefusedError(meaning, status=error.status, retry_after=error.retry_after) from error

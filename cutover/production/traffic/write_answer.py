@@ -2,11 +2,11 @@
 
 import attrs
 
+from cutover.http.statuses import TOO_MANY_REQUESTS
 from cutover.model.train_events import NOT_SENT
 from cutover.production.traffic.backend import CONFLICT
 
 _CONFLICTS = frozenset({CONFLICT, 412})
-_TOO_MANY_REQUESTS = 429
 
 
 @attrs.frozen(kw_only=True)
@@ -40,4 +40,4 @@ class WriteAnswer:
     def is_hiccup(self) -> bool:
         """True if the same write may succeed later: after a conflict, a 429, a 5xx, or without a usable answer."""
         unclear = self.outcome in {"failed", "unknown"}
-        return unclear or self.is_conflict or self.status == _TOO_MANY_REQUESTS
+        return unclear or self.is_conflict or self.status == TOO_MANY_REQUESTS

@@ -11,6 +11,7 @@ import anyio
 import attrs
 
 from cutover.errors import PeerError, RefusedError
+from cutover.http.statuses import TOO_MANY_REQUESTS
 from cutover.http.tokens import UNAUTHORIZED
 from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
@@ -23,7 +24,6 @@ from cutover.train.step_recorder import StepRecorder
 from cutover.train.token_lifetimes import check_tokens
 
 STEP_ID = step_ids.PREFLIGHT
-_TOO_MANY_REQUESTS = 429
 
 
 @attrs.frozen(kw_only=True)
@@ -225,7 +225,7 @@ async def _may_write(state: TrafficState, services: Services, recorder: StepReco
     except PeerError as error:
         detail = f"the permission to update the traffic is not proven, and nothing was changed: {error}"
         detail += advice(_status(error))
-        if _status(error) == _TOO_MANY_REQUESTS:
+        if _status(error) == TOO_MANY_REQUESTS:
             detail += "; wait a minute, then start again"
         recorder.check("permission-traffic", StepStatus.ERROR, detail, tolerable=False)
         return

@@ -14,7 +14,7 @@ from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.gates import SENTINELS, drill_holds
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
-from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, release_reason, split
+from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
 from cutover.model.train_events import TrafficIntended, TrafficSettled
 from cutover.model.undo_plan import TrafficUndo, plan_undo, shares_moved
 from cutover.production.on_refusal import OnRefusal
@@ -481,8 +481,7 @@ class _Drill:
         except PeerError as error:
             self.recorder.failure(step_ids.DRILL_RESTORED, error, tolerable=False)
             return
-        latest = release_reason(self.captured, self.state) if targets == self.captured.targets else ""
-        if problem := mismatch_reason(self.state, targets) or latest:
+        if problem := mismatch_reason(self.state, targets):
             self.recorder.check(step_ids.DRILL_RESTORED, StepStatus.FAIL, problem, tolerable=False)
             return
         if self.rolled_back:

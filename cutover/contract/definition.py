@@ -67,6 +67,12 @@ class StreamContract:
     """The rules for status and headers."""
     terminator: str = TERMINATOR
     """The exact data of the event that ends the stream."""
+    endless: bool = False
+    """True if the stream has no end of its own: the end of the body, wherever it comes, is then no fault."""
+    method: str = "POST"
+    """The method of the request that starts the stream: POST or GET."""
+    resume: str | None = None
+    """`id` if each event has an id, and a request with `Last-Event-ID` goes on behind it (WHATWG HTML 9.2.4); else None."""
     limits: Limits = Limits()
     """The largest sizes and the longest times."""
     severities: Mapping[str, Severity] = attrs.field(factory=dict)

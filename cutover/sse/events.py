@@ -17,6 +17,12 @@ class MessageEvent(msgspec.Struct, frozen=True, gc=False):
     """The stream's last event ID at the dispatch. An ID stays in force for all later events until one sets another."""
     byte_offset: int = 0
     """Position of the first byte of the event's first field line, in bytes of the body."""
+    name: str | None = None
+    """The value of the event's own `event` line; None without such a line, or with an empty one. A client sees `event` alone."""
+    id: str | None = None
+    """The value of the event's own `id` line, which may be empty; None without one. A client sees `last_event_id` alone."""
+    retry: int | None = None
+    """The value of the event's own last valid `retry` line, in milliseconds; None without one."""
 
 
 class Comment(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +77,12 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     """The type of every event."""
     last_event_id: str
     """The stream's last event ID at the dispatch of every event."""
+    name: str | None = None
+    """The value of every event's own `event` line; None without such a line."""
+    id: str | None = None
+    """The value of the one event's own `id` line; None without one. Events that set an ID stand in no run with others."""
+    retry: int | None = None
+    """The value of the one event's own `retry` line, in milliseconds; None without one."""
 
     def offset_of(self, index: int) -> int:
         """Return the position of the first byte of the event at `index` of this run, in bytes of the body."""
@@ -79,12 +91,17 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     def messages(self) -> list[MessageEvent]:
         """Return each event of this run as a `MessageEvent`. Bytes that are not UTF-8 become U+FFFD."""
         texts: list[Any] = self.payloads
+        name = self.name
         if isinstance(texts[0], bytes):
             # A run of one event is the most frequent one in a live stream.
             if len(texts) == 1:
                 return [
                     MessageEvent(
-                        texts[0].decode("utf-8", "replace"), self.event, self.last_event_id, self.byte_offset
+                        texts[0].decode("utf-8", "replace"),
+                        self.event,
+                        self.last_event_id,
+                        self.byte_offset,
+                        name,
                     )
                 ]
             texts = [payload.decode("utf-8", "replace") for payload in texts]
@@ -92,4 +109,8 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         for payload in self.payloads:
             offsets.append(offset)
             offset += len(payload) + stride
-        return list(map(MessageEvent, texts, repeat(self.event), repeat(self.last_event_id), offsets))
+        columns = (texts, repeat(self.event), repeat(self.last_event_id), offsets)
+        # A column more for each event takes time, and most streams have no `event` lines.
+        return list(
+            map(MessageEvent, *columns) if name is None else map(MessageEvent, *columns, repeat(name))
+        )

@@ -52,15 +52,17 @@ class _Shape(msgspec.Struct, frozen=True, gc=False):
     """Length of the separator, in bytes."""
     event: str
     """The type of the event."""
+    name: str | None
+    """The value of the `event` line; None without one, or with an empty one."""
 
 
-def _shape(prefix: bytes, eol: bytes, event: str) -> _Shape:
-    """Return the shape with this prefix and line end."""
+def _shape(prefix: bytes, eol: bytes, name: str | None = None) -> _Shape:
+    """Return the shape with this prefix and line end, and this value of the `event` line."""
     separator = eol + eol + prefix
-    return _Shape(prefix, separator, len(separator), event)
+    return _Shape(prefix, separator, len(separator), name or "message", name)
 
 
-_PLAIN = {eol: _shape(b"data: ", eol, "message") for eol in (b"\n", b"\r\n")}
+_PLAIN = {eol: _shape(b"data: ", eol) for eol in (b"\n", b"\r\n")}
 """Line end -> the shape of events without an `event` line."""
 
 
@@ -113,10 +115,17 @@ class EventStreamParser:
     _event: bytes = attrs.field(default=b"", init=False)
     # The ID that the event in progress sets; None if it sets none. The next blank line makes it the last event ID.
     _id: bytes | None = attrs.field(default=None, init=False)
+    # The last valid `retry` of the event in progress, in milliseconds; None if it sets none.
+    _retry: int | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be positive, not {self.max_event_bytes}")
+
+    @property
+    def last_name(self) -> str | None:
+        """Return the value of the `event` line of the event that the last `receive_one` returned; None without one."""
+        return self._shape.name
 
     def receive_data(self, data: bytes) -> Sequence[StreamEvent]:
         """Return the events that `data` completes, in the order of the stream.
@@ -127,7 +136,8 @@ class EventStreamParser:
         payload = self.receive_one(data)
         if payload is not None:
             text = payload.decode("utf-8", "replace")
-            return (MessageEvent(text, self._shape.event, self.last_event_id, self.last_offset),)
+            shape = self._shape
+            return (MessageEvent(text, shape.event, self.last_event_id, self.last_offset, shape.name),)
         events: list[StreamEvent] = []
         for item in self.receive_runs(data):
             if isinstance(item, Run):
@@ -327,7 +337,7 @@ class EventStreamParser:
                 line.isascii() and _LF not in line and _CR not in line and len(line) <= self.max_event_bytes
             )
             if regular and tile.startswith(line + eol + b"data: "):
-                shape = _shape(line + eol + b"data: ", eol, _value(line).decode() or "message")
+                shape = _shape(line + eol + b"data: ", eol, _value(line).decode() or None)
         if eol == b"\n":
             self._shape = shape
         return shape
@@ -361,7 +371,7 @@ class EventStreamParser:
             and not all(map(bytes.isascii, payloads))
         ):
             self._note_encoding(shape.separator.join(payloads), offset + len(shape.prefix))
-        return Run(payloads, offset, shape.stride, shape.event, self.last_event_id)
+        return Run(payloads, offset, shape.stride, shape.event, self.last_event_id, shape.name)
 
     def _read_lines(self, data: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
         """Read bytes line by line. A last line without its line end is kept in `_line`."""
@@ -442,21 +452,27 @@ class EventStreamParser:
         # For bytes, `isdigit` is True for one or more ASCII digits, which is the rule of the standard.
         elif name == b"retry" and value.isdigit():
             digits = value.lstrip(b"0") or b"0"
-            items.append(Retry(int(digits) if len(digits) < _RETRY_DIGITS else 10**_RETRY_DIGITS, offset))
+            self._retry = int(digits) if len(digits) < _RETRY_DIGITS else 10**_RETRY_DIGITS
+            items.append(Retry(self._retry, offset))
 
     def _dispatch(self, items: list[Run | StreamEvent]) -> None:
         """Process a blank line: set the last event ID; dispatch the event if it has data (WHATWG HTML 9.2.6)."""
         self._dropping = False
+        own_id = None
         if self._id is not None:
-            self.last_event_id = self._id.decode("utf-8", "replace")
+            own_id = self.last_event_id = self._id.decode("utf-8", "replace")
             self._id = None
         if self._begins is None:
             return
         if self._data:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            event = self._event.decode("utf-8", "replace") if self._event else "message"
+            name = self._event.decode("utf-8", "replace") or None
             text = data.decode("utf-8", "replace")
-            items.append(MessageEvent(text, event, self.last_event_id, self._begins))
+            items.append(
+                MessageEvent(
+                    text, name or "message", self.last_event_id, self._begins, name, own_id, self._retry
+                )
+            )
         self._clear_event()
 
     def _drop(self, line_offset: int, items: list[Run | StreamEvent]) -> None:
@@ -474,6 +490,7 @@ class EventStreamParser:
         self._data.clear()
         self._size = 0
         self._event = b""
+        self._retry = None
 
     def _note_encoding(self, data: bytes, offset: int) -> None:
         """Set `invalid_utf8_offset` if `data`, which begins at `offset`, holds the stream's first byte that is not UTF-8."""

@@ -32,6 +32,8 @@ def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read bes
     data: list[bytes] = []
     begin: int | None = None
     event = identifier = buffered = ""
+    own_id: str | None = None
+    retry: int | None = None
     dropping = False
 
     def too_long(line: bytes) -> bool:
@@ -43,13 +45,16 @@ def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read bes
         if line == b"":
             identifier = buffered
             if data:
-                events.append(MessageEvent(join(data), event or "message", identifier, begin or 0))
-            data, begin, event, dropping = [], None, "", False
+                named = event or "message"
+                events.append(
+                    MessageEvent(join(data), named, identifier, begin or 0, event or None, own_id, retry)
+                )
+            data, begin, event, own_id, retry, dropping = [], None, "", None, None, False
         elif dropping:
             continue
         elif too_long(line):
             events.append(Oversized(max_event_bytes + 1, offset if begin is None else begin))
-            data, begin, event, dropping = [], None, "", True
+            data, begin, event, retry, dropping = [], None, "", None, True
         elif text[0] == ":":
             bad += bad_bytes(line, offset)
             events.append(Comment(text[2:] if text[1:2] == " " else text[1:], offset))
@@ -63,11 +68,12 @@ def interpret(  # noqa: C901, PLR0912  the standard in one piece, to be read bes
             elif name == "event":
                 event = value
             elif name == "id" and "\0" not in value:
-                buffered = value
+                buffered = own_id = value
             elif name == "retry" and value and all(c in "0123456789" for c in value):
                 # A value of 18 digits or more counts as 10 to the power of 18.
                 digits = value.lstrip("0") or "0"
-                events.append(Retry(int(digits) if len(digits) < 18 else 10**18, offset))
+                retry = int(digits) if len(digits) < 18 else 10**18
+                events.append(Retry(retry, offset))
     if rest and not dropping and too_long(rest):
         events.append(Oversized(max_event_bytes + 1, rest_at + skip if begin is None else begin))
         dropping = True

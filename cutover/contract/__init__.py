@@ -17,27 +17,46 @@ with `terminator.missing`. `checker.report().findings` lists all findings withou
 """
 
 from cutover.contract.checker import ContractChecker
-from cutover.contract.definition import HeadRules, Limits, StreamContext, StreamContract
+from cutover.contract.definition import Limits, StreamContext, StreamContract
 from cutover.contract.failure import FailureKind
 from cutover.contract.findings import Finding, Severity
+from cutover.contract.framing import Framing
+from cutover.contract.grammar import ServiceError
+from cutover.contract.head_rules import HeadRules
+from cutover.contract.kinds import Kind
+from cutover.contract.own_rules import Contiguous, JoinedJson, NeverFalls, RuleEvent, StreamRule, Unchanged
 from cutover.contract.report import ContractReport
 from cutover.contract.rules import RULES, Rule
+from cutover.contract.shapes.shape import ANYTHING, TEXT
+from cutover.contract.tables import Each
 from cutover.contract.timing import Timings
 from cutover.lazy_names import load_on_first_use
 
 __all__ = [
+    "ANYTHING",
     "RULES",
+    "TEXT",
+    "Contiguous",
     "ContractChecker",
     "ContractReport",
+    "Each",
     "FailureKind",
     "Finding",
+    "Framing",
     "HeadRules",
+    "JoinedJson",
+    "Kind",
     "Limits",
+    "NeverFalls",
     "Rule",
+    "RuleEvent",
+    "ServiceError",
     "Severity",
     "StreamContext",
     "StreamContract",
+    "StreamRule",
     "Timings",
+    "Unchanged",
 ]
 
 # These names moved to other packages. Old code that imports them from here still works.

@@ -18,8 +18,9 @@ import attrs
 
 from cutover.contract.definition import StreamContext, StreamContract
 from cutover.contract.failure import FailureKind
-from cutover.contract.findings import Finding, Severity
-from cutover.contract.grammar import END, Deviation
+from cutover.contract.findings import Deviation, Finding, Severity
+from cutover.contract.framing import FramingWatch
+from cutover.contract.grammar import END
 from cutover.contract.head import Head, error_in, judge_head, judge_status
 from cutover.contract.judge import EventJudge
 from cutover.contract.report import ContractReport
@@ -54,6 +55,8 @@ class ContractChecker:
     _parser: EventStreamParser = attrs.field(init=False)
     _judge: EventJudge = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
+    # The watch over the bytes; None if the contract wants nothing beyond the standard.
+    _framing: FramingWatch | None = attrs.field(init=False)
     # The findings that are kept, in the order in which they were found.
     _findings: list[Finding] = attrs.field(factory=list, init=False)
     # Id of a rule -> the number of its findings, kept or not.
@@ -82,6 +85,8 @@ class ContractChecker:
         self._parser = EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
         self._judge = EventJudge(self.contract, self.context or StreamContext())
         self._watch = Watch(self.contract.limits)
+        framing = self.contract.framing
+        self._framing = None if framing.is_standard else FramingWatch(framing)
 
     @property
     def next_deadline(self) -> float | None:
@@ -138,7 +143,7 @@ class ContractChecker:
         if self._flows:
             payload = self._parser.receive_one(data)
             if payload is not None:
-                deviations = self._judge.take_one(payload)
+                deviations = self._judge.take_one(payload, self._parser.last_name)
                 watch = self._watch
                 if deviations or elapsed - watch.last_event > watch.usual_gap or elapsed > watch.whole:
                     return self._note_one(deviations, elapsed)
@@ -149,13 +154,14 @@ class ContractChecker:
         before = len(self._findings)
         if self._watch.first_byte is None and data:
             self._watch.first_byte = elapsed
-        if not self._flows:
+        if self._events == 0 or not self._is_stream:
             limit = _BEGINNING if self._is_stream else _ERROR_BODY
             self._beginning += data[: limit - len(self._beginning)]
         if self._is_stream:
             offset, count = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
             if count:
-                self._flows = True
+                # Rules about the bytes must see all of them, so such a contract has no fast path.
+                self._flows = self._framing is None
                 if not self._watch.came_in_time(elapsed):
                     self._note(self._watch.events_came(elapsed), self._events - count, offset)
         else:
@@ -254,22 +260,20 @@ class ContractChecker:
         The place is the byte offset of the first message event; 0 if the data completes none.
         """
         first, count = 0, 0
+        if self._framing is not None:
+            for offset, deviation in self._framing.receive_data(data):
+                self._add(deviation, offset=offset)
         for item in self._parser.receive_runs(data):
+            if isinstance(item, MessageEvent):
+                item = _run_of(item)  # noqa: PLW2901  the same event in another form
             if isinstance(item, Run):
                 first = first if count else item.byte_offset
                 count += len(item.payloads)
-                deviations = self._judge.take(item.payloads)
-                if deviations or item.event != "message":
+                deviations = self._judge.take(item)
+                if deviations or item.event != "message" or self._framing is not None:
                     self._note_run(item, deviations)
-            elif isinstance(item, MessageEvent):
-                first = first if count else item.byte_offset
-                count += 1
-                one = self._judge.take_one(item.data)
-                if one or item.event != "message":
-                    run = Run([item.data], item.byte_offset, 0, item.event, item.last_event_id)
-                    self._note_run(run, [(0, each) for each in one])
             elif isinstance(item, Comment):
-                self._comments += 1
+                self._take_comment(item)
             elif isinstance(item, Oversized):
                 limit = f"at most {self.contract.limits.max_event_bytes} bytes of data"
                 self._add(Deviation("stream.oversized", limit, "an event with more"), offset=item.byte_offset)
@@ -278,10 +282,26 @@ class ContractChecker:
             self._note_encoding()
         return first, count
 
+    def _take_comment(self, comment: Comment) -> None:
+        """Count a comment, and report it if the client does not take comments."""
+        self._comments += 1
+        if self.contract.framing.no_comments:
+            actual = f"the comment {printable(comment.text)}"
+            self._add(Deviation("framing.comment", "no comment", actual), offset=comment.byte_offset)
+
     def _note_run(self, run: Run, deviations: Iterable[tuple[int, Deviation]]) -> None:
         """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""
         begins = self._events - len(run.payloads)
-        if run.event != "message" and "stream.event-type" not in self._found:
+        if run.name is None and self.contract.framing.event_line:
+            for index in range(len(run.payloads)):
+                no_name = Deviation("framing.event-line", "an event line", "an event without one")
+                is_kept = self._found[no_name.rule] < _MAX_FINDINGS_OF_RULE
+                self._add(no_name, begins + index, run.offset_of(index) if is_kept else None)
+        if (
+            run.event != "message"
+            and not self.contract.wants_names(run.event)
+            and "stream.event-type" not in self._found
+        ):
             actual = f"the event type {printable(run.event)}"
             self._add(
                 Deviation("stream.event-type", "the event type message", actual), begins, run.byte_offset
@@ -298,10 +318,13 @@ class ContractChecker:
             events: The events that the end of the body cut off.
         """
         self._note_encoding()
+        if self._framing is not None:
+            for offset, deviation in self._framing.ended():
+                self._add(deviation, offset=offset)
         walk = self._judge.walk
         cut = next((event for event in events if isinstance(event, Truncated)), None)
         if cut is None:
-            self._note(self._explain_end(walk.end()), offset=self._bytes)
+            self._note(self._explain_end(self._judge.end()), offset=self._bytes)
         elif walk.is_over:
             within = f"the end of the body within {printable(cut.pending)}"
             self._add(Deviation("terminator.trailing", "nothing more", within), offset=cut.byte_offset)
@@ -309,18 +332,23 @@ class ContractChecker:
             self._add(Deviation("stream.empty", "events", self._instead), offset=self._bytes)
         else:
             within = f"the end of the body within {printable(cut.pending)}"
-            self._add(Deviation("stream.truncated", walk.expectation, within), offset=cut.byte_offset)
+            wanted = "the rest of the event" if walk.may_end else walk.expectation
+            self._add(Deviation("stream.truncated", wanted, within), offset=cut.byte_offset)
 
     def _explain_end(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
         """Yield the deviations of the end. `stream.empty` shows the body that came instead, or becomes `stream.truncated`.
 
-        If events came and the kind of one was unreadable or unknown, drop `stream.empty`: that event may be the start.
+        If events came and the kind of one was unreadable or unknown, drop `stream.empty`: that event may be the start. A body
+        without events lacks everything else too, so that is said only if an empty body is no violation by itself.
         """
+        if self._events == 0:
+            yield Deviation("stream.empty", "events", self._instead)
+            if self.contract.severity("stream.empty") is Severity.VIOLATION:
+                return
+            deviations = [each for each in deviations if each.rule != "stream.empty"]
         for each in deviations:
             if each.rule != "stream.empty":
                 yield each
-            elif self._events == 0:
-                yield Deviation(each.rule, each.expected, self._instead)
             elif not self._judge.has_unreadable:
                 yield Deviation("stream.truncated", "the start", END)
 
@@ -347,7 +375,7 @@ class ContractChecker:
     def _note_refusal(self) -> None:
         """Add the finding about a wrong status, with the reason that the body gives, once."""
         if self._refusal is not None and self._head is not None:
-            self._refusal_code, message = error_in(self._head, self._beginning)
+            self._refusal_code, message = error_in(self.contract.head, self._head, self._beginning)
             if not message and self._interrupted is None:
                 message = "(an empty body)"
             actual = f"{self._refusal.actual} {message}".strip()
@@ -379,11 +407,13 @@ class ContractChecker:
                 the contract.
         """
         rule = deviation.rule
+        if severity is None:
+            severity = self.contract.severity_of(deviation)
+        if severity is Severity.IGNORED:
+            return
         self._found[rule] += 1
         if self._found[rule] > _MAX_FINDINGS_OF_RULE:
             return
-        if severity is None:
-            severity = Severity.WARNING if deviation.is_unseen else self.contract.severity(rule)
         self._findings.append(
             Finding(
                 rule=rule,
@@ -393,8 +423,24 @@ class ContractChecker:
                 byte_offset=offset,
                 expected=deviation.expected,
                 actual=deviation.actual,
+                path=deviation.path,
+                keyword=deviation.keyword,
             )
         )
+
+
+def _run_of(event: MessageEvent) -> Run:
+    """Return an event as a run of one event."""
+    return Run(
+        [event.data],
+        event.byte_offset,
+        0,
+        event.event,
+        event.last_event_id,
+        event.name,
+        event.id,
+        event.retry,
+    )
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:

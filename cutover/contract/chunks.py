@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import attrs
 import msgspec
 
+from cutover.contract.findings import Deviation
+
 TAG = "type"
 """The name of the field that holds a chunk's kind."""
 
@@ -156,38 +158,36 @@ class ChunkSchema:
 
 
 Chunk = msgspec.Struct
-"""A decoded chunk. Its class (`ChunkTypes`) is made from the schema. Each field of the class is an attribute.
+"""A decoded chunk. Its class stands for its kind: it is made from the schema (`ChunkTypes`), or for the kind (`EventChunk`).
 
-An absent field of the class is `msgspec.UNSET`.
+Each field of a class from a schema is an attribute. An absent field is `msgspec.UNSET`.
 """
 
 
 class Terminator(msgspec.Struct, frozen=True, gc=False):
-    """The event that ends the stream: `[DONE]`."""
+    """The event that ends the stream, such as `[DONE]`."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Data that the schema does not accept as a chunk, with the first rule that the data breaks."""
+    """Data that the contract does not accept as a chunk, with the first rule that the data breaks."""
 
-    rule: str
-    """The id of the rule that the data breaks."""
-    expected: str
-    """The content that the rule asks for, in words."""
-    actual: str
-    """The content that came instead, in words."""
+    deviation: Deviation
+    """The broken rule."""
     kind: str | None = None
-    """The kind, if the data is an object of a known kind without a forbidden key; else None."""
-    values: Mapping[str, Any] = {}
-    """The fields of that kind whose values are accepted; empty without a kind."""
+    """The kind, if the data has a known one and no forbidden key; else None."""
+    chunk: Any = None
+    """The good part of a chunk of that kind: its attributes are those of a chunk, but some may be missing. None without a kind."""
 
 
 class Remarked(msgspec.Struct, frozen=True, gc=False):
-    """A chunk that the client accepts, but that has fields that the schema does not list."""
+    """A chunk that the client accepts, but about which there is something to say."""
 
     chunk: Chunk
     """The accepted chunk."""
-    unknown: tuple[str, ...]
-    """The names of the fields that the schema does not list."""
+    unknown: tuple[str, ...] = ()
+    """The names of the fields, or the paths to them, that the contract does not list."""
+    deviations: tuple[Deviation, ...] = ()
+    """Other rules that the chunk breaks."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

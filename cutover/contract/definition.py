@@ -1,32 +1,30 @@
-"""A stream's contract, as data: rules for the head, the chunks, their order, the end and the times."""
+"""A stream's contract, as data: its kinds of event, their order, the end, the head, the times, and what weighs how much."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from cutover.contract.chunks import ChunkSchema
-from cutover.contract.findings import Severity
-from cutover.contract.grammar import TERMINATOR, Grammar
+from cutover.contract.compiling import CompiledModel, Model, compile_model
+from cutover.contract.findings import Deviation, Severity
+from cutover.contract.framing import Framing
+from cutover.contract.grammar import Grammar, KindPlan, Scope, ServiceError
+from cutover.contract.head_rules import HeadRules
+from cutover.contract.kinds import EventName, Kind, kind_of
+from cutover.contract.own_rules import StreamRule
+from cutover.contract.paths import parse_path
 from cutover.contract.rules import RULES
+from cutover.contract.shapes.shape import ANYTHING
+from cutover.contract.tables import Each, OrderSpec, each_of
+from cutover.contract.values import KindTable
+from cutover.sse.events import MessageEvent
 
+if TYPE_CHECKING:
+    from cutover.contract.reading import Reader
 
-@attrs.frozen(kw_only=True)
-class HeadRules:
-    """The rules for the head of the response: status and headers."""
-
-    statuses: tuple[int, ...] = (200,)
-    """The HTTP statuses that are allowed for a stream."""
-    content_type: str = "text/event-stream"
-    """The media type, in lower case. It is compared without case and parameters (RFC 9110 8.3.1)."""
-    charset: str | None = None
-    """The required charset parameter of the media type, in lower case; None if any charset is allowed."""
-    required: Mapping[str, str] = attrs.field(factory=dict)
-    """Name of a required header, in lower case -> its exact value."""
-    refused: tuple[str, ...] = ()
-    """Names of headers, in lower case, that must not be there."""
-    sunset: tuple[str, ...] = ()
-    """Names of headers, in lower case, with the date on which the service ends (RFC 8594)."""
+_METHODS = ("GET", "POST")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,41 +47,195 @@ class Limits:
     """Seconds within which several events count as having come all at once. Default: 0.1."""
 
 
+def _names(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one name, or several, as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _each(value: Any) -> tuple[Each | Scope, ...]:  # noqa: ANN401  one order of parts, or several
+    """Return the orders of parts, one or several, as a tuple."""
+    several = (value,) if isinstance(value, str | Each | Scope) else value
+    return tuple(each_of(each) for each in several)
+
+
+def _chunks(value: object) -> Any:  # noqa: ANN401
+    """Return the kinds of chunk as a table."""
+    return (
+        value
+        if isinstance(value, ChunkSchema) or hasattr(value, "new_reader") or isinstance(value, KindTable)
+        else KindTable.of(value)
+    )
+
+
+def _end(value: Any) -> "tuple[str, ...] | Mapping[str, Any]":  # noqa: ANN401
+    """Return the end: kinds as a tuple, or values by their path."""
+    return dict(value) if isinstance(value, Mapping) else _names(value)
+
+
+def _method(value: str) -> str:
+    """Return a method in upper case."""
+    return value.upper()
+
+
+def _error(value: "ServiceError | str | None") -> ServiceError | None:
+    """Return the in-band error that a kind stands for; any other value as it is."""
+    return ServiceError(kind=value) if isinstance(value, str) else value
+
+
 @attrs.frozen(kw_only=True)
 class StreamContract:
     """All that a stream must satisfy. Make a variant of a contract with `attrs.evolve`.
 
     Raises:
-        ValueError: If `severities` names a rule that does not exist.
+        ValueError: If the contract has a slip: an order that names a kind that no chunk declares or that can never end, a path that
+            leads nowhere, a severity for a rule that does not exist. The message is a sentence about it.
     """
 
     name: str
     """The contract's name on the command line and in reports."""
-    schema: ChunkSchema
-    """The kinds of chunk and their fields."""
-    grammar: Grammar
-    """The order in which chunks may come."""
-    head: HeadRules = HeadRules()
-    """The rules for status and headers."""
-    terminator: str = TERMINATOR
-    """The exact data of the event that ends the stream."""
+    chunks: Any = attrs.field(default=ANYTHING, converter=_chunks)
+    """The kinds of chunk: a mapping from kind to shape, or one shape for all events; see `cutover.contract.shapes.choice`. Default: any JSON."""
+    kind: Kind = attrs.field(default=Kind.field("type"), converter=kind_of)
+    """The place where an event says its kind: `"type"` (a field of its data), `"/event"` (its name), a function, or a `Kind`."""
+    order: Grammar | str | None = None
+    """The order of all events, such as `"start .* (finish | error)"`; None if any order is right. A table says what the notation cannot."""
+    each: tuple[Each | Scope, ...] = attrs.field(default=(), converter=_each)
+    """The order of events that share an id, such as `"text-start text-delta* text-end by id"`; one, or several."""
+    anywhere: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Kinds that may come anywhere, such as `ping`: no order counts them."""
+    terminator: str | None = None
+    """The exact data of the event that ends the stream, such as `[DONE]`, whatever its name is; None without one."""
+    end: tuple[str, ...] | Mapping[str, Any] = attrs.field(default=(), converter=_end)
+    """The last event: its kind or kinds, or a path and the value or values there, such as `{"/data/done": True}`. Default: the body's end."""
+    after_end: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Kinds that may follow the last event."""
     endless: bool = False
     """True if the stream has no end of its own: the end of the body, wherever it comes, is then no fault."""
-    method: str = "POST"
+    error: ServiceError | None = attrs.field(default=None, converter=_error)
+    """The event that reports a failed turn: a kind, or a `ServiceError`. It may come at any place, and nothing more is asked after it."""
+    rules: tuple[StreamRule, ...] = ()
+    """Rules of the contract's owner; see `cutover.contract.own_rules`."""
+    framing: Framing = attrs.field(factory=Framing)
+    """Rules about the bytes, for a client that reads less than the standard allows."""
+    head: HeadRules = attrs.field(factory=HeadRules)
+    """The rules for status and headers."""
+    method: str = attrs.field(default="POST", converter=_method, validator=attrs.validators.in_(_METHODS))
     """The method of the request that starts the stream: POST or GET."""
-    resume: str | None = None
+    resume: str | None = attrs.field(default=None, validator=attrs.validators.in_((None, "id")))
     """`id` if each event has an id, and a request with `Last-Event-ID` goes on behind it (WHATWG HTML 9.2.4); else None."""
     limits: Limits = Limits()
     """The largest sizes and the longest times."""
     severities: Mapping[str, Severity] = attrs.field(factory=dict)
-    """Rule id -> its severity in this contract, for rules whose default severity this contract changes."""
+    """Rule id -> its severity in this contract, for rules whose default severity this contract changes. It wins over `strict()`."""
+    _compiled: CompiledModel = attrs.field(init=False, eq=False, repr=False)
+
+    @_compiled.default
+    def _compile(self) -> CompiledModel:
+        return compile_model(self._model())
 
     @severities.validator
     def _known(self, _: object, severities: Mapping[str, Severity]) -> None:
         """Refuse a severity for a rule that does not exist."""
-        unknown = sorted(severities.keys() - RULES.keys())
+        unknown = sorted(severities.keys() - RULES.keys() - {rule.id for rule in self.rules})
         if unknown:
             raise ValueError(f"severities: no such rule: {', '.join(unknown)}")
+
+    def _model(self) -> Model:
+        """Return the fields that decide how events are read and in which order they may come."""
+        is_map = isinstance(self.end, Mapping)
+        values = self.end.items() if isinstance(self.end, Mapping) else ()
+        last = tuple(
+            (
+                parse_path(path),
+                tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,),
+            )
+            for path, value in values
+        )
+        order = self.order
+        spec = OrderSpec(
+            order=order if isinstance(order, str) else None,
+            each=self.each,
+            anywhere=self.anywhere,
+            terminator=self.terminator,
+            end_kinds=() if is_map else tuple(self.end),
+            ends_by_value=is_map,
+            after_end=self.after_end,
+            endless=self.endless,
+            error=self.error,
+            kinds=self._declared_kinds(),
+        )
+        return Model(
+            chunks=self.chunks,
+            kind=self.kind,
+            order=order,
+            spec=spec,
+            last=last,
+            needs_id=self.resume == "id",
+            wants_unknown=self.severity("schema.unknown-field") is not Severity.IGNORED,
+        )
+
+    def _declared_kinds(self) -> tuple[str, ...] | None:
+        """Return the kinds that a chunk may have; None if it may have any."""
+        kinds: tuple[str, ...] | None = (
+            self.chunks.kinds if not isinstance(self.chunks, ChunkSchema) else None
+        )
+        if kinds is None:
+            return (
+                ("event", *self.kind.overrides)
+                if self.kind.is_single and isinstance(self.chunks, KindTable)
+                else None
+            )
+        error = () if self.error is None else (self.error.kind,)
+        return tuple(dict.fromkeys((*kinds, *self.kind.overrides, *error)))
+
+    @property
+    def grammar(self) -> Grammar:
+        """Return the order, as tables."""
+        return self._compiled.grammar
+
+    @property
+    def schema(self) -> Any:  # noqa: ANN401
+        """Return `chunks`, by its earlier name."""
+        return self.chunks
+
+    @property
+    def plans(self) -> Mapping[type[Any], KindPlan]:
+        """Return the plan of each declared kind, by the class of its chunks."""
+        return self._compiled.plans
+
+    @property
+    def why_unknown_fields(self) -> str | None:
+        """Return the reason why an unknown field deserves a warning, as far as the contract tells one."""
+        return self.chunks.unknown_fields if isinstance(self.chunks, ChunkSchema) else None
+
+    def new_reader(self) -> "Reader":
+        """Return a reader for one stream."""
+        return self._compiled.model.new_reader()
+
+    def plan_kind(self, kind: str, reader: "Reader") -> KindPlan:
+        """Return all that the order says about a kind of chunk."""
+        return self._compiled.plan(kind, reader)
+
+    def kind_of(self, event: MessageEvent) -> str | None:
+        """Return the kind of an event, or the terminator's text; None if the event says no kind."""
+        return self.new_reader().kind_of(event.data, event.name)
+
+    def wants_names(self, name: str) -> bool:
+        """Return True if the contract says something about events with this name, so that the name is no surprise."""
+        kind = self.kind
+        return (
+            kind.by_name
+            or kind.names is not EventName.OPTIONAL
+            or name in kind.overrides
+            or self.framing.event_line
+        )
+
+    def is_missed(self, rule: str) -> bool:
+        """Return True if an event that breaks this rule may be an event that seems to be missing later.
+
+        An event of an unknown kind that the client tolerates is not.
+        """
+        return rule != "schema.unknown-kind" or self.severity(rule) is Severity.VIOLATION
 
     def severity(self, rule: str) -> Severity:
         """Return the severity of a rule in this contract.
@@ -91,12 +243,27 @@ class StreamContract:
         Raises:
             KeyError: If there is no rule with this id.
         """
-        return self.severities.get(rule, RULES[rule].severity)
+        if rule in self.severities:
+            return self.severities[rule]
+        if rule == "order.part-left-open" and self.each:
+            # An owner who writes down when a part ends means it.
+            return Severity.VIOLATION
+        own = next((each.severity for each in self.rules if each.id == rule), None)
+        return RULES[rule].severity if own is None else own
+
+    def severity_of(self, deviation: Deviation) -> Severity:
+        """Return the severity of a broken rule: the contract's, else the one that came with the deviation, else the rule's own."""
+        if deviation.is_unseen:
+            return Severity.WARNING
+        if deviation.rule not in self.severities and deviation.severity is not None:
+            return deviation.severity
+        return self.severity(deviation.rule)
 
     def strict(self) -> "StreamContract":
-        """Return a copy of this contract in which every defect that a user would see is a violation."""
-        seen = {rule.id: Severity.VIOLATION for rule in RULES.values() if rule.user_sees}
-        return attrs.evolve(self, severities={**self.severities, **seen})
+        """Return a copy of this contract in which every loss is a violation."""
+        ids = (*RULES, *(rule.id for rule in self.rules))
+        losses = {rule: Severity.VIOLATION for rule in ids if self.severity(rule) is Severity.LOSS}
+        return attrs.evolve(self, severities={**self.severities, **losses})
 
 
 @attrs.frozen(kw_only=True)
@@ -109,7 +276,3 @@ class StreamContext:
     """Ids of the tool calls in the message that this stream continues. The stream may refer to them."""
     asked_at: datetime | None = None
     """The time of the request, with a time zone; None if unknown, and then no date in a header counts as passed."""
-
-    def expected(self) -> Mapping[str, str]:
-        """Return the field values that this request fixes: name of a chunk's field -> value."""
-        return {} if self.thread_id is None else {"threadId": self.thread_id}

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import attrs
 
-from cutover.contract.definition import HeadRules
-from cutover.contract.grammar import Deviation
+from cutover.contract.findings import Deviation
+from cutover.contract.head_rules import HeadRules, means_the_same, media_type
 from cutover.text import printable
 
 _REDIRECTS = range(300, 400)
@@ -47,35 +47,6 @@ class Head:
         return next(iter(self.headers.get(name, ())), None)
 
 
-def media_type(value: str) -> tuple[str, dict[str, str]]:
-    """Return the media type of a content-type value, in lower case, and its parameters (RFC 9110 8.3.1 and 5.6.6).
-
-    The names of the parameters are in lower case, and their values are without quotes.
-    """
-    essence, *parameters = _split(value)
-    found: dict[str, str] = {}
-    for parameter in parameters:
-        name, _, quoted = parameter.partition("=")
-        text = quoted.strip(_HTTP_SPACE)
-        if len(text) > 1 and text[0] == text[-1] == '"':
-            text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-        found.setdefault(name.strip(_HTTP_SPACE).lower(), text)
-    return essence.strip(_HTTP_SPACE).lower(), found
-
-
-def _split(value: str) -> list[str]:
-    """Return the value, split at the semicolons outside quotes."""
-    parts, quoted, escaped = [""], False, False
-    for char in value:
-        if char == ";" and not quoted:
-            parts.append("")
-            continue
-        quoted ^= char == '"' and not escaped
-        escaped = char == "\\" and quoted and not escaped
-        parts[-1] += char
-    return parts
-
-
 def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None) -> Iterator[Deviation]:
     """Yield a deviation for each rule that the headers break.
 
@@ -87,13 +58,13 @@ def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None
     yield from _content_type(rules, head)
     for name in (*rules.required, *rules.refused, "content-type"):
         values = head.headers.get(name, ())
-        if len(set(values)) > 1:
+        if any(not means_the_same(name, values[0], value) for value in values[1:]):
             yield Deviation("head.header-conflict", f"one {name}", printable(", ".join(values)))
         elif name in rules.refused and values:
             yield Deviation("head.header-refused", f"no {name}", printable(f"{name}: {values[0]}"))
         elif name in rules.required and not values:
             yield Deviation("head.header-missing", f"{name}: {rules.required[name]}", "no such header")
-        elif name in rules.required and values[0] != rules.required[name]:
+        elif name in rules.required and not means_the_same(name, values[0], rules.required[name]):
             yield Deviation(
                 "head.header-value", f"{name}: {rules.required[name]}", printable(f"{name}: {values[0]}")
             )
@@ -139,6 +110,8 @@ def date_in(value: str) -> datetime | None:
 
 def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
     """Yield a deviation if the content type or its charset is wrong."""
+    if rules.content_type is None:
+        return
     value = head.first("content-type")
     wanted = rules.content_type + ("" if rules.charset is None else f"; charset={rules.charset}")
     if value is None:
@@ -169,10 +142,10 @@ def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
     return Deviation("head.status", wanted, str(head.status))
 
 
-def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
+def error_in(rules: HeadRules, head: Head, body: bytes) -> tuple[str | None, str]:
     """Return the error code of a reply that refuses a request (None if it has none), and a text to show.
 
-    The code is `error.code` of a JSON body, or the header `x-oa-compatibility-code`. The message is `error.message`, or
+    The code is `error.code` of a JSON body, or the value of the header `HeadRules.error_code`. The message is `error.message`, or
     `message`. The text is "code: message", or the one of the two that came; if neither came, it is the beginning of the body.
     """
     code = message = None
@@ -184,6 +157,7 @@ def error_in(head: Head, body: bytes) -> tuple[str | None, str]:
         error = value.get("error")
         error = error if isinstance(error, dict) else {}
         code, message = error.get("code"), error.get("message", value.get("message"))
-    code = code if isinstance(code, str) else head.first("x-oa-compatibility-code")
+    if not isinstance(code, str):
+        code = None if rules.error_code is None else head.first(rules.error_code)
     words = [printable(each) for each in (code, message) if isinstance(each, str)]
     return (None if code is None else printable(code)), ": ".join(words) or printable(body)

@@ -11,6 +11,7 @@ The fast path (msgspec) decides only where msgspec and `JSON.parse` agree.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 _TOKEN = re.compile(
@@ -35,16 +36,29 @@ def _refuse(constant: str) -> NoReturn:
     raise NotJsonError(f"{constant} is not JSON")
 
 
-def parse(text: str) -> Any:  # noqa: ANN401  JSON is anything
-    """Return the value of a JSON text. Every number becomes a float, as in JavaScript.
+_INTEGER_DIGITS = 4000
+"""Digits up to which an integer stays one. Python refuses to make an integer of a much longer text."""
+
+
+def whole_number(text: str) -> int | float:
+    """Return the integer in a JSON text; an absurdly long one becomes a float, as in JavaScript."""
+    return int(text) if len(text) <= _INTEGER_DIGITS else float(text)
+
+
+def parse(text: str, *, parse_int: Callable[[str], Any] = float) -> Any:  # noqa: ANN401  JSON is anything
+    """Return the value of a JSON text.
+
+    Args:
+        text: The text.
+        parse_int: Makes a value of the text of an integer. Default: a float, as in JavaScript. `whole_number` keeps integers.
 
     Raises:
         NotJsonError: If `JSON.parse` would throw.
     """
     try:
-        return json.loads(text, parse_int=float, parse_constant=_refuse)
+        return json.loads(text, parse_int=parse_int, parse_constant=_refuse)
     except RecursionError:
-        return _parse_deep(text)
+        return _parse_deep(text, parse_int)
     except NotJsonError:
         raise
     except ValueError as error:
@@ -68,7 +82,7 @@ _GRAMMAR = {
 """(the place in the text, the next token) -> the action or the next place. A pair that is not here is not JSON."""
 
 
-def _parse_deep(text: str) -> Any:  # noqa: ANN401
+def _parse_deep(text: str, parse_int: Callable[[str], Any] = float) -> Any:  # noqa: ANN401
     """Return what `parse` returns, for any depth: this function keeps its own stack instead of recursing."""
     # The open containers around the current one, each with the key of its inner container.
     around: list[tuple[Any, str]] = []
@@ -89,7 +103,7 @@ def _parse_deep(text: str) -> Any:  # noqa: ANN401
             name, place = json.loads(token["string"]), "colon"
         elif act in {"put", "close"}:
             if act == "put":
-                value = json.loads(token[sort], parse_int=float)
+                value = json.loads(token[sort], parse_int=parse_int)
             else:
                 value = container
                 container, name = around.pop()

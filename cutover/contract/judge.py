@@ -1,4 +1,4 @@
-"""The judge of message events: it decodes their data, checks their order, and counts them.
+"""The judge of message events: it reads their data, checks their order, and counts them.
 
 The judge takes events one by one (`take_one`) or many at once (`take`). Both give the same deviations, because a caller
 may cut the bytes of a stream anywhere.
@@ -12,17 +12,21 @@ the list of fast paths for the new state.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import attrs
 import msgspec
 
-from cutover.contract.chunks import ChunkSchema, Refusal, Remarked, Terminator, known_types
+from cutover.contract.chunks import Refusal, Remarked, Terminator
 from cutover.contract.definition import StreamContext, StreamContract
-from cutover.contract.grammar import TERMINATOR, Deviation, Grammar, KindPlan, Walk, plan_kind
+from cutover.contract.findings import Deviation, Severity
+from cutover.contract.grammar import TERMINATOR, KindPlan
 from cutover.contract.javascript import is_suspect
-from cutover.contract.reading import REFUSALS, ChunkReader, Read
+from cutover.contract.own_rules import RuleEvent, RuleFollower
+from cutover.contract.paths import MISSING
+from cutover.contract.reading import REFUSALS, Read, Reader
+from cutover.contract.walk import Walk
+from cutover.sse.events import Run
 from cutover.text import printable
 
 _MAX_REMARKS = 256
@@ -40,20 +44,6 @@ FastPath: TypeAlias = tuple[Callable[[Any], Any] | None, Mapping[Any, int], Kind
 """
 
 
-@lru_cache(maxsize=64)
-def _known_plans(schema: ChunkSchema, grammar: Grammar) -> Mapping[type[Any], KindPlan]:
-    """Return the plans of all kinds that the schema names: struct class of a chunk -> plan."""
-    plans: dict[type[Any], KindPlan] = {}
-    for kind, types in known_types(schema).items():
-        plans[types.plain] = plans[types.whole] = _plan_of_kind(schema, grammar, kind)
-    return plans
-
-
-def _plan_of_kind(schema: ChunkSchema, grammar: Grammar, kind: str) -> KindPlan:
-    """Return the plan of a kind of chunk."""
-    return plan_kind(grammar, kind, schema.fields_of(kind) or (), is_watched=kind in schema.skewed)
-
-
 @attrs.define(eq=False)
 class EventJudge:
     """The judge of one stream's message events: it reports the rules that their data and their order break."""
@@ -66,7 +56,9 @@ class EventJudge:
     """The position of the stream in its grammar."""
     has_unreadable: bool = attrs.field(default=False, init=False)
     """True if an event came whose kind could not be read or is unknown."""
-    _reader: ChunkReader = attrs.field(init=False)
+    _reader: Reader = attrs.field(init=False)
+    # A copy of the reader's attribute, because it is read for each event.
+    _reads_fields: bool = attrs.field(init=False)
     # Struct class of a chunk -> the plan of its kind.
     _plans: dict[type[Any], KindPlan] = attrs.field(init=False)
     # The fast paths in the current state of the walk: struct class of a chunk -> its fast path.
@@ -77,13 +69,16 @@ class EventJudge:
     _counts: defaultdict[type[Any], int] = attrs.field(factory=lambda: defaultdict(int), init=False)
     # The warnings about fields and versions that have been reported.
     _remarked: set[object] = attrs.field(factory=set, init=False)
+    # The own rules of the contract; None if it has none.
+    _rules: RuleFollower | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         contract, context = self.contract, self.context
-        room = contract.limits.max_open_bytes
-        self.walk = Walk(contract.grammar, context.known_tool_calls, context.expected(), room)
-        self._reader = ChunkReader(schema=contract.schema, terminator=contract.terminator)
-        self._plans = dict(_known_plans(contract.schema, contract.grammar))
+        self.walk = Walk(contract.grammar, context.known_tool_calls, contract.limits.max_open_bytes)
+        self._reader = contract.new_reader()
+        self._reads_fields = self._reader.reads_fields
+        self._plans = dict(contract.plans)
+        self._rules = RuleFollower.start(contract.rules, context) if contract.rules else None
         self._fast_paths = self._find_fast_paths()
 
     @property
@@ -92,8 +87,15 @@ class EventJudge:
         # A `Remarked` counts twice: once itself, and once as the chunk in it.
         return sum(self._counts.values()) - self._counts.get(Remarked, 0)
 
-    def take_one(self, payload: str | bytes) -> Sequence[Deviation]:
-        """Judge one event, and return the rules that it breaks."""
+    def take_one(self, payload: str | bytes, name: str | None = None) -> Sequence[Deviation]:
+        """Judge one event that sets no ID and no retry, and return the rules that it breaks.
+
+        Args:
+            payload: The event's data.
+            name: The value of its `event` line; None without one.
+        """
+        if self._reads_fields:
+            self._reader.set_fields(name)
         read: Read
         try:
             read = self._reader.decode(payload)
@@ -112,14 +114,18 @@ class EventJudge:
                     self._counts[struct] += 1
                     return ()
             read = self._reader.look_inside(read, payload)
+        index = 0 if self._rules is None else self.event_count
         self._counts[type(read)] += 1
-        return self._take(read)
+        return self._take(read, payload, index)
 
-    def take(self, payloads: Sequence[Any]) -> Sequence[tuple[int, Deviation]]:
+    def take(self, run: Run) -> Sequence[tuple[int, Deviation]]:
         """Judge events that came together, and return pairs of the index of an event and a rule that it breaks.
 
         The result is the same as with `take_one` for each event, but the work is less.
         """
+        payloads: Sequence[Any] = run.payloads
+        if self._reads_fields:
+            self._reader.set_fields(run.name, run.id, run.retry)
         reads, structs = self._reader.read(payloads)
         struct, fast = structs[0], self._fast_paths.get(structs[0])
         if fast is not None and structs.count(struct) == len(structs):
@@ -127,6 +133,7 @@ class EventJudge:
             if opener is None and (name_of is None or opened.keys() >= set(map(name_of, reads))):
                 self._counts[struct] += len(structs)
                 return ()
+        begins = 0 if self._rules is None else self.event_count
         for came, count in Counter(structs).items():
             self._counts[came] += count
         found: list[tuple[int, Deviation]] = []
@@ -139,11 +146,19 @@ class EventJudge:
                     opener is None or self.walk.open_fast(opener, read)
                 ):
                     continue
-            deviations = self._take(read)
+            deviations = self._take(read, payloads[index], begins + index)
             fast_here = self._fast_paths
             if deviations:
                 found += [(index, deviation) for deviation in deviations]
         return found
+
+    def end(self) -> Sequence[Deviation]:
+        """Judge the end of the body, and return the rules that it breaks."""
+        return [
+            *self._reader.end(),
+            *self.walk.end(),
+            *(self._rules.end() if self._rules is not None else ()),
+        ]
 
     def chunk_counts(self) -> Mapping[str, int]:
         """Return the number of chunks of each kind, and of terminators. Refused chunks do not count."""
@@ -152,19 +167,25 @@ class EventJudge:
             if struct not in _NOT_PLAIN_CHUNK:
                 counts[self._plan_of(struct).kind] += count
         ended = self._counts[Terminator]
-        return {**counts, self.contract.terminator: ended} if ended else dict(counts)
+        return {**counts, str(self.contract.terminator): ended} if ended else dict(counts)
 
     def _plan_of(self, struct: type[Any]) -> KindPlan:
         """Return the plan of a chunk's kind. A kind of a family, such as `data-weather`, is planned at its first chunk."""
         plan = self._plans.get(struct)
         if plan is None:
             kind = str(struct.__struct_config__.tag)
-            plan = self._plans[struct] = _plan_of_kind(self.contract.schema, self.contract.grammar, kind)
+            plan = self._plans[struct] = self.contract.plan_kind(kind, self._reader)
             self._fast_paths_by_state.clear()
         return plan
 
-    def _take(self, read: Read) -> Sequence[Deviation]:
-        """Judge an event by the exact path, and select the fast paths of the new state."""
+    def _take(self, read: Read, payload: str | bytes, index: int) -> Sequence[Deviation]:
+        """Judge an event by the exact path, and select the fast paths of the new state.
+
+        Args:
+            read: The event, as the reader has read it.
+            payload: Its data.
+            index: Its index in the stream, from 0. Only own rules need it.
+        """
         before = self.walk.state
         if type(read) in _NOT_PLAIN_CHUNK:
             deviations = self._take_other(read)
@@ -173,52 +194,86 @@ class EventJudge:
             deviations = self.walk.take(plan, read)
             if plan.is_watched:
                 deviations = [*self._skew(plan.kind, read), *deviations]
+        if self._rules is not None:
+            deviations = [*deviations, *self._follow(read, payload, index)]
         self._fast_paths = self._fast_paths_by_state.get(self.walk.state) or self._find_fast_paths()
         if deviations and before in self.contract.grammar.unseen:
             return [msgspec.structs.replace(each, is_unseen=True) for each in deviations]
         return deviations
 
+    def _follow(self, read: Read, payload: str | bytes, index: int) -> Sequence[Deviation]:
+        """Return the deviations that the contract's own rules find in an event."""
+        if self._rules is None or isinstance(read, Terminator):
+            return ()
+        chunk = read.chunk if isinstance(read, Remarked) else read
+        kind = read.kind if isinstance(read, Refusal) else self._plan_of(type(chunk)).kind
+        name, own_id, retry = self._reader.fields
+        text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
+        return self._rules.take(
+            RuleEvent(
+                text,
+                index,
+                kind,
+                name,
+                own_id,
+                retry,
+                isinstance(read, Refusal),
+                getattr(chunk, "data", MISSING),
+            )
+        )
+
     def _find_fast_paths(self) -> Mapping[type[Any], FastPath]:
         """Return the fast paths in the current state, and keep them for the next time."""
-        state, opened = self.walk.state, self.walk.opened
-        found = self._fast_paths_by_state[state] = {
-            struct: (
-                plan.key_of,
-                opened[plan.names[0]] if plan.names else {},
-                plan if plan.opens else None,
-                struct in self._reader.open_structs,
-            )
-            for struct, plan in self._plans.items()
-            if state in plan.fast_states
-        }
+        state, things = self.walk.state, self.walk.things
+        found: dict[type[Any], FastPath] = {}
+        for struct, plan in self._plans.items():
+            if state in plan.fast_states and not (self._rules is not None and self._rules.follows(plan.kind)):
+                name_of, opened = None, {}
+                if plan.fast_name is not None:
+                    at, loop = plan.fast_name
+                    name_of, opened = plan.keys[at], things[at][loop]
+                is_open = struct in self._reader.open_structs
+                found[struct] = (name_of, opened, plan if plan.fast_opens else None, is_open)
+        self._fast_paths_by_state[state] = found
         return found
 
     def _take_other(self, read: Read) -> Sequence[Deviation]:
         """Judge an event that is not a chunk, or a chunk with a warning."""
         if isinstance(read, Refusal):
-            if read.kind is None:
+            deviation = read.deviation
+            if read.kind is not None:
+                self.walk.take_refused(self.contract.plan_kind(read.kind, self._reader), read.chunk)
+            elif self.contract.is_missed(deviation.rule):
                 self.has_unreadable = True
                 self.walk.note_unreadable()
-            else:
-                plan = _plan_of_kind(self.contract.schema, self.contract.grammar, read.kind)
-                self.walk.take_refused(plan, read.values)
-            return (Deviation(read.rule, read.expected, read.actual),)
+            return (deviation,)
         if isinstance(read, Remarked):
             self._counts[type(read.chunk)] += 1
-            return [*self._unknown_fields(read), *self._take(read.chunk)]
-        return self.walk.move(TERMINATOR, self.contract.terminator)
+            plan = self._plan_of(type(read.chunk))
+            taken = self.walk.take(plan, read.chunk)
+            skew = self._skew(plan.kind, read.chunk) if plan.is_watched else ()
+            return [*self._unknown_fields(read), *self._new(read.deviations), *skew, *taken]
+        return self.walk.move(TERMINATOR, str(self.contract.terminator))
 
     def _unknown_fields(self, read: Remarked) -> Iterator[Deviation]:
-        """Yield the new warnings about fields that the schema does not list."""
-        kind = str(type(read.chunk).__struct_config__.tag)
+        """Yield the new warnings about fields that the contract does not list."""
+        kind = self._plan_of(type(read.chunk)).kind
         for field in read.unknown:
             if self._is_new((kind, field)):
-                actual = f"{printable(field)}: {self.contract.schema.unknown_fields}"
+                why = self.contract.why_unknown_fields
+                actual = f"{printable(field)}: {why}" if why else printable(field)
                 yield Deviation("schema.unknown-field", f"only known fields of {kind}", actual)
+
+    def _new(self, deviations: Sequence[Deviation]) -> Iterator[Deviation]:
+        """Yield the deviations, those that are warnings only once for each rule, path and content."""
+        for each in deviations:
+            is_warning = self.contract.severity_of(each) is Severity.WARNING
+            if not is_warning or self._is_new((each.rule, each.path, each.expected)):
+                yield each
 
     def _skew(self, kind: str, chunk: Read) -> Iterator[Deviation]:
         """Yield the new warnings about values that other client versions refuse."""
-        for (field, value), note in self.contract.schema.skew_of(kind):
+        for (field, value), note in self._reader.skew_of(kind):
             if (field is None or getattr(chunk, field) == value) and self._is_new((kind, field, value)):
                 yield Deviation(
                     "schema.version-skew",

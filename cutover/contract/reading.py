@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import Any, Union
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import Any, Protocol, Union
 
 import attrs
 import msgspec
@@ -32,7 +34,9 @@ from cutover.contract.chunks import (
     known_types,
     make_types,
 )
+from cutover.contract.findings import Deviation
 from cutover.contract.javascript import NotJsonError, forbidden_key, is_suspect, parse
+from cutover.contract.paths import Getter, parse_path
 from cutover.text import printable
 
 _MAX_FAMILY_KINDS = 64
@@ -45,6 +49,58 @@ REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Read = Chunk | Terminator | Refusal | Remarked
 """The result of reading one event's data."""
+
+
+class _Tagged(msgspec.Struct):
+    type: str
+
+
+class Reader(Protocol):
+    """A reader of one stream: it turns the data of message events into chunks, in the order of the stream."""
+
+    @property
+    def reads_fields(self) -> bool:
+        """True if the reader wants the events' own `event`, `id` and `retry` lines."""
+
+    @property
+    def fields(self) -> tuple[str | None, str | None, int | None]:
+        """Return the values of those lines, as `set_fields` has set them."""
+
+    def set_fields(self, name: str | None, own_id: str | None = None, retry: int | None = None) -> None:
+        """Set the values of those lines of the events that come next."""
+
+    @property
+    def kinds(self) -> Mapping[type[Any], str]:
+        """Return the class of each kind of chunk that is known now, with its kind."""
+
+    @property
+    def open_structs(self) -> AbstractSet[type[Chunk]]:
+        """Return the classes whose chunks may hold a forbidden key."""
+
+    def getter(self, kind: str, path: str) -> Getter | None:
+        """Return the function that reads a path in a chunk of this kind; None if the kind has no such field."""
+
+    def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:
+        """Return the version warnings of a kind: pairs of (field, value) and the text of the warning."""
+
+    def kind_of(self, text: str, name: str | None) -> str | None:
+        """Return the kind of an event, from its data and its own `event` line; None if it says none."""
+
+    @property
+    def decode(self) -> Callable[[str | bytes], Any]:
+        """Return the fast path: it returns the chunk, which may still hold a forbidden key, or raises one of `REFUSALS`."""
+
+    def judge(self, payload: str | bytes) -> "Read":
+        """Return the result of reading data by the exact path."""
+
+    def look_inside(self, read: Any, payload: str | bytes) -> Any:  # noqa: ANN401
+        """Return the same chunk, or a refusal if its data holds a forbidden key."""
+
+    def read(self, payloads: Sequence[Any]) -> tuple[list[Any], list[type]]:
+        """Read the data of one or more events. Return the chunk, or other `Read`, of each, and the class of each."""
+
+    def end(self) -> Sequence[Deviation]:
+        """Return the rules about the whole stream that only its end shows to be broken."""
 
 
 @lru_cache(maxsize=64)
@@ -79,8 +135,10 @@ class ChunkReader:
 
     schema: ChunkSchema
     """The kinds of chunk and their fields."""
-    terminator: str
-    """The exact data of the event that ends the stream."""
+    terminator: str | None
+    """The exact data of the event that ends the stream; None if no such event does."""
+    reads_fields = False
+    fields: tuple[str | None, str | None, int | None] = (None, None, None)
     # Kind -> the number of its chunks that had more than the plain fields.
     _extended_chunks: Counter[str] = attrs.field(factory=Counter, init=False)
     # The kinds for which the decoder uses the class with all fields.
@@ -96,6 +154,45 @@ class ChunkReader:
         self._types = dict(known_types(self.schema))
         self.decode = _shared_decoder(self.schema).decode
         self.open_structs = _open_structs(self.schema)
+
+    @property
+    def kinds(self) -> Mapping[type[Any], str]:
+        """Return the struct classes of all kinds that are known now, families by their prefix, each with its kind."""
+        return {struct: kind for kind, types in self._types.items() for struct in (types.plain, types.whole)}
+
+    def set_fields(self, name: str | None, own_id: str | None = None, retry: int | None = None) -> None:
+        """Set the values of the other lines of the events that come next."""
+        self.fields = (name, own_id, retry)
+
+    def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:
+        """Return the version warnings of a kind: pairs of (field, value) and the text of the warning."""
+        return self.schema.skew_of(kind)
+
+    def kind_of(self, text: str, name: str | None) -> str | None:
+        """Return the kind of an event, from its data alone; None if it says none."""
+        if text == self.terminator:
+            return text
+        try:
+            return msgspec.json.decode(text, type=_Tagged).type
+        except REFUSALS:
+            return name
+
+    def end(self) -> Sequence[Deviation]:
+        """Return what only the end shows: nothing."""
+        return ()
+
+    def getter(self, kind: str, path: str) -> Getter | None:
+        """Return the function that reads a path in a chunk of this kind; None if the kind has no such field.
+
+        Raises:
+            ValueError: If the path leads into a field. A table of fields says nothing about what is inside.
+        """
+        field, *steps = parse_path(path)
+        if field != "data" or len(steps) != 1:
+            raise ValueError(
+                f"the path {path} is not one field of the data, which is all that a table of fields knows"
+            )
+        return attrgetter(steps[0]) if steps[0] in (self.schema.fields_of(kind) or ()) else None
 
     def read(self, payloads: Sequence[Any]) -> tuple[list[Read], list[type]]:
         """Read the data of one or more events. Return the chunk, or other `Read`, of each, and the class of each."""
@@ -174,16 +271,16 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
     try:
         value = parse(text)
     except NotJsonError as error:
-        return Refusal("json.syntax", "JSON", f"{printable(text)} ({error})")
+        return Refusal(Deviation("json.syntax", "JSON", f"{printable(text)} ({error})"))
     key = forbidden_key(value)
     if key is not None:
         return _forbidden(key)
     if not isinstance(value, dict):
-        return Refusal("schema.not-object", "an object", printable(text))
+        return Refusal(Deviation("schema.not-object", "an object", printable(text)))
     kind = value.get(TAG)
     fields = schema.fields_of(kind) if isinstance(kind, str) else None
     if fields is None or not isinstance(kind, str):
-        return Refusal("schema.unknown-kind", "a known type", _shown(value, TAG))
+        return Refusal(Deviation("schema.unknown-kind", "a known type", _shown(value, TAG)))
     good = {
         name: value[name]
         for name, field in fields.items()
@@ -193,15 +290,16 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
         if name in good or (name not in value and not field.required):
             continue
         rule = "schema.field-type" if name in value else "schema.missing-field"
-        return Refusal(
-            rule, f"{kind} with a field {name}: {field.type.name}", _shown(value, name), kind, good
-        )
+        wanted = f"{kind} with a field {name}: {field.type.name}"
+        absent = {name: msgspec.UNSET for name, field in fields.items() if not field.required}
+        chunk = SimpleNamespace(**{**absent, **good})
+        return Refusal(Deviation(rule, wanted, _shown(value, name), path=f"/data/{name}"), kind, chunk)
     return value
 
 
 def _forbidden(key: str) -> Refusal:
     """Return the refusal of data with this key, which could reach the prototype of a JavaScript object."""
-    return Refusal("json.prototype", "no key that reaches a prototype", key)
+    return Refusal(Deviation("json.prototype", "no key that reaches a prototype", key))
 
 
 def _shown(value: dict[str, Any], name: str) -> str:

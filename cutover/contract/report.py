@@ -51,8 +51,13 @@ class ContractReport:
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """Return the findings that do not fail the contract, but that a person should know of."""
-        return tuple(each for each in self.findings if each.severity is Severity.WARNING)
+        """Return the findings that do not fail the contract, but that a person should know of: warnings and losses."""
+        return tuple(each for each in self.findings if each.severity is not Severity.VIOLATION)
+
+    @property
+    def losses(self) -> tuple[Finding, ...]:
+        """Return the findings about which the client says nothing, while the user gets less than was sent, or something else."""
+        return tuple(each for each in self.findings if each.severity is Severity.LOSS)
 
     @property
     def ok(self) -> bool:

@@ -152,6 +152,53 @@ _ALL = (
         severity=_WARNING,
     ),
     Rule(
+        "schema.value",
+        "A field of a chunk has the right type and a value that its schema does not allow: a client may refuse it or show it wrongly.",
+    ),
+    Rule(
+        "schema.unknown-value",
+        "A field has a value that is not in the list of the contract: a client does not know what to do with it.",
+    ),
+    Rule(
+        "schema.event-name",
+        "An event's name is missing, is not wanted, or differs from the kind in its data: a client that goes by the name loses the event.",
+    ),
+    Rule(
+        "schema.ambiguous",
+        "An event matches several branches of a schema that allows exactly one: a generated client may decode it as another kind.",
+    ),
+    Rule(
+        "schema.stream",
+        "The events of the stream together do not match the schema of the whole stream.",
+    ),
+    Rule(
+        "schema.format",
+        "A value does not have the format that its schema names. A format is a hint in JSON Schema, so most clients accept the value.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "schema.inherited-id",
+        "An event holds to its schema only with the ID of an earlier event. The document does not say whether that counts.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "schema.write-only",
+        "A chunk has a field that its document marks as write-only: such a field is meant for requests, and may be a secret.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "order.unexpected",
+        "An event came where the order does not allow its kind: an event before it was lost, or this one is one too many.",
+    ),
+    Rule(
+        "order.part-field",
+        "A chunk of a part repeats a field of the part's first chunk with another value: chunks of two parts may be mixed.",
+    ),
+    Rule(
+        "order.index-gap",
+        "The number of a new part is not the next one: a part was lost or doubled, and a client that counts puts text in the wrong place.",
+    ),
+    Rule(
         "order.start-missing",
         "The turn does not begin with its start event: the beginning of the answer may be lost.",
     ),
@@ -206,6 +253,45 @@ _ALL = (
         "order.too-many-open",
         "Too many parts and calls are open at once: from here on, the checker no longer follows all of them.",
         severity=_WARNING,
+    ),
+    Rule(
+        "sequence.gap",
+        "A number that grows by one with each event left one out, or came again: an event was lost or doubled.",
+    ),
+    Rule(
+        "sequence.fell",
+        "A figure that can only grow became smaller: events came in the wrong order, or two streams were mixed.",
+    ),
+    Rule(
+        "sequence.changed", "A field that names the whole stream changed within it: two streams may be mixed."
+    ),
+    Rule(
+        "sequence.json",
+        "The pieces of a text that must be JSON do not make JSON together: a piece was lost, doubled or cut.",
+    ),
+    Rule(
+        "stream.id-missing",
+        "An event has no ID, although the stream can be resumed: a client that reconnects there gets events again or loses some.",
+    ),
+    Rule(
+        "framing.line-end",
+        "A line does not end with LF alone: the standard allows it, but this client splits lines at LF only.",
+    ),
+    Rule(
+        "framing.event-line",
+        "An event has no `event` line: the standard allows it, but this client drops an event without a name.",
+    ),
+    Rule(
+        "framing.comment",
+        "The stream has a comment: the standard ignores it, but this client takes it for data or stops there.",
+    ),
+    Rule(
+        "framing.bom",
+        "The stream begins with a byte order mark: the standard drops it, but this client loses its first line.",
+    ),
+    Rule(
+        "framing.blank-line",
+        "The body does not end with a blank line: the standard forgives lines without data there, but this client does not.",
     ),
     Rule(
         "identity.thread",

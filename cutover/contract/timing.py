@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from cutover.contract.definition import Limits
-from cutover.contract.grammar import Deviation
+from cutover.contract.findings import Deviation
 
 
 @attrs.frozen(kw_only=True)

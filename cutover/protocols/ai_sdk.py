@@ -8,7 +8,7 @@ This module is longer than 300 lines because it is data: every field of every ki
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from cutover.contract.chunks import (
     ANY,
@@ -24,7 +24,11 @@ from cutover.contract.chunks import (
     one_of,
     optional,
 )
-from cutover.contract.grammar import END, TERMINATOR, Grammar, Scope, ServiceError, Transition
+from cutover.contract.definition import StreamContract
+from cutover.contract.findings import Severity
+from cutover.contract.grammar import END, TERMINATOR, Grammar, Scope, ServiceError, Transition, open_scope
+from cutover.contract.head_rules import HeadRules
+from cutover.contract.rules import RULES
 
 _PM = {"providerMetadata": optional(OBJECT_OF_OBJECTS)}
 _CALL = {"toolCallId": Field(STRING)}
@@ -328,19 +332,19 @@ _RESET = frozenset({"reset-step"})
 
 
 def _parts(name: str, *, closed_with_step: bool) -> Scope:
-    return Scope(
+    return open_scope(
         name=f"{name} part",
         key=("id",),
-        opened_by=frozenset({f"{name}-start"}),
-        named_by=frozenset({f"{name}-delta", f"{name}-end"}),
-        closed_by=frozenset({f"{name}-end"}),
-        cleared_by=_RESET | ({"finish-step"} if closed_with_step else frozenset()),
+        opened_by={f"{name}-start"},
+        named_by={f"{name}-delta", f"{name}-end"},
+        closed_by={f"{name}-end"},
+        closed_before=_RESET | ({"finish-step"} if closed_with_step else frozenset()),
+        closed_at_end=True,
         rule="order.unopened-part",
-        must_close=True,
     )
 
 
-def _grammar(call: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
+def _grammar(call_flags: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
     return Grammar(
         initial="begin",
         symbols={
@@ -354,39 +358,80 @@ def _grammar(call: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
         scopes=(
             _parts("text", closed_with_step=closed_with_step),
             _parts("reasoning", closed_with_step=closed_with_step),
-            Scope(
+            open_scope(
                 name="tool input",
                 key=("toolCallId",),
-                opened_by=frozenset({"tool-input-start"}),
-                named_by=frozenset({"tool-input-delta"}),
+                opened_by={"tool-input-start"},
+                named_by={"tool-input-delta"},
                 cleared_by=_RESET,
                 rule="order.unopened-part",
             ),
-            Scope(
+            open_scope(
                 name="tool call",
-                key=call,
+                key=("toolCallId",),
+                flags=call_flags,
                 opened_by=_CALLS,
                 named_by=(_RESULTS - {"tool-approval-response"}) | {"tool-approval-request"},
                 dropped_by=_RESET,
                 rule="order.unknown-call",
                 known=True,
             ),
-            Scope(
+            open_scope(
                 name="approval",
                 key=("approvalId",),
-                opened_by=frozenset({"tool-approval-request"}),
-                named_by=frozenset({"tool-approval-response"}),
+                opened_by={"tool-approval-request"},
+                named_by={"tool-approval-response"},
                 dropped_by=_RESET,
                 rule="order.unknown-approval",
             ),
         ),
-        error=ServiceError(kind="error", code="errorText"),
         breaks_off=frozenset({"abort", "error"}),
         unseen=frozenset({"failed", "failed and closed"}),
         closed=frozenset({"closed", "failed and closed"}),
     )
 
 
-GRAMMAR_5 = _grammar(("toolCallId", "dynamic"), closed_with_step=True)
-GRAMMAR_6 = _grammar(("toolCallId",), closed_with_step=True)
-GRAMMAR_7 = _grammar(("toolCallId",), closed_with_step=False)
+_REFUSED = frozenset(
+    {
+        "head.status",
+        "head.redirect",
+        "transport.unreachable",
+        "transport.reset",
+        "json.syntax",
+        "json.prototype",
+        "schema.not-object",
+        "schema.unknown-kind",
+        "schema.missing-field",
+        "schema.field-type",
+        "order.unopened-part",
+        "order.unknown-call",
+        "order.unknown-approval",
+    }
+)
+"""Rules that are violations, because the client refuses a stream that breaks them. Other rules are losses, if a user sees the defect,
+or warnings."""
+
+
+def _contract(major: int, schema: ChunkSchema, grammar: Grammar) -> StreamContract:
+    def weight(rule: str) -> Severity:
+        if rule in _REFUSED:
+            return Severity.VIOLATION
+        return Severity.LOSS if RULES[rule].user_sees else Severity.WARNING
+
+    return StreamContract(
+        name=f"ai-sdk-{major}",
+        chunks=schema,
+        order=grammar,
+        terminator=TERMINATOR,
+        error=ServiceError(kind="error", code="errorText"),
+        head=HeadRules(statuses=tuple(range(200, 300)), required={"x-vercel-ai-ui-message-stream": "v1"}),
+        severities={rule: weight(rule) for rule in RULES},
+    )
+
+
+AI_SDK_5: Final = _contract(5, SCHEMA_5, _grammar(("dynamic",), closed_with_step=True))
+"""The contract of the AI SDK's client, major 5 (measured on 5.0.277)."""
+AI_SDK_6: Final = _contract(6, SCHEMA_6, _grammar((), closed_with_step=True))
+"""The contract of the AI SDK's client, major 6 (measured on 6.0.326)."""
+AI_SDK_7: Final = _contract(7, SCHEMA_7, _grammar((), closed_with_step=False))
+"""The contract of the AI SDK's client, major 7 (measured on 7.0.173)."""

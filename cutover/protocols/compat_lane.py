@@ -4,8 +4,13 @@ The AI SDK's clients can read a turn without tools and errors. They refuse this 
 `tool-output` and `error`. If such a client reads the stream, check the stream against `AI_SDK_5`, `AI_SDK_6` or `AI_SDK_7`.
 """
 
+from typing import Final
+
 from cutover.contract.chunks import ANY, BOOLEAN, STRING, ChunkSchema, Field, one_of, optional
-from cutover.contract.grammar import END, TERMINATOR, Agreement, Grammar, Scope, ServiceError, Transition
+from cutover.contract.definition import StreamContract
+from cutover.contract.grammar import END, TERMINATOR, Grammar, ServiceError, Transition, open_scope
+from cutover.contract.head_rules import HeadRules
+from cutover.contract.own_rules import Unchanged
 
 SCHEMA = ChunkSchema(
     kinds={
@@ -25,6 +30,12 @@ SCHEMA = ChunkSchema(
     }
 )
 """The kinds and their fields. A field that is not listed may have any value."""
+
+
+def _kinds_with(field: str) -> tuple[str, ...]:
+    """Return the kinds that have a field of this name."""
+    return tuple(kind for kind, fields in SCHEMA.kinds.items() if field in fields)
+
 
 _STATES = {
     "begin": "nothing has come",
@@ -124,26 +135,41 @@ GRAMMAR = Grammar(
     states=_STATES,
     new_step=frozenset({"start-step"}),
     scopes=(
-        Scope(
+        open_scope(
             name="text part",
             key=("id",),
-            opened_by=frozenset({"text-start"}),
-            named_by=frozenset({"text-delta"}),
+            opened_by={"text-start"},
+            named_by={"text-delta"},
             rule="order.unopened-part",
         ),
-        Scope(
+        open_scope(
             name="tool call",
             key=("toolCallId",),
-            opened_by=frozenset({"tool-input"}),
-            named_by=frozenset({"tool-output"}),
+            opened_by={"tool-input"},
+            named_by={"tool-output"},
             rule="order.unknown-call",
             known=True,
         ),
     ),
-    agreements=(
-        Agreement(field="threadId", rule="identity.thread"),
-        Agreement(field="turnId", rule="identity.turn"),
-    ),
-    error=ServiceError(kind="error", code="code", finish="finish", status="status", failed="error"),
     closed=frozenset({"closed"}),
 )
+
+COMPAT_LANE: Final = StreamContract(
+    name="compat-lane",
+    chunks=SCHEMA,
+    order=GRAMMAR,
+    terminator=TERMINATOR,
+    error=ServiceError(kind="error", code="code", finish="finish", status="status", failed="error"),
+    rules=(
+        Unchanged("threadId", id="identity.thread", kinds=_kinds_with("threadId"), request="thread_id"),
+        Unchanged("turnId", id="identity.turn", kinds=_kinds_with("turnId")),
+    ),
+    head=HeadRules(
+        charset="utf-8",
+        required={"x-vercel-ai-ui-message-stream": "v1"},
+        refused=("x-oa-legacy-chat-retired",),
+        sunset=("sunset", "x-oa-compat-sunset-date"),
+        error_code="x-oa-compatibility-code",
+    ),
+)
+"""The contract of the compatibility lane's stream aliases."""

@@ -84,6 +84,8 @@ class EventStreamParser:
     """Bytes of the body received so far."""
     last_offset: int = attrs.field(default=0, init=False)
     """Position of the first byte of the event that the last `receive_one` returned, in bytes of the body."""
+    last_name: str | None = attrs.field(default=None, init=False)
+    """The value of the `event` line of the event that the last `receive_one` returned; None without one."""
     invalid_utf8_offset: int | None = attrs.field(default=None, init=False)
     """Position of the first byte that is not UTF-8; None without one. A client sees U+FFFD there (WHATWG HTML 9.2.5).
 
@@ -121,11 +123,6 @@ class EventStreamParser:
     def __attrs_post_init__(self) -> None:
         if self.max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be positive, not {self.max_event_bytes}")
-
-    @property
-    def last_name(self) -> str | None:
-        """Return the value of the `event` line of the event that the last `receive_one` returned; None without one."""
-        return self._shape.name
 
     def receive_data(self, data: bytes) -> Sequence[StreamEvent]:
         """Return the events that `data` completes, in the order of the stream.
@@ -339,7 +336,7 @@ class EventStreamParser:
             if regular and tile.startswith(line + eol + b"data: "):
                 shape = _shape(line + eol + b"data: ", eol, _value(line).decode() or None)
         if eol == b"\n":
-            self._shape = shape
+            self._shape, self.last_name = shape, shape.name
         return shape
 
     def _read_block(self, block: bytes, offset: int, shape: _Shape, items: list[Run | StreamEvent]) -> None:

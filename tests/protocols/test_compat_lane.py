@@ -312,11 +312,11 @@ def test_a_redirect_names_its_target() -> None:
 
 
 def test_an_owner_derives_a_contract() -> None:
-    kinds = {**COMPAT_LANE.schema.kinds, "usage": {}}
+    kinds = {**COMPAT_LANE.chunks.kinds, "usage": {}}
     ours = attrs.evolve(
         COMPAT_LANE,
         name="ours",
-        schema=attrs.evolve(COMPAT_LANE.schema, kinds=kinds),
+        chunks=attrs.evolve(COMPAT_LANE.chunks, kinds=kinds),
         severities={"order.duplicate": Severity.WARNING},
         terminator="[END]",
     )

@@ -1,0 +1,154 @@
+"""Shapes given by a type that msgspec takes: `Struct`, dataclass, attrs class, `TypedDict`, `Literal`, unions."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+
+from cutover.contract.findings import Deviation, Severity
+from cutover.contract.shapes.places import MAX_UNKNOWN, names_of, path_of, shown, without
+from cutover.text import printable
+
+_PLACE = re.compile(r"^(?P<what>.*) - at `(?P<place>(?:key in )?\$[^`]*)`$", re.DOTALL)
+
+_Tree = Mapping[str, Any] | None
+"""Name of a field -> the tree of its value; `"*"`: the tree of each element. None: anything may be inside."""
+
+
+def known_names(info: Any, depth: int = 0) -> _Tree:  # noqa: ANN401, PLR0911  a tree of msgspec's own classes
+    """Return the names of the fields that a type knows, as far as they can be told."""
+    inspect_ = msgspec.inspect
+    # A type may contain itself.
+    if depth > 8:  # noqa: PLR2004
+        return None
+    match info:
+        case inspect_.Metadata(type=inner):
+            return known_names(inner, depth)
+        case (
+            inspect_.StructType()
+            | inspect_.DataclassType()
+            | inspect_.TypedDictType()
+            | inspect_.NamedTupleType()
+        ):
+            if isinstance(info, inspect_.NamedTupleType) or (
+                isinstance(info, inspect_.StructType) and info.array_like
+            ):
+                return None
+            names = {field.encode_name: known_names(field.type, depth + 1) for field in info.fields}
+            tag_field = getattr(info, "tag_field", None)
+            return names if tag_field is None else {tag_field: None, **names}
+        case (
+            inspect_.ListType(item_type=item)
+            | inspect_.VarTupleType(item_type=item)
+            | inspect_.SetType(item_type=item)
+        ):
+            return {"*": known_names(item, depth + 1)}
+        case inspect_.UnionType(types=options):
+            trees = [
+                known_names(option, depth + 1)
+                for option in options
+                if not isinstance(option, inspect_.NoneType)
+            ]
+            return trees[0] if len(trees) == 1 else None
+        case _:
+            return None
+
+
+def _unknown(value: Any, tree: _Tree, place: tuple[str, ...]) -> Iterable[str]:  # noqa: ANN401
+    """Yield the paths to the fields of a value that the tree does not know."""
+    if tree is None:
+        return
+    if isinstance(value, list) and "*" in tree:
+        for item in value:
+            yield from _unknown(item, tree["*"], (*place, "*"))
+    elif isinstance(value, dict) and "*" not in tree:
+        for name, inner in value.items():
+            if name in tree:
+                yield from _unknown(inner, tree[name], (*place, name))
+            else:
+                yield "/".join((*place, name))
+
+
+@attrs.frozen
+class TypeShape:
+    """A shape given by a type that msgspec takes."""
+
+    type: Any
+    names: _Tree
+    forbids_unknown: bool = False
+    """True if the type refuses fields that it does not list."""
+    hidden: str | None = None
+    """The field with the kind, which the type must not see; None if it lists that field, or refuses none."""
+    is_text = False
+
+    def beside(self, tag: str) -> "TypeShape":
+        """Return the same shape for objects that have the field with their kind too."""
+        if self.names is None or tag in self.names or "*" in self.names:
+            return self
+        hidden = tag if self.forbids_unknown else None
+        return attrs.evolve(self, names={tag: None, **self.names}, hidden=hidden)
+
+    def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401, ARG002
+        """Return the first rule that this data breaks; None if the data is right."""
+        try:
+            seen = value if self.hidden is None else without(value, self.hidden)
+            msgspec.convert(seen, self.type, str_keys=True)
+        except msgspec.ValidationError as error:
+            return _of_msgspec(str(error), value)
+        except (UnicodeError, RecursionError) as error:
+            return Deviation("schema.field-type", "a value that msgspec can read", str(error), path="/data")
+        return None
+
+    def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
+        """Return the paths to the fields that the type does not know. Of a union of several types nothing is known."""
+        names = self.names
+        if names is not None and type(value) is dict and value.keys() <= names.keys() and _is_flat(value):
+            return ()
+        return tuple(dict.fromkeys(_unknown(value, names, ())))[:MAX_UNKNOWN]
+
+    def has_path(self, steps: tuple[str, ...]) -> bool:
+        """Return False if the type knows all its fields, and none of them is there."""
+        tree: _Tree = self.names
+        for step in steps:
+            if tree is None:
+                return True
+            step = "*" if "*" in tree else step  # noqa: PLW2901
+            if step not in tree:
+                return False
+            tree = tree[step]
+        return True
+
+
+def _is_flat(value: Mapping[str, Any]) -> bool:
+    """Return True if no value of this object holds another object."""
+    return not any(isinstance(each, dict | list) for each in value.values())
+
+
+def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401
+    """Return the deviation that one message of msgspec tells."""
+    found = _PLACE.match(message)
+    what, place = (found["what"], found["place"]) if found else (message, "$")
+    path, held = path_of(place.removeprefix("key in "), value)
+    missing = re.fullmatch(r"Object missing required field `(.*)`", what)
+    if missing:
+        return Deviation(
+            "schema.missing-field", f"a field {missing[1]}", names_of(held), path=path, keyword="required"
+        )
+    extra = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+    if extra:
+        return Deviation(
+            "schema.unknown-field",
+            "only known fields",
+            printable(extra[1]),
+            severity=Severity.VIOLATION,
+            path=path,
+        )
+    got = shown(path, held)
+    if what.startswith("Invalid "):
+        return Deviation("schema.unknown-value", "a known value", got, path=path, keyword="enum")
+    wanted = re.fullmatch(r"Expected `(.*?)`(, got .*)?", what, re.DOTALL)
+    if wanted and wanted[2]:
+        return Deviation("schema.field-type", f"{wanted[1]} at {path}", got, path=path, keyword="type")
+    return Deviation("schema.value", what[:1].lower() + what[1:], got, path=path)

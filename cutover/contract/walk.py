@@ -1,0 +1,332 @@
+"""The walk: the position of one stream in its grammar, that is, its state and the things that are open.
+
+If a chunk breaks the order, the walk reports a `Deviation` and goes on as if the missing event had come. So one mistake
+of a service gives one finding, not a finding for each later chunk.
+"""
+
+import contextlib
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+from cutover.contract.findings import Deviation
+from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, Transition
+from cutover.contract.paths import MISSING
+from cutover.text import printable
+
+_MISSING_EVENT_RULES = frozenset(
+    {
+        "order.start-missing",
+        "order.step-missing",
+        "order.step-unfinished",
+        "order.outside-step",
+        "order.finish-before-step",
+        "order.finish-missing",
+        "order.unexpected",
+        "terminator.missing",
+    }
+)
+"""Rules that report a missing event. If an event could not be read, it may be the missing one."""
+_ENTRY_BYTES = 120
+"""Rough memory of one open part or call without its id, in bytes."""
+
+Key = Hashable
+"""The identity of a thing: the value of its id; a tuple of values if several paths or flags identify it."""
+
+
+@attrs.define(eq=False)
+class Walk:
+    """The position of one stream in its grammar. It moves on with each chunk and reports broken rules."""
+
+    grammar: Grammar
+    """The order that the stream must keep."""
+    known: frozenset[str]
+    """Ids of the tool calls that were made before this stream."""
+    _room: int
+    """Rough memory that is left for the ids of open things, in bytes; negative once it is used up."""
+    state: str = attrs.field(init=False)
+    """The current state: a key of `Grammar.states`."""
+    service_error: str | None = attrs.field(default=None, init=False)
+    """The code of the first error that the service reported; None without one."""
+    things: tuple[dict[str, dict[Key, int]], ...] = attrs.field(init=False)
+    """For each scope: state -> (key of a thing in it -> number of the step that opened it; -1 if it was open before the stream)."""
+    # (scope, key) -> the values that every chunk of the thing must repeat.
+    _repeated: dict[tuple[int, Key], tuple[Any, ...]] = attrs.field(factory=dict, init=False)
+    # (scope, key without its last value) -> the last value that the next thing must have.
+    _next: dict[tuple[int, Key], int] = attrs.field(factory=dict, init=False)
+    # The number of steps that have begun.
+    _step: int = attrs.field(default=0, init=False)
+    # The symbols that have come.
+    _seen: set[str] = attrs.field(factory=set, init=False)
+    # The number of unreadable events that have hidden no report yet. Each may be the event that seems to be missing later, so
+    # each hides one report.
+    _unreadable: int = attrs.field(default=0, init=False)
+    # True once the memory for open things is used up. From then on, a thing that seems not open is not reported.
+    _is_full: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.state = self.grammar.initial
+        self.things = tuple({state: {} for state in scope.states} for scope in self.grammar.scopes)
+        for scope, states in zip(self.grammar.scopes, self.things, strict=True):
+            if scope.known:
+                states[OPEN].update(dict.fromkeys(_known_keys(self.known, len(scope.flags)), -1))
+
+    @property
+    def expectation(self) -> str:
+        """Return the event that must come before the body may end, in words."""
+        return self.grammar.transitions[self.state, END].expected or END
+
+    @property
+    def is_over(self) -> bool:
+        """Return True if the stream is over, so that the body may end."""
+        return self.state in self.grammar.closed
+
+    @property
+    def may_end(self) -> bool:
+        """Return True if the body may end here."""
+        return self.grammar.transitions[self.state, END].rule is None
+
+    def open_fast(self, plan: KindPlan, chunk: Any) -> bool:  # noqa: ANN401
+        """Open the things that a chunk on the fast path opens. Return False if the memory for open things is used up."""
+        for at in plan.fast_opens:
+            key = plan.keys[at](chunk)
+            if key not in self.things[at][OPEN]:
+                self._put(at, key, OPEN)
+        return self._room >= 0
+
+    def take(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
+        """Move on by one chunk, and return the rules that it breaks. The walk goes on as if a missing event had come."""
+        found: list[Deviation] = []
+        move = plan.moves[self.state]
+        if move.rule is not None:
+            found += self._report_move(move, plan.symbol, plan.kind)
+        self.state = move.to
+        self._seen.add(plan.symbol)
+        found += self._change(plan, chunk)
+        if self._room < 0 and not self._is_full:
+            self._is_full = True
+            found.append(
+                Deviation("order.too-many-open", "fewer open parts and calls, or shorter ids", plan.kind)
+            )
+        if plan.error is not None and plan.error_value is not None:
+            found += self._check_failure(plan, plan.error_value(chunk))
+        return found
+
+    def move(self, symbol: str, actual: str) -> Sequence[Deviation]:
+        """Move on by an event that is not a chunk (the terminator, the end), and return the rules that it breaks."""
+        move = self.grammar.transitions[self.state, symbol]
+        found = () if move.rule is None else self._report_move(move, symbol, actual)
+        self.state = move.to
+        self._seen.add(symbol)
+        return found
+
+    def end(self) -> Sequence[Deviation]:
+        """Move on by the end of the body, and return the rules that it breaks. Report open parts only if the body may end here."""
+        open_still: list[Deviation] = []
+        if self.may_end:
+            for at, scope in enumerate(self.grammar.scopes):
+                open_still += self._left_open(at) if scope.closed_at_end else ()
+        return [*open_still, *self.move(END, END)]
+
+    def note_unreadable(self) -> None:
+        """Count an event that could not be read, or whose kind is unknown.
+
+        This event hides the next report of a missing event, or of a thing that is not open.
+        """
+        self._unreadable += 1
+
+    def take_refused(self, plan: KindPlan, chunk: Any) -> None:  # noqa: ANN401
+        """Move on, without a report, by a chunk that the schema refused but whose kind is known.
+
+        Args:
+            plan: The plan of the kind.
+            chunk: The good part of the chunk. It may lack fields.
+        """
+        self.state = plan.moves[self.state].to
+        self._seen.add(plan.symbol)
+        # If the field with the key is missing, the chunk can open or close nothing.
+        with contextlib.suppress(AttributeError):
+            self._change(plan, chunk)
+
+    def _report_move(self, move: Transition, symbol: str, actual: str) -> Sequence[Deviation]:
+        """Return the rule that a transition breaks, unless its cause has been reported before."""
+        # The table calls this event a duplicate, but no such event has come: the event is late, and was reported as missing.
+        if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
+            return ()
+        if self._unreadable and move.rule in _MISSING_EVENT_RULES:
+            self._unreadable -= 1
+            return ()
+        return (Deviation(move.rule, move.expected or "", actual),)
+
+    def _change(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
+        """Open, move and close the things that the chunk is about, and report what is out of order there."""
+        found: list[Deviation] = []
+        self._step += plan.starts_step
+        for at in plan.clears:
+            if plan.kind in self.grammar.scopes[at].closed_before:
+                found += self._left_open(at)
+            for state in self.things[at].values():
+                for key in list(state):
+                    self._close(at, state, key)
+        for at in plan.drops:
+            for state in self.things[at].values():
+                for key in [key for key, step in state.items() if step == self._step]:
+                    self._close(at, state, key)
+        for at, moves in plan.touches:
+            found += self._touch(plan, at, moves, plan.keys[at](chunk), chunk)
+        return found
+
+    def _touch(
+        self,
+        plan: KindPlan,
+        at: int,
+        moves: Any,  # noqa: ANN401  Mapping[str, Transition]
+        key: Key,
+        chunk: Any,  # noqa: ANN401
+    ) -> Sequence[Deviation]:
+        """Move the thing with this key on by one chunk, and return the rules that the chunk breaks for it."""
+        states = self.things[at]
+        before = next((name for name, keys in states.items() if key in keys), ABSENT)
+        move = moves[before]
+        found: list[Deviation] = []
+        # The thing may have been opened after the memory for open things was used up.
+        if move.rule is not None and not (before == ABSENT and self._is_full):
+            if self._unreadable:
+                self._unreadable -= 1
+            else:
+                actual = printable(f"{plan.kind} for {self._describe(at, key)}")
+                found.append(Deviation(move.rule, move.expected or "", actual))
+        if move.to != before:
+            step = states[before].pop(key) if before != ABSENT else None
+            if step is not None and move.to != ABSENT:
+                states[move.to][key] = step
+            elif step is not None:
+                self._room += _entry_bytes(key)
+                self._repeated.pop((at, key), None)
+            else:
+                self._put(at, key, move.to)
+                if self.grammar.scopes[at].counts_from is not None and move.rule is None:
+                    found += self._count(plan.kind, at, key)
+        if at in plan.repeats:
+            found += self._compare(plan, at, key, tuple(read(chunk) for read in plan.repeats[at]))
+        return found
+
+    def _compare(self, plan: KindPlan, at: int, key: Key, values: tuple[Any, ...]) -> Sequence[Deviation]:
+        """Return the deviations of values that differ from those of the chunk that opened the thing."""
+        if not any(key in keys for keys in self.things[at].values()):
+            return ()
+        opened = self._repeated.setdefault((at, key), values)
+        paths = self.grammar.scopes[at].repeats
+        return [
+            Deviation(
+                "order.part-field", f"{path} {printable(str(old))}", printable(f"{plan.kind} with {new}")
+            )
+            for path, old, new in zip(paths, opened, values, strict=True)
+            if MISSING is not old and MISSING is not new and old != new
+        ]
+
+    def _count(self, kind: str, at: int, key: Key) -> Sequence[Deviation]:
+        """Return the deviation of a new thing whose number is not the next one. The walk counts on from the number that came."""
+        *group, number = key if isinstance(key, tuple) else (key,)
+        wanted = self._next.get((at, tuple(group)), self.grammar.scopes[at].counts_from)
+        if type(number) is int:
+            self._next[at, tuple(group)] = number + 1
+        if number == wanted:
+            return ()
+        actual = printable(f"{kind} for {self._describe(at, key)}")
+        return (Deviation("order.index-gap", f"the number {wanted}", actual),)
+
+    def _put(self, at: int, key: Key, state: str) -> None:
+        """Open a thing in this state, if there is memory left for it."""
+        if self._room >= 0:
+            self._room -= _entry_bytes(key)
+            self.things[at][state][key] = self._step
+
+    def _close(self, at: int, state: dict[Key, int], key: Key) -> None:
+        """Close a thing that is open in this state."""
+        del state[key]
+        self._room += _entry_bytes(key)
+        self._repeated.pop((at, key), None)
+
+    def _left_open(self, at: int) -> Sequence[Deviation]:
+        """Return the warning about open things of this scope that should be closed; nothing after a symbol of `breaks_off`."""
+        scope, states = self.grammar.scopes[at], self.things[at]
+        keys = [key for state in scope.states if state in scope.unfinished for key in states[state]]
+        if not (keys and self._seen.isdisjoint(self.grammar.breaks_off)):
+            return ()
+        names = ", ".join(self._describe(at, key) for key in keys)
+        return (
+            Deviation(
+                "order.part-left-open", f"the end of each {scope.name}", f"no end for {printable(names)}"
+            ),
+        )
+
+    def _describe(self, at: int, key: Key) -> str:
+        """Return the identity of a thing in words, for a finding."""
+        scope = self.grammar.scopes[at]
+        parts = key if isinstance(key, tuple) and len(scope.key) + len(scope.flags) > 1 else (key,)
+        words = ", ".join(map(_describe_part, parts[: len(scope.key)]))
+        flags = [
+            name if is_set else f"not {name}"
+            for name, is_set in zip(scope.flags, parts[len(scope.key) :], strict=True)
+        ]
+        return f"{words} ({', '.join(flags)})" if flags else words
+
+    def _check_failure(self, plan: KindPlan, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
+        """Return the error that the service reports, or the deviation of a finish with the wrong status."""
+        error = plan.error
+        if error is None:
+            return ()
+        if plan.kind == error.kind:
+            code = printable("no code" if value is MISSING else _shown(value))
+            self.service_error = self.service_error or code
+            return (Deviation("stream.service-error", "a turn without an error", code),)
+        failed = self.service_error is not None
+        if failed is (value == error.failed) or value is MISSING:
+            return ()
+        wanted = (
+            f"{error.status} {error.failed}"
+            if failed
+            else f"{error.status} other than {error.failed}, or an error before it"
+        )
+        return (Deviation("order.finish-status", wanted, printable(str(value))),)
+
+
+def _known_keys(known: frozenset[str], flags: int) -> Sequence[Key]:
+    """Return the keys that are open from the beginning of the stream. A known id is open whatever its flags are."""
+    if not flags:
+        return tuple(known)
+    return [
+        (name, *(bool(number >> bit & 1) for bit in range(flags)))
+        for name in known
+        for number in range(1 << flags)
+    ]
+
+
+def _entry_bytes(key: Key) -> int:
+    """Return the rough memory of one open thing, in bytes."""
+    first = key[0] if isinstance(key, tuple) else key
+    return _ENTRY_BYTES + len(first if isinstance(first, str) else str(key))
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    """Return a value of JSON as text."""
+    try:
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _describe_part(value: Any) -> str:  # noqa: ANN401
+    """Return one value of a key in words."""
+    match value:
+        case ("absent",):
+            return "no id"
+        case ("constant", constant):
+            return str(constant)
+        case ("json", text):
+            return str(text, "utf-8", "replace")
+        case _:
+            return str(value)

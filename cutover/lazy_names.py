@@ -3,6 +3,12 @@
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any
+
+
+def load(module: str, name: str) -> Any:  # noqa: ANN401  any name of any module
+    """Return a name of a module, which is imported only now."""
+    return getattr(import_module(module), name)
 
 
 def load_on_first_use(
@@ -15,14 +21,14 @@ def load_on_first_use(
         modules: The module of each public name: name -> full module name.
     """
 
-    def load(name: str) -> object:
+    def load_public(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(modules[name]), name)
+        value = load(modules[name], name)
         setattr(sys.modules[package], name, value)
         return value
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *modules})
 
-    return load, names
+    return load_public, names

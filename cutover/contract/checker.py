@@ -54,6 +54,8 @@ class ContractChecker:
     """The facts about the request that the stream answers; None if nothing is known about it."""
     _parser: EventStreamParser = attrs.field(init=False)
     _judge: EventJudge = attrs.field(init=False)
+    # A copy of the judge's attribute, because it is read for each event.
+    _reads_fields: bool = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
     # The watch over the bytes; None if the contract wants nothing beyond the standard.
     _framing: FramingWatch | None = attrs.field(init=False)
@@ -84,9 +86,11 @@ class ContractChecker:
     def __attrs_post_init__(self) -> None:
         self._parser = EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
         self._judge = EventJudge(self.contract, self.context or StreamContext())
+        self._reads_fields = self._judge.reads_fields
         self._watch = Watch(self.contract.limits)
         framing = self.contract.framing
         self._framing = None if framing.is_standard else FramingWatch(framing)
+        self._note(self.contract.remarks)
 
     @property
     def next_deadline(self) -> float | None:
@@ -143,7 +147,10 @@ class ContractChecker:
         if self._flows:
             payload = self._parser.receive_one(data)
             if payload is not None:
-                deviations = self._judge.take_one(payload, self._parser.last_name)
+                if self._reads_fields:
+                    parser = self._parser
+                    self._judge.set_fields(parser.last_name, None, None, parser.last_event_id)
+                deviations = self._judge.take_one(payload)
                 watch = self._watch
                 if deviations or elapsed - watch.last_event > watch.usual_gap or elapsed > watch.whole:
                     return self._note_one(deviations, elapsed)

@@ -19,6 +19,7 @@ from cutover.contract.rules import RULES
 from cutover.contract.shapes.shape import ANYTHING
 from cutover.contract.tables import Each, OrderSpec, each_of
 from cutover.contract.values import KindTable
+from cutover.lazy_names import load
 from cutover.sse.events import MessageEvent
 
 if TYPE_CHECKING:
@@ -127,7 +128,34 @@ class StreamContract:
     """The largest sizes and the longest times."""
     severities: Mapping[str, Severity] = attrs.field(factory=dict)
     """Rule id -> its severity in this contract, for rules whose default severity this contract changes. It wins over `strict()`."""
+    remarks: tuple[Deviation, ...] = ()
+    """Weaknesses of the contract itself, such as those of the document that it was read from. Every report shows them."""
     _compiled: CompiledModel = attrs.field(init=False, eq=False, repr=False)
+
+    @classmethod
+    def from_openapi(  # noqa: D417  the other arguments are documented where the work is done
+        cls,
+        document: "str | bytes | Mapping[str, Any]",
+        path: str,
+        method: str | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> "StreamContract":
+        """Return the contract of a stream that an OpenAPI document describes. Nothing is fetched. It needs the extra `openapi`.
+
+        Args:
+            document: The document: JSON or YAML as text or bytes, or its content as a mapping.
+            path: The path of the operation, as in the document, or concrete.
+            method: The method. Default None: GET or POST, whichever the path has; if it has both, the one with an event stream.
+            options: `overlays`, `remote`, `terminator`, `reading`, `name`; see `cutover.protocols.openapi.contract_from`.
+
+        Raises:
+            OpenApiError: If no contract can be derived. Its `rule` says why. It is a ValueError.
+        """
+        # The work is done in a higher layer; the method is here because users look for it here.
+        contract: StreamContract = load("cutover.protocols.openapi.contract", "contract_from")(
+            document, path, method, **options
+        )
+        return contract
 
     @_compiled.default
     def _compile(self) -> CompiledModel:

@@ -54,11 +54,11 @@ class EventJudge:
     """The facts about the request."""
     walk: Walk = attrs.field(init=False)
     """The position of the stream in its grammar."""
+    reads_fields: bool = attrs.field(init=False)
+    """True if the contract is about the events' names, IDs or retries too."""
     has_unreadable: bool = attrs.field(default=False, init=False)
     """True if an event came whose kind could not be read or is unknown."""
     _reader: Reader = attrs.field(init=False)
-    # A copy of the reader's attribute, because it is read for each event.
-    _reads_fields: bool = attrs.field(init=False)
     # Struct class of a chunk -> the plan of its kind.
     _plans: dict[type[Any], KindPlan] = attrs.field(init=False)
     # The fast paths in the current state of the walk: struct class of a chunk -> its fast path.
@@ -76,7 +76,7 @@ class EventJudge:
         contract, context = self.contract, self.context
         self.walk = Walk(contract.grammar, context.known_tool_calls, contract.limits.max_open_bytes)
         self._reader = contract.new_reader()
-        self._reads_fields = self._reader.reads_fields
+        self.reads_fields = self._reader.reads_fields or any(rule.reads_fields for rule in contract.rules)
         self._plans = dict(contract.plans)
         self._rules = RuleFollower.start(contract.rules, context) if contract.rules else None
         self._fast_paths = self._find_fast_paths()
@@ -87,15 +87,12 @@ class EventJudge:
         # A `Remarked` counts twice: once itself, and once as the chunk in it.
         return sum(self._counts.values()) - self._counts.get(Remarked, 0)
 
-    def take_one(self, payload: str | bytes, name: str | None = None) -> Sequence[Deviation]:
-        """Judge one event that sets no ID and no retry, and return the rules that it breaks.
+    def set_fields(self, name: str | None, own_id: str | None, retry: int | None, last_event_id: str) -> None:
+        """Set the other fields of the event that `take_one` takes next. Needed only if the judge `reads_fields`."""
+        self._reader.set_fields(name, own_id, retry, last_event_id)
 
-        Args:
-            payload: The event's data.
-            name: The value of its `event` line; None without one.
-        """
-        if self._reads_fields:
-            self._reader.set_fields(name)
+    def take_one(self, payload: str | bytes) -> Sequence[Deviation]:
+        """Judge one event, and return the rules that it breaks."""
         read: Read
         try:
             read = self._reader.decode(payload)
@@ -124,8 +121,8 @@ class EventJudge:
         The result is the same as with `take_one` for each event, but the work is less.
         """
         payloads: Sequence[Any] = run.payloads
-        if self._reads_fields:
-            self._reader.set_fields(run.name, run.id, run.retry)
+        if self.reads_fields:
+            self._reader.set_fields(run.name, run.id, run.retry, run.last_event_id)
         reads, structs = self._reader.read(payloads)
         struct, fast = structs[0], self._fast_paths.get(structs[0])
         if fast is not None and structs.count(struct) == len(structs):

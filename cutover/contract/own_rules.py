@@ -104,6 +104,8 @@ class StreamRule:
     """The severity of a finding, if the contract sets no other one for the id."""
     kinds: tuple[str, ...] | None = None
     """The kinds of chunk that `event` is called for; None for all events. Fewer kinds make the check faster."""
+    reads_fields: bool = True
+    """False if `event` never looks at `RuleEvent.name`, `id` and `retry`, which makes the check faster."""
 
     def start(self, context: "StreamContext") -> Self:  # noqa: ARG002  a rule may want to know the request
         """Return the rule that follows one stream. Default: a deep copy of this one.
@@ -186,11 +188,14 @@ class _PathRule(StreamRule):
     """The rule's id in findings. Default: the id of the shipped rule."""
     severity: Severity = attrs.field(default=Severity.VIOLATION, kw_only=True)
     """The severity of a finding, if the contract sets no other one."""
+    reads_fields: bool = attrs.field(default=False, init=False)
+    """True if a path leads to another line of the event than its data."""
     default_id: ClassVar[str] = ""
     _last: dict[Hashable, Any] = attrs.field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.id = self.id or self.default_id
+        self.reads_fields = any(parse_path(path)[0] != "data" for path in (self.path, *self.by))
 
     def _group(self, event: RuleEvent) -> Hashable:
         """Return the group that an event belongs to."""

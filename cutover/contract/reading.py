@@ -66,8 +66,8 @@ class Reader(Protocol):
     def fields(self) -> tuple[str | None, str | None, int | None]:
         """Return the values of those lines, as `set_fields` has set them."""
 
-    def set_fields(self, name: str | None, own_id: str | None = None, retry: int | None = None) -> None:
-        """Set the values of those lines of the events that come next."""
+    def set_fields(self, name: str | None, own_id: str | None, retry: int | None, last_event_id: str) -> None:
+        """Set the values of those lines of the events that come next, and the stream's last event ID."""
 
     @property
     def kinds(self) -> Mapping[type[Any], str]:
@@ -160,8 +160,14 @@ class ChunkReader:
         """Return the struct classes of all kinds that are known now, families by their prefix, each with its kind."""
         return {struct: kind for kind, types in self._types.items() for struct in (types.plain, types.whole)}
 
-    def set_fields(self, name: str | None, own_id: str | None = None, retry: int | None = None) -> None:
-        """Set the values of the other lines of the events that come next."""
+    def set_fields(
+        self,
+        name: str | None,
+        own_id: str | None,
+        retry: int | None,
+        last_event_id: str,  # noqa: ARG002
+    ) -> None:
+        """Set the values of the other lines. A table of fields is about the data alone, but own rules may read them."""
         self.fields = (name, own_id, retry)
 
     def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:

@@ -307,6 +307,41 @@ _ALL = (
     ),
     Rule("terminator.count", "A second [DONE] came: two streams were joined, or one was replayed."),
     Rule("terminator.trailing", "Data came after [DONE]: some clients read it, and others lose it."),
+    Rule(
+        "openapi.no-item-schema",
+        "The document says nothing about the events of this stream: no event can break it.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "openapi.item-is-payload",
+        "The item schema has none of the fields of an event, so it is read as the schema of the data. Other tools may read it otherwise.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "openapi.nullable",
+        "The document uses `nullable` where its version gives it no meaning. Null is allowed here; other tools refuse it.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "openapi.overlapping",
+        "A branch of `oneOf` pins neither a name nor a payload: events of other branches match it too, and then break `oneOf`.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "openapi.terminal-unpinned",
+        "A branch is marked as the last event and pins nothing that tells it from other events, so the mark is not used.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "openapi.unsatisfiable",
+        "No event can match a schema of this stream: every stream breaks it.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "openapi.version-unknown",
+        "The document has a version of OpenAPI that this package does not know. It is read as the newest known one.",
+        severity=_WARNING,
+    ),
 )
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.id: rule for rule in _ALL})

@@ -161,7 +161,13 @@ class ValueReader:
             self.kind.by_name or self.kind.names is not EventName.OPTIONAL or bool(self._by_name)
         )
 
-    def set_fields(self, name: str | None, own_id: str | None = None, retry: int | None = None) -> None:
+    def set_fields(
+        self,
+        name: str | None,
+        own_id: str | None,
+        retry: int | None,
+        last_event_id: str,  # noqa: ARG002  no contract of this sort asks for it
+    ) -> None:
         """Set the values of the other lines of the events that come next."""
         self.fields = (name, own_id, retry)
 

@@ -2,6 +2,7 @@
 
     CutoverError
     ├── ContractViolation        a stream broke its contract; also an AssertionError
+    ├── OpenApiError             no contract can be derived from an OpenAPI document; also a ValueError
     ├── ConfigurationError       the input is wrong; the error lists every problem                  exit 2
     ├── NotStartedError          the train, or the recovery, could not start                        exit 3
     ├── UndoUnprovenError        an interrupted train could not prove that its changes are undone   exit 4
@@ -46,6 +47,20 @@ class ContractViolation(CutoverError, AssertionError):  # noqa: N818  a failed a
     def __init__(self, message: str, *, findings: Sequence["Finding"]) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
+
+
+class OpenApiError(CutoverError, ValueError):
+    """No contract can be derived from an OpenAPI document.
+
+    The message says what is wrong, at which JSON pointer of the document, and what to do.
+    """
+
+    def __init__(self, rule: str, message: str, *, where: str = "") -> None:
+        super().__init__(f"{rule}: {message}" + (f" (at {where})" if where else ""))
+        self.rule = rule
+        """The id of the rule, such as ``openapi.no-operation``. Ids are stable."""
+        self.where = where
+        """JSON pointer of the place in the document; empty if the error is about the whole document."""
 
 
 class ConfigurationError(CutoverError):

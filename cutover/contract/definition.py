@@ -70,7 +70,7 @@ def _chunks(value: object) -> Any:  # noqa: ANN401
 
 def _end(value: Any) -> "tuple[str, ...] | Mapping[str, Any]":  # noqa: ANN401
     """Return the end: kinds as a tuple, or values by their path."""
-    return dict(value) if isinstance(value, Mapping) else _names(value)
+    return dict(value) if isinstance(value, Mapping) and value else _names(value)
 
 
 def _method(value: str) -> str:
@@ -133,7 +133,7 @@ class StreamContract:
     _compiled: CompiledModel = attrs.field(init=False, eq=False, repr=False)
 
     @classmethod
-    def from_openapi(  # noqa: D417  the other arguments are documented where the work is done
+    def from_openapi(
         cls,
         document: "str | bytes | Mapping[str, Any]",
         path: str,

@@ -48,13 +48,17 @@ class KindEntry:
     last: type[EventChunk]
     """The class of a chunk of this kind that says that it is the stream's last one."""
 
+    def classes(self) -> Sequence[tuple[type[EventChunk], str]]:
+        """Return the classes of this kind, each with the tag that tells them apart."""
+        return ((self.chunk, self.kind), (self.last, self.kind + LAST))
+
     def beside(self, tag: str) -> "KindEntry":
         """Return the same entry for objects that have the field with their kind too."""
         shape = self.shape.beside(tag)
         return self if shape is self.shape else KindEntry(self.kind, shape, self.chunk, self.last)
 
 
-def _entry(kind: str, shape: Shape) -> KindEntry:
+def new_entry(kind: str, shape: Shape = ANYTHING) -> KindEntry:
     """Return the entry of a kind."""
     name = (
         "".join(part.title() for part in "".join(c if c.isalnum() else " " for c in kind).split()) or "Chunk"
@@ -87,7 +91,7 @@ class KindTable:
         """
         if isinstance(chunks, Mapping) and not _is_json_schema(chunks):
             entries = {
-                str(kind): _entry(str(kind), shape_of(shape, str(kind))) for kind, shape in chunks.items()
+                str(kind): new_entry(str(kind), shape_of(shape, str(kind))) for kind, shape in chunks.items()
             }
             return cls(entries=entries, shape=None)
         return cls(entries={}, shape=shape_of(chunks, "of every event"))
@@ -151,12 +155,12 @@ class ValueReader:
             None if self.error is None or self.error.member is None else parse_path(self.error.member)
         )
         if self.error is not None and self.error.kind not in self._entries:
-            self._entries[self.error.kind] = _entry(self.error.kind, ANYTHING)
+            self._entries[self.error.kind] = new_entry(self.error.kind, ANYTHING)
         if self.kind.path is not None and len(self.kind.path) == 1:
             self._entries = {kind: entry.beside(self.kind.path[0]) for kind, entry in self._entries.items()}
         for kind in self.kind.overrides:
             if kind not in self._entries:
-                self._entries[kind] = _entry(kind, ANYTHING)
+                self._entries[kind] = new_entry(kind, ANYTHING)
         self._uses_names = (
             self.kind.by_name or self.kind.names is not EventName.OPTIONAL or bool(self._by_name)
         )
@@ -174,11 +178,7 @@ class ValueReader:
     @property
     def kinds(self) -> Mapping[type[Any], str]:
         """Return the classes of all kinds that are known now, each with its kind."""
-        return {
-            chunk: kind + suffix
-            for kind, entry in self._entries.items()
-            for chunk, suffix in ((entry.chunk, ""), (entry.last, LAST))
-        }
+        return {chunk: tag for entry in self._entries.values() for chunk, tag in entry.classes()}
 
     def getter(self, kind: str, path: str) -> Getter | None:  # noqa: ARG002
         """Return the function that reads a path in a chunk."""
@@ -278,7 +278,7 @@ class ValueReader:
         if entry is not None:
             return entry
         if self.table.shape is not None and len(self._entries) < _MAX_KINDS:
-            entry = self._entries[kind] = _entry(kind, self.table.shape)
+            entry = self._entries[kind] = new_entry(kind, self.table.shape)
             return entry
         family = next((prefix for prefix in self._families if kind.startswith(prefix)), None)
         return None if family is None else self._entries[family + "*"]

@@ -56,6 +56,8 @@ class ContractChecker:
     _judge: EventJudge = attrs.field(init=False)
     # A copy of the judge's attribute, because it is read for each event.
     _reads_fields: bool = attrs.field(init=False)
+    # True if an event with a name is worth a warning: the contract says nothing about names.
+    _tells_names: bool = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
     # The watch over the bytes; None if the contract wants nothing beyond the standard.
     _framing: FramingWatch | None = attrs.field(init=False)
@@ -87,6 +89,7 @@ class ContractChecker:
         self._parser = EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
         self._judge = EventJudge(self.contract, self.context or StreamContext())
         self._reads_fields = self._judge.reads_fields
+        self._tells_names = not self.contract.wants_names
         self._watch = Watch(self.contract.limits)
         framing = self.contract.framing
         self._framing = None if framing.is_standard else FramingWatch(framing)
@@ -277,7 +280,7 @@ class ContractChecker:
                 first = first if count else item.byte_offset
                 count += len(item.payloads)
                 deviations = self._judge.take(item)
-                if deviations or item.event != "message" or self._framing is not None:
+                if deviations or (item.event != "message" and self._tells_names) or self._framing is not None:
                     self._note_run(item, deviations)
             elif isinstance(item, Comment):
                 self._take_comment(item)
@@ -305,8 +308,9 @@ class ContractChecker:
                 is_kept = self._found[no_name.rule] < _MAX_FINDINGS_OF_RULE
                 self._add(no_name, begins + index, run.offset_of(index) if is_kept else None)
         if (
-            run.event != "message"
-            and not self.contract.wants_names(run.event)
+            self._tells_names
+            and run.event != "message"
+            and run.event not in self.contract.kind.overrides
             and "stream.event-type" not in self._found
         ):
             actual = f"the event type {printable(run.event)}"

@@ -248,15 +248,10 @@ class StreamContract:
         """Return the kind of an event, or the terminator's text; None if the event says no kind."""
         return self.new_reader().kind_of(event.data, event.name)
 
-    def wants_names(self, name: str) -> bool:
-        """Return True if the contract says something about events with this name, so that the name is no surprise."""
-        kind = self.kind
-        return (
-            kind.by_name
-            or kind.names is not EventName.OPTIONAL
-            or name in kind.overrides
-            or self.framing.event_line
-        )
+    @property
+    def wants_names(self) -> bool:
+        """Return True if the contract says something about the events' names, so that a name is no surprise."""
+        return self.kind.by_name or self.kind.names is not EventName.OPTIONAL or self.framing.event_line
 
     def is_missed(self, rule: str) -> bool:
         """Return True if an event that breaks this rule may be an event that seems to be missing later.

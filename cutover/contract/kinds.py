@@ -115,7 +115,9 @@ class Kind:
     def find(self, data: Any) -> str | None:  # noqa: ANN401  JSON is anything
         """Return the kind that decoded data says; None if it says none."""
         if self.path is not None:
-            value = value_at(data, self.path)
+            # A field of an object at the top is by far the most frequent place.
+            is_top = len(self.path) == 1 and type(data) is dict
+            value = data.get(self.path[0]) if is_top else value_at(data, self.path)
             return value if isinstance(value, str) else None
         if self.members:
             there = [name for name in self.members if isinstance(data, dict) and name in data]

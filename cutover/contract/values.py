@@ -80,7 +80,9 @@ class KindTable:
     entries: Mapping[str, KindEntry]
     """Kind -> its entry. A kind that ends with `*` stands for all kinds that begin like it."""
     shape: Shape | None
-    """The one shape of all events, if the kind does not decide it; then `entries` is made from the kinds that come."""
+    """The one shape of all events, if the kind does not decide it; else None."""
+    _more: dict[str, KindEntry] = attrs.field(factory=dict, init=False)
+    # Kinds that no owner declares but that can come, each with its entry, for all streams together: making a class takes long.
 
     @classmethod
     def of(cls, chunks: object) -> "KindTable":
@@ -95,6 +97,16 @@ class KindTable:
             }
             return cls(entries=entries, shape=None)
         return cls(entries={}, shape=shape_of(chunks, "of every event"))
+
+    def more(self, kind: str, shape: Shape = ANYTHING) -> KindEntry:
+        """Return the entry of a kind that is not declared, such as that of an in-band error."""
+        entry = self._more.get(kind)
+        if entry is None:
+            entry = new_entry(kind, shape)
+            # Streams decide which kinds come, so they must not fill the memory.
+            if len(self._more) < _MAX_KINDS:
+                self._more[kind] = entry
+        return entry
 
     @property
     def kinds(self) -> tuple[str, ...] | None:
@@ -155,12 +167,12 @@ class ValueReader:
             None if self.error is None or self.error.member is None else parse_path(self.error.member)
         )
         if self.error is not None and self.error.kind not in self._entries:
-            self._entries[self.error.kind] = new_entry(self.error.kind, ANYTHING)
+            self._entries[self.error.kind] = self.table.more(self.error.kind)
         if self.kind.path is not None and len(self.kind.path) == 1:
             self._entries = {kind: entry.beside(self.kind.path[0]) for kind, entry in self._entries.items()}
         for kind in self.kind.overrides:
             if kind not in self._entries:
-                self._entries[kind] = new_entry(kind, ANYTHING)
+                self._entries[kind] = self.table.more(kind)
         self._uses_names = (
             self.kind.by_name or self.kind.names is not EventName.OPTIONAL or bool(self._by_name)
         )
@@ -278,14 +290,15 @@ class ValueReader:
         if entry is not None:
             return entry
         if self.table.shape is not None and len(self._entries) < _MAX_KINDS:
-            entry = self._entries[kind] = new_entry(kind, self.table.shape)
+            entry = self._entries[kind] = self.table.more(kind, self.table.shape)
             return entry
         family = next((prefix for prefix in self._families if kind.startswith(prefix)), None)
         return None if family is None else self._entries[family + "*"]
 
     def _chunk(self, entry: KindEntry, value: Any) -> EventChunk:  # noqa: ANN401
         """Return the chunk of a value, of the class for last events if the value says that it is one."""
-        chunk = entry.chunk(value, *self.fields)
+        name, own_id, retry = self.fields
+        chunk = entry.chunk(value, name, own_id, retry)
         for steps, values in self.last:
             found = value_at(value, steps[1:]) if steps[0] == "data" else getattr(chunk, steps[0])
             if any(type(found) is type(each) and found == each for each in values):

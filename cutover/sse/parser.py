@@ -37,6 +37,8 @@ _SMALL = 256
 """Bytes up to which the exact path is faster than the search for a repeated shape."""
 _LARGE = 1024
 """Bytes above which an event is searched in place, since a copy would cost more."""
+_MAX_SHAPES = 64
+"""Number of shapes with an `event` line that a parser remembers. Most streams have a few dozen names."""
 _RETRY_DIGITS = 18
 """A `retry` value of this many digits or more counts as 10 to this power: longer than any client waits, and cheap to parse."""
 
@@ -96,6 +98,8 @@ class EventStreamParser:
     _started: bool = attrs.field(default=False, init=False)
     # The shape that the parser expects of the next event: the shape of the last event that `_shape_of` saw, if it ended in LF.
     _shape: _Shape = attrs.field(default=_PLAIN[b"\n"], init=False)
+    # The bytes before the payload -> the shape, for shapes with an `event` line and LF that have come.
+    _shapes: dict[bytes, _Shape] = attrs.field(factory=dict, init=False)
     # True while the parser stands between two events or inside the first line of one. All fields below are then
     # empty, except that `_line` may hold the beginning of that first line. The fast paths need this.
     _on_first_line: bool = attrs.field(default=False, init=False)
@@ -202,7 +206,12 @@ class EventStreamParser:
             return None if self._line else self._receive_one_large(data)
         if self._line:
             return self._receive_rest(data) if _LF in data else None
-        payload = data.removeprefix(shape.prefix).removesuffix(b"\n\n")
+        payload = data.removeprefix(shape.prefix)
+        if len(payload) == size and self._shapes:
+            # Events of several names may alternate.
+            shape = self._shapes.get(data[: data.find(b"\ndata: ") + 7], shape)
+            payload = data.removeprefix(shape.prefix)
+        payload = payload.removesuffix(b"\n\n")
         if (
             len(payload) + shape.stride != size
             or _LF in payload
@@ -210,6 +219,8 @@ class EventStreamParser:
             or size > self.max_event_bytes
         ):
             return None
+        if shape is not self._shape:
+            self._shape, self.last_name = shape, shape.name
         self.last_offset = self.received
         self.received += size
         if not payload.isascii():
@@ -329,21 +340,53 @@ class EventStreamParser:
             return self._shape
         shape = _PLAIN[eol]
         if tile.startswith(b"event:"):
-            line = tile[: tile.find(eol)]
-            regular = (
-                line.isascii() and _LF not in line and _CR not in line and len(line) <= self.max_event_bytes
-            )
-            if regular and tile.startswith(line + eol + b"data: "):
-                shape = _shape(line + eol + b"data: ", eol, _value(line).decode() or None)
+            shape = self._named_shape(tile, eol) or shape
         if eol == b"\n":
             self._shape, self.last_name = shape, shape.name
         return shape
+
+    def _named_shape(self, data: bytes, eol: bytes) -> _Shape | None:
+        """Return the shape of an event that begins with `event:`; None if the event is irregular."""
+        line = data[: data.find(eol)]
+        prefix = line + eol + b"data: "
+        if not (data.startswith(prefix) and line.startswith(b"event:")):
+            return None
+        known = self._shapes.get(prefix)
+        if known is not None:
+            return known
+        if not line.isascii() or _LF in line or _CR in line or len(line) > self.max_event_bytes:
+            return None
+        shape = _shape(prefix, eol, _value(line).decode() or None)
+        if eol == b"\n" and len(self._shapes) < _MAX_SHAPES:
+            self._shapes[prefix] = shape
+        return shape
+
+    def _read_irregular(self, data: bytes, offset: int, items: list[Run | StreamEvent]) -> None:
+        """Read whole events that do not have the expected shape.
+
+        If they have names, each may have a shape of its own, which a look at its beginning tells. The exact path reads the others.
+        """
+        if b"event:" not in data or _CR in data:
+            self._read_lines(data, offset, items)
+            return
+        shapes, longest = self._shapes, self.max_event_bytes
+        for event in data.removesuffix(b"\n\n").split(b"\n\n"):
+            shape = shapes.get(event[: event.find(b"\ndata: ") + 7]) or self._named_shape(event, b"\n")
+            payload = b"" if shape is None else event[len(shape.prefix) :]
+            if shape is None or _LF in payload or len(event) > longest:
+                self._read_lines(event + b"\n\n", offset, items)
+            elif payload.isascii():
+                run = Run([payload], offset, shape.stride, shape.event, self.last_event_id, shape.name)
+                items.append(run)
+            else:
+                items.append(self._run([payload], offset, shape))
+            offset += len(event) + 2
 
     def _read_block(self, block: bytes, offset: int, shape: _Shape, items: list[Run | StreamEvent]) -> None:
         """Turn a block of whole events into runs. Events of another shape go to the exact path."""
         at, payloads = _split(block, shape)
         if at:
-            self._read_lines(block[:at], offset, items)
+            self._read_irregular(block[:at], offset, items)
         longest = self.max_event_bytes - len(b"data: ")
         if len(block) <= longest and payloads and not _hold_line_end(payloads):
             items.append(self._run(payloads, offset + at, shape))
@@ -355,7 +398,7 @@ class EventStreamParser:
             alike = payloads[first : first + len(list(group))]
             end = at + sum(map(len, alike)) + len(alike) * shape.stride
             if is_irregular:
-                self._read_lines(block[at:end], offset + at, items)
+                self._read_irregular(block[at:end], offset + at, items)
             else:
                 items.append(self._run(alike, offset + at, shape))
             first, at = first + len(alike), end
@@ -463,7 +506,7 @@ class EventStreamParser:
             return
         if self._data:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            name = self._event.decode("utf-8", "replace") or None
+            name = self._event.decode("utf-8", "replace") if self._event else None
             text = data.decode("utf-8", "replace")
             items.append(
                 MessageEvent(

@@ -81,7 +81,13 @@ class TypeShape:
     """True if the type refuses fields that it does not list."""
     hidden: str | None = None
     """The field with the kind, which the type must not see; None if it lists that field, or refuses none."""
+    is_shallow: bool = attrs.field(init=False)
+    """True if the type knows no fields below its own ones."""
     is_text = False
+
+    @is_shallow.default
+    def _look_below(self) -> bool:
+        return self.names is not None and not any(self.names.values())
 
     def beside(self, tag: str) -> "TypeShape":
         """Return the same shape for objects that have the field with their kind too."""
@@ -104,7 +110,7 @@ class TypeShape:
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
         """Return the paths to the fields that the type does not know. Of a union of several types nothing is known."""
         names = self.names
-        if names is not None and type(value) is dict and value.keys() <= names.keys() and _is_flat(value):
+        if self.is_shallow and type(value) is dict and names is not None and value.keys() <= names.keys():
             return ()
         return tuple(dict.fromkeys(_unknown(value, names, ())))[:MAX_UNKNOWN]
 
@@ -119,11 +125,6 @@ class TypeShape:
                 return False
             tree = tree[step]
         return True
-
-
-def _is_flat(value: Mapping[str, Any]) -> bool:
-    """Return True if no value of this object holds another object."""
-    return not any(isinstance(each, dict | list) for each in value.values())
 
 
 def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401

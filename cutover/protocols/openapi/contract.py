@@ -4,6 +4,7 @@ The document says what each event must be (`describe_stream`, `EventValidator`).
 the end, the times and the resuming of a `StreamContract`, so that the checker is the same as for every other contract.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ _MAX_KINDS = 1000
 """Largest number of kinds that one stream may have. All further ones count as one kind."""
 _MAX_WHOLE_BYTES = 16 << 20
 """Rough size of the events that are kept for a schema of the whole stream."""
+_BY_NAME = ("event",)
 _ITEM_BYTES = 500
 """Rough memory of one kept event without its data."""
 
@@ -131,6 +133,13 @@ class OpenApiEvents:
 
     description: StreamDescription
     """What the document says."""
+    _validator: EventValidator = attrs.field(init=False)
+    # Kind -> its entry, for all streams together: making a class takes much longer than checking an event.
+    _entries: dict[str, KindEntry] = attrs.field(factory=dict, init=False)
+
+    @_validator.default
+    def _build(self) -> EventValidator:
+        return EventValidator(self.description)
 
     @property
     def kinds(self) -> tuple[str, ...] | None:
@@ -139,7 +148,7 @@ class OpenApiEvents:
 
     def new_reader(self, model: Model) -> "OpenApiReader":
         """Return a reader for one stream."""
-        return OpenApiReader(validator=EventValidator(self.description), model=model)
+        return OpenApiReader(validator=copy.copy(self._validator), model=model, entries=self._entries)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -147,21 +156,29 @@ class OpenApiReader:
     """A reader of one stream's events, which holds each to the document."""
 
     validator: EventValidator
+    """The check of this stream's events."""
     model: Model
+    _entries: dict[str, KindEntry]
     reads_fields = True
     open_structs: frozenset[type[Any]] = frozenset()
     fields: tuple[str | None, str | None, int | None] = (None, None, None)
     """The values of the event's own `event`, `id` and `retry` lines."""
     _last_event_id: str = attrs.field(default="", init=False)
-    _entries: dict[str, KindEntry] = attrs.field(factory=dict, init=False)
     _kind_at: tuple[str, ...] | None = attrs.field(init=False)
     _items: list[dict[str, Any]] | None = attrs.field(init=False)
+    # Data of the event that ends the stream; None without one.
+    _terminator: str | None = attrs.field(init=False)
+    # True if a good event may still need a remark, be the last one, or be kept.
+    _is_rich: bool = attrs.field(init=False)
     _room: int = attrs.field(default=_MAX_WHOLE_BYTES, init=False)
 
     def __attrs_post_init__(self) -> None:
         described = self.validator.description
-        self._kind_at = parse_path(described.promises.kind) if described.has_promises else None
+        self._terminator = self.model.spec.terminator
+        at = parse_path(described.promises.kind) if described.has_promises else None
+        self._kind_at = _BY_NAME if at == _BY_NAME else at
         self._items = None if described.whole is None else []
+        self._is_rich = bool(self.model.last) or self.model.needs_id or self._items is not None
         for kind in described.kinds or ():
             self._find(kind)
 
@@ -206,14 +223,18 @@ class OpenApiReader:
     def decode(self, payload: str | bytes) -> Any:  # noqa: ANN401
         """Return the chunk of one event, with its warnings if there are any, or its refusal, or the terminator."""
         text = payload if isinstance(payload, str) else payload.decode("utf-8", "replace")
-        validator, (name, own_id, retry) = self.validator, self.fields
-        if text == self.model.spec.terminator:
+        validator = self.validator
+        name, own_id, retry = self.fields
+        if text == self._terminator:
             return Terminator()
-        if self._items is not None:
-            self._keep(text)
         problems = validator.check(name, text, own_id, retry, self._last_event_id)
         value = validator.value
-        kind = self._kind(value, name)
+        kind = (name or "message") if self._kind_at is _BY_NAME else self._kind(value, name)
+        if not (problems or self._is_rich) and kind in self._entries:
+            # Most events are good, and of a kind that has come before.
+            return self._entries[kind].chunk(text if value is None else value, name, own_id, retry)
+        if self._items is not None:
+            self._keep(text)
         if problems and problems[0].rule not in WARNINGS:
             problem = problems[0]
             severity = Severity.VIOLATION
@@ -248,12 +269,11 @@ class OpenApiReader:
 
     def _kind(self, value: Any, name: str | None) -> str | None:  # noqa: ANN401
         """Return the kind of an event: where the document says it, else its name, else the field `type` of its data."""
-        if self._kind_at is None:
-            found = name or value_at(value, ("type",))
+        at = self._kind_at
+        if at is None:
+            found = name or (value.get("type") if type(value) is dict else None)
             return found if isinstance(found, str) else "message"
-        if self._kind_at == ("event",):
-            return name or "message"
-        found = self.fields[1] if self._kind_at == ("id",) else value_at(value, self._kind_at[1:])
+        found = self.fields[1] if at == ("id",) else value_at(value, at[1:])
         return found if isinstance(found, str) else None
 
     def _find(self, kind: str) -> KindEntry:

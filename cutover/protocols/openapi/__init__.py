@@ -14,6 +14,7 @@ from cutover.protocols.openapi.description import DocumentWarning, StreamDescrip
 from cutover.protocols.openapi.ends import TerminalEvent
 from cutover.protocols.openapi.event_validator import EventValidator
 from cutover.protocols.openapi.faults import Problem
+from cutover.protocols.openapi.lint import StreamLint, lint_document
 from cutover.protocols.openapi.overlay import apply_overlay
 from cutover.protocols.openapi.promises import StreamPromises
 from cutover.protocols.openapi.source import read_document
@@ -23,9 +24,11 @@ __all__ = [
     "EventValidator",
     "Problem",
     "StreamDescription",
+    "StreamLint",
     "StreamPromises",
     "TerminalEvent",
     "apply_overlay",
     "describe_stream",
+    "lint_document",
     "read_document",
 ]

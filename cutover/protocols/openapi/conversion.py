@@ -92,8 +92,9 @@ class SchemaConverter:
     _waiting: list[tuple[str, Found, _History]] = attrs.field(factory=list, init=False)
     _contents: list[Content] = attrs.field(factory=list, init=False)
     _nullable: list[str] = attrs.field(factory=list, init=False)
-    # Name of a definition -> the definitions that apply to the same value, with the place of the reference.
-    _edges: dict[str, dict[str, str]] = attrs.field(factory=dict, init=False)
+    # Name of a definition -> the definitions that apply to the same value, with the place of the first reference
+    # and their number.
+    _edges: dict[str, dict[str, tuple[str, int]]] = attrs.field(factory=dict, init=False)
     # The definition that is being converted.
     _current: str = attrs.field(default="", init=False)
     _count: int = attrs.field(default=0, init=False)
@@ -209,7 +210,9 @@ class SchemaConverter:
             history = self._entered(resource, history)
         name = self._name(Found(target.value, resource, target.where), history)
         if in_place:
-            self._edges.setdefault(self._current, {}).setdefault(name, node.where)
+            edges = self._edges.setdefault(self._current, {})
+            where, count = edges.get(name, (node.where, 0))
+            edges[name] = where, count + 1
         return f"#/$defs/{name}"
 
     def _convert_below(self, node: Found, history: _History, out: dict[str, Any]) -> None:
@@ -340,8 +343,12 @@ class SchemaConverter:
         return {"anyOf": [out, {"type": "null"}]}
 
     def _refuse_loops(self) -> None:
-        """Raise the error if a schema applies itself to the same value: no validator could come to an end."""
+        """Raise the error if a schema applies itself to the same value: no validator could come to an end.
+
+        The same error, as a bad schema, if so many schemas apply to one value that a validator would not end in time.
+        """
         state: dict[str, bool] = {}
+        sizes: dict[str, int] = {}
         for start in self._edges:
             stack = [(start, iter(self._edges[start].items()))] if start not in state else []
             state.setdefault(start, True)
@@ -351,8 +358,16 @@ class SchemaConverter:
                 if following is None:
                     state[name] = False
                     stack.pop()
+                    own = self._edges.get(name, {}).items()
+                    sizes[name] = 1 + sum(sizes[inner] * count for inner, (_, count) in own)
+                    if sizes[name] > _MOST_SCHEMAS:
+                        raise OpenApiError(
+                            _BAD,
+                            f"more than {_MOST_SCHEMAS} schemas apply to one value",
+                            where=f"#/$defs/{name}",
+                        )
                     continue
-                target, where = following
+                target, (where, _) = following
                 if state.get(target) is True:
                     raise OpenApiError(
                         "openapi.ref-loop",

@@ -248,8 +248,7 @@ class _Reader:
             found = self._of_schema(self.media.member("schema"))
             item, whole = found.item, found.whole
         else:
-            self._says_nothing("the media type has neither itemSchema nor schema")
-            found = self._found("nothing is said", "event", ("text",))
+            found = self._nothing("the media type has neither itemSchema nor schema")
         if item is not None and self._is_unsatisfiable(item, found):
             self._warn(
                 "openapi.unsatisfiable", "no event can satisfy the schema: every event will be reported"
@@ -294,6 +293,11 @@ class _Reader:
             f"{why}, so no event is checked; describe the event under itemSchema, beside the media type's other keys",
         )
 
+    def _nothing(self, why: str) -> _Found:
+        """Return the result for a document without a schema of an event, and note that."""
+        self._says_nothing(why)
+        return self._found("nothing is said", "event", ("text",))
+
     def _event_modes(self, schema: Schema) -> tuple[Mode, ...]:
         """Return the modes of an event whose data may be text or parsed, by branch."""
         modes = shape.data_modes(self.converted, schema) or frozenset({shape.TEXT})
@@ -334,8 +338,13 @@ class _Reader:
         if self.response.fern is not None:
             return self._found("x-fern-streaming", "payload", self._payload_modes(schema), item=name)
         if self._is_empty(schema):
-            self._says_nothing("`schema` is about the whole body and says nothing of its events")
-            return self._found("nothing is said", "event", ("text",))
+            return self._nothing("`schema` is about the whole body and says nothing of its events")
+        if (
+            isinstance(node.value, dict)
+            and "itemSchema" in node.value
+            and not shape.property_names(self.converted, schema)
+        ):
+            return self._nothing("`itemSchema` stands inside `schema`, where it means nothing")
         if self._is_event_union(schema):
             return self._found(
                 "schema of the event", "event", (*self._event_modes(schema), "payload"), item=name
@@ -346,6 +355,8 @@ class _Reader:
         """Return the reading of a `schema` of an array: its items are the events."""
         whole = self._whole(node, name, with_items=False)
         items = node.member("items")
+        if items.value is None and whole is None:
+            return self._nothing("`schema` says nothing of the items of the array")
         if items.value is None or "prefixItems" in node.value:
             return self._found("whole stream", "event", ("text", "parsed"), whole=whole)
         item = self._add(items)

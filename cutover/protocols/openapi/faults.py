@@ -299,7 +299,10 @@ def _pointer(path: Sequence[str | int]) -> str:
 
 def _shown(value: object) -> str:
     """Return a value in a few words."""
-    return _cut(json.dumps(value, ensure_ascii=True, default=str))
+    try:
+        return _cut(json.dumps(value, ensure_ascii=True, default=str))
+    except RecursionError:
+        return "a deeply nested value"
 
 
 def _cut(text: str, most: int = 120) -> str:

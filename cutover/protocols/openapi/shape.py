@@ -12,8 +12,6 @@ FIELDS: Final = ("data", "event", "id", "retry")
 """The fields of an event."""
 _UNIONS = ("oneOf", "anyOf")
 _OBJECT_KEYS = frozenset({"properties", "required", "additionalProperties", "items", "prefixItems"})
-_MOST = 10_000
-"""Most parts of one schema that are looked at. A schema with more is treated as one that says nothing more."""
 
 MAX_DEPTH: Final = 20
 """Most unions inside one another that are looked at."""
@@ -24,15 +22,15 @@ PARSED: Final = "parsed"
 def conjuncts(converted: Converted, schema: Schema) -> Iterator[dict[str, Any]]:
     """Yield the schema and all schemas that apply together with it, through `$ref` and `allOf`."""
     waiting: list[Schema] = [schema]
-    for _ in range(_MOST):
-        if not waiting:
-            return
+    followed: set[str] = set()
+    while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
             yield part
             target = converted.target(part)
             waiting.extend(reversed(part.get("allOf", ())))
-            if target is not None:
+            if target is not None and part["$ref"] not in followed:
+                followed.add(part["$ref"])
                 waiting.append(target)
 
 
@@ -52,8 +50,8 @@ def alternatives(converted: Converted, schema: Schema, depth: int = 0) -> list[S
     if depth < MAX_DEPTH:
         for union in unions(converted, schema):
             for branch in union:
-                if not _is_null(converted, branch) and len(found) < _MOST:
-                    found.extend(alternatives(converted, branch, depth + 1))
+                if not _is_null(converted, branch):
+                    found += alternatives(converted, branch, depth + 1)
     return found or [schema]
 
 

@@ -1,10 +1,11 @@
-"""The command ``cutover`` with its four subcommands: ``run``, ``check``, ``simulate``, ``recover``."""
+"""The command ``cutover`` with its subcommands: ``run``, ``check``, ``lint-openapi``, ``simulate``, ``recover``."""
 
 import signal
 
 import click
 
 from cutover.cli.check import check
+from cutover.cli.lint_openapi import lint_openapi
 from cutover.cli.recover import recover
 from cutover.cli.run import run
 from cutover.cli.simulate import simulate
@@ -30,5 +31,5 @@ def main() -> None:
     """Move production chat streams to a new service, safely."""
 
 
-for command in (run, check, simulate, recover):
+for command in (run, check, lint_openapi, simulate, recover):
     main.add_command(command)

@@ -8,7 +8,15 @@ import attrs
 import httpx
 import msgspec
 
-from cutover.checking.checked_stream import CheckedStream, Hold, Progress, StreamRequest
+from cutover.checking.checked_stream import (
+    CANCELLED_CLOSE_SECONDS,
+    CheckedStream,
+    Hold,
+    Progress,
+    StreamRequest,
+    bounded,
+)
+from cutover.checking.resume_drill import drill_resume
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
 from cutover.errors import PeerError
 from cutover.http.outbound import CLOSE_SECONDS
@@ -18,8 +26,6 @@ from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.protocols import COMPAT_LANE
 from cutover.text import printable
 
-CANCELLED_CLOSE_SECONDS = 0.5
-"""Seconds that closing a cancelled stream may take: whoever cancels it has something urgent to do."""
 MAX_CAPTURE_BYTES = 4 << 20
 """Largest number of bytes of a body that are kept as evidence. The contract is checked on the whole body."""
 
@@ -166,10 +172,12 @@ async def _probe_once(
     """Send one request once, check its stream to its end, and return the result."""
     context = context or StreamContext()
     context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
+    limited, leave_after = bounded(contract, contract.limits.whole)
     stream = CheckedStream(
         client=client,
         request=request,
-        checker=ContractChecker(contract, context=context),
+        checker=ContractChecker(limited, context=context),
+        leave_after=leave_after,
         hold=hold,
         progress=progress,
     )
@@ -228,10 +236,11 @@ async def check_stream(
     url: str,
     *,
     contract: StreamContract = COMPAT_LANE,
-    method: str = "POST",
+    method: str | None = None,
     json: object = None,
     headers: Mapping[str, str] | None = None,
     deadline: float = 120.0,
+    resume: bool = False,
 ) -> ContractReport:
     """Send one request, check its stream against a contract, and return the report.
 
@@ -239,12 +248,16 @@ async def check_stream(
         client: Any ``httpx.AsyncClient``. Its base URL, headers and transport are used. Redirects are not followed.
         url: Absolute, or relative to the client's base URL.
         contract: The contract that the stream must keep. Default: ``COMPAT_LANE``.
-        method: The request's method. Default: POST.
+        method: The request's method. Default: the contract's, which is POST unless it says another.
         json: The request's body, sent as JSON. Default: no body. If it is an object with a text ``id``, the stream
             must belong to that thread.
         headers: Headers to send besides the client's own. Default: none.
         deadline: Seconds from sending the request to the end of the stream. It replaces the contract's own limit
-            ``whole``. Default: 120.
+            ``whole``. Default: 120. A stream without an end of its own (`StreamContract.endless`) is left then, and judged as
+            far as it went.
+        resume: True to cut the stream behind a few events, to reconnect with ``Last-Event-ID``, and to check that nothing is
+            lost or doubled there (rules ``resume.*``). The request is sent twice; ``deadline`` holds for both bodies together.
+            `cutover.checking.resume_drill` says how. Default: False.
 
     Returns:
         The report of the check, with the credentials of the request masked. A violation or a failure of the network is a finding in the report and does not raise.
@@ -257,13 +270,15 @@ async def check_stream(
     limits = attrs.evolve(contract.limits, whole=deadline)
     body = b"" if json is None else msgspec.json.encode(json)
     typed = {} if json is None else {"content-type": "application/json"}
-    request = StreamRequest(method=method, url=url, headers={**typed, **(headers or {})}, body=body)
-    thread_id = json.get("id") if isinstance(json, dict) else None
-    probe = await probe_stream(
-        client,
-        request,
-        contract=attrs.evolve(contract, limits=limits),
-        context=StreamContext(thread_id=thread_id) if isinstance(thread_id, str) else None,
-        secrets=secrets_of({**client.headers, **(headers or {})}),
+    request = StreamRequest(
+        method=method or contract.method, url=url, headers={**typed, **(headers or {})}, body=body
     )
+    thread_id = json.get("id") if isinstance(json, dict) else None
+    context = StreamContext(thread_id=thread_id) if isinstance(thread_id, str) else None
+    secrets = secrets_of({**client.headers, **(headers or {})})
+    timed = attrs.evolve(contract, limits=limits)
+    if resume:
+        drill = await drill_resume(client, request, contract=timed, context=context)
+        return _masked(drill.report, secrets)
+    probe = await probe_stream(client, request, contract=timed, context=context, secrets=secrets)
     return probe.report

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
+import attrs
 import click
 import msgspec
 
@@ -62,6 +63,11 @@ _OWN_SHAPES = (
     metavar="JSON|@FILE",
     help="The request body, or @FILE to read it from a file. Default: a new chat turn for an alias of the lane (such as /api/chat/stream), else no body.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Cut each stream behind a few events, reconnect with Last-Event-ID, and check that nothing is lost or doubled. Sends two requests to each URL.",
+)
 @click.option("--explain", metavar="RULE", help="Explain one rule and exit; no TARGET is checked.")
 @click.option(
     "--json", "as_json_lines", is_flag=True, help="Print one JSON object for each target, each on one line."
@@ -76,6 +82,7 @@ def check(
     name: str,
     headers: tuple[str, ...],
     data: str | None,
+    resume: bool,
     explain: str | None,
     as_json_lines: bool,
     junit_xml: Path | None,
@@ -88,7 +95,9 @@ def check(
         click.echo(_explanation(explain, SHIPPED[name]))
         return
     _refuse_unusable(targets, data)
-    sent = sent_by_user(headers, data)
+    if resume:
+        _refuse_recordings(targets)
+    sent = attrs.evolve(sent_by_user(headers, data), resume=resume)
     environment = _environment(targets)
     if junit_xml is not None:
         if importlib.util.find_spec("junitparser") is None:
@@ -144,6 +153,16 @@ def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
             usable = False
         if not usable:
             raise click.UsageError(f"{printable(target)}: not a URL with a host (and a valid port, if any)")
+
+
+def _refuse_recordings(targets: Sequence[str]) -> None:
+    """Raise a usage error for a target that is no URL: only a service can be asked to resume."""
+    for target in targets:
+        if not _is_url(target):
+            raise click.UsageError(
+                f"--resume needs URLs, because only a service can resume a stream; {printable(target)} is a recording. "
+                "Check it without --resume"
+            )
 
 
 def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
@@ -220,21 +239,22 @@ async def _check_url(
 ) -> Verdict:
     from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
     from cutover.checking.probe import probe_stream  # noqa: PLC0415
+    from cutover.checking.resume_drill import drill_resume  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
+    request = StreamRequest(
+        method=contract.method,
+        url=target,
+        headers={"content-type": "application/json", **lane_headers, **sent.headers},
+        body=body if sent.body is None else sent.body,
+        label="check",
+    )
+    context = StreamContext(thread_id=thread_id) if thread_id and sent.body is None else None
     async with environment.client() as client:
-        probe = await probe_stream(
-            client,
-            StreamRequest(
-                method="POST",
-                url=target,
-                headers={"content-type": "application/json", **lane_headers, **sent.headers},
-                body=body if sent.body is None else sent.body,
-                label="check",
-            ),
-            contract=contract,
-            context=StreamContext(thread_id=thread_id) if thread_id and sent.body is None else None,
-        )
+        if sent.resume:
+            drill = await drill_resume(client, request, contract=contract, context=context)
+            return Verdict(target=target, report=drill.report, unreachable=drill.unreachable)
+        probe = await probe_stream(client, request, contract=contract, context=context)
     return Verdict(target=target, report=probe.report, unreachable=probe.unreachable)
 
 

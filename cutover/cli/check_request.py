@@ -15,7 +15,7 @@ from cutover.http.secrets import Secrets
 
 @attrs.frozen(kw_only=True)
 class Sent:
-    """The headers and the body that the user gave for every request."""
+    """The headers and the body that the user gave for every request, and whether streams are resumed."""
 
     headers: Mapping[str, str] = attrs.field(repr=False)
     """Header values by lower-case name."""
@@ -23,6 +23,8 @@ class Sent:
     """The header values that were read from the environment; they are masked in all output."""
     body: bytes | None
     """The JSON body. None: send a new chat turn to a stream path of the lane (such as /api/chat/stream), and no body to any other path."""
+    resume: bool = False
+    """True to cut each stream, and to resume it with a second request."""
 
 
 def sent_by_user(headers: Sequence[str], data: str | None) -> Sent:

@@ -37,11 +37,15 @@ def contract_named(name: str) -> StreamContract:
         for part in attribute.split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:
-        raise _bad(name, f"there is no module {error.name}; run the command where it can be imported") from error
+        raise _bad(
+            name, f"there is no module {error.name}; run the command where it can be imported"
+        ) from error
     except AttributeError as error:
         raise _bad(name, f"the module {module} has no name {attribute}") from error
     except Exception as error:
-        raise _bad(name, f"the module {module} cannot be imported: {type(error).__name__}: {error}") from error
+        raise _bad(
+            name, f"the module {module} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(found, StreamContract):
         raise _bad(name, f"it is a {type(found).__name__}, and not a StreamContract")
     return found

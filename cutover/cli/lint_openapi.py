@@ -10,6 +10,7 @@ import click
 
 from cutover.cli.contracts import read_openapi
 from cutover.errors import OpenApiError
+from cutover.protocols.openapi import StreamPromises
 from cutover.protocols.openapi.lint import StreamLint, lint_document
 from cutover.report.terminal import Terminal
 from cutover.text import printable
@@ -30,7 +31,9 @@ from cutover.text import printable
     type=click.Path(path_type=Path),
     help="Apply this OpenAPI Overlay first; can be given several times.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each event stream, each on one line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object for each event stream, each on one line."
+)
 def lint_openapi(
     file: Path, path: str | None, method: str | None, overlays: tuple[Path, ...], as_json: bool
 ) -> None:
@@ -91,7 +94,11 @@ def _promises(found: StreamLint) -> Iterator[str]:
         yield f"the last event has the data {described.terminator}"
     for end in described.terminal:
         yield f"the last event has {end.value} at {end.pointer}"
-    promises = described.promises
+    yield from _extra_promises(described.promises)
+
+
+def _extra_promises(promises: StreamPromises) -> Iterator[str]:
+    """Yield what the object `x-sse-stream` promises, in words."""
     if promises.order is not None:
         yield f"order: {promises.order}"
     for each in promises.each:

@@ -29,8 +29,12 @@ from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEven
 from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
 
+NO_CONTENT = 204
+"""The status that tells a client to reconnect no more (WHATWG HTML 9.2.3)."""
 _MAX_FINDINGS_OF_RULE = 16
 """Largest number of findings of one rule that are kept. More are only counted."""
+_MISSED_DEADLINES = frozenset({FailureKind.STALL, FailureKind.DEADLINE})
+"""Failures that users have noticed, whatever comes after a reconnection."""
 _BEGINNING = 1024
 """Bytes of the beginning of the body that are kept, to show them if the body holds no event."""
 _ERROR_BODY = 64 * 1024
@@ -44,7 +48,8 @@ class ContractChecker:
     """A checker of one response. It does no IO and has no clock.
 
     Call `receive_head` once, `receive_data` for each piece of the body, and then `receive_eof` or `receive_failure` once.
-    Each call returns its new findings. `elapsed` is the time since the request was sent, in seconds. For a recording without a
+    Each call returns its new findings. A stream without an end of its own ends with `receive_leave`, and a client that
+    reconnects goes on with `receive_reconnect` and the next head. `elapsed` is the time since the request was sent, in seconds. For a recording without a
     head, leave out `receive_head`: then no rule about the head is checked.
     """
 
@@ -56,6 +61,8 @@ class ContractChecker:
     _judge: EventJudge = attrs.field(init=False)
     # A copy of the judge's attribute, because it is read for each event.
     _reads_fields: bool = attrs.field(init=False)
+    # True if each event must have an ID of its own.
+    _needs_ids: bool = attrs.field(init=False)
     # True if an event with a name is worth a warning: the contract says nothing about names.
     _tells_names: bool = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
@@ -84,11 +91,16 @@ class ContractChecker:
     _refusal_code: str | None = attrs.field(default=None, init=False)
     # The failure that ended the stream early; None without one.
     _interrupted: FailureKind | None = attrs.field(default=None, init=False)
+    # True once the caller has reconnected: the next head then answers a request for the rest of the stream.
+    _is_resumed: bool = attrs.field(default=False, init=False)
+    # The number of kept findings, the counts by rule and the state of the walk before the end of the body; None before it.
+    _before_end: tuple[int, Counter[str], str] | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._parser = EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
         self._judge = EventJudge(self.contract, self.context or StreamContext())
         self._reads_fields = self._judge.reads_fields
+        self._needs_ids = self.contract.resume == "id"
         self._tells_names = not self.contract.wants_names
         self._watch = Watch(self.contract.limits)
         framing = self.contract.framing
@@ -121,6 +133,10 @@ class ContractChecker:
         self._head = Head.of(status, headers)
         self._watch.length_announced = self._head.first("content-length") is not None
         wrong = judge_status(self.contract.head, self._head)
+        if self._is_resumed:
+            if self._head.status == NO_CONTENT and self._may_end:
+                return ()
+            wrong = self._judge_reconnection(wrong)
         if wrong is None:
             asked_at = None if self.context is None else self.context.asked_at
             self._note(judge_head(self.contract.head, self._head, asked_at=asked_at))
@@ -134,7 +150,9 @@ class ContractChecker:
                 self._refusal = wrong
         return self._findings[before:]
 
-    def receive_data(self, data: bytes, *, elapsed: float) -> Sequence[Finding]:
+    def receive_data(  # noqa: C901  the way of one event stands in line, because a call takes time
+        self, data: bytes, *, elapsed: float
+    ) -> Sequence[Finding]:
         """Check the next bytes of the body, and return the new findings.
 
         If the head showed that the body is not a stream, count the bytes, keep the first ones, and return no findings.
@@ -170,8 +188,8 @@ class ContractChecker:
         if self._is_stream:
             offset, count = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
             if count:
-                # Rules about the bytes must see all of them, so such a contract has no fast path.
-                self._flows = self._framing is None
+                # Rules about the bytes must see all of them, and rules about IDs all events.
+                self._flows = self._framing is None and not self._needs_ids
                 if not self._watch.came_in_time(elapsed):
                     self._note(self._watch.events_came(elapsed), self._events - count, offset)
         else:
@@ -184,7 +202,7 @@ class ContractChecker:
         Args:
             elapsed: Seconds since the request was sent.
         """
-        before = len(self._findings)
+        before = self._note_end()
         if self._is_stream:
             self._take_end(self._parser.receive_eof())
         self._note_refusal()
@@ -201,7 +219,7 @@ class ContractChecker:
             kind: The reason: the connection failed, or the caller stopped waiting.
             elapsed: Seconds since the request was sent.
         """
-        before = len(self._findings)
+        before = self._note_end()
         self._interrupted = kind
         if self._refusal is not None:
             self._note_refusal()
@@ -221,6 +239,45 @@ class ContractChecker:
         self._watch.end = elapsed
         self._flows = False
         return self._findings[before:]
+
+    def receive_leave(self, *, elapsed: float) -> Sequence[Finding]:
+        """End the check of a stream without an end of its own, and return the new findings. What has not come is no fault.
+
+        The stream is judged as far as it went, and the report is then complete.
+
+        Args:
+            elapsed: Seconds from sending the first request to leaving.
+        """
+        before = self._note_end()
+        self._note_encoding()
+        self._note_refusal()
+        self._watch.end = elapsed
+        self._flows = False
+        return self._findings[before:]
+
+    def receive_reconnect(self, *, elapsed: float) -> None:
+        """Go on with the next body of the same stream: the client reconnects, and asks for the rest (WHATWG HTML 9.2.4).
+
+        Call `receive_head`, `receive_data` and so on for the new response. Order, parts and counts go on as in one stream, and
+        so do indexes and offsets. An event that the cut left unfinished is dropped, as a client drops it. If the first
+        body had ended, or its connection broke, the findings about that end are taken back: the stream goes on. A missed
+        deadline stays a fault. The time without a connection is no gap between events.
+
+        Args:
+            elapsed: Seconds from sending the first request to sending this one. All later times count from the first one too.
+        """
+        if self._before_end is not None and self._interrupted not in _MISSED_DEADLINES:
+            kept, self._found, self._judge.walk.state = self._before_end
+            del self._findings[kept:]
+        received = self._parser.received
+        self._parser = EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
+        self._parser.received = received
+        if self._framing is not None:
+            self._framing = FramingWatch(self.contract.framing, received)
+        self._is_resumed, self._is_stream, self._flows = True, True, False
+        self._before_end = self._interrupted = self._refusal = None
+        self._beginning = b""
+        self._watch.end, self._watch.last_event = None, elapsed
 
     def report(self) -> ContractReport:
         """Return the report on the stream so far."""
@@ -259,6 +316,31 @@ class ContractChecker:
         walk = self._judge.walk
         return self.contract.grammar.states[walk.state] if self._is_stream else "the response is not a stream"
 
+    @property
+    def _may_end(self) -> bool:
+        """Return True if the stream has come to an end that the contract allows, so that nothing is left to send."""
+        end = self.contract.grammar.transitions[self._judge.walk.state, END]
+        return not self.contract.endless and end.rule is None
+
+    def _judge_reconnection(self, wrong: Deviation | None) -> Deviation | None:
+        """Return the deviation of the status that answers a reconnection; None if the status is allowed.
+
+        Args:
+            wrong: The deviation of the same status in the answer to a first request.
+        """
+        if self._head is not None and self._head.status == NO_CONTENT:
+            return Deviation(
+                "resume.refused", "the rest of the stream", "204, after which a client reconnects no more"
+            )
+        if wrong is not None and wrong.rule == "head.status":
+            return Deviation("resume.refused", wrong.expected, wrong.actual)
+        return wrong
+
+    def _note_end(self) -> int:
+        """Keep the findings and the state from before the end, in case the client reconnects. Return the number of findings."""
+        self._before_end = (len(self._findings), Counter(self._found), self._judge.walk.state)
+        return len(self._findings)
+
     def _take_pieces(self, data: bytes) -> tuple[int, int]:
         """Take long data piece by piece. The return values are those of `_take`."""
         pieces = [self._take(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
@@ -280,7 +362,12 @@ class ContractChecker:
                 first = first if count else item.byte_offset
                 count += len(item.payloads)
                 deviations = self._judge.take(item)
-                if deviations or (item.event != "message" and self._tells_names) or self._framing is not None:
+                if (
+                    deviations
+                    or (item.event != "message" and self._tells_names)
+                    or self._framing
+                    or self._needs_ids
+                ):
                     self._note_run(item, deviations)
             elif isinstance(item, Comment):
                 self._take_comment(item)
@@ -303,10 +390,11 @@ class ContractChecker:
         """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""
         begins = self._events - len(run.payloads)
         if run.name is None and self.contract.framing.event_line:
-            for index in range(len(run.payloads)):
-                no_name = Deviation("framing.event-line", "an event line", "an event without one")
-                is_kept = self._found[no_name.rule] < _MAX_FINDINGS_OF_RULE
-                self._add(no_name, begins + index, run.offset_of(index) if is_kept else None)
+            self._note_each(run, Deviation("framing.event-line", "an event line", "an event without one"))
+        if self._needs_ids and run.id is None and not deviations and "resume.no-id" not in self._found:
+            self._note_each(
+                run, Deviation("resume.no-id", "an id on each event", "an event without one"), most=1
+            )
         if (
             self._tells_names
             and run.event != "message"
@@ -321,6 +409,14 @@ class ContractChecker:
             # Computing an offset takes time, and a finding that is not kept needs none.
             is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
             self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
+
+    def _note_each(self, run: Run, deviation: Deviation, *, most: int | None = None) -> None:
+        """Add the same finding about each event of a run, or about the first ones, except for the terminator."""
+        begins, terminator = self._events - len(run.payloads), self.contract.terminator
+        for index, payload in enumerate(run.payloads[:most]):
+            if payload not in {terminator, None if terminator is None else terminator.encode()}:
+                is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
+                self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
 
     def _take_end(self, events: Sequence[StreamEvent]) -> None:
         """Check that the turn is over at the end of the body.

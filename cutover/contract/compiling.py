@@ -32,8 +32,6 @@ class Model:
     """All fields about order and end."""
     last: tuple[tuple[tuple[str, ...], tuple[Any, ...]], ...]
     """Pairs of a path, as steps, and the values there that make an event the stream's last one."""
-    needs_id: bool
-    """True if every event must have an ID of its own."""
     wants_unknown: bool
     """True if fields that the contract does not list are to be found."""
 
@@ -54,7 +52,6 @@ class Model:
                 last=self.last,
                 error=self.error,
                 wants_unknown=self.wants_unknown,
-                needs_id=self.needs_id,
             )
         reader: Reader = self.chunks.new_reader(self)
         return reader

@@ -198,7 +198,6 @@ class StreamContract:
             order=order,
             spec=spec,
             last=last,
-            needs_id=self.resume == "id",
             wants_unknown=self.severity("schema.unknown-field") is not Severity.IGNORED,
         )
 

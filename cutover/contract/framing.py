@@ -39,10 +39,15 @@ class FramingWatch:
     """The watch over the bytes of one stream. It keeps at most the first three and the last four of them."""
 
     rules: Framing
-    _received: int = attrs.field(default=0, init=False)
+    _begins: int = 0
+    """Position of this body in all bodies of a resumed stream, in bytes."""
+    _received: int = attrs.field(init=False)
     _first: bytes = attrs.field(default=b"", init=False)
     _last: bytes = attrs.field(default=b"", init=False)
     _cr_is_told: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._received = self._begins
 
     def receive_data(self, data: bytes) -> Iterator[tuple[int, Deviation]]:
         """Yield the rules that the next bytes break, each with its position in the body. Consume all of it."""
@@ -53,13 +58,16 @@ class FramingWatch:
             had = len(self._first)
             self._first += data[: len(_BOM) - had]
             if self.rules.no_bom and self._first == _BOM:
-                yield 0, Deviation("framing.bom", "a stream without a byte order mark", "a byte order mark")
+                yield (
+                    self._begins,
+                    Deviation("framing.bom", "a stream without a byte order mark", "a byte order mark"),
+                )
         self._received += len(data)
         self._last = (self._last + data[-4:])[-4:]
 
     def ended(self) -> Iterator[tuple[int, Deviation]]:
         """Yield the rule that the end of the body breaks, with its position in the body."""
-        body_is_empty = not self._received
+        body_is_empty = self._received == self._begins
         if self.rules.blank_line_at_end and not body_is_empty and not self._last.endswith(_BLANK_LINES):
             yield (
                 self._received,

@@ -270,10 +270,6 @@ _ALL = (
         "The pieces of a text that must be JSON do not make JSON together: a piece was lost, doubled or cut.",
     ),
     Rule(
-        "stream.id-missing",
-        "An event has no ID, although the stream can be resumed: a client that reconnects there gets events again or loses some.",
-    ),
-    Rule(
         "framing.line-end",
         "A line does not end with LF alone: the standard allows it, but this client splits lines at LF only.",
     ),
@@ -341,6 +337,26 @@ _ALL = (
         "openapi.version-unknown",
         "The document has a version of OpenAPI that this package does not know. It is read as the newest known one.",
         severity=_WARNING,
+    ),
+    Rule(
+        "resume.refused",
+        "The service refused a reconnection before the stream had ended: a client that lost its connection gets no rest.",
+    ),
+    Rule(
+        "resume.no-id",
+        "An event has no id, so a client that lost its connection cannot say where the service must go on.",
+    ),
+    Rule(
+        "resume.replayed",
+        "After a reconnection an event came again: a client handles it twice, and a user sees its text doubled.",
+    ),
+    Rule(
+        "resume.lost",
+        "After a reconnection an event is missing: it was sent while nobody was connected, and no client gets it.",
+    ),
+    Rule(
+        "resume.reordered",
+        "After a reconnection events came in another order: a client puts their content together wrongly.",
     ),
 )
 

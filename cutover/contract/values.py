@@ -145,8 +145,6 @@ class ValueReader:
     error: ServiceError | None
     wants_unknown: bool
     """True if unknown fields are to be found."""
-    needs_id: bool
-    """True if every event must have an ID of its own."""
     reads_fields = True
     open_structs: frozenset[type[Chunk]] = frozenset()
     fields: tuple[str | None, str | None, int | None] = (None, None, None)
@@ -281,7 +279,7 @@ class ValueReader:
                 return Refusal(wrong, entry.kind, self._chunk(entry, value))
         chunk = self._chunk(entry, value)
         unknown = entry.shape.unknown_fields(value, text) if self.wants_unknown else ()
-        remarks = self._remarks(kind, entry) if self._uses_names or self.needs_id else ()
+        remarks = self._remarks(kind) if self._uses_names else ()
         return Remarked(chunk, unknown, remarks) if unknown or remarks else chunk
 
     def _find(self, kind: str) -> KindEntry | None:
@@ -315,9 +313,9 @@ class ValueReader:
         )
         return Deviation("schema.unknown-kind", f"a known {self.kind.where}: {known}", printable(actual))
 
-    def _remarks(self, kind: str | None, entry: KindEntry) -> tuple[Deviation, ...]:
-        """Return the rules that the event's own name and ID break."""
-        name, own_id, _ = self.fields
+    def _remarks(self, kind: str | None) -> tuple[Deviation, ...]:
+        """Return the rules that the event's own name breaks."""
+        name = self.fields[0]
         found: list[Deviation] = []
         if name is None and self.kind.names is EventName.REQUIRED:
             found.append(Deviation("schema.event-name", f"an event line with {kind}", "no event line"))
@@ -336,8 +334,6 @@ class ValueReader:
                     printable(f"the name {name}"),
                 )
             )
-        if self.needs_id and own_id is None:
-            found.append(Deviation("stream.id-missing", "an id line", printable(f"{entry.kind} without one")))
         return tuple(found)
 
 

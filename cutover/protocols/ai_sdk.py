@@ -414,7 +414,8 @@ or warnings."""
 
 def _contract(major: int, schema: ChunkSchema, grammar: Grammar) -> StreamContract:
     def weight(rule: str) -> Severity:
-        if rule in _REFUSED:
+        # The client reconnects never. Only a test of reconnections applies these rules, and then it means them.
+        if rule in _REFUSED or rule.startswith("resume."):
             return Severity.VIOLATION
         return Severity.LOSS if RULES[rule].user_sees else Severity.WARNING
 

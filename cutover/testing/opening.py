@@ -10,7 +10,7 @@ import anyio
 import attrs
 import msgspec
 
-from cutover.checking.checked_stream import CheckedStream, StreamRequest
+from cutover.checking.checked_stream import CheckedStream, StreamRequest, bounded
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.errors import ContractViolation
 from cutover.protocols import COMPAT_LANE
@@ -24,7 +24,7 @@ async def stream_contract(
     path: str,
     *,
     contract: StreamContract = COMPAT_LANE,
-    method: str = "POST",
+    method: str | None = None,
     json: object = None,
     headers: Mapping[str, str] | None = None,
     context: StreamContext | None = None,
@@ -37,7 +37,8 @@ async def stream_contract(
 
     It is an async context manager for asyncio and trio. Use it inside a test, not across a fixture's ``yield``. On leaving
     the block, the session reads the rest of the stream, unless `StreamSession.disconnect` was called, and raises if the
-    contract does not hold. An error of the block itself is raised instead, without this check. Only a test over a real URL
+    contract does not hold. A stream without an end of its own (`StreamContract.endless`) is left instead, and judged as far
+    as it went. An error of the block itself is raised instead, without this check. Only a test over a real URL
     can show that a proxy holds chunks back.
 
     Args:
@@ -46,12 +47,13 @@ async def stream_contract(
         path: Path and query of the request, relative to the base URL.
         contract: The contract that the stream must keep, in its strict form: each break that a user can see is a
             violation. Default: ``COMPAT_LANE``.
-        method: The request's method. Default: POST.
+        method: The request's method. Default: the contract's, which is POST unless it says another.
         json: The request's body, sent as JSON. Default: no body.
         headers: Headers to send besides the client's own. Default: none.
         context: The thread id of the request and the ids of earlier tool calls. By default, a text ``id`` in ``json`` is the
             thread id.
-        deadline: Seconds from sending the request to the end of the stream; a longer stream fails. Default: 30.
+        deadline: Seconds from sending the request to the end of the stream; a longer stream fails. Default: 30. For a contract
+            of an endless stream: seconds after which every wait ends, and the stream is left; that alone breaks no rule.
         grace: Seconds that an app in this process has to clean up after a disconnect, before it is cancelled. Default: 5.
             FastAPI runs a ``def`` endpoint in a thread, which cannot be cancelled: the test waits until the thread ends.
         lifespan: True to run the lifespan of an app in this process. Default: False.
@@ -64,19 +66,24 @@ async def stream_contract(
     strict = contract.strict()
     body = b"" if json is None else msgspec.json.encode(json)
     typed = {} if json is None else {"content-type": "application/json"}
-    request = StreamRequest(method=method, url=path, headers={**typed, **(headers or {})}, body=body)
+    request = StreamRequest(
+        method=method or contract.method, url=path, headers={**typed, **(headers or {})}, body=body
+    )
     if context is None and isinstance(json, dict) and isinstance(thread_id := json.get("id"), str):
         context = StreamContext(thread_id=thread_id)
     context = context or StreamContext()
     context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
     failure: BaseException | None = None
     async with open_peer(peer, grace=grace, lifespan=lifespan) as opened, anyio.create_task_group() as tasks:
-        checker = ContractChecker(
-            attrs.evolve(strict, limits=attrs.evolve(strict.limits, whole=deadline)), context=context
+        limited, leave_after = bounded(strict, deadline)
+        stream = CheckedStream(
+            client=opened.client,
+            request=request,
+            checker=ContractChecker(limited, context=context),
+            leave_after=leave_after,
         )
-        stream = CheckedStream(client=opened.client, request=request, checker=checker)
-        session = StreamSession(stream, app=opened.app, recordings=recordings)
-        tasks.start_soon(session.run)
+        session = StreamSession(stream, app=opened.app, recordings=recordings, tasks=tasks)
+        session.start()
         try:
             yield session
             await session.finish()
@@ -94,7 +101,7 @@ class StreamOptions(TypedDict, total=False):
     """The options of `stream_contract`, as keyword arguments of a function that passes them on."""
 
     contract: StreamContract
-    method: str
+    method: str | None
     json: object
     headers: Mapping[str, str] | None
     context: StreamContext | None

@@ -59,7 +59,8 @@ def stream_contract(
 
     Open it with ``async with stream_contract(app, "/api/chat/stream", json=...) as stream:``. ``app`` is an ASGI app, a
     base URL, or an async client of httpx or httpx2. In the block, call ``await stream.expect("start", within=1.0)``
-    (seconds), ``await stream.drain()`` or ``await stream.disconnect()``. The test fails with `cutover.ContractViolation`
+    (seconds), ``await stream.drain()`` or ``await stream.disconnect()``; for an endless stream ``take``, ``until`` and
+    ``collect``; to reconnect, ``resume``. The test fails with `cutover.ContractViolation`
     if the contract (default: ``COMPAT_LANE``) does not hold. In a test that is not async, call
     ``stream_contract.check(app, "/api/chat/stream", json=...)``. See `cutover.stream_contract` for all options.
     """

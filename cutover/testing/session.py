@@ -1,26 +1,46 @@
-"""StreamSession: one stream that a test reads event by event while its contract is checked."""
+"""StreamSession: one stream that a test reads event by event while its contract is checked.
 
-import shlex
+This module is long because reading, leaving and resuming share the state of one connection.
+"""
+
+import enum
 from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
 import httpx
+from anyio.abc import TaskGroup
 
-from cutover.checking.checked_stream import CheckedStream
+from cutover.checking.checked_stream import LAST_EVENT_ID, CheckedStream
 from cutover.checking.probe import MAX_CAPTURE_BYTES
 from cutover.contract import ContractReport, FailureKind
+from cutover.contract.checker import NO_CONTENT
 from cutover.contract.findings import Finding
 from cutover.errors import ContractViolation
 from cutover.http.asgi.exchange import Exchange
 from cutover.http.asgi.transport import StreamingASGITransport
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.http.secrets import secrets_of
-from cutover.protocols import SHIPPED
 from cutover.testing.events import MAX_UNREAD, EventLog, SeenEvent
 from cutover.testing.explanation import FailureContext, explain
+from cutover.testing.readers import Cursor
+from cutover.testing.recordings import end_of_last_event, save_recording
 from cutover.text import printable
+
+_SHOWN_KINDS = 5
+"""Kinds of the latest events that the message about a missing event shows."""
+
+
+class _Stop(enum.Enum):
+    """The reason why a wait for events stopped."""
+
+    FOUND = enum.auto()
+    ENDED = enum.auto()
+    LATE = enum.auto()
 
 
 @attrs.define(eq=False)
@@ -29,18 +49,33 @@ class StreamSession:
 
     A background task reads the stream, so a slow test does not change the measured times. A missing event and a broken
     contract both raise `ContractViolation`. Its message shows the rule, the events and a curl command.
+
+    Each task of a test reads for itself: `expect`, `take`, `until` and `collect` never take an event away from another task,
+    nor from another call that runs at the same time. A task that reads for the first time begins where the task that started
+    it is, and when it has ended, that task goes on behind what it has read. The session stops reading the stream while 10,000
+    events wait for the slowest task. But if another task waits for new events then, the slow one loses its oldest events, and
+    its next read raises RuntimeError.
+
+    A wait that is cancelled from outside reads nothing: the next read finds the same events, if they are among the latest 1,000.
     """
 
     _stream: CheckedStream = attrs.field(repr=False)
     _app: StreamingASGITransport | None = attrs.field(default=None, kw_only=True, repr=False)
     _recordings: Path | None = attrs.field(default=None, kw_only=True, repr=False)
+    _tasks: TaskGroup = attrs.field(kw_only=True, repr=False)
     disconnected: bool = attrs.field(default=False, init=False)
     """True once the test has left the stream before its end with `disconnect`."""
     _ended: bool = attrs.field(default=False, init=False)
+    # True once the head of the current connection has come.
+    _is_open: bool = attrs.field(default=False, init=False)
+    # True while `resume` makes the next connection. A task that waits for events then waits on.
+    _is_resuming: bool = attrs.field(default=False, init=False)
     _verified: bool = attrs.field(default=False, init=False, repr=False)
     _app_error: BaseException | None = attrs.field(default=None, init=False)
     _log: EventLog = attrs.field(init=False, repr=False)
     _captured: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
+    # Received bytes that are not among the captured ones, because a cut left an event unfinished.
+    _dropped: int = attrs.field(default=0, init=False, repr=False)
     _progress: anyio.Event = attrs.field(factory=anyio.Event, init=False, repr=False)
     _space: anyio.Event = attrs.field(factory=anyio.Event, init=False, repr=False)
     _reading: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False, repr=False)
@@ -52,35 +87,34 @@ class StreamSession:
     @property
     def report(self) -> ContractReport:
         """The report of the check so far. Before the stream has ended, its ``ok`` is False."""
-        return self._stream.checker.report()
+        return self._log.join.merged_into(self._stream.checker.report())
 
     @property
     def status(self) -> int | None:
-        """The response's status; None before the head came."""
+        """The status of the latest response; None before the head came."""
         return self._stream.status
 
     @property
     def headers(self) -> httpx.Headers:
-        """The response's headers; empty before the head came."""
+        """The headers of the latest response; empty before the head came."""
         return httpx.Headers(list(self._stream.headers))
 
     async def drain(self) -> ContractReport:
         """Read the stream to its end, check the contract, and return the report.
 
-        The wait is bounded: a stream that does not end fails at the ``deadline`` of `stream_contract`.
+        The wait is bounded: a stream that does not end fails at the ``deadline`` of `stream_contract`. A stream without an
+        end of its own (`StreamContract.endless`) is left at that time, and judged as far as it went.
 
         Raises:
             ContractViolation: The contract does not hold.
         """
         __tracebackhide__ = True
-        while not self._ended:
-            self._read_all()
-            await self._progress.wait()
-        self._read_all()
+        self._log.skip()
+        await self._read_until(self._log.readers.cursor(), lambda _: False, within=None)
         self._verify()
         return self.report
 
-    async def expect(self, kind: str, *, within: float | None = None) -> SeenEvent:
+    def expect(self, kind: str, *, within: float | None = None) -> Coroutine[Any, Any, SeenEvent]:
         """Wait for the next event of this kind, and return it. Events before it are skipped and not found again.
 
         Args:
@@ -91,26 +125,93 @@ class StreamSession:
             ContractViolation: The event did not come in time, or the stream ended without it. If the test catches
                 this error, leaving the block does not check the contract again.
         """
+        return self._expect(self._log.readers.cursor(), kind, within)
+
+    async def _expect(self, cursor: Cursor, kind: str, within: float | None) -> SeenEvent:
         __tracebackhide__ = True
-        skipped: deque[str] = deque(maxlen=5)
-        ended = False
-        with anyio.move_on_after(within):
-            while not ended:
-                ended = self._ended
-                for event in self._log.read():
-                    if event.kind == kind:
-                        self._space.set()
-                        return event
-                    skipped.append(event.kind)
-                self._space.set()
-                if not ended:
-                    await self._progress.wait()
-        expected = f"the event {kind}" if within is None else f"the event {kind} within {within:g} s"
-        actual = (", ".join(skipped) or "none") + (", then the end of the stream" if ended else "")
-        message = f"expected {expected}, got {actual}"
-        raise self._violation(
-            Finding(rule="session.expect", message=message, expected=expected, actual=actual)
-        )
+        passed: deque[SeenEvent] = deque(maxlen=_SHOWN_KINDS)
+
+        def is_wanted(event: SeenEvent) -> bool:
+            passed.append(event)
+            return event.kind == kind
+
+        stop = await self._read_until(cursor, is_wanted, within=within)
+        if stop is not _Stop.FOUND:
+            raise self._missing("session.expect", f"the event {kind}", within, passed, stop)
+        return passed[-1]
+
+    def take(self, n: int, *, within: float | None = None) -> Coroutine[Any, Any, list[SeenEvent]]:
+        """Wait for the next ``n`` events, and return them. Comments and all else that no client dispatches is left out.
+
+        Args:
+            n: The number of events, at least 1.
+            within: Seconds to wait from now for all of them. Default: as for `expect`.
+
+        Raises:
+            ContractViolation: Fewer events came, as for `expect`.
+            ValueError: ``n`` is less than 1.
+        """
+        if n < 1:
+            raise ValueError(f"take() needs a number of events from 1, not {n}")
+        return self._take(self._log.readers.cursor(), n, within)
+
+    async def _take(self, cursor: Cursor, n: int, within: float | None) -> list[SeenEvent]:
+        __tracebackhide__ = True
+        taken: list[SeenEvent] = []
+
+        def is_last(event: SeenEvent) -> bool:
+            taken.extend([event] if event.is_dispatched else [])
+            return len(taken) == n
+
+        stop = await self._read_until(cursor, is_last, within=within)
+        if stop is not _Stop.FOUND:
+            raise self._missing("session.take", f"{n} events", within, taken, stop, count=len(taken))
+        return taken
+
+    def until(self, kind: str, *, within: float | None = None) -> Coroutine[Any, Any, list[SeenEvent]]:
+        """Wait for the next event of this kind, and return all events up to it and the event itself, which is the last.
+
+        Comments and all else that no client dispatches is left out, unless it is the event itself: ``until("(comment)")``.
+
+        Args:
+            kind: As for `expect`.
+            within: Seconds to wait from now. Default: as for `expect`.
+
+        Raises:
+            ContractViolation: The event did not come, as for `expect`; or more than 10,000 others came before it.
+        """
+        return self._until(self._log.readers.cursor(), kind, within)
+
+    async def _until(self, cursor: Cursor, kind: str, within: float | None) -> list[SeenEvent]:
+        __tracebackhide__ = True
+        passed: list[SeenEvent] = []
+
+        def is_last(event: SeenEvent) -> bool:
+            passed.extend([event] if event.is_dispatched or event.kind == kind else [])
+            return event.kind == kind or len(passed) > MAX_UNREAD
+
+        stop = await self._read_until(cursor, is_last, within=within)
+        if stop is not _Stop.FOUND or passed[-1].kind != kind:
+            raise self._missing("session.until", f"the event {kind}", within, passed, stop, count=len(passed))
+        return passed
+
+    def collect(self, seconds: float) -> Coroutine[Any, Any, list[SeenEvent]]:
+        """Read for this many seconds, and return the events that came: those that were not read yet, and the new ones.
+
+        Comments and all else that no client dispatches is left out. No events are no failure. The wait is shorter if the
+        stream ends.
+        """
+        return self._collect(self._log.readers.cursor(), seconds)
+
+    async def _collect(self, cursor: Cursor, seconds: float) -> list[SeenEvent]:
+        came: list[SeenEvent] = []
+
+        def keep(event: SeenEvent) -> bool:
+            came.extend([event] if event.is_dispatched else [])
+            return False
+
+        await self._read_until(cursor, keep, within=seconds)
+        return came
 
     async def disconnect(self) -> None:
         """Leave the stream before its end, and wait until it is closed.
@@ -119,12 +220,59 @@ class StreamSession:
         leaves the block. The missing end of the stream is no violation. After the end of the stream this only skips the
         unread events.
         """
-        if not self._ended:
-            self.disconnected = True
-            self._reading.cancel()
-        while not self._ended:
+        await self._leave()
+        self._log.skip()
+        self._space.set()
+
+    async def resume(self, *, delay: float | None = None) -> None:
+        """Reconnect as a client does that lost its connection, and go on with the same stream (WHATWG HTML 9.2.4).
+
+        The request is sent again with the header ``Last-Event-ID``: the id of the last event that came, read or not. An open
+        stream is left first; a stream that broke or ended may be resumed too, and that is then no violation (a missed deadline
+        stays one). Events
+        before the join that were not read are still there; after `disconnect`, they are not. The contract is checked as of one
+        stream: order, parts and counts go on over the join; offsets, indexes and times too. Besides:
+
+        - ``resume.no-id``: there is no id to resume from, or the contract demands an id on each event and one has none.
+        - ``resume.refused``: the status is wrong, or it is 204 (a client then reconnects no more) before the end of the stream.
+        - ``resume.replayed``: an event with an id that has come before comes again.
+        - ``resume.lost``: ids that were consecutive numbers (``7`` or ``evt-7``) have a gap behind the join. For other ids a loss
+          shows only if it breaks the order of the contract. To find any loss, use ``check_stream(..., resume=True)``.
+        - ``resume.reordered``: ids that were rising numbers fall behind the join.
+
+        Findings behind the join are raised like all others: by `drain`, or on leaving the block.
+
+        Args:
+            delay: Seconds to wait before the request. Default: the server's ``retry``, at most 5 seconds; without one 0.
+
+        Raises:
+            ContractViolation: There is no id, or the service refuses.
+        """
+        __tracebackhide__ = True
+        join, known = self._log.join, self.report.violations
+        self._is_resuming = True
+        try:
+            await self._leave()
+            self._log.reconnect(elapsed=self._stream.elapsed())
+            if join.last_id:
+                await anyio.sleep(join.delay if delay is None else delay)
+                self._drop_cut_event()
+                self._ended = self._is_open = self.disconnected = False
+                self._app_error = None
+                self._reading = anyio.CancelScope()
+                self._tasks.start_soon(self._run, partial(self._stream.reopen, join.last_id))
+                while not (self._is_open or self._ended):
+                    await self._progress.wait()
+        finally:
+            self._is_resuming = False
+            self._notify()
+        accepted = self._stream.checker.contract.head.statuses
+        while join.last_id and not self._ended and (self.status not in accepted or self.status == NO_CONTENT):
+            # The body of a refusal may hold the reason.
             await self._progress.wait()
-        self._read_all()
+        new = [each for each in self.report.violations if each not in known]
+        if not join.last_id or any(self.status is None or _is_about_the_request(each) for each in new):
+            raise self._violation()
 
     def app_noticed(self, *, within: float) -> bool:
         """Return True if the app saw the disconnect within this many seconds after it.
@@ -143,11 +291,36 @@ class StreamSession:
             return False
         return exchange.noticed_at - exchange.disconnected_at <= within
 
-    async def run(self) -> None:
-        """Read the stream until it ends or the test leaves. An error of the network or of the app is kept and not raised."""
+    def start(self) -> None:
+        """Send the request, and begin to read the stream in the background. The current task reads from the beginning."""
+        self._log.readers.current()
+        self._tasks.start_soon(self._run, self._stream.open)
+
+    async def finish(self) -> None:
+        """Check the contract if that was not done yet: read the rest of the stream first, unless the test has disconnected.
+
+        A stream without an end of its own is left: but not before an event has come, because there is nothing to judge before.
+        """
+        if self._stream.checker.contract.endless and not self._verified:
+            while not self._ended and not self._log.has_event_of_connection:
+                await self._progress.wait()
+            await self._leave()
+            self._verify()
+        elif self.disconnected:
+            self._verify()
+        elif not self._verified:
+            await self.drain()
+
+    def stop(self) -> None:
+        """Stop reading the stream."""
+        self._reading.cancel()
+
+    async def _run(self, connect: Callable[[], Awaitable[bool]]) -> None:
+        """Read one body until it ends or the test leaves. An error of the network or of the app is kept and not raised."""
+        reading = self._reading
         try:
-            with self._reading:
-                await self._receive_all()
+            with reading:
+                await self._receive_all(connect)
         except (KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class()):
             raise
         except BaseException as error:  # noqa: BLE001  the app's error, even pytest.fail(), becomes the cause
@@ -157,41 +330,80 @@ class StreamSession:
             # This time limit does not shorten the grace period of an app in this process: the transport shields it.
             with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
                 await self._stream.aclose()
+            if reading.cancelled_caught and self._stream.checker.contract.endless:
+                self._stream.leave()
             self._log.receive_eof(elapsed=self._stream.elapsed())
             self._ended = True
             self._notify()
 
-    async def finish(self) -> None:
-        """Check the contract if that was not done yet: read the rest of the stream first, unless the test has disconnected."""
-        if self.disconnected:
-            self._verify()
-        elif not self._verified:
-            await self.drain()
-
-    def stop(self) -> None:
-        """Stop reading the stream."""
-        self._reading.cancel()
-
-    async def _receive_all(self) -> None:
-        if not await self._stream.open():
+    async def _receive_all(self, connect: Callable[[], Awaitable[bool]]) -> None:
+        if not await connect():
             return
+        self._is_open = True
         self._notify()
         while (piece := await self._stream.receive()) is not None:
             self._log.receive_data(piece, elapsed=self._stream.elapsed())
             self._captured += piece[: MAX_CAPTURE_BYTES - len(self._captured)]
             self._notify()
-            while len(self._log.unread) > MAX_UNREAD:
+            while self._log.is_full:
                 self._space = anyio.Event()
                 await self._space.wait()
+
+    async def _read_until(
+        self, cursor: Cursor, is_last: Callable[[SeenEvent], bool], *, within: float | None
+    ) -> _Stop:
+        """Read event by event from a cursor on, until one is the last, the stream ends, or the time is over.
+
+        The task's place moves on, unless the wait is cancelled from outside.
+        """
+        reader = cursor.reader
+        reader.cursors.append(cursor)
+        stop = _Stop.LATE
+        try:
+            with anyio.move_on_after(within):
+                stop = await self._scan(cursor, is_last)
+            reader.position = max(reader.position, cursor.position)
+        finally:
+            reader.cursors.remove(cursor)
+            # A long wait that was cancelled has let go of its oldest events.
+            reader.position = max(reader.position, min(cursor.position, self._log.first))
+            self._log.trim()
+            self._space.set()
+        return stop
+
+    async def _scan(self, cursor: Cursor, is_last: Callable[[SeenEvent], bool]) -> _Stop:
+        while True:
+            ended = self._ended and not self._is_resuming
+            for event in self._log.unread_by(cursor):
+                cursor.position += 1
+                if is_last(event):
+                    return _Stop.FOUND
+            if ended:
+                return _Stop.ENDED
+            cursor.is_waiting = True
+            self._log.trim()
+            self._space.set()
+            await self._progress.wait()
+            cursor.is_waiting = False
+
+    async def _leave(self) -> None:
+        """Stop reading an open stream, and wait until it is closed."""
+        if not self._ended:
+            self.disconnected = True
+            self._reading.cancel()
+        while not self._ended:
+            await self._progress.wait()
+
+    def _drop_cut_event(self) -> None:
+        """Drop the event that the cut left unfinished from the kept bytes, so that a replay is one good stream."""
+        if len(self._captured) < MAX_CAPTURE_BYTES:
+            whole = end_of_last_event(self._captured)
+            self._dropped += len(self._captured) - whole
+            del self._captured[whole:]
 
     def _notify(self) -> None:
         progress, self._progress = self._progress, anyio.Event()
         progress.set()
-
-    def _read_all(self) -> None:
-        for _ in self._log.read():
-            pass
-        self._space.set()
 
     @property
     def _exchange(self) -> Exchange | None:
@@ -206,6 +418,38 @@ class StreamSession:
             raise self._violation()
         self._verified = True
 
+    def _missing(
+        self,
+        rule: str,
+        wanted: str,
+        within: float | None,
+        came: Iterable[SeenEvent],
+        stop: _Stop,
+        *,
+        count: int | None = None,
+    ) -> ContractViolation:
+        """Return the error to raise for events that did not come.
+
+        Args:
+            rule: The id of the finding.
+            wanted: The events, in words.
+            within: The time of the wait in seconds; None without a limit.
+            came: The events that came instead. The kinds of the last ones are shown.
+            stop: The reason why the wait stopped.
+            count: The number of events that came; None to show only their kinds.
+        """
+        expected = wanted if within is None else f"{wanted} within {within:g} s"
+        kinds = [event.kind for event in deque(came, maxlen=_SHOWN_KINDS)]
+        actual = ", ".join(kinds) or "none"
+        if count is not None and count > len(kinds):
+            actual = f"{count} events, at last {actual}"
+        if stop is _Stop.ENDED:
+            limit = self._stream.leave_after
+            left = self._stream.was_left and not self.disconnected and limit is not None
+            actual += f", then the deadline of {limit:g} s" if left else ", then the end of the stream"
+        message = f"expected {expected}, got {actual}"
+        return self._violation(Finding(rule=rule, message=message, expected=expected, actual=actual))
+
     def _violation(self, *more: Finding) -> ContractViolation:
         """Return the error to raise: for the violations of the contract, then for ``more``, the event that did not come.
 
@@ -215,6 +459,9 @@ class StreamSession:
         report, request, exchange = self.report, self._stream.request, self._exchange
         findings = (*report.violations, *more)
         app_error = self._app_error or (exchange.error if exchange is not None else None)
+        headers = dict(request.headers)
+        if self._stream.last_event_id is not None:
+            headers[LAST_EVENT_ID] = printable(self._stream.last_event_id)
         url = self._stream.client.build_request(request.method, request.url).url
         context = FailureContext(
             findings=findings,
@@ -222,7 +469,7 @@ class StreamSession:
             method=request.method,
             url=str(url.copy_with(userinfo=b"")),
             in_process=self._app is not None,
-            request_headers=request.headers,
+            request_headers=headers,
             request_body=request.body,
             status=self.status,
             unreachable=self._stream.unreachable,
@@ -239,15 +486,17 @@ class StreamSession:
         """Save the body and return a command or hint to check it again; None without a folder or body, or if saving fails."""
         if self._recordings is None or not self._captured:
             return None
-        try:
-            self._recordings.mkdir(parents=True, exist_ok=True)
-            path = self._recordings / f"stream-{len(list(self._recordings.iterdir()))}.sse"
-            path.write_bytes(secrets_of(self._stream.request.headers).mask(bytes(self._captured)))
-        except OSError:
-            return None
-        contract, kept, received = self._stream.checker.contract, len(self._captured), self.report.byte_count
-        part = "" if kept == received else f"  # the first {kept} of {received} bytes"
-        shipped = SHIPPED.get(contract.name)
-        if shipped is None or attrs.evolve(shipped.strict(), limits=contract.limits) != contract:
-            return f"run check_recording on {path} with the contract {printable(contract.name)}{part}"
-        return shlex.join(["cutover", "check", "--contract", contract.name, str(path)]) + part
+        return save_recording(
+            self._recordings,
+            bytes(self._captured),
+            contract=self._stream.checker.contract,
+            secrets=secrets_of(self._stream.request.headers),
+            received=self.report.byte_count - self._dropped,
+        )
+
+
+def _is_about_the_request(finding: Finding) -> bool:
+    """Return True if a finding says that a request for the rest of a stream was not answered with a stream."""
+    return finding.rule in {"resume.refused", "resume.no-id"} or finding.rule.startswith(
+        ("head.", "transport.")
+    )

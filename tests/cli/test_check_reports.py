@@ -321,7 +321,7 @@ def test_a_body_is_sent_with_the_json_content_type() -> None:
             "no rule is named 'terminator.cuont'; did you mean terminator.count or",
         ),
         (["--explain", "redirect"], "did you mean head.redirect?"),
-        (["--explain", ""], "no rule is named ''; known rules: head.charset, "),
+        (["--explain", ""], "no rule is named ''; known rules: framing.blank-line, "),
     ],
 )
 def test_wrong_usage_names_the_problem(arguments: list[object], message: str) -> None:
@@ -340,7 +340,7 @@ def test_closed_standard_input_is_a_usage_error() -> None:
 def test_an_explanation_shows_the_reason_and_the_severity_of_the_rule() -> None:
     assert check("--explain", "timing.first-event", "--contract", "ai-sdk-7").output.splitlines() == [
         f"timing.first-event: {RULES['timing.first-event'].why}",
-        "severity in ai-sdk-7: warning; in `cutover check` and in the pytest fixture: violation",
+        "severity in ai-sdk-7: loss; in `cutover check` and in the pytest fixture: violation",
     ]
 
 

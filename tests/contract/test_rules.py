@@ -17,7 +17,10 @@ from cutover.contract import (
     StreamContract,
 )
 from cutover.contract.findings import Severity
+from cutover.contract.joining import JoinJudge
 from cutover.protocols import COMPAT_LANE, SHIPPED
+from cutover.sse.events import MessageEvent
+from cutover.sse.parser import EventStreamParser
 from tests.support.paths import FIXTURES
 
 STREAMS = FIXTURES / "streams"
@@ -29,8 +32,39 @@ def contract_of(story: dict[str, Any]) -> StreamContract:
     return attrs.evolve(contract, limits=attrs.evolve(contract.limits, **story.get("limits", {})))
 
 
+@attrs.define(eq=False)
+class JoinedStream:
+    """A checker and the judge of the joins side by side, as a session has them."""
+
+    checker: ContractChecker
+    join: JoinJudge = attrs.field(init=False)
+    parser: EventStreamParser = attrs.field(factory=EventStreamParser, init=False)
+    count: int = 0
+
+    @join.default
+    def _judge(self) -> JoinJudge:
+        return JoinJudge(self.checker.contract)
+
+    def receive_data(self, data: bytes, *, elapsed: float) -> None:
+        self.checker.receive_data(data, elapsed=elapsed)
+        for event in self.parser.receive_data(data):
+            self.join.take(event, index=self.count)
+            self.count += isinstance(event, MessageEvent)
+
+    def reconnect(self, story: dict[str, Any]) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in story["head"]["headers"]]
+        self.checker.receive_reconnect(elapsed=story["elapsed"])
+        self.checker.receive_head(story["head"]["status"], headers, elapsed=story["elapsed"])
+        self.join.reconnect()
+        old, self.parser = self.parser, EventStreamParser()
+        self.parser.received, self.parser.last_event_id = old.received, old.last_event_id
+
+
 def report_on(path: Path, cuts: int | None = None) -> ContractReport:
-    """Return the report on a fixture. Its story gives head, times and end; `cuts` is the size of the pieces."""
+    """Return the report on a fixture. Its story gives head, times and end; `cuts` is the size of the pieces.
+
+    With `resume` in the story, the body is two bodies: the first is the first piece, and `resume` has the second head.
+    """
     story_path = path.with_suffix(".json")
     story: dict[str, Any] = json.loads(story_path.read_text("utf-8")) if story_path.exists() else {}
     context = story.get("context", {})
@@ -46,17 +80,20 @@ def report_on(path: Path, cuts: int | None = None) -> ContractReport:
         headers = [(name.encode(), value.encode()) for name, value in story["head"]["headers"]]
         checker.receive_head(story["head"]["status"], headers, elapsed=story["head"].get("elapsed", 0.05))
     body = path.read_bytes()
+    joined = JoinedStream(checker)
     for elapsed, size in story.get("timings", [[0.1, len(body)]]):
         piece, body = body[:size], body[size:]
         for at in range(0, len(piece), cuts or len(piece) or 1):
-            checker.receive_data(piece[at : at + (cuts or len(piece))], elapsed=elapsed)
+            joined.receive_data(piece[at : at + (cuts or len(piece))], elapsed=elapsed)
+        if "resume" in story and body:
+            joined.reconnect(story["resume"])
     assert body == b"", "the story's pieces are the whole body"
     end = story.get("end", 0.1)
     if "failure" in story:
         checker.receive_failure(FailureKind(story["failure"]), elapsed=end)
     else:
         checker.receive_eof(elapsed=end)
-    return checker.report()
+    return joined.join.merged_into(checker.report())
 
 
 @pytest.mark.parametrize("cuts", [None, 1, 7])

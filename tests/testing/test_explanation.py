@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,10 +182,16 @@ def test_many_findings_are_counted_and_a_few_shown() -> None:
 def test_read_and_unread_events_are_all_kept(pieces: list[bytes]) -> None:
     """Reading events on the way does not change the events that a failure shows."""
     read, unread = EventLog(), EventLog()
-    for piece in (*pieces, b'data: {"type":"start"}\n\n: c\n\ndata: [DONE]\n\nretry: 3\n\ndata: x'):
-        for log in (read, unread):
-            log.receive_data(piece, elapsed=0.5)
-        assert all(isinstance(event.kind, str) for event in read.read())
+
+    async def receive() -> None:
+        for piece in (*pieces, b'data: {"type":"start"}\n\n: c\n\ndata: [DONE]\n\nretry: 3\n\ndata: x'):
+            for log in (read, unread):
+                log.receive_data(piece, elapsed=0.5)
+            unread_events = read.unread_by(read.readers.cursor())
+            assert all(isinstance(event.kind, str) for event in unread_events)
+            read.skip()
+
+    anyio.run(receive)
     for log in (read, unread):
         log.receive_eof(elapsed=0.5)
     assert read.kept() == unread.kept()
@@ -194,9 +201,14 @@ def test_read_and_unread_events_are_all_kept(pieces: list[bytes]) -> None:
 
 def test_a_long_stream_keeps_its_beginning_and_its_end() -> None:
     log = EventLog()
-    for _ in range(50):
-        log.receive_data(b'data: {"type":"text-delta"}\n\n' * 100, elapsed=0.1)
-        assert len(list(log.read())) == 100
+
+    async def receive() -> None:
+        for _ in range(50):
+            log.receive_data(b'data: {"type":"text-delta"}\n\n' * 100, elapsed=0.1)
+            assert len(log.unread_by(log.readers.cursor())) == 100
+            log.skip()
+
+    anyio.run(receive)
     kept = [event.index for event in log.kept()]
     assert kept[:100] == list(range(100))
     assert kept[100:] == list(range(4000, 5000))

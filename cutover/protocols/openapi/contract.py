@@ -178,7 +178,7 @@ class OpenApiReader:
         at = parse_path(described.promises.kind) if described.has_promises else None
         self._kind_at = _BY_NAME if at == _BY_NAME else at
         self._items = None if described.whole is None else []
-        self._is_rich = bool(self.model.last) or self.model.needs_id or self._items is not None
+        self._is_rich = bool(self.model.last) or self._items is not None
         for kind in described.kinds or ():
             self._find(kind)
 
@@ -245,8 +245,6 @@ class OpenApiReader:
             return Refusal(_deviation(problem, severity), known, chunk)
         chunk = self._chunk(self._find(kind or "message"), text if value is None else value)
         remarks = tuple(_deviation(problem, Severity.WARNING) for problem in problems)
-        if self.model.needs_id and own_id is None:
-            remarks = (*remarks, Deviation("stream.id-missing", "an id line", "an event without one"))
         return Remarked(chunk, (), remarks) if remarks else chunk
 
     def end(self) -> Sequence[Deviation]:

@@ -18,6 +18,7 @@ import msgspec
 
 from cutover.checking.recording import check_recording
 from cutover.cli.check_request import Sent, read_target, sent_by_user
+from cutover.cli.contracts import choose_contract
 from cutover.cli.signals import run_command, until_signalled
 from cutover.config.config import INPUTS
 from cutover.config.values import is_utf8
@@ -46,10 +47,42 @@ _OWN_SHAPES = (
 @click.option(
     "--contract",
     "name",
-    type=click.Choice(list(SHIPPED)),
-    default="compat-lane",
-    show_default=True,
-    help="The contract to check against.",
+    metavar="NAME|MODULE:NAME",
+    help=f"The contract to check against: {', '.join(SHIPPED)}, or module:NAME for one of your own. Default: compat-lane.",
+)
+@click.option(
+    "--openapi",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check against the contract in this OpenAPI document, JSON or YAML. Needs the extra `openapi`.",
+)
+@click.option(
+    "--path",
+    metavar="PATH",
+    help="With --openapi: the path of the operation. Default: the URL's; for a recording, that of the only event stream.",
+)
+@click.option(
+    "--overlay",
+    "overlays",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --openapi: apply this OpenAPI Overlay first; can be given several times.",
+)
+@click.option(
+    "--terminator",
+    metavar="TEXT",
+    help="The data of the event that ends the stream, such as [DONE], if the contract does not say it.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["GET", "POST"], case_sensitive=False),
+    help="The method of the request. Default: the contract's.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Longest time for a stream, in seconds. A stream without an end is left then. Default: the contract's.",
 )
 @click.option(
     "--header",
@@ -79,7 +112,13 @@ _OWN_SHAPES = (
 )
 def check(
     targets: tuple[str, ...],
-    name: str,
+    name: str | None,
+    openapi: Path | None,
+    path: str | None,
+    overlays: tuple[Path, ...],
+    terminator: str | None,
+    method: str | None,
+    seconds: float | None,
     headers: tuple[str, ...],
     data: str | None,
     resume: bool,
@@ -91,12 +130,16 @@ def check(
 
     A TARGET is a URL that streams, or a file with a recorded body (`-`: standard input).
     """
+    choice = choose_contract(
+        name, openapi, path=path, overlays=overlays, terminator=terminator, method=method, seconds=seconds
+    )
     if explain is not None:
-        click.echo(_explanation(explain, SHIPPED[name]))
+        click.echo(_explanation(explain, choice.for_explanation))
         return
     _refuse_unusable(targets, data)
     if resume:
         _refuse_recordings(targets)
+    contracts = {target: choice.contract_for(target).strict() for target in targets}
     sent = attrs.evolve(sent_by_user(headers, data), resume=resume)
     environment = _environment(targets)
     if junit_xml is not None:
@@ -104,7 +147,7 @@ def check(
             raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
         # Empty the file before any request: a report of an earlier run must not look like one of this run.
         _write(junit_xml, b"")
-    code, verdicts = _check_all(targets, SHIPPED[name].strict(), sent, environment)
+    code, verdicts = _check_all(targets, contracts, sent, environment)
     for verdict in verdicts:
         if as_json_lines:
             click.echo(as_json(verdict))
@@ -118,18 +161,22 @@ def check(
 
 def _explanation(rule_id: str, contract: StreamContract) -> str:
     """Return the reason for a rule, and its severity; raise a usage error if there is no such rule."""
-    rule = RULES.get(rule_id)
-    if rule is None:
-        near = [each for each in RULES if rule_id and rule_id in each]
-        near = near or difflib.get_close_matches(rule_id, RULES)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known rules: {', '.join(sorted(RULES))}"
+    reasons = {
+        **{rule.id: rule.why for rule in RULES.values()},
+        **{rule.id: rule.why for rule in contract.rules},
+    }
+    why = reasons.get(rule_id)
+    if why is None:
+        near = [each for each in reasons if rule_id and rule_id in each]
+        near = near or difflib.get_close_matches(rule_id, reasons)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known rules: {', '.join(sorted(reasons))}"
         raise click.BadParameter(f"no rule is named {rule_id!r}; {hint}", param_hint="--explain")
     severity, strict = contract.severity(rule_id).value, contract.strict().severity(rule_id).value
     lines = [
-        f"{rule.id}: {rule.why}",
+        f"{rule_id}: {why}",
         f"severity in {contract.name}: {severity}; in `cutover check` and in the pytest fixture: {strict}",
     ]
-    if contract is COMPAT_LANE and rule.id.startswith("schema."):
+    if contract is COMPAT_LANE and rule_id.startswith("schema."):
         lines.append(_OWN_SHAPES)
     return "\n".join(lines)
 
@@ -192,16 +239,19 @@ def _write(path: Path, report: bytes) -> None:
 
 
 def _check_all(
-    targets: Sequence[str], contract: StreamContract, sent: Sent, environment: "HttpEnvironment | None"
+    targets: Sequence[str],
+    contracts: Mapping[str, StreamContract],
+    sent: Sent,
+    environment: "HttpEnvironment | None",
 ) -> tuple[int, list[Verdict]]:
     """Return an exit code and the verdicts in target order. After a signal or fault the code is not 0 and some are missing."""
     verdicts = {
-        at: _check_recording_file(target, contract)
+        at: _check_recording_file(target, contracts[target])
         for at, target in enumerate(targets)
         if not _is_url(target)
     }
     urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
-    code = run_command(_check_urls, urls, contract, sent, environment, verdicts) if environment else 0
+    code = run_command(_check_urls, urls, contracts, sent, environment, verdicts) if environment else 0
     return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
 
 
@@ -217,13 +267,13 @@ def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
 
 async def _check_urls(
     urls: Mapping[int, str],
-    contract: StreamContract,
+    contracts: Mapping[str, StreamContract],
     sent: Sent,
     environment: "HttpEnvironment",
     verdicts: dict[int, Verdict],
 ) -> int:
     async def check_one(at: int, url: str) -> None:
-        verdicts[at] = await _check_url(url, contract, sent, environment)
+        verdicts[at] = await _check_url(url, contracts[url], sent, environment)
 
     async def check_all() -> int:
         async with anyio.create_task_group() as group:
@@ -242,11 +292,15 @@ async def _check_url(
     from cutover.checking.resume_drill import drill_resume  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
+    if contract.method == "GET" and sent.body is None:
+        body, lane_headers, thread_id = b"", {}, None
+    content = body if sent.body is None else sent.body
+    typed = {"content-type": "application/json"} if content or contract.method == "POST" else {}
     request = StreamRequest(
         method=contract.method,
         url=target,
-        headers={"content-type": "application/json", **lane_headers, **sent.headers},
-        body=body if sent.body is None else sent.body,
+        headers={**typed, **lane_headers, **sent.headers},
+        body=content,
         label="check",
     )
     context = StreamContext(thread_id=thread_id) if thread_id and sent.body is None else None

@@ -86,50 +86,102 @@ def _read(file: Path, read: Callable[[bytes], Mapping[str, Any]]) -> Mapping[str
 
 
 @attrs.frozen(kw_only=True)
-class OpenApiChoice:
-    """The options of `cutover check` that choose a stream in an OpenAPI document."""
+class ContractChoice:
+    """The contract of each target, as the options of `cutover check` choose it."""
 
-    document: Mapping[str, Any]
+    named: StreamContract
+    """The contract of all targets, unless there is a document."""
+    document: Mapping[str, Any] | None
+    """The OpenAPI document that has the contracts; None without one."""
     path: str | None
     """The path of the operation; None: that of the URL, or of the only event stream."""
     method: str | None
-    """The method; None: the one that has an event stream."""
+    """The method; None: the contract's."""
     terminator: str | None
-    """The data of the event that ends the stream, if the document does not say it."""
+    """The data of the event that ends the stream; None: the contract's."""
+    seconds: float | None
+    """The longest time for a stream, in seconds; None: the contract's."""
+
+    @property
+    def for_explanation(self) -> StreamContract:
+        """Return the contract whose severities an explanation of a rule shows."""
+        return self.named if self.document is None else self.contract_for("")
 
     def contract_for(self, target: str) -> StreamContract:
-        """Return the contract of a target.
+        """Return the contract of a target: a URL, or a recording.
 
         Raises:
-            click.UsageError: If none can be derived.
+            click.UsageError: If none can be derived from the document.
         """
-        path = self.path or self._path_of(target)
+        contract = self.named if self.document is None else self._from_document(self.document, target)
+        limits = (
+            contract.limits if self.seconds is None else attrs.evolve(contract.limits, whole=self.seconds)
+        )
+        return attrs.evolve(
+            contract,
+            limits=limits,
+            method=self.method or contract.method,
+            terminator=contract.terminator if self.terminator is None else self.terminator,
+        )
+
+    def _from_document(self, document: Mapping[str, Any], target: str) -> StreamContract:
+        path = self.path or _path_of(document, target)
         try:
-            return StreamContract.from_openapi(self.document, path, self.method, terminator=self.terminator)
+            return StreamContract.from_openapi(document, path, self.method, terminator=self.terminator)
         except OpenApiError as error:
             raise click.UsageError(f"--openapi: {printable(str(error), 400)}") from error
 
-    def _path_of(self, target: str) -> str:
-        """Return the path of a URL, without that of the document's servers; of a recording, the path of the only event stream."""
-        from cutover.protocols.openapi.lint import lint_document  # noqa: PLC0415
 
-        if target.lower().startswith(("http://", "https://")):
-            path = urlsplit(target).path or "/"
-            servers = self.document.get("servers")
-            bases = [
-                urlsplit(str(server.get("url"))).path.rstrip("/")
-                for server in (servers if isinstance(servers, list) else ())
-                if isinstance(server, dict)
-            ]
-            base = next((base for base in bases if base and path.startswith(base + "/")), "")
-            return path.removeprefix(base)
-        try:
-            paths = list(dict.fromkeys(each.path for each in lint_document(self.document)))
-        except OpenApiError as error:
-            raise click.UsageError(f"--openapi: {printable(str(error), 400)}") from error
-        if len(paths) != 1:
-            known = f"it has {', '.join(paths[:8])}" if paths else "it has none"
-            raise click.UsageError(
-                f"--openapi: say which event stream of the document {printable(target)} is, with --path; {printable(known, 400)}"
-            )
-        return paths[0]
+def choose_contract(
+    name: str | None,
+    openapi: Path | None,
+    *,
+    path: str | None,
+    overlays: Sequence[Path],
+    terminator: str | None,
+    method: str | None,
+    seconds: float | None,
+) -> ContractChoice:
+    """Return the choice that the options of `cutover check` make.
+
+    Raises:
+        click.UsageError: If the options contradict each other, or name something that is not there.
+    """
+    if openapi is None and (path is not None or overlays):
+        raise click.UsageError(f"{'--path' if path is not None else '--overlay'} needs --openapi")
+    if openapi is not None and name is not None:
+        raise click.UsageError("--contract and --openapi both say what the contract is; give one of them")
+    return ContractChoice(
+        named=contract_named(name or "compat-lane"),
+        document=None if openapi is None else read_openapi(openapi, overlays),
+        path=path,
+        method=method,
+        terminator=terminator,
+        seconds=seconds,
+    )
+
+
+def _path_of(document: Mapping[str, Any], target: str) -> str:
+    """Return the path of a URL, without that of the document's servers; of a recording, the path of the only event stream."""
+    if target.lower().startswith(("http://", "https://")):
+        path = urlsplit(target).path or "/"
+        servers = document.get("servers")
+        bases = [
+            urlsplit(str(server.get("url"))).path.rstrip("/")
+            for server in (servers if isinstance(servers, list) else ())
+            if isinstance(server, dict)
+        ]
+        base = next((base for base in bases if base and path.startswith(base + "/")), "")
+        return path.removeprefix(base)
+    from cutover.protocols.openapi.lint import lint_document  # noqa: PLC0415
+
+    try:
+        paths = list(dict.fromkeys(each.path for each in lint_document(document)))
+    except OpenApiError as error:
+        raise click.UsageError(f"--openapi: {printable(str(error), 400)}") from error
+    if len(paths) != 1:
+        known = f"it has {', '.join(paths[:8])}" if paths else "it has none"
+        raise click.UsageError(
+            f"--openapi: say with --path which event stream of the document this is; {printable(known, 400)}"
+        )
+    return paths[0]

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import anyio
 import attrs
@@ -14,7 +14,7 @@ from cutover.checking.checked_stream import CheckedStream, StreamRequest, bounde
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.errors import ContractViolation
 from cutover.protocols import COMPAT_LANE
-from cutover.testing.peers import Peer, open_peer
+from cutover.testing.peers import Peer, contract_of_app, open_peer
 from cutover.testing.session import StreamSession
 
 
@@ -23,7 +23,7 @@ async def stream_contract(
     peer: Peer,
     path: str,
     *,
-    contract: StreamContract = COMPAT_LANE,
+    contract: StreamContract | Literal["openapi"] = COMPAT_LANE,
     method: str | None = None,
     json: object = None,
     headers: Mapping[str, str] | None = None,
@@ -46,7 +46,8 @@ async def stream_contract(
             used with its base URL, headers and transport. Redirects are not followed.
         path: Path and query of the request, relative to the base URL.
         contract: The contract that the stream must keep, in its strict form: each break that a user can see is a
-            violation. Default: ``COMPAT_LANE``.
+            violation. Default: ``COMPAT_LANE``. With ``"openapi"``, a FastAPI app is asked for its own document, and the contract of
+            this path and method is derived from it (extra ``openapi``).
         method: The request's method. Default: the contract's, which is POST unless it says another.
         json: The request's body, sent as JSON. Default: no body.
         headers: Headers to send besides the client's own. Default: none.
@@ -61,8 +62,12 @@ async def stream_contract(
 
     Raises:
         ContractViolation: The contract does not hold. The message shows the rule, the events and a curl command.
+        OpenApiError: The app's document has no contract for this path and method.
+        TypeError: The contract is to come from a document, and the peer has none of its own.
         Exception: The lifespan of the app failed; its error is raised unchanged.
     """
+    if not isinstance(contract, StreamContract):
+        contract = contract_of_app(peer, path, method)
     strict = contract.strict()
     body = b"" if json is None else msgspec.json.encode(json)
     typed = {} if json is None else {"content-type": "application/json"}
@@ -100,7 +105,7 @@ async def stream_contract(
 class StreamOptions(TypedDict, total=False):
     """The options of `stream_contract`, as keyword arguments of a function that passes them on."""
 
-    contract: StreamContract
+    contract: StreamContract | Literal["openapi"]
     method: str | None
     json: object
     headers: Mapping[str, str] | None

@@ -8,6 +8,7 @@ import attrs
 import httpx
 from starlette.types import ASGIApp
 
+from cutover.contract import StreamContract
 from cutover.http.asgi.transport import StreamingASGITransport
 from cutover.http.environment import read_environment
 
@@ -47,6 +48,28 @@ class OpenPeer:
     client: httpx.AsyncClient
     app: StreamingASGITransport | None = None
     """The transport that runs the app in this process; None for a URL and for a client of the caller."""
+
+
+def contract_of_app(peer: Peer, path: str, method: str | None) -> StreamContract:
+    """Return the contract of a path of an app that can describe itself in OpenAPI, such as a FastAPI app.
+
+    Args:
+        peer: The app.
+        path: Path and query of the request.
+        method: The method; None: the one that has an event stream.
+
+    Raises:
+        TypeError: The peer is no such app.
+        OpenApiError: Its document has no contract for this path and method.
+    """
+    describe = None if isinstance(peer, str | httpx.AsyncClient) else getattr(peer, "openapi", None)
+    document = describe() if callable(describe) else None
+    if not isinstance(document, Mapping):
+        raise TypeError(
+            'contract="openapi" asks the app for its own document, as a FastAPI app has one; this peer has none. '
+            "Give its document: contract=StreamContract.from_openapi(document, path)"
+        )
+    return StreamContract.from_openapi(document, path, method)
 
 
 @asynccontextmanager

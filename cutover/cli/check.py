@@ -1,42 +1,31 @@
 """``cutover check``: check URLs and recordings against a contract."""
 
-import difflib
 import importlib.util
-import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio
 import attrs
 import click
-import msgspec
 
 from cutover.checking.recording import check_recording
 from cutover.cli.check_request import Sent, read_target, sent_by_user
+from cutover.cli.check_urls import check_urls
 from cutover.cli.contracts import choose_contract
-from cutover.cli.signals import run_command, until_signalled
-from cutover.config.config import INPUTS
+from cutover.cli.explain_rule import explanation
+from cutover.cli.signals import run_command
 from cutover.config.values import is_utf8
-from cutover.contract import RULES, StreamContext, StreamContract
+from cutover.contract import StreamContract
 from cutover.errors import ConfigurationError
-from cutover.production.lane import COMPAT
-from cutover.protocols import COMPAT_LANE, SHIPPED
+from cutover.protocols import SHIPPED
 from cutover.report.check_verdicts import Verdict, as_json, as_junit, as_lines
 from cutover.report.terminal import Terminal
 from cutover.text import printable
 
 if TYPE_CHECKING:
     from cutover.http.environment import HttpEnvironment
-
-_OWN_SHAPES = (
-    "compat-lane has its own shapes for tool-input, tool-output and error; the AI SDK's clients refuse them. "
-    "To check a stream for those clients, use --contract ai-sdk-5, ai-sdk-6 or ai-sdk-7"
-)
 
 
 @click.command(
@@ -134,7 +123,7 @@ def check(
         name, openapi, path=path, overlays=overlays, terminator=terminator, method=method, seconds=seconds
     )
     if explain is not None:
-        click.echo(_explanation(explain, choice.for_explanation))
+        click.echo(explanation(explain, choice.for_explanation))
         return
     _refuse_unusable(targets, data)
     if resume:
@@ -157,28 +146,6 @@ def check(
     if junit_xml is not None:
         _write(junit_xml, as_junit(verdicts))
     sys.exit(max([code, *(verdict.exit_code for verdict in verdicts)]))
-
-
-def _explanation(rule_id: str, contract: StreamContract) -> str:
-    """Return the reason for a rule, and its severity; raise a usage error if there is no such rule."""
-    reasons = {
-        **{rule.id: rule.why for rule in RULES.values()},
-        **{rule.id: rule.why for rule in contract.rules},
-    }
-    why = reasons.get(rule_id)
-    if why is None:
-        near = [each for each in reasons if rule_id and rule_id in each]
-        near = near or difflib.get_close_matches(rule_id, reasons)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known rules: {', '.join(sorted(reasons))}"
-        raise click.BadParameter(f"no rule is named {rule_id!r}; {hint}", param_hint="--explain")
-    severity, strict = contract.severity(rule_id).value, contract.strict().severity(rule_id).value
-    lines = [
-        f"{rule_id}: {why}",
-        f"severity in {contract.name}: {severity}; in `cutover check` and in the pytest fixture: {strict}",
-    ]
-    if contract is COMPAT_LANE and rule_id.startswith("schema."):
-        lines.append(_OWN_SHAPES)
-    return "\n".join(lines)
 
 
 def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
@@ -251,7 +218,7 @@ def _check_all(
         if not _is_url(target)
     }
     urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
-    code = run_command(_check_urls, urls, contracts, sent, environment, verdicts) if environment else 0
+    code = run_command(check_urls, urls, contracts, sent, environment, verdicts) if environment else 0
     return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
 
 
@@ -263,67 +230,3 @@ def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
             f"{printable(target)}: neither an http(s) URL nor a file that can be read ({error.strerror})"
         ) from error
     return Verdict(target=target, report=check_recording(body, contract=contract))
-
-
-async def _check_urls(
-    urls: Mapping[int, str],
-    contracts: Mapping[str, StreamContract],
-    sent: Sent,
-    environment: "HttpEnvironment",
-    verdicts: dict[int, Verdict],
-) -> int:
-    async def check_one(at: int, url: str) -> None:
-        verdicts[at] = await _check_url(url, contracts[url], sent, environment)
-
-    async def check_all() -> int:
-        async with anyio.create_task_group() as group:
-            for at, url in urls.items():
-                group.start_soon(check_one, at, url)
-        return 0
-
-    return await until_signalled(lambda _: check_all(), Terminal(), changes_production=False)
-
-
-async def _check_url(
-    target: str, contract: StreamContract, sent: Sent, environment: "HttpEnvironment"
-) -> Verdict:
-    from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
-    from cutover.checking.probe import probe_stream  # noqa: PLC0415
-    from cutover.checking.resume_drill import drill_resume  # noqa: PLC0415
-
-    body, lane_headers, thread_id = _lane_turn(target)
-    if contract.method == "GET" and sent.body is None:
-        body, lane_headers, thread_id = b"", {}, None
-    content = body if sent.body is None else sent.body
-    typed = {"content-type": "application/json"} if content or contract.method == "POST" else {}
-    request = StreamRequest(
-        method=contract.method,
-        url=target,
-        headers={**typed, **lane_headers, **sent.headers},
-        body=content,
-        label="check",
-    )
-    context = StreamContext(thread_id=thread_id) if thread_id and sent.body is None else None
-    async with environment.client() as client:
-        if sent.resume:
-            drill = await drill_resume(client, request, contract=contract, context=context)
-            return Verdict(target=target, report=drill.report, unreachable=drill.unreachable)
-        probe = await probe_stream(client, request, contract=contract, context=context)
-    return Verdict(target=target, report=probe.report, unreachable=probe.unreachable)
-
-
-def _lane_turn(url: str) -> tuple[bytes, dict[str, str], str | None]:
-    """Return body, headers and thread id of a new chat turn, if the path is an alias of the lane; else no body, no headers and None."""
-    path = urlsplit(url).path
-    for alias in COMPAT.aliases:
-        pattern = re.escape(alias.template).replace(re.escape("{id}"), "([^/]+)")
-        if found := re.fullmatch(pattern, path):
-            thread_id = (
-                found[1] if alias.names_thread else f"thread_check_{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-            )
-            defaults = {declared.variable: str(declared.default) for declared in INPUTS}
-            names = ("COMPAT_CLIENT_BUILD_ID", "COMPAT_PROTOCOL_VERSION", "COMPAT_SCHEMA_VERSION")
-            values = [os.environ.get(name) or defaults[name] for name in names]
-            body = msgspec.json.encode(alias.body(thread_id, COMPAT.prompt))
-            return body, dict(zip(COMPAT.header_names, values, strict=True)), thread_id
-    return b"", {}, None

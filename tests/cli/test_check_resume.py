@@ -87,7 +87,7 @@ def test_the_methods_of_the_request_are_those_of_the_contract(
 ) -> None:
     url, app = service
     by_get = {**SHIPPED, "compat-lane": attrs.evolve(COMPAT_LANE, method="GET")}
-    monkeypatch.setattr("cutover.cli.check.SHIPPED", by_get)
+    monkeypatch.setattr("cutover.cli.contracts.SHIPPED", by_get)
     app.asked.clear()
     assert check(f"{url}/good").exit_code == 0
     assert app.asked == [("GET", "/good", None)]

@@ -55,7 +55,7 @@ _History: TypeAlias = tuple[tuple[str, Found], ...]
 
 @attrs.frozen(kw_only=True)
 class Content:
-    """What a text holds by its content keywords."""
+    """The content of a text, by its content keywords."""
 
     kind: str
     """`json` or `text`."""
@@ -300,6 +300,7 @@ class SchemaConverter:
         schema = node.value
         if not isinstance(schema, dict) or depth > _MOST_PARTS:
             return frozenset()
+        node = Found(schema, self.documents.resource_of(node), node.where)
         names = set()
         properties = schema.get("properties")
         for name, member in properties.items() if isinstance(properties, dict) else ():

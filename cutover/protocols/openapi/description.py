@@ -57,7 +57,7 @@ class DocumentWarning:
 
 @attrs.frozen(kw_only=True, eq=False)
 class StreamDescription:
-    """What a document says about one event stream."""
+    """The facts that a document states about one event stream."""
 
     path: str
     """The path as the document has it."""

@@ -30,7 +30,7 @@ class TerminalEvent:
 
 @attrs.frozen(kw_only=True)
 class TerminalEnds:
-    """What the marked branches of a schema say about the end."""
+    """The ends of a stream, by the marked branches of its schema."""
 
     events: tuple[TerminalEvent, ...] = ()
     """The events that end the stream."""

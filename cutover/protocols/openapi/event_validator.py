@@ -13,13 +13,11 @@ import attrs
 
 from cutover.protocols.openapi import shape
 from cutover.protocols.openapi.description import Mode, StreamDescription
-from cutover.protocols.openapi.faults import FaultFinder, Problem
+from cutover.protocols.openapi.faults import WARNINGS, FaultFinder, Problem
 from cutover.protocols.openapi.json_text import NotJsonError, decode_json, fast_decode
 from cutover.protocols.openapi.lanes import OPEN, LaneCompiler, Lanes
 from cutover.protocols.openapi.validation import Validators
 
-WARNINGS: Final = frozenset({"schema.format", "schema.inherited-id", "schema.write-only"})
-"""The rules of this module whose findings are warnings."""
 _NO_JSON: Final = object()
 
 
@@ -44,7 +42,7 @@ class EventValidator:
     """
 
     description: StreamDescription
-    """What the document says."""
+    """The facts that the document states."""
     value: Any = attrs.field(default=None, init=False)
     """The decoded data of the last event, if it was decoded; None if not, or if it is no JSON."""
     _validators: Validators = attrs.field(init=False)

@@ -2,6 +2,8 @@
 
 A wrong field inside a union of fifty branches gives an error for each branch. The problem that helps is the one of the
 branch that was meant: the branch whose constant equals the event's name or the payload's kind. `_choose` finds it.
+
+The module is long because the error, the branch and the words for them are chosen together.
 """
 
 import json
@@ -13,6 +15,7 @@ import msgspec
 
 from cutover.protocols.openapi import shape
 from cutover.protocols.openapi.conversion import CONTENT, Schema
+from cutover.protocols.openapi.json_text import shallow
 from cutover.protocols.openapi.validation import Validators, content_value
 
 _RANK: Final = (
@@ -35,10 +38,16 @@ _RULES: Final = {
     "writeOnly": "schema.write-only",
 }
 """Keyword -> the rule that its fault breaks. Every other keyword: `schema.value`."""
+WARNINGS: Final = frozenset({"schema.format", "schema.inherited-id", "schema.write-only"})
+"""The rules whose findings are warnings."""
 _MOST_DEPTH = 30
 """Most unions inside one another that are explained."""
 _MOST_ERRORS = 200
 """Most errors of one event that are looked at."""
+_MOST_LEVELS = 100
+"""Most levels of a value that an error can hold."""
+_SHOWN_LEVELS = 10
+"""Most levels of a value that a message shows."""
 _MISSING: Final = object()
 
 
@@ -55,16 +64,6 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     """The content that the schema asks for, in words."""
     actual: str
     """The content that came instead, in words. It holds text from the stream."""
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class _Context:
-    """The value that the errors are about."""
-
-    root: Any
-    """The whole value."""
-    prefix: tuple[str | int, ...]
-    """The path of the value in the event."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -101,14 +100,25 @@ class FaultFinder:
         depth: int = 0,
     ) -> list[Problem]:
         """Return one problem for each error of a value, the most telling first."""
-        context = _Context(root=value, prefix=prefix)
-        errors = self.validators.of(name, advisory=advisory).iter_errors(value)
-        return self._resolve_all(errors, context, advisory=advisory, depth=depth)
+        errors_of = self.validators.of(name, advisory=advisory).iter_errors
+        try:
+            errors = errors_of(value)
+        except ValueError:
+            # An error holds its value, and the validator copies no deep one. The fault may be gone with the depths.
+            errors = errors_of(shallow(value, _MOST_LEVELS))
+        found = self._resolve_all(errors, prefix, advisory=advisory, depth=depth)
+        if not found and not advisory:
+            found = [
+                Problem(
+                    "schema.value", _pointer(prefix), "", "a value that is not nested so deep", _shown(value)
+                )
+            ]
+        return found
 
     def _resolve_all(
         self,
         errors: Any,
-        context: _Context,
+        prefix: tuple[str | int, ...],
         *,
         advisory: bool,
         depth: int,
@@ -116,20 +126,24 @@ class FaultFinder:
         """Return the problems of several errors that all count."""
         found: list[Problem] = []
         for error, _ in zip(errors, range(_MOST_ERRORS), strict=False):
-            found.extend(self._resolve(error, context, advisory=advisory, depth=depth))
+            found.extend(self._resolve(error, prefix, advisory=advisory, depth=depth))
         return sorted(
             found, key=lambda problem: _RANK.index(problem.rule) if problem.rule in _RANK else len(_RANK)
         )
 
-    def _resolve(self, error: Any, context: _Context, *, advisory: bool, depth: int) -> list[Problem]:
+    def _resolve(
+        self, error: Any, prefix: tuple[str | int, ...], *, advisory: bool, depth: int
+    ) -> list[Problem]:
         """Return the problems of one error: several only if it is about the content of a text."""
-        location, path = error.schema_path, (*context.prefix, *error.instance_path)
+        location, path = error.schema_path, (*prefix, *error.instance_path)
         keyword = str(location[-1]) if location else "false"
+        # Other validators know this fault by the keyword whose count it bounds.
+        keyword = "contains" if keyword == "minContains" else keyword
         operand = self._at(location)
         if keyword == CONTENT and depth < _MOST_DEPTH:
             return self._resolve_content(operand, error, path, advisory=advisory, depth=depth)
         if keyword in {"oneOf", "anyOf"} and isinstance(operand, list):
-            return [self._resolve_union(error, operand, context, advisory=advisory, depth=depth)]
+            return [self._resolve_union(error, operand, prefix, advisory=advisory, depth=depth)]
         kind = type(error.kind).__name__.rpartition("_")[2]
         if kind == "FalseSchema" and keyword not in {"additionalProperties", "unevaluatedProperties"}:
             return [Problem("schema.value", _pointer(path), "false", "nothing here", _shown(error.instance))]
@@ -170,13 +184,13 @@ class FaultFinder:
         self,
         error: Any,
         branches: list[Schema],
-        context: _Context,
+        prefix: tuple[str | int, ...],
         *,
         advisory: bool,
         depth: int,
     ) -> Problem:
         """Return the problem of a union of which no branch holds, or more than one."""
-        path, keyword = (*context.prefix, *error.instance_path), str(error.schema_path[-1])
+        path, keyword = (*prefix, *error.instance_path), str(error.schema_path[-1])
         if type(error.kind).__name__.endswith("OneOfMultipleValid"):
             return Problem(
                 "schema.ambiguous", _pointer(path), keyword, "exactly one branch", _shown(error.instance)
@@ -184,31 +198,39 @@ class FaultFinder:
         unknown = Problem(
             "schema.unknown-kind", _pointer(path), keyword, "one of the branches", _shown(error.instance)
         )
+        if advisory:
+            return self._resolve_advice(error, prefix, unknown, depth)
         chosen, missing = self._choose(branches, error)
         if not chosen or depth > _MOST_DEPTH:
             return unknown
         found = []
         for index in chosen:
-            inner = self._resolve_all(error.kind.context[index], context, advisory=advisory, depth=depth + 1)
-            if inner:
-                own_type = inner[0].rule == "schema.field-type" and inner[0].path == _pointer(path)
-                if missing is not None:
-                    named = [
-                        p for p in inner if p.keyword == "required" and p.expected == f"the field {missing}"
-                    ]
-                    inner = named or inner
-                found.append((own_type, len(inner), index, inner[0]))
-        if not found:
-            return unknown
+            errors = error.kind.context[index]
+            inner = self._resolve_all(errors, prefix, advisory=advisory, depth=depth + 1) or [unknown]
+            own_type = inner[0].rule == "schema.field-type" and inner[0].path == _pointer(path)
+            if missing is not None:
+                named = [p for p in inner if p.keyword == "required" and p.expected == f"the field {missing}"]
+                inner = named or inner
+            found.append((own_type, len(inner), index, inner[0]))
         best = min(found, key=lambda item: item[:3])[3]
         if len(found) > 1 and path == () and all(item[3].rule == "schema.value" for item in found):
             # No branch is nearer than another: each refuses the value of a field.
             return unknown
         return best
 
+    def _resolve_advice(
+        self, error: Any, prefix: tuple[str | int, ...], unknown: Problem, depth: int
+    ) -> Problem:
+        """Return the warning of a branch that holds without it; the problem `unknown` if there is none."""
+        for errors in error.kind.context if depth < _MOST_DEPTH else ():
+            inner = self._resolve_all(errors, prefix, advisory=True, depth=depth + 1)
+            if inner and all(problem.rule in WARNINGS for problem in inner):
+                return inner[0]
+        return unknown
+
     def _choose(self, branches: list[Schema], error: Any) -> tuple[list[int], str | None]:
         """Return the branches that were meant, and the name of the field that would tell and is missing."""
-        converted, instance = self.validators.converted, error.instance
+        instance = error.instance
         pins = [_pins(self.validators, branch) for branch in branches]
         owner = self._at(error.schema_path[:-1])
         named = owner.get("discriminator", {}).get("propertyName") if isinstance(owner, dict) else None
@@ -230,9 +252,7 @@ class FaultFinder:
             if matched:
                 return matched, None
             candidates = [i for i in candidates if path not in pins[i]]
-        return [
-            i for i in candidates if not _allows_null_only(converted.defs, branches[i])
-        ] or candidates, None
+        return [i for i in candidates if not _allows_null_only(branches[i])] or candidates, None
 
     def _at(self, location: Sequence[str | int]) -> Any:
         """Return the part of the schemas at a location; None if it is elsewhere, such as in a metaschema."""
@@ -245,12 +265,7 @@ class FaultFinder:
         return node
 
 
-def best_of(problems: Sequence[Problem]) -> Problem | None:
-    """Return the most telling problem; None without one."""
-    return problems[0] if problems else None
-
-
-def _allows_null_only(_defs: object, schema: Schema) -> bool:
+def _allows_null_only(schema: Schema) -> bool:
     """Return True if a branch is there for null alone, so that no other value was meant for it."""
     return isinstance(schema, dict) and schema.get("type") == "null"
 
@@ -299,10 +314,7 @@ def _pointer(path: Sequence[str | int]) -> str:
 
 def _shown(value: object) -> str:
     """Return a value in a few words."""
-    try:
-        return _cut(json.dumps(value, ensure_ascii=True, default=str))
-    except RecursionError:
-        return "a deeply nested value"
+    return _cut(json.dumps(shallow([value], _SHOWN_LEVELS)[0], ensure_ascii=True, default=str))
 
 
 def _cut(text: str, most: int = 120) -> str:

@@ -6,6 +6,7 @@ deep nesting. `decode_json` looks at such text again.
 
 import base64
 import binascii
+import copy
 import json
 import math
 import re
@@ -90,4 +91,17 @@ def _clean(value: Any) -> Any:  # noqa: ANN401
                     node[key] = _SURROGATE.sub("\ufffd", member)
             elif isinstance(member, float) and math.isinf(member):
                 node[key] = _HUGE if member > 0 else -_HUGE
+    return top[0]
+
+
+def shallow(value: Any, levels: int) -> Any:  # noqa: ANN401
+    """Return a copy of a value in which every array and object below so many levels is empty."""
+    top: list[Any] = [value]
+    waiting: list[tuple[Any, int]] = [(top, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        for key, member in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            if isinstance(member, dict | list):
+                node[key] = copy.copy(member) if depth < levels else type(member)()
+                waiting.append((node[key], depth + 1))
     return top[0]

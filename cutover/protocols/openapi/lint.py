@@ -34,20 +34,20 @@ _MOST_DEPTH = 12
 
 @attrs.frozen(kw_only=True, eq=False)
 class StreamLint:
-    """What was found about one operation with an event stream."""
+    """The result for one operation with an event stream."""
 
     path: str
     """The path as the document has it."""
     method: str
     """The method, in capitals."""
     description: StreamDescription | None
-    """What the document says; None if no contract can be derived."""
+    """The facts that the document states; None if no contract can be derived."""
     error: OpenApiError | None
-    """Why no contract can be derived; None if one can."""
+    """The reason why no contract can be derived; None if one can."""
     warnings: tuple[DocumentWarning, ...]
     """The weaknesses of the document that concern this stream, with those that the witnesses show."""
     open_points: tuple[str, ...]
-    """What the document leaves open, in sentences: no end, no kinds, no order, no ids, no times."""
+    """The points that the document leaves open, in sentences: no end, no kinds, no order, no ids, no times."""
     witnesses: tuple[str, ...]
     """Some events that hold, as the wire has them."""
 

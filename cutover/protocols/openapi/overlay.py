@@ -108,14 +108,12 @@ def _apply(document: dict[str, Any], action: Mapping[str, Any], where: str) -> d
     if not places:
         raise OpenApiError(_RULE, f"the target {target} meets no node of the document", where=where)
     if action.get("remove") is True:
-        # From the last to the first, so that the indices of a list stay right.
-        for keys in reversed(places):
+        # The deepest first, then from the last to the first, so that no place and no index of a list changes.
+        places.reverse()
+        for keys in sorted(places, key=len, reverse=True):
             if not keys:
                 raise OpenApiError(_RULE, "the root of the document cannot be removed", where=where)
-            parent = _at(document, keys[:-1])
-            # A parent that went before took its children with it.
-            if parent is not None:
-                del parent[keys[-1]]
+            del _at(document, keys[:-1])[keys[-1]]
         return document
     if "update" not in action:
         raise OpenApiError(_RULE, "an action has `update`, or `remove: true`", where=where)
@@ -143,12 +141,9 @@ def _merge(node: dict[str, Any], update: Mapping[str, Any]) -> None:
 
 
 def _at(document: Any, keys: _Keys) -> Any:  # noqa: ANN401
-    """Return the value at a place; None if it is gone."""
+    """Return the value at a place."""
     for key in keys:
-        try:
-            document = document[key]
-        except (KeyError, IndexError):
-            return None
+        document = document[key]
     return document
 
 

@@ -3,6 +3,7 @@
 Every function follows references and `allOf`. The conversion has refused loops, so each comes to an end.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -115,8 +116,14 @@ def values_at(
                 sets.append(_joined(converted, part[key], path, depth + 1))
         for own in sets:
             if own is not None:
-                found = own if found is None else tuple(value for value in found if has(own, value))
+                found = own if found is None else _common(found, own)
     return found
+
+
+def _common(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values that are in both."""
+    keys = set(map(_key, other))
+    return tuple(value for value in one if _key(value) in keys)
 
 
 def _own_values(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -146,27 +153,29 @@ def _joined(
     converted: Converted, branches: Sequence[Schema], path: Sequence[str], depth: int
 ) -> tuple[Any, ...] | None:
     """Return the values that at least one branch allows; None if a branch allows any."""
-    joined: list[Any] = []
+    joined: dict[tuple[bool, Any], Any] = {}
     for branch in branches:
         if _is_null(converted, branch) and path:
             continue
         own = () if branch is False else values_at(converted, branch, path, depth)
         if own is None:
             return None
-        joined.extend(value for value in own if not has(joined, value))
-    return tuple(joined)
+        for value in own:
+            joined.setdefault(_key(value), value)
+    return tuple(joined.values())
+
+
+def _key(value: object) -> tuple[bool, Any]:
+    """Return a key that is equal for values that JSON counts as equal: 1 and 1.0, but not 1 and true."""
+    if isinstance(value, dict | list):
+        return False, ("json", json.dumps(value, sort_keys=True))
+    return isinstance(value, bool), value
 
 
 def has(values: Sequence[Any], value: object) -> bool:
-    """Return True if JSON counts one of the values as equal: 1 equals 1.0, but not true."""
-    return any(same(other, value) for other in values)
-
-
-def same(one: object, other: object) -> bool:
-    """Return True if JSON counts two scalar values as equal. Arrays and objects never count as equal here."""
-    if isinstance(one, dict | list) or isinstance(other, dict | list):
-        return False
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    """Return True if JSON counts one of the values as equal."""
+    key = _key(value)
+    return any(_key(other) == key for other in values)
 
 
 def data_modes(converted: Converted, schema: Schema, depth: int = 0) -> frozenset[str]:

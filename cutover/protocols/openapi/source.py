@@ -60,6 +60,8 @@ def _parse(text: str) -> object:
             return json.loads(text, parse_constant=_refuse_constant)
         except RecursionError:
             raise OpenApiError(_SYNTAX, "the document is nested too deep") from None
+        except OpenApiError:
+            raise
         except ValueError as error:
             # A flow mapping of YAML begins with a brace, too.
             try:
@@ -71,7 +73,7 @@ def _parse(text: str) -> object:
 
 def _refuse_constant(constant: str) -> NoReturn:
     """Raise the error for a constant that Python accepts and JSON does not have."""
-    raise ValueError(f"{constant} is not JSON")
+    raise OpenApiError(_SYNTAX, f"the document is not JSON: it holds {constant}")
 
 
 def _parse_yaml(text: str) -> object:

@@ -71,7 +71,7 @@ class Validators:
             CONTENT: lambda _parent, index, _path: _ContentKeyword(self, index, advisory)
         }
         if advisory:
-            keywords["writeOnly"] = lambda _parent, value, _path: _WriteOnlyKeyword(value)
+            keywords["writeOnly"] = lambda _parent, _value, _path: _WriteOnlyKeyword()
         try:
             return self._engine.Draft202012Validator(
                 {**schema, "$defs": self._reached(schema)},
@@ -163,10 +163,6 @@ class _ContentKeyword:
 class _WriteOnlyKeyword:
     """The keyword `writeOnly` of one schema, in an advisory validator: such a field does not belong in a response."""
 
-    def __init__(self, value: object) -> None:
-        self.value = value
-
     def validate(self, _instance: object) -> None:
-        """Raise the error."""
-        if self.value is True:
-            raise ContentFaultError("writeOnly")
+        """Raise the error. The conversion keeps no other `writeOnly` than true."""
+        raise ContentFaultError("writeOnly")

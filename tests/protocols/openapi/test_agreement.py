@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cutover.protocols.openapi import EventValidator, describe_stream
-from cutover.protocols.openapi.event_validator import WARNINGS
+from cutover.protocols.openapi.faults import WARNINGS
 from tests.support.openapi_events import (
     WireEvent,
     document,
@@ -112,12 +112,16 @@ def test_content_and_payload_get_the_verdict_of_jsonschema(
 
 
 KINDS = st.sampled_from(["x", "y", "z", "message"])
+PARSED = st.sampled_from(
+    [{"type": "integer"}, {"const": 1}, {"enum": [1, "x"]}, {"type": ["string", "object"]}, {}]
+)
 FIELD_OF_DATA = st.one_of(
     st.just({"type": "string"}),
     st.just({"contentMediaType": "application/json"}),
     st.just({"contentMediaType": "text/plain", "const": "[DONE]"}),
     st.just({"const": "1"}),
     st.just({"minLength": 2}),
+    PARSED,
     schemas(references=False).map(json_text),
     st.lists(
         st.tuples(KINDS, schemas(references=False)), min_size=1, max_size=3, unique_by=lambda pair: pair[0]

@@ -86,7 +86,15 @@ def test_a_recording_is_held_to_a_stream_of_a_document(tmp_path: Path) -> None:
     good = run("check", "--openapi", JOBS, "--path", "/chat", "-", stdin=body + b"data: [DONE]\n\n")
     assert good.exit_code == 0
     other = run(
-        "check", "--openapi", JOBS, "--path", "/chat", "--terminator", "END", "-", stdin=body + b"data: END\n\n"
+        "check",
+        "--openapi",
+        JOBS,
+        "--path",
+        "/chat",
+        "--terminator",
+        "END",
+        "-",
+        stdin=body + b"data: END\n\n",
     )
     assert other.exit_code == 0
     several = run("check", "--openapi", JOBS, "-", stdin=body)
@@ -99,7 +107,9 @@ def test_a_recording_is_held_to_a_stream_of_a_document(tmp_path: Path) -> None:
     document = {
         "openapi": "3.2.0",
         "info": {"title": "t", "version": "1"},
-        "paths": {"/s": {"get": {"responses": {"200": {"content": {"text/event-stream": {"itemSchema": {}}}}}}}},
+        "paths": {
+            "/s": {"get": {"responses": {"200": {"content": {"text/event-stream": {"itemSchema": {}}}}}}}
+        },
     }
     lone.write_text(json.dumps(document))
     assert run("check", "--openapi", lone, "-", stdin=b"data: x\n\n").exit_code == 0

@@ -69,7 +69,19 @@ def contract_from(
     def describe(by: str) -> StreamDescription:
         return describe_stream(whole, path, by, remote=others, terminator=terminator, reading=reading)
 
-    described = _first_described(describe) if method is None else describe(method)
+    return contract_of(_first_described(describe) if method is None else describe(method), name=name)
+
+
+def contract_of(described: StreamDescription, *, name: str | None = None) -> StreamContract:
+    """Return the contract of a described stream.
+
+    Args:
+        described: What the document says.
+        name: The name of the contract in reports. Default: the method and the path.
+
+    Raises:
+        OpenApiError: If the promised order has a slip, or a schema is no JSON Schema.
+    """
     promises, usual = described.promises, Limits()
     ends: dict[str, list[str]] = {}
     for event in described.terminal:

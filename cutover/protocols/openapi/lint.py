@@ -15,6 +15,7 @@ import attrs
 from cutover.errors import OpenApiError
 from cutover.protocols.openapi import shape
 from cutover.protocols.openapi.conversion import CONTENT, Converted, Schema
+from cutover.protocols.openapi.contract import contract_of
 from cutover.protocols.openapi.description import (
     DocumentWarning,
     StreamDescription,
@@ -85,6 +86,8 @@ def lint_document(
             continue
         try:
             described = describe_stream(document, operation.path, operation.method, remote=remote)
+            # An order may have a slip.
+            contract_of(described)
             found.append(_linted(described))
         except OpenApiError as error:
             found.append(_failed(operation.path, operation.method, error))

@@ -140,11 +140,18 @@ class FaultFinder:
         # Other validators know this fault by the keyword whose count it bounds.
         keyword = "contains" if keyword == "minContains" else keyword
         operand = self._at(location)
+        kind = type(error.kind).__name__.rpartition("_")[2]
+        if kind == "PropertyNames":
+            # Its location is that of the keyword that the name breaks, but its value is the whole object.
+            return [
+                Problem(
+                    "schema.value", _pointer(path), "propertyNames", "other names", _shown(error.instance)
+                )
+            ]
         if keyword == CONTENT and depth < _MOST_DEPTH:
             return self._resolve_content(operand, error, path, advisory=advisory, depth=depth)
         if keyword in {"oneOf", "anyOf"} and isinstance(operand, list):
             return [self._resolve_union(error, operand, prefix, advisory=advisory, depth=depth)]
-        kind = type(error.kind).__name__.rpartition("_")[2]
         if kind == "FalseSchema" and keyword not in {"additionalProperties", "unevaluatedProperties"}:
             return [Problem("schema.value", _pointer(path), "false", "nothing here", _shown(error.instance))]
         rule = _RULES.get(keyword, "schema.value")

@@ -700,3 +700,18 @@ def test_a_warning_of_one_branch_is_no_fault_of_another() -> None:
 def test_too_few_matches_are_told_by_contains() -> None:
     few = {"contains": {"const": 1}, "minContains": 2}
     assert of_data(json_text(few), "data: [1]\n\n") == [("schema.value", "/data", "contains")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"anyOf": [{"const": "b"}]},
+        {"maxLength": 0},
+        {"contentMediaType": "application/json"},
+        {"required": ["x"], "type": "null"},
+    ],
+)
+def test_a_wrong_name_of_a_field_is_the_fault_of_the_object(names: Any) -> None:
+    assert of_data(json_text({"propertyNames": names}), 'data: {"a":1}\n\n') == [
+        ("schema.value", "/data", "propertyNames")
+    ]

@@ -33,6 +33,21 @@ OPEN: Final = "open"
 """The one other state of a thing in a scope that `open_scope` makes."""
 
 
+MISSING_EVENT_RULES: Final = frozenset(
+    {
+        "order.start-missing",
+        "order.step-missing",
+        "order.step-unfinished",
+        "order.outside-step",
+        "order.finish-before-step",
+        "order.finish-missing",
+        "order.unexpected",
+        "terminator.missing",
+    }
+)
+"""Rules that report a missing event."""
+
+
 @attrs.frozen
 class Transition:
     """One entry of a table: the next state, and the rule that the event breaks, if it breaks one."""
@@ -144,6 +159,8 @@ class Grammar:
     """States in which the client has stopped reading. It refuses nothing there, so findings there are warnings."""
     breaks_off: frozenset[str] = frozenset()
     """Symbols after which an open part gives no warning, such as an abort."""
+    excused: frozenset[str] = MISSING_EVENT_RULES
+    """Rules that an event that could not be read excuses once, because it may be the missing one."""
     closed: frozenset[str] = frozenset()
     """States in which the stream is over, so that the body may end and open parts are reported."""
 

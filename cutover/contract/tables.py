@@ -12,7 +12,16 @@ from typing import Final
 
 import attrs
 
-from cutover.contract.grammar import ABSENT, END, TERMINATOR, Grammar, Scope, ServiceError, Transition
+from cutover.contract.grammar import (
+    ABSENT,
+    END,
+    MISSING_EVENT_RULES,
+    TERMINATOR,
+    Grammar,
+    Scope,
+    ServiceError,
+    Transition,
+)
 from cutover.contract.order import ANY, Automaton, OrderError, parse_order
 from cutover.contract.paths import parse_path
 
@@ -258,6 +267,8 @@ class _Builder:
             states=self._words(),
             scopes=scopes,
             breaks_off=frozenset({_ERROR, *((spec.error.kind,) if spec.error is not None else ())}),
+            # An unreadable event is no terminator: the terminator is known by its whole text.
+            excused=MISSING_EVENT_RULES - {"terminator.missing"},
             closed=frozenset({_OVER}),
         )
 

@@ -16,19 +16,6 @@ from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, Trans
 from cutover.contract.paths import MISSING
 from cutover.text import printable
 
-_MISSING_EVENT_RULES = frozenset(
-    {
-        "order.start-missing",
-        "order.step-missing",
-        "order.step-unfinished",
-        "order.outside-step",
-        "order.finish-before-step",
-        "order.finish-missing",
-        "order.unexpected",
-        "terminator.missing",
-    }
-)
-"""Rules that report a missing event. If an event could not be read, it may be the missing one."""
 _ENTRY_BYTES = 120
 """Rough memory of one open part or call without its id, in bytes."""
 
@@ -155,7 +142,7 @@ class Walk:
         # The table calls this event a duplicate, but no such event has come: the event is late, and was reported as missing.
         if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
             return ()
-        if self._unreadable and move.rule in _MISSING_EVENT_RULES:
+        if self._unreadable and move.rule in self.grammar.excused:
             self._unreadable -= 1
             return ()
         return (Deviation(move.rule, move.expected or "", actual),)

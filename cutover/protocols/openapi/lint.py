@@ -14,8 +14,8 @@ import attrs
 
 from cutover.errors import OpenApiError
 from cutover.protocols.openapi import shape
-from cutover.protocols.openapi.conversion import CONTENT, Converted, Schema
 from cutover.protocols.openapi.contract import contract_of
+from cutover.protocols.openapi.conversion import CONTENT, Converted, Schema
 from cutover.protocols.openapi.description import (
     DocumentWarning,
     StreamDescription,

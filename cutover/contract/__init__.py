@@ -18,6 +18,7 @@ with `terminator.missing`. `checker.report().findings` lists all findings withou
 
 from cutover.contract.checker import ContractChecker
 from cutover.contract.definition import Limits, StreamContext, StreamContract
+from cutover.contract.each import Each
 from cutover.contract.failure import FailureKind
 from cutover.contract.findings import Finding, Severity
 from cutover.contract.framing import Framing
@@ -28,7 +29,6 @@ from cutover.contract.own_rules import Contiguous, JoinedJson, NeverFalls, RuleE
 from cutover.contract.report import ContractReport
 from cutover.contract.rules import RULES, Rule
 from cutover.contract.shapes.shape import ANYTHING, TEXT
-from cutover.contract.tables import Each
 from cutover.contract.timing import Timings
 from cutover.lazy_names import load_on_first_use
 

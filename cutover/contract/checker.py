@@ -425,12 +425,11 @@ class ContractChecker:
             events: The events that the end of the body cut off.
         """
         self._note_encoding()
-        if self._framing is not None:
-            for offset, deviation in self._framing.ended():
-                self._add(deviation, offset=offset)
         walk = self._judge.walk
         cut = next((event for event in events if isinstance(event, Truncated)), None)
         if cut is None:
+            for offset, deviation in () if self._framing is None else self._framing.ended():
+                self._add(deviation, offset=offset)
             self._note(self._explain_end(self._judge.end()), offset=self._bytes)
         elif walk.is_over:
             within = f"the end of the body within {printable(cut.pending)}"
@@ -448,7 +447,8 @@ class ContractChecker:
         If events came and the kind of one was unreadable or unknown, drop `stream.empty`: that event may be the start. A body
         without events lacks everything else too, so that is said only if an empty body is no violation by itself.
         """
-        if self._events == 0:
+        is_no_fault = self.contract.may_be_empty and (not self._beginning or self._comments > 0)
+        if self._events == 0 and not is_no_fault:
             yield Deviation("stream.empty", "events", self._instead)
             if self.contract.severity("stream.empty") is Severity.VIOLATION:
                 return

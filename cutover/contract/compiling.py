@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 import attrs
 
 from cutover.contract.chunks import ChunkSchema
-from cutover.contract.grammar import Grammar, KindPlan, ServiceError, plan_kind
-from cutover.contract.kinds import Kind
+from cutover.contract.grammar import END, TERMINATOR, Grammar, KindPlan, ServiceError, plan_kind
+from cutover.contract.kind_table import KindTable
+from cutover.contract.kinds import SINGLE, Kind
 from cutover.contract.paths import parse_path
 from cutover.contract.reading import ChunkReader, Reader
 from cutover.contract.tables import LAST, OrderSpec, grammar_of
-from cutover.contract.values import KindTable, ValueReader
+from cutover.contract.values import ValueReader
 
 Chunks: TypeAlias = Any
 """The kinds of chunk: a `ChunkSchema`, a `KindTable`, or another value with `kinds` and `new_reader`."""
@@ -30,8 +31,8 @@ class Model:
     order: Grammar | str | None
     spec: OrderSpec
     """All fields about order and end."""
-    last: tuple[tuple[tuple[str, ...], tuple[Any, ...]], ...]
-    """Pairs of a path, as steps, and the values there that make an event the stream's last one."""
+    last: tuple[tuple[tuple[str, ...], tuple[tuple[type, Any], ...]], ...]
+    """Pairs of a path, as steps, and the values there, each with its type, that make an event the stream's last one."""
     wants_unknown: bool
     """True if fields that the contract does not list are to be found."""
 
@@ -50,6 +51,7 @@ class Model:
                 kind=self.kind,
                 terminator=self.spec.terminator,
                 last=self.last,
+                named=self.spec.named,
                 error=self.error,
                 wants_unknown=self.wants_unknown,
             )
@@ -93,8 +95,7 @@ def _plan(model: Model, grammar: Grammar, tag: str, reader: Reader) -> KindPlan:
     )
     if tag == kind:
         return plan
-    moves = {state: to for (state, symbol), to in grammar.transitions.items() if symbol == plan.symbol + LAST}
-    return attrs.evolve(plan, moves=moves, fast_states=frozenset())
+    return attrs.evolve(plan, moves=grammar.moves.get(plan.symbol + LAST, {}), fast_states=frozenset())
 
 
 @lru_cache(maxsize=256)
@@ -104,23 +105,81 @@ def compile_model(model: Model) -> CompiledModel:
     Raises:
         ValueError: If the order has a slip, or a path leads to a field that no chunk has.
     """
-    grammar = model.order if isinstance(model.order, Grammar) else grammar_of(model.spec)
+    if isinstance(model.order, Grammar):
+        grammar = model.order
+        _refuse_both(model.spec)
+        _refuse_gaps(grammar)
+    else:
+        grammar = grammar_of(model.spec)
     if isinstance(model.chunks, KindTable):
-        _refuse_lost_paths(model.chunks, grammar)
+        _refuse_lost_kinds(model.chunks, model.kind)
+        _refuse_lost_paths(model.chunks, model.kind, grammar)
     reader = model.new_reader()
     compiled = CompiledModel(model, grammar, {})
     plans = {struct: compiled.plan(kind, reader) for struct, kind in reader.kinds.items()}
     return attrs.evolve(compiled, plans=plans)
 
 
-def _refuse_lost_paths(table: KindTable, grammar: Grammar) -> None:
+def _refuse_both(spec: OrderSpec) -> None:
+    """Raise for fields beside a table, which says all about the order itself."""
+    beside = {
+        "each": spec.each,
+        "anywhere": spec.anywhere,
+        "end": spec.end_kinds or spec.ends_by_value,
+        "after_end": spec.after_end,
+        "endless": spec.endless,
+    }
+    given = [name for name, value in beside.items() if value]
+    if given:
+        raise ValueError(f"the order is a table, which says {', '.join(given)} too; write it there")
+
+
+def _refuse_gaps(grammar: Grammar) -> None:
+    """Raise for a table without an entry for a state and a symbol that a stream may bring together."""
+    for symbol in sorted({*grammar.symbols.values(), grammar.other, TERMINATOR, END}):
+        moves = grammar.moves.get(symbol, {})
+        for state in grammar.states:
+            if state not in moves:
+                raise ValueError(
+                    f"the table of the order has no transition for {symbol} in the state {state}"
+                )
+            if moves[state].to not in grammar.states:
+                raise ValueError(
+                    f"the table of the order leads to {moves[state].to}, which is no state, by {symbol} in the state {state}"
+                )
+
+
+def _refuse_lost_kinds(table: KindTable, kind: Kind) -> None:
+    """Raise for kinds that no event can say, and for members that no chunk declares."""
+    kinds = table.kinds
+    if kinds is None:
+        if kind.path is not None and table.shape is not None and table.shape.is_text:
+            raise ValueError(f"chunks is TEXT, so no event can say its kind in {kind.where}")
+        return
+    if kind.is_single and SINGLE not in kinds:
+        raise ValueError(
+            "all events have one kind, so chunks must be one shape, and not a shape for each kind"
+        )
+    lost = [member for member in kind.members if member not in kinds]
+    if lost:
+        raise ValueError(f"kind names the fields {', '.join(lost)}, which no chunk declares")
+    text = [name for name, entry in table.entries.items() if entry.shape.is_text]
+    unsaid = [name for name in text if not (kind.by_name or kind.is_single or name in kind.overrides)]
+    if unsaid:
+        raise ValueError(
+            f"the kind {unsaid[0]} is declared as TEXT, which has no {kind.where}; only an event's name can say its kind"
+        )
+
+
+def _refuse_lost_paths(table: KindTable, place: Kind, grammar: Grammar) -> None:
     """Raise for an id of a part at a path that none of the part's kinds can have."""
     for scope in grammar.scopes:
-        for kind in scope.moves:
+        for kind in sorted(scope.moves):
             entry = table.entries.get(kind)
             for path in scope.key:
                 field, *steps = parse_path(path)
-                if entry is not None and field == "data" and not entry.shape.has_path(tuple(steps)):
+                is_data = entry is not None and field == "data" and tuple(steps) != place.path
+                if entry is not None and is_data and not entry.shape.has_path(tuple(steps)):
                     raise ValueError(
                         f"each: the kind {kind} has no field at the path {path}, which identifies a {scope.name}"
                     )

@@ -1,4 +1,7 @@
-"""A stream's contract, as data: its kinds of event, their order, the end, the head, the times, and what weighs how much."""
+"""A stream's contract, as data: its kinds of event, their order, the end, the head, the times, and what weighs how much.
+
+This module is long because each field of a contract has its meaning, its default and its slips beside it.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,17 +11,18 @@ import attrs
 
 from cutover.contract.chunks import ChunkSchema
 from cutover.contract.compiling import CompiledModel, Model, compile_model
+from cutover.contract.each import Each, each_of
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.framing import Framing
-from cutover.contract.grammar import Grammar, KindPlan, Scope, ServiceError
+from cutover.contract.grammar import END, Grammar, KindPlan, Scope, ServiceError
 from cutover.contract.head_rules import HeadRules
+from cutover.contract.kind_table import KindTable
 from cutover.contract.kinds import EventName, Kind, kind_of
 from cutover.contract.own_rules import StreamRule
 from cutover.contract.paths import parse_path
 from cutover.contract.rules import RULES
 from cutover.contract.shapes.shape import ANYTHING
-from cutover.contract.tables import Each, OrderSpec, each_of
-from cutover.contract.values import KindTable
+from cutover.contract.tables import OrderSpec
 from cutover.lazy_names import load
 from cutover.sse.events import MessageEvent
 
@@ -68,9 +72,20 @@ def _chunks(value: object) -> Any:  # noqa: ANN401
     )
 
 
+_SCALARS = str | int | float | bool | None
+
+
 def _end(value: Any) -> "tuple[str, ...] | Mapping[str, Any]":  # noqa: ANN401
     """Return the end: kinds as a tuple, or values by their path."""
-    return dict(value) if isinstance(value, Mapping) and value else _names(value)
+    if not isinstance(value, Mapping):
+        return _names(value)
+    if not value:
+        return ()
+    for path, wanted in value.items():
+        each = wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+        if not all(isinstance(one, _SCALARS) for one in each):
+            raise ValueError(f"end: give a text, a number, true, false or null for {path}, or a list of such")
+    return dict(value)
 
 
 def _method(value: str) -> str:
@@ -81,6 +96,20 @@ def _method(value: str) -> str:
 def _error(value: "ServiceError | str | None") -> ServiceError | None:
     """Return the in-band error that a kind stands for; any other value as it is."""
     return ServiceError(kind=value) if isinstance(value, str) else value
+
+
+def _severities(value: "Mapping[str, Severity | str]") -> Mapping[str, Severity]:
+    """Return severities by the id of their rule; a word, such as `warning`, stands for one."""
+    words = {each.value: each for each in Severity}
+    for rule, severity in value.items():
+        if not isinstance(severity, Severity) and severity not in words:
+            raise ValueError(f"severities: {severity!r} for {rule} is none of {', '.join(words)}")
+    return {rule: Severity(severity) for rule, severity in value.items()}
+
+
+def _rules(value: "StreamRule | Sequence[StreamRule]") -> tuple[StreamRule, ...]:
+    """Return one rule, or several, as a tuple."""
+    return (value,) if isinstance(value, StreamRule) else tuple(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +143,7 @@ class StreamContract:
     """True if the stream has no end of its own: the end of the body, wherever it comes, is then no fault."""
     error: ServiceError | None = attrs.field(default=None, converter=_error)
     """The event that reports a failed turn: a kind, or a `ServiceError`. It may come at any place, and nothing more is asked after it."""
-    rules: tuple[StreamRule, ...] = ()
+    rules: tuple[StreamRule, ...] = attrs.field(default=(), converter=_rules)
     """Rules of the contract's owner; see `cutover.contract.own_rules`."""
     framing: Framing = attrs.field(factory=Framing)
     """Rules about the bytes, for a client that reads less than the standard allows."""
@@ -126,7 +155,7 @@ class StreamContract:
     """`id` if each event has an id, and a request with `Last-Event-ID` goes on behind it (WHATWG HTML 9.2.4); else None."""
     limits: Limits = Limits()
     """The largest sizes and the longest times."""
-    severities: Mapping[str, Severity] = attrs.field(factory=dict)
+    severities: Mapping[str, Severity] = attrs.field(factory=dict, converter=_severities)
     """Rule id -> its severity in this contract, for rules whose default severity this contract changes. It wins over `strict()`."""
     remarks: tuple[Deviation, ...] = ()
     """Weaknesses of the contract itself, such as those of the document that it was read from. Every report shows them."""
@@ -175,7 +204,10 @@ class StreamContract:
         last = tuple(
             (
                 parse_path(path),
-                tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,),
+                tuple(
+                    (type(each), each)
+                    for each in (value if isinstance(value, list | tuple | set | frozenset) else (value,))
+                ),
             )
             for path, value in values
         )
@@ -251,6 +283,18 @@ class StreamContract:
     def wants_names(self) -> bool:
         """Return True if the contract says something about the events' names, so that a name is no surprise."""
         return self.kind.by_name or self.kind.names is not EventName.OPTIONAL or self.framing.event_line
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Return True if a body without any event is no fault: the stream is endless, or its order says so.
+
+        A contract that gives `stream.empty` a severity wants to hear of it all the same.
+        """
+        if "stream.empty" in self.severities:
+            return False
+        return self.endless or (
+            isinstance(self.order, str) and self.grammar.transitions[self.grammar.initial, END].rule is None
+        )
 
     def is_missed(self, rule: str) -> bool:
         """Return True if an event that breaks this rule may be an event that seems to be missing later.

@@ -15,7 +15,7 @@ _BLANK_LINES = (b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n", b"\r\n\n", b"\n\r")
 
 @attrs.frozen(kw_only=True)
 class Framing:
-    """What a client wants of the bytes beyond the standard. By default nothing."""
+    """The wishes of a client about the bytes, beyond the standard. By default it has none."""
 
     only_lf: bool = False
     """True if lines must end with LF, and not with CR or CRLF."""
@@ -43,7 +43,8 @@ class FramingWatch:
     """Position of this body in all bodies of a resumed stream, in bytes."""
     _received: int = attrs.field(init=False)
     _first: bytes = attrs.field(default=b"", init=False)
-    _last: bytes = attrs.field(default=b"", init=False)
+    # The beginning of the body is the beginning of a line.
+    _last: bytes = attrs.field(default=b"\n", init=False)
     _cr_is_told: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -74,6 +75,6 @@ class FramingWatch:
                 Deviation(
                     "framing.blank-line",
                     "a blank line at the end",
-                    f"the end of the body after {self._last!r}",
+                    "the end of the body within a line or after one",
                 ),
             )

@@ -12,6 +12,8 @@ of one stream in the tables is a `Walk`.
 A chunk takes the fast path or not, depending on its kind and on the state. `KindPlan.fast_states` lists the states in
 which a chunk of the kind keeps the state, at most opens something, and can break one rule only: it may name a thing that is
 not open. In such a state, the judge checks only this rule.
+
+This module is long because each attribute of the tables is explained where it stands.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -19,9 +21,8 @@ from operator import attrgetter
 from typing import Any, Final
 
 import attrs
-import msgspec
 
-from cutover.contract.paths import MISSING, Getter
+from cutover.contract.paths import MISSING, Getter, identity, parse_path
 
 TERMINATOR: Final = "[DONE]"
 """The symbol of the stream's last event in the table, whatever its text is."""
@@ -126,7 +127,7 @@ class ServiceError:
     """The kind of the error chunk."""
     code: str = "/data"
     """Path to the error code in that chunk. Default: all of its data."""
-    member: str | None = None
+    member: str | None = attrs.field(default=None)
     """Path to a value that makes any chunk an error, whatever its kind is: an object, a text or a number, but not null, false or "".
     Default None: the kind alone decides."""
     finish: str | None = None
@@ -135,6 +136,14 @@ class ServiceError:
     """Path to the status in the turn's last chunk. A chunk without it is accepted."""
     failed: str | None = None
     """The value of that status after an error. Without an error it must not have this value."""
+
+    @member.validator
+    def _is_in_data(self, _: object, member: str | None) -> None:
+        """Refuse a path that does not lead into the data."""
+        if member is not None and parse_path(member)[0] != "data":
+            raise ValueError(
+                f"the member {member} of an error is no field of the data; for an event name give the error's kind"
+            )
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -163,6 +172,15 @@ class Grammar:
     """Rules that an event that could not be read excuses once, because it may be the missing one."""
     closed: frozenset[str] = frozenset()
     """States in which the stream is over, so that the body may end and open parts are reported."""
+    moves: Mapping[str, Mapping[str, Transition]] = attrs.field(init=False, repr=False)
+    """Symbol -> (state -> the transition): `transitions`, by their symbol."""
+
+    @moves.default
+    def _by_symbol(self) -> Mapping[str, Mapping[str, Transition]]:
+        moves: dict[str, dict[str, Transition]] = {}
+        for (state, symbol), transition in self.transitions.items():
+            moves.setdefault(symbol, {})[state] = transition
+        return moves
 
     def symbol(self, kind: str) -> str:
         """Return the symbol of a kind of chunk in the table."""
@@ -235,7 +253,7 @@ def plan_kind(
     told = error if error is not None and kind in {error.kind, error.finish} else None
     where = None if told is None else told.code if kind == told.kind else told.status
     symbol = grammar.symbol(kind)
-    moves = {state: to for (state, name), to in grammar.transitions.items() if name == symbol}
+    moves = grammar.moves[symbol]
     names = [(at, loop) for at, moved in touches if (loop := _named_state(moved)) is not None]
     opens = [at for at, moved in touches if _only_opens(grammar.scopes[at], moved)]
     starts_step = kind in grammar.new_step
@@ -299,31 +317,14 @@ def key_getter(scope: Scope, getter: Callable[[str], Getter | None]) -> Callable
 
         def one_part(chunk: Any) -> Hashable:  # noqa: ANN401
             value = first(chunk)
-            return value if type(value) in _PLAIN else _part_of_key(value)
+            return value if type(value) in _PLAIN else identity(value)
 
         return one_part
     return lambda chunk: (
-        *(_part_of_key(part(chunk)) for part in parts),
+        *(identity(part(chunk)) for part in parts),
         *(flag(chunk) is True for flag in flags),
     )
 
 
 _PLAIN = frozenset({str, int})
 """Types of values that are parts of keys as they are."""
-
-
-def _part_of_key(value: Any) -> Hashable:  # noqa: ANN401
-    """Return a value of JSON as a part of a key. Values that JSON tells apart stay apart, such as 1, "1" and true."""
-    match value:
-        case str():
-            return value
-        case bool() | None:
-            return ("constant", value)
-        case int():
-            return value
-        case float() if value.is_integer():
-            return int(value)
-        case msgspec.UnsetType():
-            return ("absent",)
-        case _:
-            return ("json", msgspec.json.encode(value))

@@ -56,7 +56,7 @@ def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None
         asked_at: The time of the request, with a time zone; None if unknown, and then no date counts as passed.
     """
     yield from _content_type(rules, head)
-    for name in (*rules.required, *rules.refused, "content-type"):
+    for name in dict.fromkeys((*rules.required, *rules.refused, "content-type")):
         values = head.headers.get(name, ())
         if any(not means_the_same(name, values[0], value) for value in values[1:]):
             yield Deviation("head.header-conflict", f"one {name}", printable(", ".join(values)))

@@ -241,7 +241,10 @@ class EventJudge:
         """Judge an event that is not a chunk, or a chunk with a warning."""
         if isinstance(read, Refusal):
             deviation = read.deviation
-            if read.kind is not None:
+            if isinstance(read.chunk, msgspec.Struct):
+                # The class tells too whether the chunk says that it is the stream's last one.
+                self.walk.take_refused(self._plan_of(type(read.chunk)), read.chunk, deviation)
+            elif read.kind is not None:
                 self.walk.take_refused(self.contract.plan_kind(read.kind, self._reader), read.chunk)
             elif self.contract.is_missed(deviation.rule):
                 self.has_unreadable = True

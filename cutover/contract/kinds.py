@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from cutover.contract.paths import MISSING, parse_path, value_at
+from cutover.contract.paths import MISSING, json_text, parse_path, value_at
 
 SINGLE: Final = "event"
 """The kind of all events of a stream that has only one."""
@@ -21,6 +21,14 @@ class EventName(enum.Enum):
     """Every event has a name."""
     FORBIDDEN = "forbidden"
     """No event has a name."""
+
+
+def _event_name(value: str | EventName) -> EventName:
+    """Return the use of the `event` line that a word stands for."""
+    words = [each.value for each in EventName]
+    if not isinstance(value, EventName) and value not in words:
+        raise ValueError(f"names={value!r}: give one of {', '.join(words)}")
+    return EventName(value)
 
 
 def _names(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -43,10 +51,14 @@ class Kind:
     """Names of fields of the data. Exactly one of them is there, and it is the kind."""
     function: Callable[[Any], str | None] | None = None
     """Returns the kind of decoded data; None for data of no known kind."""
-    names: EventName = attrs.field(default=EventName.OPTIONAL, converter=EventName)
+    names: EventName = attrs.field(default=EventName.OPTIONAL, converter=_event_name)
     """The use of the `event` line: `"optional"`, `"required"` or `"forbidden"`."""
     overrides: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """Names, such as `error` or `ping`, that are the event's kind whatever its data says."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.by_name and self.names is EventName.FORBIDDEN:
+            raise ValueError("the kind is the event's name, so the name cannot be forbidden")
 
     @classmethod
     def field(cls, path: str, *, names: str = "optional", overrides: str | Sequence[str] = ()) -> "Kind":
@@ -125,7 +137,7 @@ class Kind:
         if self.function is not None:
             try:
                 kind = self.function(data)
-            except (LookupError, TypeError, AttributeError, ValueError):
+            except Exception:  # noqa: BLE001  the owner wrote it for right data, and this may be wrong
                 return None
             return kind if isinstance(kind, str) else None
         return SINGLE
@@ -134,7 +146,7 @@ class Kind:
         """Return what came in place of a known kind, in words."""
         if self.path is not None:
             value = value_at(data, self.path)
-            return f"no {self.where}" if value is MISSING else f"{self.where}: {value!r}"
+            return f"no {self.where}" if value is MISSING else f"{self.where}: {json_text(value)}"
         if self.members:
             there = [name for name in self.members if isinstance(data, dict) and name in data]
             return f"{', '.join(there) or 'none of them'}"

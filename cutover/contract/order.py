@@ -22,9 +22,11 @@ ANY: Final = "."
 _TOKEN = re.compile(
     r"""\s*(?:(?P<sign>[()|?*+])|"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<name>[^\s()|?*+"']+))"""
 )
-_MAX_TOKENS = 2000
+_MAX_TOKENS = 1000
 _MAX_STATES = 4000
 _MAX_DEPTH = 100
+_MAX_NAMES = 12
+"""Largest number of kinds that a finding lists."""
 
 
 class OrderError(ValueError):
@@ -50,45 +52,45 @@ class Automaton:
     def next_in(self, state: int) -> str:
         """Return the events that may come next, in words, for a finding."""
         names = ["any other kind" if symbol == ANY else symbol for symbol in self.moves[state]]
+        if len(names) > _MAX_NAMES:
+            names = [*names[:_MAX_NAMES], f"{len(names) - _MAX_NAMES} other kinds"]
         names += ["the end"] if self.accepts[state] and names else []
         return " or ".join(names) or "nothing more"
 
-    def resume_at(self, state: int, symbol: str) -> int | None:
-        """Return the state after a symbol that may not come here, as if the fewest missing events had come before it.
+    def resumed(self, state: int) -> Mapping[str, int]:
+        """Return the state after each symbol that may come here or later, as if the fewest missing events had come before it.
 
-        Return None if no missing events would make it right: the symbol is then one too many.
+        A symbol that is not in the result is one too many here.
         """
+        after_symbol: dict[str, int] = {}
         seen, waiting = {state}, deque([state])
         while waiting:
-            here = waiting.popleft()
-            if symbol in self.moves[here]:
-                return self.moves[here][symbol]
-            for after in self.moves[here].values():
+            for symbol, after in self.moves[waiting.popleft()].items():
+                after_symbol.setdefault(symbol, after)
                 if after not in seen:
                     seen.add(after)
                     waiting.append(after)
-        return None
+        return after_symbol
 
-    def without(self, symbols: frozenset[str]) -> "Automaton":
-        """Return the same order for streams in which these symbols cannot come."""
+    def without(self, symbol: str) -> "Automaton":
+        """Return the same order for streams in which this symbol cannot come. No move leads where the order cannot end."""
+        ends = {state for state, accepts in enumerate(self.accepts) if accepts}
+        size = -1
+        while len(ends) > size:
+            size = len(ends)
+            ends |= {
+                state
+                for state, here in enumerate(self.moves)
+                if any(to in ends for each, to in here.items() if each != symbol)
+            }
         moves = tuple(
-            {symbol: to for symbol, to in here.items() if symbol not in symbols} for here in self.moves
+            {each: to for each, to in here.items() if each != symbol and to in ends} for here in self.moves
         )
         return attrs.evolve(self, moves=moves)
 
     def can_end(self) -> bool:
-        """Return True if the order can end."""
-        return self.accepts[0] or any(self.accepts[state] for state in self.reachable())
-
-    def reachable(self) -> frozenset[int]:
-        """Return the states that a stream can reach."""
-        seen, waiting = {0}, [0]
-        while waiting:
-            for after in self.moves[waiting.pop()].values():
-                if after not in seen:
-                    seen.add(after)
-                    waiting.append(after)
-        return frozenset(seen)
+        """Return True if the order can end. Each move of an order leads to a place from where it can."""
+        return self.accepts[0] or bool(self.moves[0])
 
 
 @lru_cache(maxsize=256)
@@ -115,6 +117,8 @@ def _tokens(text: str) -> Sequence[tuple[str, str]]:
             raise OrderError(f"the order {text!r} has a quotation mark without its second one")
         at = token.end()
         sort = "sign" if token["sign"] else "name"
+        if ANY in {token["double"], token["single"]}:
+            raise OrderError(f"the order {text!r} has a dot in quotation marks; no kind can be named so")
         found.append((sort, token["sign"] or token["double"] or token["single"] or token["name"]))
     if not found:
         raise OrderError("the order is empty; leave it out if any order is right")

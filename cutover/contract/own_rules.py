@@ -14,18 +14,22 @@ A rule is a class with two methods, of which each is optional::
 
 `StreamContract(..., rules=(NoShouting(),))` uses it. Each stream gets a copy of the rule (`start`), so attributes may count
 and collect. Four rules ship: `Contiguous`, `JoinedJson`, `Unchanged`, `NeverFalls`.
+
+This module is long because the shipped rules are the best examples of the protocol, and stand beside it.
 """
 
 import copy
-from collections.abc import Hashable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 import msgspec
 
 from cutover.contract.findings import Deviation, Severity
+from cutover.contract.foreign import words_of
 from cutover.contract.javascript import NotJsonError, parse, whole_number
-from cutover.contract.paths import MISSING, parse_path, value_at
+from cutover.contract.paths import MISSING, identity, json_text, parse_path, value_at
 from cutover.text import printable
 
 if TYPE_CHECKING:
@@ -35,6 +39,13 @@ _MAX_GROUPS = 10_000
 """Largest number of different values of `by` that a shipped rule follows. It says nothing about further ones."""
 _MAX_TEXT = 16 << 20
 """Largest number of characters that `JoinedJson` collects at one time. It says nothing about longer texts."""
+
+_PIECE_BYTES = 64
+"""Rough memory of one piece beside its characters, in bytes."""
+_MAX_DIGITS = 4000
+"""Digits up to which a text counts as a number. Python refuses to make an integer of a much longer one."""
+_LONG = 200
+"""Characters from which on a rule remembers the digest of a text, and not the text."""
 
 Problem = tuple[str, str]
 """The content that a rule asks for, and the content that came instead, both in words."""
@@ -131,6 +142,8 @@ class RuleFollower:
     _rules: tuple[StreamRule, ...]
     _all_kinds: bool
     _kinds: frozenset[str]
+    # The rules that have raised an error.
+    _broken: list[StreamRule] = attrs.field(factory=list, init=False)
 
     @classmethod
     def start(cls, rules: Sequence[StreamRule], context: "StreamContext") -> "RuleFollower":
@@ -145,20 +158,39 @@ class RuleFollower:
 
     def take(self, event: RuleEvent) -> Sequence[Deviation]:
         """Return the deviations that the rules find in an event."""
-        return [
-            Deviation(rule.id, expected, printable(actual), severity=rule.severity)
-            for rule in self._rules
-            if rule.kinds is None or event.kind in rule.kinds
-            for expected, actual in rule.event(event) or ()
-        ]
+        found: list[Deviation] = []
+        for rule in self._rules:
+            if rule.kinds is None or event.kind in rule.kinds:
+                found += self._found(rule, lambda rule=rule: rule.event(event), is_refused=event.refused)  # type: ignore[misc]
+        return found
 
     def end(self) -> Sequence[Deviation]:
         """Return the deviations that the rules find at the end of the body."""
-        return [
-            Deviation(rule.id, expected, printable(actual), severity=rule.severity)
-            for rule in self._rules
-            for expected, actual in rule.end() or ()
-        ]
+        return [each for rule in self._rules for each in self._found(rule, rule.end)]
+
+    def _found(
+        self, rule: StreamRule, call: Callable[[], Iterable[Problem]], *, is_refused: bool = False
+    ) -> Sequence[Deviation]:
+        """Return the deviations that a rule finds. An error that it raises is one, and the last one of this rule.
+
+        An event that another rule refused may lack what the rule reads, so an error is nothing new there.
+        """
+        if rule in self._broken:
+            return ()
+        found: list[Deviation] = []
+        try:
+            for expected, actual in call() or ():
+                found.append(
+                    Deviation(rule.id, str(expected), printable(str(actual)), severity=rule.severity)
+                )
+        except Exception as error:  # noqa: BLE001  the owner wrote it
+            if not is_refused:
+                self._broken.append(rule)
+                raised = f"{words_of(error)}; the rule is not checked from here on"
+                found.append(
+                    Deviation(rule.id, "a rule that raises no error", raised, severity=rule.severity)
+                )
+        return found
 
 
 def _paths(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -172,6 +204,22 @@ def _paths(value: str | Sequence[str]) -> tuple[str, ...]:
 def _one_path(_: object, __: object, path: str) -> None:
     """Refuse a path that leads nowhere."""
     parse_path(path)
+
+
+def _shown(value: object) -> str:
+    """Return a value in words; a text stands as it is."""
+    return printable(value if isinstance(value, str) else json_text(value))
+
+
+def _short(key: Hashable) -> Hashable:
+    """Return a key, or the digest of a long one."""
+    match key:
+        case str() if len(key) > _LONG:
+            return ("digest", hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
+        case (str(sort), str(text)):
+            return (sort, _short(text))
+        case _:
+            return key
 
 
 @attrs.define(eq=False)
@@ -199,7 +247,7 @@ class _PathRule(StreamRule):
 
     def _group(self, event: RuleEvent) -> Hashable:
         """Return the group that an event belongs to."""
-        return tuple(repr(event.at(path)) for path in self.by)
+        return tuple(_short(identity(event.at(path))) for path in self.by)
 
     def _keep(self, group: Hashable, value: Any) -> None:  # noqa: ANN401
         """Remember the last value of a group, if there is room for the group."""
@@ -224,12 +272,12 @@ class Contiguous(_PathRule):
         value = event.at(self.path)
         if value is MISSING:
             return
-        if isinstance(value, str) and value.isascii() and value.isdigit():
+        if isinstance(value, str) and len(value) < _MAX_DIGITS and value.isascii() and value.isdigit():
             value = int(value)
         group = self._group(event)
         wanted = self._last[group] + 1 if group in self._last else self.start_at
         if type(value) is not int:
-            yield f"an integer at {self.path}", str(value)
+            yield f"an integer at {self.path}", json_text(value)
             return
         if wanted is not None and value != wanted:
             yield f"{self.path} {wanted}", str(value)
@@ -268,7 +316,7 @@ class Unchanged(_PathRule):
         started = copy.deepcopy(self)
         fixed = None if self.request is None else getattr(context, self.request)
         if fixed is not None:
-            started._last[()] = fixed  # noqa: SLF001  its own copy
+            started._last[()] = _short(identity(fixed)), _shown(fixed)  # noqa: SLF001  its own copy
         return started
 
     def event(self, event: RuleEvent) -> Iterable[Problem]:
@@ -276,10 +324,11 @@ class Unchanged(_PathRule):
         value, group = event.at(self.path), self._group(event)
         if value is MISSING or event.refused:
             return
-        before = self._last.get(group, value)
-        if before != value:
-            yield f"{self.path} {printable(str(before))}", str(value)
-        self._keep(group, value)
+        key, shown = _short(identity(value)), _shown(value)
+        before, before_shown = self._last.get(group, (key, shown))
+        if before != key:
+            yield f"{self.path} {before_shown}", shown
+        self._keep(group, (key, shown))
 
 
 @attrs.define(eq=False)
@@ -307,13 +356,21 @@ class JoinedJson(_PathRule):
         """Collect a piece, or yield a defect if the text that this event ends is not JSON."""
         group = self._group(event)
         if event.kind in self.until:
-            yield from self._judge(self._last.pop(group, []))
+            yield from self._judge(self._last.pop(group, None))
             return
         piece = event.at(self.path)
-        if isinstance(piece, str) and self._size + len(piece) <= _MAX_TEXT:
-            self._size += len(piece)
-            self._keep(group, self._last.get(group, []))
-            self._last.get(group, []).append(piece)
+        if not isinstance(piece, str) or not piece:
+            return
+        self._keep(group, self._last.get(group, []))
+        pieces = self._last.get(group)
+        if pieces is None:
+            return
+        self._size += len(piece) + _PIECE_BYTES
+        pieces.append(piece)
+        if self._size > _MAX_TEXT:
+            # The text is too long to be judged, and so is no piece of it that comes later.
+            self._forget(pieces)
+            self._last[group] = None
 
     def end(self) -> Iterable[Problem]:
         """Yield a defect for each text that ends with the body and is not JSON."""
@@ -321,9 +378,16 @@ class JoinedJson(_PathRule):
             for pieces in self._last.values():
                 yield from self._judge(pieces)
 
-    def _judge(self, pieces: Sequence[str]) -> Iterable[Problem]:
+    def _forget(self, pieces: Sequence[str]) -> None:
+        """Give back the memory of a text."""
+        self._size -= sum(map(len, pieces)) + len(pieces) * _PIECE_BYTES
+
+    def _judge(self, pieces: Sequence[str] | None) -> Iterable[Problem]:
+        """Yield a defect if the pieces do not make JSON. Of a text that was too long nothing is known."""
+        if pieces is None:
+            return
         text = "".join(pieces)
-        self._size -= len(text)
+        self._forget(pieces)
         if text.strip():
             try:
                 msgspec.json.decode(text)

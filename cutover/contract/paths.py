@@ -4,7 +4,8 @@ A path is a JSON pointer (RFC 6901) into the event: `/event`, `/id`, `/retry`, `
 without a slash is short for one field of the data: `id` stands for `/data/id`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,9 @@ import msgspec
 MISSING: Final = msgspec.UNSET
 """The value of a path that leads to nothing."""
 _FIELDS = ("data", "event", "id", "retry")
+
+MAX_LEVELS: Final = 200
+"""Largest number of objects and arrays inside each other that the checker looks into. Libraries that check types stop there too."""
 
 Getter = Callable[[Any], Any]
 """Returns the value of a path in a chunk; `MISSING` if the path leads to nothing."""
@@ -73,3 +77,44 @@ def value_getter(path: str) -> Getter:
 
         return field_of_object
     return lambda chunk: value_at(chunk.data, steps)
+
+
+def is_deep(value: object) -> bool:
+    """Return True if a JSON value has more than `MAX_LEVELS` objects and arrays inside each other."""
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def json_text(value: object, *, sort_keys: bool = False) -> str:
+    """Return a value that came from JSON as JSON, for a finding or for a comparison. It never raises."""
+    if value is MISSING:
+        return "nothing"
+    if is_deep(value):
+        return f"more than {MAX_LEVELS} objects and arrays inside each other"
+    return json.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+
+
+def identity(value: Any) -> Hashable:  # noqa: ANN401  JSON is anything
+    """Return a value of JSON as a part of a key. Values that JSON tells apart stay apart, such as 1, "1" and true."""
+    match value:
+        case str():
+            return value
+        case bool() | None:
+            return ("constant", value)
+        case int():
+            return value
+        case float() if value.is_integer():
+            return int(value)
+        case msgspec.UnsetType():
+            return ("absent",)
+        case _:
+            return ("json", json_text(value, sort_keys=True))

@@ -9,6 +9,8 @@ The reader makes a new decoder in two cases, so that more chunks take the fast p
 - A kind of a family, such as `data-weather`, comes for the first time.
 - Several chunks of one kind had more fields than its plain class (`ChunkTypes`) accepts. From then on, the decoder uses
   the class with all fields for this kind.
+
+This module is long because the fast path and the exact path must agree, and are read together.
 """
 
 from collections import Counter

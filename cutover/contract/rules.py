@@ -2,6 +2,8 @@
 
 This table holds the texts and the default severities. The checks are in the other modules of ``contract/``; rules about the order of
 events, such as one [DONE], are in the tables of ``protocols/``. A contract may give a rule another severity.
+
+This module is long because it is one table.
 """
 
 from collections.abc import Mapping

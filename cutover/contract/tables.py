@@ -5,15 +5,14 @@ last event has come, the terminator has not), `_OVER`, `_FAILED` (the service ha
 """
 
 import difflib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 import attrs
 
+from cutover.contract.each import Each
 from cutover.contract.grammar import (
-    ABSENT,
     END,
     MISSING_EVENT_RULES,
     TERMINATOR,
@@ -23,7 +22,6 @@ from cutover.contract.grammar import (
     Transition,
 )
 from cutover.contract.order import ANY, Automaton, OrderError, parse_order
-from cutover.contract.paths import parse_path
 
 _ENDED: Final = "ended"
 _OVER: Final = "over"
@@ -31,122 +29,9 @@ _FAILED: Final = "failed"
 _ANYWHERE: Final = "(anywhere)"
 _ERROR: Final = "(error)"
 LAST: Final = " (last)"
-"""What the symbol of a chunk ends with if a value in the chunk says that it is the stream's last one."""
-_OPENING = re.compile(r"[-_./]?(start|started|begin|open|opened|added|create|created)$", re.IGNORECASE)
-
-
-def _names(value: str | Iterable[str]) -> tuple[str, ...]:
-    """Return one name, or several, as a tuple."""
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-@attrs.frozen
-class Each:
-    """The order of the events that share an id: `Each("text-start text-delta* text-end by id")`.
-
-    Parts with different ids may be interleaved. In `StreamContract.each`, a plain text is short for an `Each` without options.
-
-    Raises:
-        OrderError: If the notation has a slip. It is a ValueError.
-    """
-
-    order: str
-    """The order of one part, then `by`, then the path to the id, or several paths: `... by output_index content_index`."""
-    name: str = attrs.field(default="", kw_only=True)
-    """The part in words, for findings. Default: the first kind without its ending, such as `text part`."""
-    reopens: bool = attrs.field(default=False, kw_only=True)
-    """True if an id may come again once its part has ended."""
-    must_close: bool = attrs.field(default=True, kw_only=True)
-    """True if every part must have ended when the stream ends."""
-    closed_before: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
-    """Kinds before which every part must have ended. They report the open ones."""
-    closed_by: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
-    """Kinds that end all open parts at once."""
-    repeats: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
-    """Paths to fields of the first event of a part that its later events must repeat, where they have them."""
-    counts_from: int | None = attrs.field(default=None, kw_only=True)
-    """The id of the first part, if ids count up by one without a gap. Of several paths, the last one counts within the others."""
-    parts: tuple[str, tuple[str, ...]] = attrs.field(init=False, repr=False)
-    """The order without `by`, and the paths."""
-
-    @parts.default
-    def _split(self) -> tuple[str, tuple[str, ...]]:
-        order, by, paths = self.order.rpartition(" by ")
-        keys = tuple(path for path in re.split(r"[\s,]+", paths.strip()) if path)
-        if not by or not keys:
-            raise OrderError(
-                f"the order {self.order!r} of `each` does not say which events belong together; end it with `by` and a path, such as `by id`"
-            )
-        for path in (*keys, *self.repeats):
-            parse_path(path)
-        if ANY in parse_order(order).symbols:
-            raise OrderError(
-                f"the order {order!r} of `each` has a dot; name the kinds, because the others belong to no part"
-            )
-        return order, keys
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """Return the kinds that the order of a part names."""
-        return parse_order(self.parts[0]).symbols
-
-    def scope(self) -> Scope:
-        """Return the same, as a table."""
-        order, keys = self.parts
-        automaton = parse_order(order)
-        name = self.name or _part_name(automaton)
-        states = [ABSENT, *(str(state) for state in range(1, len(automaton.moves)))]
-        return Scope(
-            name=name,
-            key=keys,
-            moves={kind: self._moves(automaton, kind, name, states) for kind in automaton.symbols},
-            states=tuple(states[1:]),
-            unfinished=frozenset(
-                state for state, accepts in zip(states, automaton.accepts, strict=True) if not accepts
-            ),
-            cleared_by=frozenset(self.closed_by),
-            closed_before=frozenset(self.closed_before),
-            closed_at_end=self.must_close,
-            repeats=self.repeats,
-            counts_from=self.counts_from,
-        )
-
-    def _moves(
-        self, automaton: Automaton, kind: str, name: str, states: list[str]
-    ) -> Mapping[str, Transition]:
-        """Return the transitions of a part on this kind."""
-        moves: dict[str, Transition] = {}
-        for state, word in enumerate(states):
-            after = automaton.moves[state].get(kind)
-            opens = automaton.moves[0].get(kind)
-            if after is None and self.reopens and automaton.accepts[state]:
-                after = opens
-            if after is not None:
-                is_done = not automaton.moves[after]
-                moves[word] = Transition(ABSENT if is_done and self.reopens else states[after])
-                continue
-            resumed = automaton.resume_at(state, kind)
-            to = word if resumed is None else states[resumed]
-            if resumed is not None and self.reopens and not automaton.moves[resumed]:
-                to = ABSENT
-            if state == 0 or (not automaton.moves[state] and opens is None):
-                moves[word] = Transition(to, "order.unopened-part", f"an open {name}")
-            elif not automaton.moves[state]:
-                moves[word] = Transition(to, "order.unexpected", f"another id: the {name} has ended")
-            else:
-                moves[word] = Transition(to, "order.unexpected", automaton.next_in(state))
-        return moves
-
-
-def _part_name(automaton: Automaton) -> str:
-    """Return a name for the part that an order describes: its first kind without the ending that says that it opens."""
-    opener = next(iter(automaton.moves[0]))
-    return f"{_OPENING.sub('', opener) or opener} part"
-
-
-def each_of(value: "str | Each | Scope") -> "Each | Scope":
-    """Return the order of parts that a text stands for; any other value as it is."""
-    return Each(value) if isinstance(value, str) else value
+"""The ending of the symbol of a chunk in which a value says that it is the stream's last one."""
+_MAX_ENTRIES = 200_000
+"""Largest number of pairs of a state and a kind in the tables of an order."""
 
 
 @attrs.frozen(kw_only=True)
@@ -164,6 +49,13 @@ class OrderSpec:
     error: ServiceError | None
     kinds: tuple[str, ...] | None
     """The kinds that the chunks declare; None if a chunk may have any kind."""
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Return the kinds that order and end name."""
+        order = frozenset() if self.order is None else parse_order(self.order).symbols - {ANY}
+        scopes = [each.kinds if isinstance(each, Each) else frozenset(each.moves) for each in self.each]
+        return order.union(*scopes, self.anywhere, self.end_kinds, self.after_end)
 
     @property
     def ends_by_event(self) -> bool:
@@ -185,8 +77,12 @@ def grammar_of(spec: OrderSpec) -> Grammar:
     """
     automaton = parse_order(spec.order if spec.order is not None else f"{ANY}*")
     _refuse_slips(spec, automaton)
+    if spec.after_end and spec.terminator is None and not spec.ends_by_event:
+        raise OrderError(
+            "after_end says what may follow the last event, but no event is the last one; give a terminator or an end"
+        )
     if spec.kinds is not None and not set(spec.kinds) - automaton.symbols - set(spec.anywhere):
-        automaton = automaton.without(frozenset({ANY}))
+        automaton = automaton.without(ANY)
     if not spec.endless and not automaton.can_end():
         raise OrderError(
             f"the order {spec.order!r} can never end, because its dot stands for no kind: all kinds are named"
@@ -232,14 +128,25 @@ class _Builder:
 
     spec: OrderSpec
     automaton: Automaton
+    # For each state: the events that may come next, in words, and the state after each symbol that has come too early.
+    _next: tuple[tuple[str, Mapping[str, int]], ...] = attrs.field(init=False)
+
+    @_next.default
+    def _find_next(self) -> tuple[tuple[str, Mapping[str, int]], ...]:
+        states = range(len(self.automaton.moves))
+        return tuple((self.automaton.next_in(state), self.automaton.resumed(state)) for state in states)
 
     def grammar(self, scopes: tuple[Scope, ...]) -> Grammar:
         spec, automaton = self.spec, self.automaton
         named = (automaton.symbols - {ANY}) | set(spec.end_kinds) | set(spec.after_end)
         symbols = {name: name for name in named}
         symbols.update(dict.fromkeys(spec.anywhere, _ANYWHERE))
-        if spec.error is not None and spec.error.kind not in automaton.symbols:
+        if spec.error is not None and spec.error.kind not in symbols:
             symbols[spec.error.kind] = _ERROR
+        if len(set(symbols.values())) * len(automaton.moves) > _MAX_ENTRIES:
+            raise OrderError(
+                f"the order needs a table of more than {_MAX_ENTRIES} entries; split it into `each` orders"
+            )
         table: dict[tuple[str, str], Transition] = {}
         for symbol in {*symbols.values(), ANY, _ANYWHERE, _ERROR}:
             for state in range(len(automaton.moves)):
@@ -293,13 +200,18 @@ class _Builder:
         if symbol == _ERROR:
             return Transition(_FAILED)
         known = symbol if symbol in self.automaton.symbols else ANY
+        is_error = self.spec.error is not None and self.spec.error.kind == symbol
         after = self.automaton.moves[state].get(known)
         if after is not None:
-            return Transition(str(after))
-        expected = self.automaton.next_in(state)
+            # An order that names the error says what may follow it. A terminator is not asked for.
+            is_last = is_error and self.automaton.accepts[after] and self._has_last_event
+            return Transition(_FAILED if is_last else str(after))
+        if is_error:
+            return Transition(_FAILED)
+        expected, resumable = self._next[state]
         if not self.automaton.moves[state]:
             return Transition(here, "order.after-finish", self.spec.terminator or "nothing more")
-        resumed = self.automaton.resume_at(state, known)
+        resumed = resumable.get(known)
         return Transition(here if resumed is None else str(resumed), "order.unexpected", expected)
 
     def _last(self, move: Transition) -> Transition:
@@ -310,7 +222,7 @@ class _Builder:
         state = int(move.to)
         if self.automaton.accepts[state]:
             return Transition(to)
-        return Transition(to, "order.finish-missing", self.automaton.next_in(state))
+        return Transition(to, "order.finish-missing", self._next[state][0])
 
     def _after(self, word: str, symbol: str) -> Transition:
         """Return the transition of an event behind the end."""
@@ -322,9 +234,14 @@ class _Builder:
             word, "terminator.trailing", "nothing more" if word == _OVER else self.spec.last_event
         )
 
+    @property
+    def _has_last_event(self) -> bool:
+        """Return True if an event ends the stream, and not the body's end alone."""
+        return self.spec.terminator is not None or self.spec.ends_by_event
+
     def _terminator(self, state: int) -> Transition:
         if not self.automaton.accepts[state]:
-            return Transition(_OVER, "order.finish-missing", self.automaton.next_in(state))
+            return Transition(_OVER, "order.finish-missing", self._next[state][0])
         if self.spec.ends_by_event:
             last = attrs.evolve(self.spec, terminator=None).last_event
             return Transition(_OVER, "order.finish-missing", last)
@@ -335,7 +252,7 @@ class _Builder:
         if self.spec.endless:
             return Transition(here)
         if not self.automaton.accepts[state]:
-            return Transition(here, "order.finish-missing", self.automaton.next_in(state))
-        if self.spec.terminator is not None or self.spec.ends_by_event:
+            return Transition(here, "order.finish-missing", self._next[state][0])
+        if self._has_last_event:
             return Transition(here, "terminator.missing", self.spec.last_event)
         return Transition(here)

@@ -5,7 +5,8 @@ kind's shape, and returns an `EventChunk` of a class that stands for the kind.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -14,9 +15,9 @@ from cutover.contract.chunks import Chunk, Refusal, Remarked, Terminator
 from cutover.contract.findings import Deviation
 from cutover.contract.grammar import ServiceError
 from cutover.contract.javascript import NotJsonError, parse, whole_number
-from cutover.contract.kinds import EventName, Kind
-from cutover.contract.paths import MISSING, Getter, parse_path, value_at, value_getter
-from cutover.contract.shapes.choice import shape_of
+from cutover.contract.kind_table import EventChunk, KindEntry, KindTable
+from cutover.contract.kinds import SINGLE, EventName, Kind
+from cutover.contract.paths import MAX_LEVELS, MISSING, Getter, is_deep, parse_path, value_at, value_getter
 from cutover.contract.shapes.shape import ANYTHING, Shape
 from cutover.contract.tables import LAST
 from cutover.text import printable
@@ -24,113 +25,12 @@ from cutover.text import printable
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-class EventChunk(msgspec.Struct, frozen=True, gc=False):
-    """One event that was decoded to plain values. Each kind has a class of its own below this one."""
-
-    data: Any
-    """The decoded data; the text itself if the shape is `TEXT`."""
-    event: str | None
-    """The value of the event's own `event` line; None without one."""
-    id: str | None
-    """The value of the event's own `id` line; None without one."""
-    retry: int | None
-    """The value of the event's own `retry` line, in milliseconds; None without one."""
-
-
-@attrs.frozen(eq=False)
-class KindEntry:
-    """One kind: its shape and its classes."""
-
-    kind: str
-    shape: Shape
-    chunk: type[EventChunk]
-    """The class of a chunk of this kind."""
-    last: type[EventChunk]
-    """The class of a chunk of this kind that says that it is the stream's last one."""
-
-    def classes(self) -> Sequence[tuple[type[EventChunk], str]]:
-        """Return the classes of this kind, each with the tag that tells them apart."""
-        return ((self.chunk, self.kind), (self.last, self.kind + LAST))
-
-    def beside(self, tag: str) -> "KindEntry":
-        """Return the same entry for objects that have the field with their kind too."""
-        shape = self.shape.beside(tag)
-        return self if shape is self.shape else KindEntry(self.kind, shape, self.chunk, self.last)
-
-
-def new_entry(kind: str, shape: Shape = ANYTHING) -> KindEntry:
-    """Return the entry of a kind."""
-    name = (
-        "".join(part.title() for part in "".join(c if c.isalnum() else " " for c in kind).split()) or "Chunk"
-    )
-
-    def made(tag: str) -> type[EventChunk]:
-        chunk: Any = msgspec.defstruct(
-            name, [], bases=(EventChunk,), tag_field="kind", tag=tag, frozen=True, gc=False
-        )
-        return chunk  # type: ignore[no-any-return]
-
-    return KindEntry(kind, shape, made(kind), made(kind + LAST))
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class KindTable:
-    """The kinds of chunk of a contract, each with its shape."""
-
-    entries: Mapping[str, KindEntry]
-    """Kind -> its entry. A kind that ends with `*` stands for all kinds that begin like it."""
-    shape: Shape | None
-    """The one shape of all events, if the kind does not decide it; else None."""
-    _more: dict[str, KindEntry] = attrs.field(factory=dict, init=False)
-    # Kinds that no owner declares but that can come, each with its entry, for all streams together: making a class takes long.
-
-    @classmethod
-    def of(cls, chunks: object) -> "KindTable":
-        """Return the table of the kinds that an owner declared: a mapping from kind to shape, or one shape for all.
-
-        Raises:
-            ValueError: If a shape is of no known sort; the message names the kind.
-        """
-        if isinstance(chunks, Mapping) and not _is_json_schema(chunks):
-            entries = {
-                str(kind): new_entry(str(kind), shape_of(shape, str(kind))) for kind, shape in chunks.items()
-            }
-            return cls(entries=entries, shape=None)
-        return cls(entries={}, shape=shape_of(chunks, "of every event"))
-
-    def more(self, kind: str, shape: Shape = ANYTHING) -> KindEntry:
-        """Return the entry of a kind that is not declared, such as that of an in-band error."""
-        entry = self._more.get(kind)
-        if entry is None:
-            entry = new_entry(kind, shape)
-            # Streams decide which kinds come, so they must not fill the memory.
-            if len(self._more) < _MAX_KINDS:
-                self._more[kind] = entry
-        return entry
-
-    @property
-    def kinds(self) -> tuple[str, ...] | None:
-        """Return the declared kinds; None if a chunk may have any kind."""
-        return tuple(self.entries) if self.shape is None else None
-
-
-_SCHEMA_WORDS = frozenset(
-    {"$ref", "$schema", "type", "properties", "oneOf", "anyOf", "allOf", "const", "enum", "required"}
-)
-
-
-def _is_json_schema(chunks: Mapping[Any, Any]) -> bool:
-    """Return True if a mapping is one JSON Schema for all events, and not one shape for each kind."""
-    return any(
-        word in _SCHEMA_WORDS
-        and isinstance(value, str | list | bool | Mapping)
-        and not (isinstance(value, Mapping) and word != "properties")
-        for word, value in chunks.items()
-    )
-
-
-_MAX_KINDS = 1000
-"""Largest number of kinds that a stream without declared kinds may have, so that memory stays bounded."""
+_MAX_KINDS = 200
+"""Largest number of kinds that a stream without declared kinds may have, so that memory stays bounded. All others count as one."""
+_MAX_KIND_LENGTH = 200
+"""Largest number of characters in the name of such a kind."""
+_OTHER: Final = "(other kinds)"
+"""The kind of all chunks beyond these bounds."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -140,8 +40,10 @@ class ValueReader:
     table: KindTable
     kind: Kind
     terminator: str | None
-    last: tuple[tuple[tuple[str, ...], tuple[Any, ...]], ...]
-    """Pairs of a path, as steps, and the values there that make an event the stream's last one."""
+    last: tuple[tuple[tuple[str, ...], tuple[tuple[type, Any], ...]], ...]
+    """Pairs of a path, as steps, and the values there, each with its type, that make an event the stream's last one."""
+    named: AbstractSet[str]
+    """The kinds that the order names. They are told apart however many kinds come."""
     error: ServiceError | None
     wants_unknown: bool
     """True if unknown fields are to be found."""
@@ -155,7 +57,8 @@ class ValueReader:
     _error_at: Sequence[str] | None = attrs.field(init=False)
     # True if an event's name can break a rule, or say the kind.
     _uses_names: bool = attrs.field(init=False)
-    _one: KindEntry | None = attrs.field(default=None, init=False)
+    # True if no kind is needed to know that the data is not decoded.
+    _is_text: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._entries = dict(self.table.entries)
@@ -164,13 +67,19 @@ class ValueReader:
         self._error_at = (
             None if self.error is None or self.error.member is None else parse_path(self.error.member)
         )
-        if self.error is not None and self.error.kind not in self._entries:
+        if self.table.shape is not None:
+            names = {SINGLE} if self.kind.is_single else self.named
+            self._entries.update({kind: self.table.more(kind, self.table.shape) for kind in sorted(names)})
+        if self.error is not None and self.error.kind not in self.table.entries:
             self._entries[self.error.kind] = self.table.more(self.error.kind)
         if self.kind.path is not None and len(self.kind.path) == 1:
             self._entries = {kind: entry.beside(self.kind.path[0]) for kind, entry in self._entries.items()}
         for kind in self.kind.overrides:
-            if kind not in self._entries:
+            if kind not in self.table.entries:
                 self._entries[kind] = self.table.more(kind)
+        self._is_text = (
+            self.kind.is_single and SINGLE in self._entries and self._entries[SINGLE].shape.is_text
+        )
         self._uses_names = (
             self.kind.by_name or self.kind.names is not EventName.OPTIONAL or bool(self._by_name)
         )
@@ -239,8 +148,12 @@ class ValueReader:
             entry = self._find(kind)
             if entry is not None and entry.shape.is_text:
                 value = text
+            if entry is None and name is None and self.kind.names is EventName.REQUIRED:
+                return Refusal(Deviation("schema.event-name", "an event line", "no event line"))
         else:
             kind, entry = None, None
+            if self._is_text:
+                value = text
         if value is MISSING:
             try:
                 value = msgspec.json.decode(payload)
@@ -266,15 +179,15 @@ class ValueReader:
         if entry is None:
             if kind is None:
                 if self.table.shape is not None:
-                    wrong = self.table.shape.refusal(value, text)
+                    wrong = _refusal(self.table.shape, value, text)
                     if wrong is not None:
-                        return Refusal(wrong)
+                        return self._refused(wrong, value)
                 kind = self.kind.find(value)
             entry = None if kind is None else self._find(kind)
             if entry is None or kind is None:
                 return Refusal(self._unknown_kind(kind, value))
         if self.table.shape is None or entry.shape is not self.table.shape:
-            wrong = entry.shape.refusal(value, text)
+            wrong = _refusal(entry.shape, value, text)
             if wrong is not None:
                 return Refusal(wrong, entry.kind, self._chunk(entry, value))
         chunk = self._chunk(entry, value)
@@ -287,9 +200,12 @@ class ValueReader:
         entry = self._entries.get(kind)
         if entry is not None:
             return entry
-        if self.table.shape is not None and len(self._entries) < _MAX_KINDS:
-            entry = self._entries[kind] = self.table.more(kind, self.table.shape)
-            return entry
+        if self.table.shape is not None:
+            is_one_too_many = len(self._entries) >= _MAX_KINDS + len(self.named)
+            # A kind must not look like the class of a last event.
+            if is_one_too_many or len(kind) > _MAX_KIND_LENGTH or kind.endswith(LAST):
+                kind = _OTHER
+            return self._entries.setdefault(kind, self.table.more(kind, self.table.shape))
         family = next((prefix for prefix in self._families if kind.startswith(prefix)), None)
         return None if family is None else self._entries[family + "*"]
 
@@ -299,19 +215,33 @@ class ValueReader:
         chunk = entry.chunk(value, name, own_id, retry)
         for steps, values in self.last:
             found = value_at(value, steps[1:]) if steps[0] == "data" else getattr(chunk, steps[0])
-            if any(type(found) is type(each) and found == each for each in values):
+            if (type(found), found) in values:
                 return entry.last(value, *self.fields)
         return chunk
 
+    def _refused(self, wrong: Deviation, value: Any) -> Refusal:  # noqa: ANN401
+        """Return the refusal of data that is not of the one shape. Its kind counts if the order names it."""
+        kind = None if self.kind.function is not None else self.kind.find(value)
+        if kind is None or kind not in (self.named if self.kind.path or self.kind.members else {SINGLE}):
+            return Refusal(wrong)
+        return Refusal(wrong, kind, self._chunk(self._entries[kind], value))
+
     def _unknown_kind(self, kind: str | None, value: Any) -> Deviation:  # noqa: ANN401
         """Return the deviation of an event whose kind no chunk declares."""
-        known = ", ".join(self.table.entries) or "any"
-        actual = (
-            self.kind.shown(value)
-            if kind is None or self.kind.path is not None
-            else f"{self.kind.where} {kind}"
-        )
-        return Deviation("schema.unknown-kind", f"a known {self.kind.where}: {known}", printable(actual))
+        where = self.kind.where
+        if self.kind.members:
+            wanted = where
+        elif self.table.shape is not None:
+            wanted = f"a {where}"
+        else:
+            wanted = f"a known {where}: {', '.join(self.table.entries) or 'there is none'}"
+        if kind is None or self.kind.path is not None:
+            actual = self.kind.shown(value)
+        else:
+            actual = (
+                f"no {where}" if self.kind.is_name_alone and self.fields[0] is None else f"{where} {kind}"
+            )
+        return Deviation("schema.unknown-kind", printable(wanted), printable(actual))
 
     def _remarks(self, kind: str | None) -> tuple[Deviation, ...]:
         """Return the rules that the event's own name breaks."""
@@ -346,3 +276,11 @@ def _is_told(value: Any, path: Sequence[str]) -> bool:  # noqa: ANN401
     """Return True if there is something at this path other than null, false or an empty text."""
     found = value_at(value, path[1:])
     return found is not MISSING and found is not None and found is not False and found != ""
+
+
+def _refusal(shape: Shape, value: Any, text: str) -> Deviation | None:  # noqa: ANN401
+    """Return the first rule that data breaks; None if it is right. What is very deep is only right if anything is."""
+    if text.count("[") + text.count("{") > MAX_LEVELS and isinstance(value, dict | list) and is_deep(value):
+        levels = f"objects and arrays inside each other, at most {MAX_LEVELS}"
+        return None if shape is ANYTHING else Deviation("schema.value", levels, "more", path="/data")
+    return shape.refusal(value, text)

@@ -2,6 +2,8 @@
 
 If a chunk breaks the order, the walk reports a `Deviation` and goes on as if the missing event had come. So one mistake
 of a service gives one finding, not a finding for each later chunk.
+
+This module is long because each way in which a chunk opens, moves or closes a thing changes the same few tables.
 """
 
 import contextlib
@@ -9,11 +11,10 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import attrs
-import msgspec
 
 from cutover.contract.findings import Deviation
 from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, Transition
-from cutover.contract.paths import MISSING
+from cutover.contract.paths import MISSING, identity, json_text, parse_path
 from cutover.text import printable
 
 _ENTRY_BYTES = 120
@@ -124,18 +125,36 @@ class Walk:
         """
         self._unreadable += 1
 
-    def take_refused(self, plan: KindPlan, chunk: Any) -> None:  # noqa: ANN401
+    def take_refused(self, plan: KindPlan, chunk: Any, refused: Deviation | None = None) -> None:  # noqa: ANN401
         """Move on, without a report, by a chunk that the schema refused but whose kind is known.
 
         Args:
             plan: The plan of the kind.
             chunk: The good part of the chunk. It may lack fields.
+            refused: The broken rule, if the chunk still has the refused value; None if it has good values alone.
         """
         self.state = plan.moves[self.state].to
         self._seen.add(plan.symbol)
         # If the field with the key is missing, the chunk can open or close nothing.
         with contextlib.suppress(AttributeError):
-            self._change(plan, chunk)
+            lost = () if refused is None else self._without_key(plan, chunk, refused)
+            for at in lost:
+                # The thing that it opens will seem not open, or the thing that it closes will seem left open.
+                self._unreadable += _opens_or_ends(plan, at, self.grammar.scopes[at].unfinished)
+            self._change(plan, chunk, lost)
+
+    def _without_key(self, plan: KindPlan, chunk: Any, refused: Deviation) -> Sequence[int]:  # noqa: ANN401
+        """Return the scopes for which a refused chunk has no usable key: it is missing, or part of what was refused."""
+        steps = tuple((refused.path or "").split("/")[1:])
+        if refused.rule in {"schema.missing-field", "schema.unknown-field"}:
+            # What is there may still be right.
+            steps = ("",)
+        return [
+            at
+            for at, _ in plan.touches
+            if any(parse_path(path)[: len(steps)] == steps for path in self.grammar.scopes[at].key)
+            or _is_absent(plan.keys[at](chunk))
+        ]
 
     def _report_move(self, move: Transition, symbol: str, actual: str) -> Sequence[Deviation]:
         """Return the rule that a transition breaks, unless its cause has been reported before."""
@@ -147,8 +166,14 @@ class Walk:
             return ()
         return (Deviation(move.rule, move.expected or "", actual),)
 
-    def _change(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
-        """Open, move and close the things that the chunk is about, and report what is out of order there."""
+    def _change(self, plan: KindPlan, chunk: Any, lost: Sequence[int] = ()) -> Sequence[Deviation]:  # noqa: ANN401
+        """Open, move and close the things that the chunk is about, and report what is out of order there.
+
+        Args:
+            plan: The plan of its kind.
+            chunk: The chunk.
+            lost: The scopes for which it has no key.
+        """
         found: list[Deviation] = []
         self._step += plan.starts_step
         for at in plan.clears:
@@ -162,7 +187,8 @@ class Walk:
                 for key in [key for key, step in state.items() if step == self._step]:
                     self._close(at, state, key)
         for at, moves in plan.touches:
-            found += self._touch(plan, at, moves, plan.keys[at](chunk), chunk)
+            if at not in lost:
+                found += self._touch(plan, at, moves, plan.keys[at](chunk), chunk)
         return found
 
     def _touch(
@@ -190,39 +216,47 @@ class Walk:
             if step is not None and move.to != ABSENT:
                 states[move.to][key] = step
             elif step is not None:
-                self._room += _entry_bytes(key)
-                self._repeated.pop((at, key), None)
+                self._free(at, key)
             else:
                 self._put(at, key, move.to)
                 if self.grammar.scopes[at].counts_from is not None and move.rule is None:
                     found += self._count(plan.kind, at, key)
         if at in plan.repeats:
-            found += self._compare(plan, at, key, tuple(read(chunk) for read in plan.repeats[at]))
+            found += self._compare(plan, at, key, tuple(identity(read(chunk)) for read in plan.repeats[at]))
         return found
 
     def _compare(self, plan: KindPlan, at: int, key: Key, values: tuple[Any, ...]) -> Sequence[Deviation]:
         """Return the deviations of values that differ from those of the chunk that opened the thing."""
         if not any(key in keys for keys in self.things[at].values()):
             return ()
-        opened = self._repeated.setdefault((at, key), values)
+        opened = self._repeated.get((at, key))
+        if opened is None:
+            self._repeated[at, key] = opened = values
+            self._room -= sum(map(_length, values))
         paths = self.grammar.scopes[at].repeats
         return [
             Deviation(
-                "order.part-field", f"{path} {printable(str(old))}", printable(f"{plan.kind} with {new}")
+                "order.part-field",
+                f"{path} {printable(_describe_part(old))}",
+                printable(f"{plan.kind} with {_describe_part(new)}"),
             )
             for path, old, new in zip(paths, opened, values, strict=True)
-            if MISSING is not old and MISSING is not new and old != new
+            if _ABSENT_PART not in (old, new) and old != new
         ]
 
     def _count(self, kind: str, at: int, key: Key) -> Sequence[Deviation]:
         """Return the deviation of a new thing whose number is not the next one. The walk counts on from the number that came."""
         *group, number = key if isinstance(key, tuple) else (key,)
-        wanted = self._next.get((at, tuple(group)), self.grammar.scopes[at].counts_from)
-        if type(number) is int:
-            self._next[at, tuple(group)] = number + 1
+        counted = (at, tuple(group))
+        wanted = self._next.get(counted, self.grammar.scopes[at].counts_from)
+        if type(number) is int and (counted in self._next or self._room >= 0):
+            self._room -= 0 if counted in self._next else _entry_bytes(counted)
+            self._next[counted] = number + 1
         if number == wanted:
             return ()
         actual = printable(f"{kind} for {self._describe(at, key)}")
+        if type(number) is not int:
+            actual += ", which is no integer"
         return (Deviation("order.index-gap", f"the number {wanted}", actual),)
 
     def _put(self, at: int, key: Key, state: str) -> None:
@@ -234,14 +268,20 @@ class Walk:
     def _close(self, at: int, state: dict[Key, int], key: Key) -> None:
         """Close a thing that is open in this state."""
         del state[key]
-        self._room += _entry_bytes(key)
-        self._repeated.pop((at, key), None)
+        self._free(at, key)
+
+    def _free(self, at: int, key: Key) -> None:
+        """Give back the memory of a thing that is no longer open."""
+        self._room += _entry_bytes(key) + sum(map(_length, self._repeated.pop((at, key), ())))
 
     def _left_open(self, at: int) -> Sequence[Deviation]:
         """Return the warning about open things of this scope that should be closed; nothing after a symbol of `breaks_off`."""
         scope, states = self.grammar.scopes[at], self.things[at]
         keys = [key for state in scope.states if state in scope.unfinished for key in states[state]]
         if not (keys and self._seen.isdisjoint(self.grammar.breaks_off)):
+            return ()
+        if len(keys) <= self._unreadable:
+            self._unreadable -= len(keys)
             return ()
         names = ", ".join(self._describe(at, key) for key in keys)
         return (
@@ -267,7 +307,9 @@ class Walk:
         if error is None:
             return ()
         if plan.kind == error.kind:
-            code = printable("no code" if value is MISSING else _shown(value))
+            code = printable(
+                value if isinstance(value, str) else "no code" if value is MISSING else json_text(value)
+            )
             self.service_error = self.service_error or code
             return (Deviation("stream.service-error", "a turn without an error", code),)
         failed = self.service_error is not None
@@ -292,18 +334,31 @@ def _known_keys(known: frozenset[str], flags: int) -> Sequence[Key]:
     ]
 
 
+def _opens_or_ends(plan: KindPlan, at: int, unfinished: frozenset[str]) -> bool:
+    """Return True if a chunk of this kind can open a thing in this scope, or end one."""
+    moves = next(moves for scope, moves in plan.touches if scope == at)
+    ends = any(move.to not in unfinished for state, move in moves.items() if state in unfinished)
+    return ends or moves[ABSENT].rule is None
+
+
+_ABSENT_PART = identity(MISSING)
+
+
+def _is_absent(key: Key) -> bool:
+    """Return True if a part of a key is missing in its chunk."""
+    return key == _ABSENT_PART or (isinstance(key, tuple) and _ABSENT_PART in key)
+
+
 def _entry_bytes(key: Key) -> int:
     """Return the rough memory of one open thing, in bytes."""
-    first = key[0] if isinstance(key, tuple) else key
-    return _ENTRY_BYTES + len(first if isinstance(first, str) else str(key))
+    return _ENTRY_BYTES + _length(key)
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401
-    """Return a value of JSON as text."""
-    try:
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
+def _length(value: Hashable) -> int:
+    """Return the rough memory of a value of a key, beyond that of a small one, in bytes."""
+    if isinstance(value, tuple):
+        return sum(map(_length, value))
+    return len(value) if isinstance(value, str) else value.bit_length() // 8 if isinstance(value, int) else 0
 
 
 def _describe_part(value: Any) -> str:  # noqa: ANN401
@@ -312,8 +367,8 @@ def _describe_part(value: Any) -> str:  # noqa: ANN401
         case ("absent",):
             return "no id"
         case ("constant", constant):
-            return str(constant)
+            return json_text(constant)
         case ("json", text):
-            return str(text, "utf-8", "replace")
+            return str(text)
         case _:
             return str(value)

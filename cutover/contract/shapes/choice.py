@@ -22,7 +22,7 @@ from cutover.contract.shapes.function_shape import FunctionShape
 from cutover.contract.shapes.pydantic_shape import PydanticShape
 from cutover.contract.shapes.schema_shape import JsonSchemaShape
 from cutover.contract.shapes.shape import Shape
-from cutover.contract.shapes.type_shape import TypeShape, known_names
+from cutover.contract.shapes.type_shape import TypeShape, closed_names, known_names
 
 
 def shape_of(thing: object, kind: str) -> Shape:
@@ -41,14 +41,21 @@ def shape_of(thing: object, kind: str) -> Shape:
     if isinstance(
         thing, types.FunctionType | types.MethodType | types.BuiltinFunctionType | functools.partial
     ):
+        # A fast way for most functions. Objects that can be called come below, because some types can be called too.
         return FunctionShape(thing)
     try:
         msgspec.json.Decoder(thing)
         information = msgspec.inspect.type_info(thing)
     except (TypeError, NameError) as error:
-        raise ValueError(
-            f"the kind {kind} is declared by {thing!r}, which is no type that msgspec takes ({error}); give a type, a pydantic model, "
-            "a JSON Schema, a function, ANYTHING or TEXT"
-        ) from error
-    forbids = isinstance(information, msgspec.inspect.StructType) and information.forbid_unknown_fields
-    return TypeShape(thing, known_names(information), forbids)
+        if callable(thing) and not isinstance(thing, type):
+            return FunctionShape(thing)
+        raise _no_shape(thing, kind, f"which is no type that msgspec takes ({error})") from error
+    if isinstance(information, msgspec.inspect.CustomType):
+        raise _no_shape(thing, kind, "a class whose fields are not declared")
+    return TypeShape(thing, known_names(information), closed_names(information))
+
+
+def _no_shape(thing: object, kind: str, why: str) -> ValueError:
+    """Return the error for something that stands for no shape."""
+    give = "give a type, a pydantic model, a JSON Schema, a function, ANYTHING or TEXT"
+    return ValueError(f"the kind {kind} is declared by {thing!r}, {why}; {give}")

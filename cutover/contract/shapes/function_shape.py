@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from cutover.contract.findings import Deviation
+from cutover.contract.foreign import words_of
 from cutover.text import printable
 
 
@@ -26,13 +27,11 @@ class FunctionShape:
         try:
             defect = self.function(value)
         except Exception as error:  # noqa: BLE001  it was written for right data, and this may be wrong
-            defect = f"{type(error).__name__}: {error}"
+            defect = f"it raised {words_of(error)}"
         if defect is None or defect is True:
             return None
-        what = str(defect) if isinstance(defect, str) and defect else "that is wrong"
-        return Deviation(
-            "schema.value", f"data that {name} accepts", printable(f"{text}: {what}"), path="/data"
-        )
+        what = f" ({printable(defect)})" if isinstance(defect, str) and defect else ""
+        return Deviation("schema.value", f"data that {name} accepts", printable(text) + what, path="/data")
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
         """Return nothing: a function tells no fields."""

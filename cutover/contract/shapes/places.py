@@ -1,13 +1,14 @@
 """Places inside a chunk that does not have its shape, in words for a finding."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from cutover.contract.paths import json_text
 from cutover.text import printable
 
-_STEP = re.compile(r"\.\.\.|\[\.\.\.\]|\[(\d+)\]|\.([^.\[]+)")
+_INDEX = re.compile(r"\[(\d+)\]")
+_NAME_ENDS = re.compile(r"$|[.\[]")
 MAX_UNKNOWN = 16
 """Largest number of unknown fields that are reported for one event."""
 
@@ -17,38 +18,57 @@ def without(value: Any, tag: str | None) -> Any:  # noqa: ANN401
     return {name: each for name, each in value.items() if name != tag} if isinstance(value, dict) else value
 
 
-def _can_encode(value: object) -> bool:
-    """Return True if the value can be shown as JSON."""
-    try:
-        msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
-
-
 def path_of(place: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401
     """Return a place in msgspec's notation as a JSON pointer into the event, and the value that is there.
 
-    The notation shows `[...]` for any element of a mapping or a set. The pointer ends before it.
+    The notation shows `[...]` for any element of a mapping or a set. The pointer ends before it. A name may hold a dot, so the
+    longest name that fits is taken.
     """
     steps: list[str] = []
-    for index, name in _STEP.findall(place[1:]):
-        step = index or name
-        if not step:
+    rest = place[1:]
+    while rest:
+        index = _INDEX.match(rest)
+        if isinstance(value, dict) and rest[0] == ".":
+            names = [
+                name
+                for name in value
+                if rest.startswith(name, 1) and _NAME_ENDS.match(rest, len(name) + 1) is not None
+            ]
+            if not names:
+                break
+            step = max(names, key=len)
+            rest, value = rest[len(step) + 1 :], value[step]
+        elif isinstance(value, list) and index is not None and int(index[1]) < len(value):
+            step = index[1]
+            rest, value = rest[index.end() :], value[int(step)]
+        else:
             break
-        if isinstance(value, list) and step.isdigit() and int(step) < len(value):
+        steps.append(step)
+    return _pointer(steps), value
+
+
+def _pointer(steps: Sequence[str]) -> str:
+    """Return a pointer into the data of an event (RFC 6901)."""
+    return "/".join(("/data", *(step.replace("~", "~0").replace("/", "~1") for step in steps)))
+
+
+def pointer_to(names: Sequence[str], value: Any) -> tuple[str, Any]:  # noqa: ANN401
+    """Return a JSON pointer into the event along these names and indexes, as far as the value has them, and the value there."""
+    steps: list[str] = []
+    for step in names:
+        if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
             value = value[int(step)]
         elif isinstance(value, dict) and step in value:
             value = value[step]
         else:
             break
-        steps.append(step.replace("~", "~0").replace("/", "~1"))
-    return "/".join(("/data", *steps)), value
+        steps.append(step)
+    return _pointer(steps), value
 
 
 def shown(path: str, value: object) -> str:
     """Return a path and the value that is there."""
-    return f"{path} {printable(msgspec.json.encode(value).decode())}" if _can_encode(value) else path
+    return f"{path} {printable(json_text(value))}"
 
 
 def names_of(value: object) -> str:

@@ -1,13 +1,16 @@
 """Shapes given by a pydantic model. This module does not import pydantic: the model knows how to check."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
-import msgspec
 
 from cutover.contract.findings import Deviation, Severity
-from cutover.contract.shapes.places import MAX_UNKNOWN, names_of, path_of, shown, without
+from cutover.contract.foreign import words_of
+from cutover.contract.paths import MISSING, value_at
+from cutover.contract.shapes.places import MAX_UNKNOWN, names_of, pointer_to, shown, without
+from cutover.text import printable
 
 
 @attrs.frozen
@@ -16,25 +19,28 @@ class PydanticShape:
 
     model: Any
     tag: str | None = None
-    """The field with the kind, which the model must not see; None if it lists that field, or there is none."""
+    """The field with the kind, which the model may leave out; None if the kind stands elsewhere."""
     is_text = False
 
     def beside(self, tag: str) -> "PydanticShape":
         """Return the same shape for objects that have the field with their kind too."""
-        return (
-            self
-            if getattr(self.model, "model_fields", None) is None or self.has_path((tag,))
-            else attrs.evolve(self, tag=tag)
-        )
+        return attrs.evolve(self, tag=tag)
 
     def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401
         """Return the first rule that this data breaks; None if the data is right."""
-        error = self._error(self._seen(value, text), strict=True)
-        return None if error is None else _of_pydantic(error, value)
+        try:
+            errors = self._errors(text, strict=True)
+            if any(self._is_about_tag(each) for each in errors):
+                errors = self._errors(json.dumps(without(value, self.tag)), strict=True)
+        except Exception as error:  # noqa: BLE001  a validator of the owner's
+            raised = f"{shown('/data', value)} ({words_of(error)})"
+            return Deviation("schema.value", "data that its validators accept", raised, path="/data")
+        return _of_pydantic(errors[0], value) if errors else None
 
-    def _seen(self, value: Any, text: str) -> str | bytes:  # noqa: ANN401
-        """Return the JSON that the model sees."""
-        return text if self.tag is None else msgspec.json.encode(without(value, self.tag))
+    def _is_about_tag(self, error: Mapping[str, Any]) -> bool:
+        """Return True if an error says that the model does not list the field with the kind. A union adds its branch before it."""
+        *around, last = error["loc"] or ("",)
+        return error["type"] == "extra_forbidden" and last == self.tag and len(around) < 2  # noqa: PLR2004
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401
         """Return the paths to the fields that the model ignores. A model that allows more fields knows them all.
@@ -44,12 +50,13 @@ class PydanticShape:
         if getattr(self.model, "model_config", {}).get("extra") == "allow":
             return ()
         try:
-            errors = self._errors(self._seen(value, text), strict=True, extra="forbid")
-        except TypeError:
+            errors = self._errors(text, strict=True, extra="forbid")
+        except Exception:  # noqa: BLE001  an older pydantic, or a validator of the owner's
             return ()
-        return tuple("/".join(map(str, each["loc"])) for each in errors if each["type"] == "extra_forbidden")[
-            :MAX_UNKNOWN
-        ]
+        # Of a union of several models nothing is known: the place then names one of them, and leads to no value.
+        places = [tuple(map(str, each["loc"])) for each in errors if each["type"] == "extra_forbidden"]
+        known = ["/".join(place) for place in places if value_at(value, place) is not MISSING]
+        return tuple(name for name in known if name != self.tag)[:MAX_UNKNOWN]
 
     def has_path(self, steps: tuple[str, ...]) -> bool:
         """Return False if the model knows all its fields, and the first name is none of them."""
@@ -57,14 +64,15 @@ class PydanticShape:
         if not steps or fields is None or self.model.model_config.get("extra") == "allow":
             return True
         names = {field.serialization_alias or field.alias or name for name, field in fields.items()}
-        aliases = {field.validation_alias for field in fields.values() if field.validation_alias is not None}
-        return steps[0] in names or steps[0] in fields or bool(aliases)
+        aliases = [field.validation_alias for field in fields.values()]
+        # An alias that is no text is a path, or a choice of several names.
+        return (
+            steps[0] in {*names, *fields}
+            or steps[0] in aliases
+            or any(not isinstance(alias, str | None) for alias in aliases)
+        )
 
-    def _error(self, text: str | bytes, **options: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
-        errors = self._errors(text, **options)
-        return next(iter(errors), None)
-
-    def _errors(self, text: str | bytes, **options: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401
+    def _errors(self, text: str, **options: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401
         validate = getattr(self.model, "model_validate_json", None) or self.model.validate_json
         try:
             validate(text, **options)
@@ -90,9 +98,7 @@ def _of_pydantic(error: Mapping[str, Any], value: Any) -> Deviation:  # noqa: AN
     """Return the deviation that one error of pydantic tells."""
     sort, message, loc = error["type"], error["msg"], [str(step) for step in error["loc"]]
     rule, keyword = _PYDANTIC_RULES.get(sort, (None, None))
-    place, held = path_of(
-        "$" + "".join(f".{step}" for step in (loc[:-1] if sort == "missing" else loc)), value
-    )
+    place, held = pointer_to(loc[:-1] if sort == "missing" else loc, value)
     if sort == "missing":
         return Deviation(
             "schema.missing-field", f"a field {loc[-1]}", names_of(held), path=place, keyword=keyword
@@ -105,6 +111,14 @@ def _of_pydantic(error: Mapping[str, Any], value: Any) -> Deviation:  # noqa: AN
         rule, keyword = ("schema.field-type", "type") if is_type else ("schema.value", None)
     severity = Severity.VIOLATION if sort == "extra_forbidden" else None
     got = shown(place, held)
-    return Deviation(
-        rule, message[:1].lower() + message[1:], got, severity=severity, path=place, keyword=keyword
-    )
+    return Deviation(rule, _wanted(sort, message), got, severity=severity, path=place, keyword=keyword)
+
+
+def _wanted(sort: str, message: str) -> str:
+    """Return the content that a message of pydantic asks for."""
+    if sort == "extra_forbidden":
+        return "only known fields"
+    for prefix in ("Input should be ", "Value error, ", "Assertion failed, "):
+        if message.startswith(prefix):
+            return printable(message.removeprefix(prefix))
+    return printable(message[:1].lower() + message[1:])

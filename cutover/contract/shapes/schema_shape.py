@@ -6,6 +6,9 @@ from typing import Any
 import attrs
 
 from cutover.contract.findings import Deviation, Severity
+from cutover.contract.foreign import words_of
+from cutover.contract.paths import json_text
+from cutover.contract.shapes.places import names_of, shown
 from cutover.text import printable
 
 
@@ -46,9 +49,14 @@ class JsonSchemaShape:
 
     def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401, ARG002
         """Return the first rule that this data breaks; None if the data is right."""
-        if self.validator.is_valid(value):
-            return None
-        return _of_json_schema(next(iter(self.validator.iter_errors(value))))
+        try:
+            if self.validator.is_valid(value):
+                return None
+            return _of_json_schema(next(iter(self.validator.iter_errors(value))))
+        except ValueError as error:
+            # Lone surrogates are JSON, and jsonschema-rs takes none.
+            got = f"{shown('/data', value)} ({words_of(error)})"
+            return Deviation("schema.value", "data that a JSON Schema can describe", got, path="/data")
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
         """Return nothing: a schema refuses the fields that it does not allow."""
@@ -63,6 +71,8 @@ _KEYWORD_RULES = {
     "required": "schema.missing-field",
     "dependentRequired": "schema.missing-field",
     "type": "schema.field-type",
+    "enum": "schema.unknown-value",
+    "const": "schema.unknown-value",
     "additionalProperties": "schema.unknown-field",
     "unevaluatedProperties": "schema.unknown-field",
 }
@@ -84,7 +94,18 @@ def _of_json_schema(error: Any) -> Deviation:  # noqa: ANN401  jsonschema_rs.Val
         return _of_json_schema(fitting[0][0])
     rule = _KEYWORD_RULES.get(keyword, "schema.value")
     steps = [str(step).replace("~", "~0").replace("/", "~1") for step in error.instance_path]
-    severity = Severity.VIOLATION if rule == "schema.unknown-field" else None
     path = "/".join(("/data", *steps))
-    wanted = f"{path} that holds for the keyword {keyword}"
-    return Deviation(rule, wanted, printable(error.message), severity=severity, path=path, keyword=keyword)
+    held = error.instance
+    match keyword:
+        case "type":
+            wanted, got = " or ".join(error.kind.types), shown(path, held)
+        case "required":
+            wanted, got = f"a field {error.kind.property}", names_of(held)
+        case "additionalProperties" | "unevaluatedProperties":
+            wanted, got = "only known fields", ", ".join(error.kind.unexpected)
+        case "enum" | "const":
+            wanted, got = printable(json_text(error.kind.value)), shown(path, held)
+        case _:
+            wanted, got = f"a value for which {keyword} holds", f"{path}: {error.message}"
+    severity = Severity.VIOLATION if rule == "schema.unknown-field" else None
+    return Deviation(rule, printable(wanted), printable(got), severity=severity, path=path, keyword=keyword)

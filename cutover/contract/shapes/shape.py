@@ -8,7 +8,7 @@ from cutover.contract.findings import Deviation
 
 
 class Shape(Protocol):
-    """What the data of a kind of chunk must be."""
+    """A shape tells right data of a kind of chunk from wrong data."""
 
     @property
     def is_text(self) -> bool:

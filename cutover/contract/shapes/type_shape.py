@@ -8,10 +8,11 @@ import attrs
 import msgspec
 
 from cutover.contract.findings import Deviation, Severity
+from cutover.contract.foreign import words_of
 from cutover.contract.shapes.places import MAX_UNKNOWN, names_of, path_of, shown, without
 from cutover.text import printable
 
-_PLACE = re.compile(r"^(?P<what>.*) - at `(?P<place>(?:key in )?\$[^`]*)`$", re.DOTALL)
+_PLACE = re.compile(r"^(?P<what>.*) - at `(?P<place>(?:key in )?\$.*)`$", re.DOTALL)
 
 _Tree = Mapping[str, Any] | None
 """Name of a field -> the tree of its value; `"*"`: the tree of each element. None: anything may be inside."""
@@ -56,6 +57,16 @@ def known_names(info: Any, depth: int = 0) -> _Tree:  # noqa: ANN401, PLR0911  a
             return None
 
 
+def closed_names(info: Any) -> tuple[frozenset[str], ...]:  # noqa: ANN401  a tree of msgspec's own classes
+    """Return the fields of each type, among the options of a type, that refuses all other fields."""
+    options = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    return tuple(
+        frozenset({each.tag_field or "", *(field.encode_name for field in each.fields)})
+        for each in options
+        if isinstance(each, msgspec.inspect.StructType) and each.forbid_unknown_fields
+    )
+
+
 def _unknown(value: Any, tree: _Tree, place: tuple[str, ...]) -> Iterable[str]:  # noqa: ANN401
     """Yield the paths to the fields of a value that the tree does not know."""
     if tree is None:
@@ -77,8 +88,8 @@ class TypeShape:
 
     type: Any
     names: _Tree
-    forbids_unknown: bool = False
-    """True if the type refuses fields that it does not list."""
+    closed: tuple[frozenset[str], ...] = ()
+    """For each type among the options that refuses fields that it does not list: the fields that it lists."""
     hidden: str | None = None
     """The field with the kind, which the type must not see; None if it lists that field, or refuses none."""
     is_shallow: bool = attrs.field(init=False)
@@ -91,10 +102,11 @@ class TypeShape:
 
     def beside(self, tag: str) -> "TypeShape":
         """Return the same shape for objects that have the field with their kind too."""
-        if self.names is None or tag in self.names or "*" in self.names:
-            return self
-        hidden = tag if self.forbids_unknown else None
-        return attrs.evolve(self, names={tag: None, **self.names}, hidden=hidden)
+        names = self.names
+        if names is not None and "*" not in names:
+            names = {tag: None, **names}
+        hidden = tag if any(tag not in listed for listed in self.closed) else None
+        return attrs.evolve(self, names=names, hidden=hidden)
 
     def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401, ARG002
         """Return the first rule that this data breaks; None if the data is right."""
@@ -103,8 +115,9 @@ class TypeShape:
             msgspec.convert(seen, self.type, str_keys=True)
         except msgspec.ValidationError as error:
             return _of_msgspec(str(error), value)
-        except (UnicodeError, RecursionError) as error:
-            return Deviation("schema.field-type", "a value that msgspec can read", str(error), path="/data")
+        except Exception as error:  # noqa: BLE001  lone surrogates in a tag, or an error of the owner's `__post_init__`
+            got = f"{shown('/data', value)} ({words_of(error)})"
+            return Deviation("schema.value", "data that its type accepts", got, path="/data")
         return None
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
@@ -151,5 +164,5 @@ def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401
         return Deviation("schema.unknown-value", "a known value", got, path=path, keyword="enum")
     wanted = re.fullmatch(r"Expected `(.*?)`(, got .*)?", what, re.DOTALL)
     if wanted and wanted[2]:
-        return Deviation("schema.field-type", f"{wanted[1]} at {path}", got, path=path, keyword="type")
+        return Deviation("schema.field-type", wanted[1], got, path=path, keyword="type")
     return Deviation("schema.value", what[:1].lower() + what[1:], got, path=path)

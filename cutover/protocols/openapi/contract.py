@@ -15,14 +15,14 @@ from cutover.contract.compiling import Model
 from cutover.contract.definition import Limits, StreamContract
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.head_rules import HeadRules
+from cutover.contract.kind_table import EventChunk, KindEntry, entry_of
 from cutover.contract.kinds import Kind
 from cutover.contract.order import OrderError
-from cutover.contract.paths import MISSING, Getter, parse_path, value_at, value_getter
-from cutover.contract.values import EventChunk, KindEntry, new_entry
+from cutover.contract.paths import Getter, parse_path, value_at, value_getter
 from cutover.errors import OpenApiError
 from cutover.protocols.openapi.description import Reading, StreamDescription, describe_stream
-from cutover.protocols.openapi.event_validator import WARNINGS, EventValidator
-from cutover.protocols.openapi.faults import Problem
+from cutover.protocols.openapi.event_validator import EventValidator
+from cutover.protocols.openapi.faults import WARNINGS, Problem
 from cutover.protocols.openapi.overlay import apply_overlay
 from cutover.protocols.openapi.source import read_document
 
@@ -292,7 +292,7 @@ class OpenApiReader:
         if entry is None:
             if len(self._entries) >= _MAX_KINDS:
                 kind = "(other kinds)"
-            entry = self._entries.setdefault(kind, new_entry(kind))
+            entry = self._entries.setdefault(kind, entry_of(kind))
         return entry
 
     def _chunk(self, entry: KindEntry, value: Any) -> EventChunk:  # noqa: ANN401
@@ -300,7 +300,7 @@ class OpenApiReader:
         chunk = entry.chunk(value, *self.fields)
         for steps, values in self.model.last:
             found = value_at(value, steps[1:]) if steps[0] == "data" else getattr(chunk, steps[0])
-            if found is not MISSING and found in values:
+            if (type(found), found) in values:
                 return entry.last(value, *self.fields)
         return chunk
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
     from cutover.contract import ContractChecker, ContractReport, StreamContract
     from cutover.contract.findings import Finding, Severity
-    from cutover.errors import ContractViolation
+    from cutover.errors import ContractViolation, OpenApiError
     from cutover.http.asgi.transport import StreamingASGITransport
     from cutover.model.summary import CutoverSummary
     from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE
@@ -48,6 +48,7 @@ __all__ = [
     "EventStreamParser",
     "Finding",
     "MessageEvent",
+    "OpenApiError",
     "Oversized",
     "Retry",
     "Severity",
@@ -77,6 +78,7 @@ __getattr__, __dir__ = load_on_first_use(
         "EventStreamParser": "cutover.sse.parser",
         "Finding": "cutover.contract",
         "MessageEvent": "cutover.sse.parser",
+        "OpenApiError": "cutover.errors",
         "Oversized": "cutover.sse.parser",
         "Retry": "cutover.sse.parser",
         "Severity": "cutover.contract",

@@ -4,9 +4,11 @@ A file that a page shows, such as ``my_service.py``, stands beside the page's te
 the service of the first page. How a page writes a stream is explained in docs/rules/index.md.
 """
 
+import ast
 import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import re
 import select
@@ -18,6 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree  # noqa: S405  only a report of pytest is read
 
 import pytest
 
@@ -46,8 +49,12 @@ SETUP = [block.text for block in BLOCKS if block.page == README and block.langua
 PYTHON = [block for block in BLOCKS if block.language == "python" and block.title is None]
 TESTS = [block for block in BLOCKS if (block.title or "").startswith("test_")]
 SHELL = [block for block in BLOCKS if block.language == "sh" and ".venv/bin/" not in block.text]
+STREAM_PAGES = {block.page for block in BLOCKS if block.language in STREAMS}
 INPUTS = [block for block in BLOCKS if block.language == "toml"]
 FIRST_PAGE = DOCS / "first-test.md"
+CONTRACTS = [block for block in BLOCKS if (block.title or "").endswith("_contract.py")]
+MOST_LINES_OF_A_CONTRACT = 15
+DOORS = ("cutover", "cutover.contract", "cutover.protocols", "cutover.testing")
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -61,20 +68,21 @@ def _shown_after(block: Block) -> str | None:
     """Return the output that the page shows for a block: the next block, if its title says so."""
     blocks = Page(block.page).blocks
     after = blocks[blocks.index(block) + 1 :][:1]
-    titles = ("output", f"pytest {block.title}")
+    titles = ("output", "findings", f"pytest {block.title}")
     return next((each.text for each in after if each.language == "text" and each.title in titles), None)
 
 
 def _write_files(page: Path, folder: Path) -> None:
     for block in (*Page(FIRST_PAGE).blocks, *Page(page).blocks):
-        if block.language == "python" and block.title is not None:
+        if block.language in {"python", "yaml"} and block.title is not None:
             (folder / block.title).write_text(block.text)
 
 
 def test_every_block_is_one_that_a_test_runs() -> None:
     shown = [block for block in BLOCKS if block.language == "text"]
-    assert {block.language for block in BLOCKS} == {"sh", "python", "toml", "text"}
-    assert {_shown_after(block) for block in (*PYTHON, *TESTS)} - {None} == {block.text for block in shown}
+    assert {block.language for block in BLOCKS} == {"sh", "python", "toml", "yaml", "text", *STREAMS}
+    runs = (*PYTHON, *TESTS, *SHELL, *(block for block in BLOCKS if block.language in STREAMS))
+    assert {_shown_after(block) for block in runs} - {None} == {block.text for block in shown}
     # Of a fence that is not closed, or that has other words in its first line, no test would know.
     for page in PAGES:
         fences = re.findall(r"^ *(?:```|~~~)", page.read_text("utf-8"), re.MULTILINE)
@@ -82,19 +90,67 @@ def test_every_block_is_one_that_a_test_runs() -> None:
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
+def test_a_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = _shown_after(block)
+    printed = _printed_alone(block, tmp_path) if "run_cutover" in block.text else _printed(block)
+    assert shown is None or printed == shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def _printed(block: Block) -> str:
+    """Return what a block prints in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})  # noqa: S102  the page's own example
+    return output.getvalue()
+
+
+def _printed_alone(block: Block, folder: Path) -> str:
+    """Return what a block prints in a process of its own, which may take over the signals."""
     done = subprocess.run(
         [sys.executable, "-c", block.text],
         env=_environment(),
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == (_shown_after(block) or done.stdout)
-    assert list(tmp_path.iterdir()) == []
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(STREAM_PAGES), ids=lambda path: path.name)
+def test_a_stream_gives_the_findings_that_its_page_says(path: Path) -> None:
+    count = 0
+    for block, findings in Page(path).examples():
+        if block.language in STREAMS:
+            assert lines_of(findings) == (_shown_after(block) or "").splitlines(), block
+            count += 1
+    assert count == sum(block.page == path and block.language in STREAMS for block in BLOCKS)
+
+
+@pytest.mark.parametrize("block", CONTRACTS, ids=str)
+def test_a_whole_contract_of_a_page_is_short_and_uses_documented_names_alone(block: Block) -> None:
+    assert len([line for line in block.text.splitlines() if line]) <= MOST_LINES_OF_A_CONTRACT
+    names = {
+        f"{node.module}.{name.name}"
+        for node in ast.walk(ast.parse(block.text))
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    for name in names:
+        module, _, short = name.rpartition(".")
+        assert not module.startswith("cutover") or short in importlib.import_module(module).__all__, name
+        assert not module.startswith("cutover") or module in DOORS, name
+
+
+def test_three_whole_contracts_are_shown() -> None:
+    assert [block.title for block in CONTRACTS] == [
+        "ticker_contract.py",
+        "job_contract.py",
+        "chat_contract.py",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -116,20 +172,16 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", TESTS, ids=str)
-def test_a_test_gives_what_its_page_says(block: Block, tmp_path: Path, service_url: str) -> None:
-    _write_files(block.page, tmp_path)
+@pytest.mark.parametrize("page", sorted({block.page for block in TESTS}), ids=lambda page: page.name)
+def test_the_tests_of_a_page_give_what_it_says(page: Path, tmp_path: Path, service_url: str) -> None:
+    """All tests of a page run in one process, because each start of pytest takes a second."""
+    _write_files(page, tmp_path)
+    blocks = [block for block in TESTS if block.page == page]
+    report = tmp_path / "report.xml"
     done = subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:asyncio",
-            str(block.title),
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"),
+            *("--junit-xml", str(report), *(str(block.title) for block in blocks)),
         ],
         env=_environment(BASE_URL=service_url, AUTH_TOKEN="any"),
         cwd=tmp_path,
@@ -138,16 +190,21 @@ def test_a_test_gives_what_its_page_says(block: Block, tmp_path: Path, service_u
         timeout=60,
         check=False,
     )
-    shown = _shown_after(block)
-    assert done.returncode == (0 if shown is None else 1), done.stdout
-    if shown is None:
-        assert "skipped" not in done.stdout
-    lines = iter(done.stdout.splitlines())
-    for line in (shown or "").splitlines():
-        pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
-        assert any(pattern.fullmatch(each) for each in lines), (
-            f"not in the output, or not in this order: {line}"
-        )
+    assert report.exists(), done.stdout + done.stderr
+    outcomes: dict[str, list[str]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  pytest has written it
+        outcome = next((child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed")
+        outcomes.setdefault(f"{case.get('classname')}.py", []).append(outcome)
+    for block in blocks:
+        wanted = "passed" if _shown_after(block) is None else "failure"
+        assert set(outcomes[str(block.title)]) == {wanted}, done.stdout
+    for block in blocks:
+        lines = iter(done.stdout.splitlines())
+        for line in (_shown_after(block) or "").splitlines():
+            pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
+            assert any(pattern.fullmatch(each) for each in lines), (
+                f"not in the output, or not in this order: {line}\n{done.stdout}"
+            )
 
 
 @pytest.mark.parametrize("block", INPUTS, ids=str)
@@ -164,8 +221,12 @@ def test_a_shell_block_runs(block: Block, tmp_path: Path) -> None:
     _write_files(block.page, tmp_path)
     said = tmp_path / "said"
     code = _run_shell(block.text, said)
+    shown = _shown_after(block)
     assert code == 0, said.read_text()
-    assert ": ok " in said.read_text()
+    if shown is None:
+        assert ": ok " in said.read_text()
+    else:
+        assert said.read_text() == shown
     if "cutover run" in block.text:
         assert "verdict   passed (live run), exit 0" in said.read_text()
 
@@ -380,5 +441,5 @@ def test_the_page_of_a_rule_says_its_severity_in_each_contract() -> None:
     assert site.severities(RULES["head.status"]) == (
         "It is a violation in compat-lane, ai-sdk-5, ai-sdk-6, ai-sdk-7."
     )
-    assert "a violation in compat-lane and a warning in ai-sdk-5" in site.severities(RULES["stream.empty"])
+    assert "a violation in compat-lane and a loss in ai-sdk-5" in site.severities(RULES["stream.empty"])
     assert site.severities(RULES["stream.empty"]).endswith("in a contract test it is always a violation.")

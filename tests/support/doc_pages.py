@@ -1,5 +1,7 @@
 """The pages of the documentation and their blocks, and the notation of the streams on them (see docs/rules/index.md)."""
 
+import contextlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -84,13 +86,15 @@ class Page:
     def examples(self) -> Iterator[tuple[Block, Sequence[Finding]]]:
         """Yield each example of the page with its findings: each stream, and each block of Python that makes ``findings``.
 
-        A stream is checked by the latest ``contract`` and ``context`` of the blocks of Python before it.
+        A stream is checked by the latest ``contract`` and ``context`` of the blocks of Python before it. Blocks that are files do
+        not count.
         """
         names: dict[str, Any] = {"contract": COMPAT_LANE, "context": None}
         for block in self.blocks:
-            if block.language == "python":
+            if block.language == "python" and block.title is None:
                 names.pop("findings", None)
-                exec(compile(block.text, str(self.path), "exec"), names)  # noqa: S102  the page's own example
+                with contextlib.redirect_stdout(io.StringIO()):
+                    exec(compile(block.text, str(self.path), "exec"), names)  # noqa: S102  the page's own example
                 if "findings" in names:
                     yield block, names["findings"]
             elif block.language in STREAMS:

@@ -280,7 +280,12 @@ def _is_told(value: Any, path: Sequence[str]) -> bool:  # noqa: ANN401
 
 def _refusal(shape: Shape, value: Any, text: str) -> Deviation | None:  # noqa: ANN401
     """Return the first rule that data breaks; None if it is right. What is very deep is only right if anything is."""
-    if text.count("[") + text.count("{") > MAX_LEVELS and isinstance(value, dict | list) and is_deep(value):
+    if (
+        len(text) > MAX_LEVELS
+        and text.count("[") + text.count("{") > MAX_LEVELS
+        and isinstance(value, dict | list)
+        and is_deep(value)
+    ):
         levels = f"objects and arrays inside each other, at most {MAX_LEVELS}"
         return None if shape is ANYTHING else Deviation("schema.value", levels, "more", path="/data")
     return shape.refusal(value, text)

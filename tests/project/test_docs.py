@@ -193,7 +193,9 @@ def test_the_tests_of_a_page_give_what_it_says(page: Path, tmp_path: Path, servi
     assert report.exists(), done.stdout + done.stderr
     outcomes: dict[str, list[str]] = {}
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  pytest has written it
-        outcome = next((child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed")
+        outcome = next(
+            (child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed"
+        )
         outcomes.setdefault(f"{case.get('classname')}.py", []).append(outcome)
     for block in blocks:
         wanted = "passed" if _shown_after(block) is None else "failure"

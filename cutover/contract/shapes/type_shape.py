@@ -92,13 +92,13 @@ class TypeShape:
     """For each type among the options that refuses fields that it does not list: the fields that it lists."""
     hidden: str | None = None
     """The field with the kind, which the type must not see; None if it lists that field, or refuses none."""
-    is_shallow: bool = attrs.field(init=False)
-    """True if the type knows no fields below its own ones."""
+    listed: frozenset[str] | None = attrs.field(init=False)
+    """The fields that the type lists, if it knows no fields below them; else None."""
     is_text = False
 
-    @is_shallow.default
-    def _look_below(self) -> bool:
-        return self.names is not None and not any(self.names.values())
+    @listed.default
+    def _look_below(self) -> frozenset[str] | None:
+        return None if self.names is None or any(self.names.values()) else frozenset(self.names)
 
     def beside(self, tag: str) -> "TypeShape":
         """Return the same shape for objects that have the field with their kind too."""
@@ -122,10 +122,10 @@ class TypeShape:
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
         """Return the paths to the fields that the type does not know. Of a union of several types nothing is known."""
-        names = self.names
-        if self.is_shallow and type(value) is dict and names is not None and value.keys() <= names.keys():
+        # Most events have no more fields than their type lists.
+        if self.listed is not None and type(value) is dict and self.listed.issuperset(value):
             return ()
-        return tuple(dict.fromkeys(_unknown(value, names, ())))[:MAX_UNKNOWN]
+        return tuple(dict.fromkeys(_unknown(value, self.names, ())))[:MAX_UNKNOWN]
 
     def has_path(self, steps: tuple[str, ...]) -> bool:
         """Return False if the type knows all its fields, and none of them is there."""

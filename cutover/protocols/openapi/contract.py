@@ -1,7 +1,9 @@
-"""Makes the contract of a stream from its OpenAPI document: `contract_from`.
+"""Contracts from OpenAPI documents: `contract_from` makes one, and `OpenApiReader` holds the events of a stream to it.
 
 The document says what each event must be (`describe_stream`, `EventValidator`). `x-sse-stream` and the end marks become the order,
 the end, the times and the resuming of a `StreamContract`, so that the checker is the same as for every other contract.
+
+This module is long because the promises of a document and the reader that keeps them are one translation.
 """
 
 import copy
@@ -144,7 +146,7 @@ class OpenApiEvents:
     """The events of a stream, as its document describes them: the `chunks` of its contract."""
 
     description: StreamDescription
-    """What the document says."""
+    """The content of the document, as far as it concerns this stream."""
     _validator: EventValidator = attrs.field(init=False)
     # Kind -> its entry, for all streams together: making a class takes much longer than checking an event.
     _entries: dict[str, KindEntry] = attrs.field(factory=dict, init=False)

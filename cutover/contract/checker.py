@@ -297,6 +297,7 @@ class ContractChecker:
             comment_count=self._comments,
             byte_count=self._bytes,
             state=self._state,
+            own_reasons={rule.id: rule.why for rule in self.contract.rules},
             service_error=self._refusal_code or self._judge.walk.service_error,
         )
 

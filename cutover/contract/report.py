@@ -7,6 +7,7 @@ import attrs
 
 from cutover.contract.failure import FailureKind
 from cutover.contract.findings import Finding, Severity
+from cutover.contract.rules import RULES
 from cutover.contract.timing import Timings
 from cutover.errors import ContractViolation
 from cutover.text import printable
@@ -41,8 +42,15 @@ class ContractReport:
     """The number of bytes of the body."""
     state: str = ""
     """The last state of the turn, in words."""
+    own_reasons: Mapping[str, str] = MappingProxyType({})
+    """Id of an own rule of the contract -> its reason."""
     service_error: str | None = None
     """The error code that the service reported, in the stream or in the reply to a refused request; None without one."""
+
+    def why(self, rule: str) -> str | None:
+        """Return the reason for a rule: the defect, and its effect on a user; None if nobody knows the rule."""
+        known = RULES.get(rule)
+        return self.own_reasons.get(rule, None if known is None else known.why)
 
     @property
     def violations(self) -> tuple[Finding, ...]:

@@ -6,7 +6,7 @@ from itertools import groupby
 
 import attrs
 
-from cutover.contract import RULES, ContractReport
+from cutover.contract import ContractReport
 from cutover.contract.findings import Finding
 from cutover.http.secrets import holds_secret, secrets_of
 from cutover.testing.events import SeenEvent
@@ -63,7 +63,7 @@ def _lines(context: FailureContext) -> Iterator[str]:
     yield f"{first.rule}: {printable(first.message, _MAX_TEXT)}" + (f" (and {others} more)" if others else "")
     yield ""
     for finding in context.findings[:_MAX_FINDINGS]:
-        yield from _finding_lines(finding)
+        yield from _finding_lines(finding, context.report.why(finding.rule))
     if others >= _MAX_FINDINGS:
         yield f"  … and {others + 1 - _MAX_FINDINGS} more"
     for warning in context.report.warnings[:_MAX_FINDINGS]:
@@ -83,13 +83,13 @@ def _lines(context: FailureContext) -> Iterator[str]:
         yield f"  replay: {context.replay}"
 
 
-def _finding_lines(finding: Finding) -> Iterator[str]:
+def _finding_lines(finding: Finding, why: str | None) -> Iterator[str]:
     event = "" if finding.event_index is None else f" event {finding.event_index},"
     yield f"  {finding.rule}" + (
         "" if finding.byte_offset is None else f" at{event} byte {finding.byte_offset}"
     )
-    if finding.rule in RULES:
-        yield f"    {RULES[finding.rule].why}"
+    if why is not None:
+        yield f"    {printable(why, _MAX_TEXT)}"
     if finding.expected is not None:
         yield f"    expected: {printable(finding.expected, _MAX_TEXT)}"
     if finding.actual is not None:

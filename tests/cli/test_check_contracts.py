@@ -57,6 +57,16 @@ def test_a_contract_of_a_module_checks_a_recording(folder: Path) -> None:
     assert "violation mine.odd" in done.output
 
 
+def test_an_own_rule_is_explained_to_a_ci_server_too(folder: Path) -> None:
+    done = run("check", "--contract", f"{module(folder)}:MINE", "--junit-xml", "report.xml", "odd.sse")
+    assert done.exit_code == 1
+    report = (folder / "report.xml").read_text()
+    assert "mine.odd" in report
+    assert "Odd numbers look odd." in report
+    as_json = run("check", "--contract", f"{module(folder)}:MINE", "--json", "odd.sse")
+    assert json.loads(as_json.output)["findings"][0]["rule"] == "mine.odd"
+
+
 def test_an_own_rule_is_explained(folder: Path) -> None:
     done = run("check", "--contract", f"{module(folder)}:MINE", "--explain", "mine.odd")
     assert done.exit_code == 0

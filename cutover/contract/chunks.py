@@ -132,11 +132,6 @@ class ChunkSchema:
         """Return the version warnings of a kind: pairs of (field, value) and the text of the warning."""
         return self._skew_by_kind.get(kind, ())
 
-    @property
-    def skewed(self) -> frozenset[str]:
-        """Return the kinds that have an entry in `skew`."""
-        return frozenset(self._skew_by_kind)
-
     @_skew_by_kind.default
     def _(self) -> Mapping[str, Sequence[tuple[tuple[str | None, str | None], str]]]:
         kinds = {kind for kind, _, _ in self.skew}

@@ -43,10 +43,11 @@ class Automaton:
     """For each state: symbol that may come -> the next state."""
     accepts: tuple[bool, ...]
     """For each state: True if the order may end there."""
+    symbols: frozenset[str] = attrs.field(init=False, repr=False)
+    """The kinds that the order names, and `ANY` if it has a dot."""
 
-    @property
-    def symbols(self) -> frozenset[str]:
-        """Return the kinds that the order names, and `ANY` if it has a dot."""
+    @symbols.default
+    def _find_symbols(self) -> frozenset[str]:
         return frozenset(symbol for moves in self.moves for symbol in moves)
 
     def next_in(self, state: int) -> str:

@@ -120,10 +120,6 @@ class ValueReader:
         """Return what only the end shows: nothing."""
         return ()
 
-    def judge(self, payload: str | bytes) -> Any:  # noqa: ANN401
-        """Return what `decode` returns."""
-        return self.decode(payload)
-
     def kind_of(self, text: str, name: str | None) -> str | None:
         """Return the kind of an event, from its data and its own `event` line; None if it says none."""
         if text == self.terminator:
@@ -194,6 +190,9 @@ class ValueReader:
         unknown = entry.shape.unknown_fields(value, text) if self.wants_unknown else ()
         remarks = self._remarks(kind) if self._uses_names else ()
         return Remarked(chunk, unknown, remarks) if unknown or remarks else chunk
+
+    # There is one path alone, and it is exact.
+    judge = decode
 
     def _find(self, kind: str) -> KindEntry | None:
         """Return the entry of a kind; None if it is unknown."""

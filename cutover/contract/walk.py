@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from cutover.contract.findings import Deviation
-from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, Transition
+from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, ServiceError, Transition
 from cutover.contract.paths import MISSING, identity, json_text, parse_path
 from cutover.text import printable
 
@@ -99,7 +99,7 @@ class Walk:
                 Deviation("order.too-many-open", "fewer open parts and calls, or shorter ids", plan.kind)
             )
         if plan.error is not None and plan.error_value is not None:
-            found += self._check_failure(plan, plan.error_value(chunk))
+            found += self._check_failure(plan.kind, plan.error, plan.error_value(chunk))
         return found
 
     def move(self, symbol: str, actual: str) -> Sequence[Deviation]:
@@ -301,12 +301,9 @@ class Walk:
         ]
         return f"{words} ({', '.join(flags)})" if flags else words
 
-    def _check_failure(self, plan: KindPlan, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
+    def _check_failure(self, kind: str, error: ServiceError, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
         """Return the error that the service reports, or the deviation of a finish with the wrong status."""
-        error = plan.error
-        if error is None:
-            return ()
-        if plan.kind == error.kind:
+        if kind == error.kind:
             code = printable(
                 value if isinstance(value, str) else "no code" if value is MISSING else json_text(value)
             )

@@ -17,11 +17,14 @@ from cutover.contract import (
 from cutover.errors import ContractViolation
 from cutover.protocols import SHIPPED
 from tests.fuzz.feeding import settings_and_pieces
+from tests.support.own_contracts import OWN
 
 CONTRACTS = tuple(
     attrs.evolve(each, limits=attrs.evolve(each.limits, max_event_bytes=2000, max_open_bytes=10_000))
-    for shipped in SHIPPED.values()
-    for each in (shipped, shipped.strict())
+    for each in (
+        *(each for shipped in SHIPPED.values() for each in (shipped, shipped.strict())),
+        *OWN.values(),
+    )
 )
 _STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-vercel-ai-ui-message-stream": "v1"}
 HEADS: tuple[tuple[int, dict[str, str]] | None, ...] = (

@@ -28,14 +28,12 @@ def path_of(place: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401
     rest = place[1:]
     while rest:
         index = _INDEX.match(rest)
-        if isinstance(value, dict) and rest[0] == ".":
-            names = [
-                name
-                for name in value
-                if rest.startswith(name, 1) and _NAME_ENDS.match(rest, len(name) + 1) is not None
-            ]
-            if not names:
-                break
+        names = [
+            name
+            for name in (value if isinstance(value, dict) and rest[0] == "." else ())
+            if rest.startswith(name, 1) and _NAME_ENDS.match(rest, len(name) + 1) is not None
+        ]
+        if names:
             step = max(names, key=len)
             rest, value = rest[len(step) + 1 :], value[step]
         elif isinstance(value, list) and index is not None and int(index[1]) < len(value):

@@ -13,6 +13,8 @@ This module is long because a head, data, an end and a failure all become findin
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
 
 import attrs
 
@@ -387,15 +389,16 @@ class ContractChecker:
             actual = f"the comment {printable(comment.text)}"
             self._add(Deviation("framing.comment", "no comment", actual), offset=comment.byte_offset)
 
-    def _note_run(self, run: Run, deviations: Iterable[tuple[int, Deviation]]) -> None:
+    def _note_run(self, run: Run, deviations: Sequence[tuple[int, Deviation]]) -> None:
         """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""
         begins = self._events - len(run.payloads)
         if run.name is None and self.contract.framing.event_line:
             self._note_each(run, Deviation("framing.event-line", "an event line", "an event without one"))
-        if self._needs_ids and run.id is None and not deviations and "resume.no-id" not in self._found:
-            self._note_each(
-                run, Deviation("resume.no-id", "an id on each event", "an event without one"), most=1
-            )
+        if self._needs_ids and run.id is None and "resume.no-id" not in self._found:
+            # An event that breaks another rule has its finding, and the schema may ask for the ID too.
+            told = {index for index, _ in deviations}
+            no_id = Deviation("resume.no-id", "an id on each event", "an event without one")
+            self._note_each(run, no_id, without=told, most=1)
         if (
             self._tells_names
             and run.event != "message"
@@ -411,13 +414,30 @@ class ContractChecker:
             is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
             self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
 
-    def _note_each(self, run: Run, deviation: Deviation, *, most: int | None = None) -> None:
-        """Add the same finding about each event of a run, or about the first ones, except for the terminator."""
+    def _note_each(
+        self,
+        run: Run,
+        deviation: Deviation,
+        *,
+        without: AbstractSet[int] = frozenset(),
+        most: int | None = None,
+    ) -> None:
+        """Add the same finding about the events of a run, except for the terminator.
+
+        Args:
+            run: The run.
+            deviation: The broken rule.
+            without: Indexes in the run of events that are left out.
+            most: The largest number of findings; None for one about each event.
+        """
         begins, terminator = self._events - len(run.payloads), self.contract.terminator
-        for index, payload in enumerate(run.payloads[:most]):
-            if payload not in {terminator, None if terminator is None else terminator.encode()}:
-                is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
-                self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
+        ends = {terminator, None if terminator is None else terminator.encode()}
+        about = (
+            index for index, each in enumerate(run.payloads) if each not in ends and index not in without
+        )
+        for index in islice(about, most):
+            is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
+            self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
 
     def _take_end(self, events: Sequence[StreamEvent]) -> None:
         """Check that the turn is over at the end of the body.

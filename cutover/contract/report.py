@@ -96,6 +96,7 @@ class ContractReport:
                 if finding.event_index is None
                 else f" at event {finding.event_index}, byte {finding.byte_offset}"
             )
+            where += f", {finding.path}" if finding.path else ""
             lines.append(f"  {finding.rule}{where}")
             lines += [f"    expected: {printable(finding.expected)}"] if finding.expected is not None else []
             lines += [f"    got:      {printable(finding.actual)}"] if finding.actual is not None else []

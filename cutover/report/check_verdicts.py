@@ -141,7 +141,8 @@ def _finding_line(finding: Finding) -> str:
 
 
 def _place(finding: Finding) -> str:
-    """Return the event and the byte that a finding is about; empty if it is about neither."""
+    """Return the event, the byte and the path of a value that a finding is about; empty if it is about none."""
     parts = [f"event {finding.event_index}"] if finding.event_index is not None else []
     parts += [f"byte {finding.byte_offset}"] if finding.byte_offset is not None else []
+    parts += [f"at {finding.path}"] if finding.path else []
     return ", ".join(parts)

@@ -85,8 +85,10 @@ def _lines(context: FailureContext) -> Iterator[str]:
 
 def _finding_lines(finding: Finding, why: str | None) -> Iterator[str]:
     event = "" if finding.event_index is None else f" event {finding.event_index},"
-    yield f"  {finding.rule}" + (
-        "" if finding.byte_offset is None else f" at{event} byte {finding.byte_offset}"
+    yield (
+        f"  {finding.rule}"
+        + ("" if finding.byte_offset is None else f" at{event} byte {finding.byte_offset}")
+        + (f", {finding.path}" if finding.path else "")
     )
     if why is not None:
         yield f"    {printable(why, _MAX_TEXT)}"

@@ -124,7 +124,7 @@ def test_each_event_needs_an_id_of_its_own_if_the_stream_can_be_resumed() -> Non
     resumed = attrs.evolve(ANY, resume="id")
     assert rules_of(resumed, event({"type": "a"}, own_id=1), event({"type": "a"}, own_id="")) == []
     assert found(resumed, event({"type": "a"}, own_id=1), chunk("b")) == [
-        ("stream.id-missing", 1, "expected an id line, got b without one")
+        ("resume.no-id", 1, "expected an id on each event, got an event without one")
     ]
 
 

@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree  # noqa: S405  only a report of pytest is read
+from xml.etree import ElementTree
 
 import pytest
 

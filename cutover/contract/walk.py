@@ -180,12 +180,15 @@ class Walk:
             if plan.kind in self.grammar.scopes[at].closed_before:
                 found += self._left_open(at)
             for state in self.things[at].values():
-                for key in list(state):
-                    self._close(at, state, key)
+                for key in state:
+                    self._free(at, key)
+                # An emptied dict that was large stays slow to iterate over, unless it is cleared.
+                state.clear()
         for at in plan.drops:
             for state in self.things[at].values():
                 for key in [key for key, step in state.items() if step == self._step]:
-                    self._close(at, state, key)
+                    del state[key]
+                    self._free(at, key)
         for at, moves in plan.touches:
             if at not in lost:
                 found += self._touch(plan, at, moves, plan.keys[at](chunk), chunk)
@@ -264,11 +267,6 @@ class Walk:
         if self._room >= 0:
             self._room -= _entry_bytes(key)
             self.things[at][state][key] = self._step
-
-    def _close(self, at: int, state: dict[Key, int], key: Key) -> None:
-        """Close a thing that is open in this state."""
-        del state[key]
-        self._free(at, key)
 
     def _free(self, at: int, key: Key) -> None:
         """Give back the memory of a thing that is no longer open."""

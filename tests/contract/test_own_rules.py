@@ -225,6 +225,7 @@ def test_a_contract_sets_the_severity_of_an_own_rule() -> None:
 def test_a_rule_may_know_the_request() -> None:
     class Asked(StreamRule):
         id = "x.asked"
+        thread: str | None = None
 
         def start(self, context: StreamContext) -> "Asked":
             started = Asked()

@@ -41,6 +41,14 @@ def told(shape: object, data: object, **fields: Any) -> tuple[Any, ...] | None:
     return None if one is None else (one.rule, one.path, one.keyword, one.message)
 
 
+class Bounded(msgspec.Struct):
+    word: Annotated[str, msgspec.Meta(pattern="^a")]
+
+
+class BoundedModel(pydantic.BaseModel):
+    word: Annotated[str, pydantic.Field(pattern="^a")]
+
+
 class Inner(msgspec.Struct):
     n: int = 0
 
@@ -149,6 +157,23 @@ def test_wrong_data_gives_the_same_finding_whatever_the_shape_is(
     assert one[:3] == (rule, path, keyword)
     assert one[3].startswith("expected ")
     assert f", got {path} " in one[3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        (Bounded, "`str` matching regex '^a', got /data/word \"b\""),
+        (BoundedModel, "string that should match pattern '^a', got /data/word \"b\""),
+        (
+            {"properties": {"word": {"pattern": "^a"}}},
+            'a value that the keyword pattern allows, got /data/word: "b" does not match "^a"',
+        ),
+    ],
+)
+def test_a_bound_is_told_in_words(shape: object, wanted: str) -> None:
+    one = told(shape, {"word": "b"})
+    assert one is not None
+    assert (one[0], one[1], one[3]) == ("schema.value", "/data/word", f"expected {wanted}")
 
 
 @pytest.mark.parametrize("shape", [each for each in ALL if each is not AsDict], ids=ids)
@@ -287,7 +312,7 @@ def test_of_a_union_in_a_schema_the_fitting_branch_tells_the_defect() -> None:
     none = told(schema, {"t": "c"})
     assert none is not None
     assert none[:3] == ("schema.value", "/data", "anyOf")
-    assert none[3].startswith("expected a value for which anyOf holds, got /data: ")
+    assert none[3].startswith("expected a value that the keyword anyOf allows, got /data: ")
 
 
 def test_a_schema_may_be_a_bool() -> None:

@@ -121,4 +121,6 @@ def _wanted(sort: str, message: str) -> str:
     for prefix in ("Input should be ", "Value error, ", "Assertion failed, "):
         if message.startswith(prefix):
             return printable(message.removeprefix(prefix))
-    return printable(message[:1].lower() + message[1:])
+    thing, should, what = message.partition(" should ")
+    words = f"{thing} that should {what}" if should else message
+    return printable(words[:1].lower() + words[1:])

@@ -106,6 +106,6 @@ def _of_json_schema(error: Any) -> Deviation:  # noqa: ANN401  jsonschema_rs.Val
         case "enum" | "const":
             wanted, got = printable(json_text(error.kind.value)), shown(path, held)
         case _:
-            wanted, got = f"a value for which {keyword} holds", f"{path}: {error.message}"
+            wanted, got = f"a value that the keyword {keyword} allows", f"{path}: {error.message}"
     severity = Severity.VIOLATION if rule == "schema.unknown-field" else None
     return Deviation(rule, printable(wanted), printable(got), severity=severity, path=path, keyword=keyword)

@@ -165,4 +165,4 @@ def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401
     wanted = re.fullmatch(r"Expected `(.*?)`(, got .*)?", what, re.DOTALL)
     if wanted and wanted[2]:
         return Deviation("schema.field-type", wanted[1], got, path=path, keyword="type")
-    return Deviation("schema.value", what[:1].lower() + what[1:], got, path=path)
+    return Deviation("schema.value", printable(what.removeprefix("Expected ")), got, path=path)

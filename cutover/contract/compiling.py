@@ -3,7 +3,7 @@
 All of it depends on a few fields of the contract alone, so that variants of a contract (other limits, other severities) share it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -175,11 +175,28 @@ def _refuse_lost_paths(table: KindTable, place: Kind, grammar: Grammar) -> None:
     """Raise for an id of a part at a path that none of the part's kinds can have."""
     for scope in grammar.scopes:
         for kind in sorted(scope.moves):
-            entry = table.entries.get(kind)
             for path in scope.key:
-                field, *steps = parse_path(path)
-                is_data = entry is not None and field == "data" and tuple(steps) != place.path
-                if entry is not None and is_data and not entry.shape.has_path(tuple(steps)):
-                    raise ValueError(
-                        f"each: the kind {kind} has no field at the path {path}, which identifies a {scope.name}"
-                    )
+                what = f"each: the path {path} of a {scope.name}"
+                refuse_lost_path(table, place, path, (kind,), what)
+
+
+def refuse_lost_path(chunks: Chunks, place: Kind, path: str, kinds: Sequence[str] | None, what: str) -> None:
+    """Raise for a path that no chunk has.
+
+    Args:
+        chunks: The kinds of chunk of the contract.
+        place: The place of the kind, which every chunk has.
+        path: The path.
+        kinds: The kinds of chunk in which it is looked for; None for all.
+        what: The path and its use in words, for the message.
+    """
+    field, *steps = parse_path(path)
+    if not isinstance(chunks, KindTable) or field != "data" or tuple(steps) == place.path:
+        return
+    if chunks.shape is not None:
+        shapes = [chunks.shape]
+    else:
+        shapes = [chunks.entries[kind].shape for kind in kinds or chunks.entries if kind in chunks.entries]
+    if shapes and not any(shape.has_path(tuple(steps)) for shape in shapes):
+        where = "chunk" if kinds is None else f"chunk of the kind {' or '.join(kinds)}"
+        raise ValueError(f"{what} is in no {where}")

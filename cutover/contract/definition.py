@@ -3,14 +3,14 @@
 This module is long because each field of a contract has its meaning, its default and its slips beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from cutover.contract.chunks import ChunkSchema
-from cutover.contract.compiling import CompiledModel, Model, compile_model
+from cutover.contract.compiling import CompiledModel, Model, compile_model, refuse_lost_path
 from cutover.contract.each import Each, each_of
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.framing import Framing
@@ -109,7 +109,24 @@ def _severities(value: "Mapping[str, Severity | str]") -> Mapping[str, Severity]
 
 def _rules(value: "StreamRule | Sequence[StreamRule]") -> tuple[StreamRule, ...]:
     """Return one rule, or several, as a tuple."""
-    return (value,) if isinstance(value, StreamRule) else tuple(value)
+    rules = (value,) if isinstance(value, StreamRule) or not isinstance(value, Sequence) else tuple(value)
+    for rule in rules:
+        if isinstance(rule, type):
+            raise ValueError(f"rules: {rule.__name__} is a class; write {rule.__name__}()")  # noqa: TRY004
+        if not isinstance(rule, StreamRule):
+            raise ValueError(f"rules: {rule!r} is no StreamRule")  # noqa: TRY004  all slips are ValueErrors
+    return rules
+
+
+def _is_a(wanted: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
+    """Return a validator that refuses a value of another type in a sentence."""
+
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, wanted):
+            given = type(value).__name__
+            raise ValueError(f"{attribute.name}: give a {wanted.__name__}(...), not a {given}")  # noqa: TRY004  as above
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -145,15 +162,15 @@ class StreamContract:
     """The event that reports a failed turn: a kind, or a `ServiceError`. It may come at any place, and nothing more is asked after it."""
     rules: tuple[StreamRule, ...] = attrs.field(default=(), converter=_rules)
     """Rules of the contract's owner; see `cutover.contract.own_rules`."""
-    framing: Framing = attrs.field(factory=Framing)
+    framing: Framing = attrs.field(factory=Framing, validator=_is_a(Framing))
     """Rules about the bytes, for a client that reads less than the standard allows."""
-    head: HeadRules = attrs.field(factory=HeadRules)
+    head: HeadRules = attrs.field(factory=HeadRules, validator=_is_a(HeadRules))
     """The rules for status and headers."""
     method: str = attrs.field(default="POST", converter=_method, validator=attrs.validators.in_(_METHODS))
     """The method of the request that starts the stream: POST or GET."""
     resume: str | None = attrs.field(default=None, validator=attrs.validators.in_((None, "id")))
     """`id` if each event has an id, and a request with `Last-Event-ID` goes on behind it (WHATWG HTML 9.2.4); else None."""
-    limits: Limits = Limits()
+    limits: Limits = attrs.field(factory=Limits, validator=_is_a(Limits))
     """The largest sizes and the longest times."""
     severities: Mapping[str, Severity] = attrs.field(factory=dict, converter=_severities)
     """Rule id -> its severity in this contract, for rules whose default severity this contract changes. It wins over `strict()`."""
@@ -189,6 +206,20 @@ class StreamContract:
     @_compiled.default
     def _compile(self) -> CompiledModel:
         return compile_model(self._model())
+
+    @rules.validator
+    def _can_apply(self, _: object, rules: tuple[StreamRule, ...]) -> None:
+        """Refuse a rule about a kind that no chunk declares, or about a path that no chunk has."""
+        declared = self._declared_kinds()
+        for rule in rules:
+            for kind in (*(rule.kinds or ()), *getattr(rule, "until", ())):
+                if declared is not None and kind not in declared:
+                    raise ValueError(
+                        f"the rule {rule.id} is about the kind {kind}, which no chunk declares: {', '.join(declared)}"
+                    )
+            for path in getattr(rule, "paths", ()):
+                what = f"the rule {rule.id}: the path {path}"
+                refuse_lost_path(self.chunks, self.kind, path, rule.kinds, what)
 
     @severities.validator
     def _known(self, _: object, severities: Mapping[str, Severity]) -> None:

@@ -87,6 +87,8 @@ class Scope:
     """Kinds of chunk that close the things that were opened in the current step."""
     known: bool = False
     """True if the calls of `StreamContext.known_tool_calls` are open from the beginning of the stream."""
+    forgives_unopened: bool = False
+    """True if a thing that a chunk named without its opening is not reported again when it is still open at the end."""
     repeats: tuple[str, ...] = ()
     """Paths whose value every chunk of a thing must repeat from the chunk that opened it, if it has one."""
     counts_from: int | None = None
@@ -130,6 +132,8 @@ class ServiceError:
     member: str | None = attrs.field(default=None)
     """Path to a value that makes any chunk an error, whatever its kind is: an object, a text or a number, but not null, false or "".
     Default None: the kind alone decides."""
+    is_last: bool = False
+    """True if the error chunk ends the stream, so that nothing may follow it. Default: what follows is not judged."""
     finish: str | None = None
     """The kind of the turn's last chunk, if it has a status that reports a failure; else None."""
     status: str | None = None

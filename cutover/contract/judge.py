@@ -154,11 +154,10 @@ class EventJudge:
 
     def end(self) -> Sequence[Deviation]:
         """Judge the end of the body, and return the rules that it breaks."""
-        return [
-            *self._reader.end(),
-            *self.walk.end(),
-            *(self._rules.end() if self._rules is not None else ()),
-        ]
+        # A stream that ended too early, or with an in-band error, is not asked for more.
+        is_whole = self.walk.may_end and self.walk.service_error is None
+        own = () if self._rules is None or not is_whole else self._rules.end()
+        return [*self._reader.end(), *self.walk.end(), *own]
 
     def chunk_counts(self) -> Mapping[str, int]:
         """Return the number of chunks of each kind, and of terminators. Refused chunks do not count."""
@@ -249,6 +248,8 @@ class EventJudge:
             elif self.contract.is_missed(deviation.rule):
                 self.has_unreadable = True
                 self.walk.note_unreadable()
+            else:
+                return (deviation, *self.walk.note_tolerated(deviation.actual))
             return (deviation,)
         if isinstance(read, Remarked):
             self._counts[type(read.chunk)] += 1

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from cutover.contract.foreign import words_of
 from cutover.contract.paths import MISSING, json_text, parse_path, value_at
 
 SINGLE: Final = "event"
@@ -69,7 +70,9 @@ class Kind:
         """
         field, *steps = parse_path(path)
         if field != "data" or not steps:
-            raise ValueError(f"the kind {path} is no field of the data; for the event's name write /event")
+            raise ValueError(
+                f"the kind {path} is no field of the data, such as type; for the event's name alone write kind='/event'"
+            )
         return cls(path=tuple(steps), names=names, overrides=overrides)
 
     @classmethod
@@ -150,7 +153,18 @@ class Kind:
         if self.members:
             there = [name for name in self.members if isinstance(data, dict) and name in data]
             return f"{', '.join(there) or 'none of them'}"
-        return "data of no known kind"
+        return self._told_by_function(data)
+
+    def _told_by_function(self, data: Any) -> str:  # noqa: ANN401
+        """Return what the function does with data for which it finds no kind."""
+        if self.function is None:
+            return "data of no known kind"
+        name = getattr(self.function, "__name__", "the function")
+        try:
+            found = self.function(data)
+        except Exception as error:  # noqa: BLE001  the owner wrote it
+            return f"{name} raised {words_of(error)}"
+        return f"{name} returned {found!r}"
 
 
 def kind_of(value: "Kind | str | Callable[[Any], str | None]") -> Kind:

@@ -80,7 +80,7 @@ class RuleEvent:
         self.retry = retry
         """The value of the event's own `retry` line, in milliseconds; None without one."""
         self.refused = refused
-        """True if another rule of the contract refused the event: its kind or a field is wrong."""
+        """True if its kind is unknown, or its data is not of its kind's shape. An event that is out of order is not refused."""
         self._data = data
 
     @property
@@ -105,7 +105,11 @@ class RuleEvent:
 
 
 class StreamRule:
-    """Base of a rule that the owner of a contract writes. Override `event`, `end` or both."""
+    """Base of a rule that the owner of a contract writes. Override `event`, `end` or both.
+
+    A rule sees every message event but the terminator: also one that another rule refused (`RuleEvent.refused`), and those behind the
+    last event or an in-band error. One that raises an error gives a finding, and is not asked again.
+    """
 
     id: str = "own.rule"
     """The rule's name in findings and in `StreamContract.severities`. Use a prefix of your own, such as `chat.`."""
@@ -131,7 +135,11 @@ class StreamRule:
         return ()
 
     def end(self) -> Iterable[Problem]:
-        """Yield a pair for each defect that only the end of the body shows. Not called for a stream that broke off."""
+        """Yield a pair for each defect that only the end of the body shows.
+
+        It is not called for a stream that broke off, was left or ended before its order allows it, nor after an in-band error. It may be called again at the end of the
+        next body of a stream that was resumed.
+        """
         return ()
 
 
@@ -179,7 +187,11 @@ class RuleFollower:
             return ()
         found: list[Deviation] = []
         try:
-            for expected, actual in call() or ():
+            problems: Iterable[Any] = call() or ()
+            for problem in problems:
+                if isinstance(problem, str) or len(problem) != 2:  # noqa: PLR2004
+                    raise TypeError("a rule yields pairs: what it expects, and what came")  # noqa: TRY301
+                expected, actual = problem
                 found.append(
                     Deviation(rule.id, str(expected), printable(str(actual)), severity=rule.severity)
                 )
@@ -244,6 +256,17 @@ class _PathRule(StreamRule):
     def __attrs_post_init__(self) -> None:
         self.id = self.id or self.default_id
         self.reads_fields = any(parse_path(path)[0] != "data" for path in (self.path, *self.by))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return all paths of the rule."""
+        return (self.path, *self.by)
+
+    def start(self, context: "StreamContext") -> Self:  # noqa: ARG002
+        """Return the rule for one stream, which has seen nothing yet."""
+        started = copy.copy(self)
+        started._last = {}  # noqa: SLF001  its own copy
+        return started
 
     def _group(self, event: RuleEvent) -> Hashable:
         """Return the group that an event belongs to."""
@@ -311,9 +334,9 @@ class Unchanged(_PathRule):
     default_id: ClassVar[str] = "sequence.changed"
     why = "A field that names the whole stream changed within it: two streams may be mixed."
 
-    def start(self, context: "StreamContext") -> "Unchanged":
+    def start(self, context: "StreamContext") -> Self:
         """Return the rule for one stream, with the value that the request fixes, if it fixes one."""
-        started = copy.deepcopy(self)
+        started = super().start(context)
         fixed = None if self.request is None else getattr(context, self.request)
         if fixed is not None:
             started._last[()] = _short(identity(fixed)), _shown(fixed)  # noqa: SLF001  its own copy
@@ -335,8 +358,8 @@ class Unchanged(_PathRule):
 class JoinedJson(_PathRule):
     """A text that comes in pieces and is JSON once its last piece has come (`sequence.json`).
 
-    An event of a kind in `until` ends the text of its group. Without `until`, the texts end with the body. A text without a piece, or
-    of empty pieces, is no defect.
+    An event of a kind in `until` ends the text of its group; the end of the body ends all texts. A text without a piece, or of empty
+    pieces, is no defect.
     """
 
     until: tuple[str, ...] = attrs.field(default=(), converter=_paths, kw_only=True)
@@ -374,9 +397,8 @@ class JoinedJson(_PathRule):
 
     def end(self) -> Iterable[Problem]:
         """Yield a defect for each text that ends with the body and is not JSON."""
-        if not self.until:
-            for pieces in self._last.values():
-                yield from self._judge(pieces)
+        for pieces in self._last.values():
+            yield from self._judge(pieces)
 
     def _forget(self, pieces: Sequence[str]) -> None:
         """Give back the memory of a text."""

@@ -32,8 +32,16 @@ def parse_path(path: str) -> tuple[str, ...]:
             "a path is empty; write a field of the data, such as `id`, or a pointer, such as `/data/id`"
         )
     if not path.startswith("/"):
+        if "/" in path or path.startswith("$"):
+            raise ValueError(
+                f"the path {path} is no name of a field; a path into the data begins with /data, as in /data/item/id"
+            )
         return ("data", path)
     steps = tuple(step.replace("~1", "/").replace("~0", "~") for step in path[1:].split("/"))
+    if "*" in steps:
+        raise ValueError(
+            f"the path {path} has a *, and a path leads to one value; for lists of several items write a rule of your own"
+        )
     if steps[0] not in _FIELDS:
         raise ValueError(f"the path {path} does not begin with /data, /event, /id or /retry")
     if steps[0] != "data" and len(steps) > 1:

@@ -120,6 +120,15 @@ def _refuse_slips(spec: OrderSpec, automaton: Automaton) -> None:
                 raise OrderError(
                     f"{place} names the kind {name}, which the order {spec.order!r} never allows"
                 )
+    twice = sorted(set(spec.anywhere) & automaton.symbols)
+    if twice:
+        raise OrderError(
+            f"the kind {twice[0]} may come anywhere, so the order {spec.order!r} cannot count it"
+        )
+    for name in spec.end_kinds:
+        symbol = name if name in automaton.symbols else ANY
+        if not any(automaton.accepts[moves[symbol]] for moves in automaton.moves if symbol in moves):
+            raise OrderError(f"end names the kind {name}, with which the order {spec.order!r} cannot end")
 
 
 @attrs.frozen
@@ -226,6 +235,8 @@ class _Builder:
 
     def _after(self, word: str, symbol: str) -> Transition:
         """Return the transition of an event behind the end."""
+        if word == _FAILED and self.spec.error is not None and self.spec.error.is_last:
+            return Transition(word, "terminator.trailing", "nothing more after the error")
         if word == _FAILED or symbol in {_ANYWHERE, *self.spec.after_end}:
             return Transition(word)
         if symbol in self.spec.end_kinds:

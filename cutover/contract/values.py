@@ -29,6 +29,8 @@ _MAX_KINDS = 200
 """Largest number of kinds that a stream without declared kinds may have, so that memory stays bounded. All others count as one."""
 _MAX_KIND_LENGTH = 200
 """Largest number of characters in the name of such a kind."""
+_SHOWN_KINDS = 8
+"""Number of declared kinds that a finding about an unknown one shows."""
 _OTHER: Final = "(other kinds)"
 """The kind of all chunks beyond these bounds."""
 
@@ -126,6 +128,8 @@ class ValueReader:
             return text
         if self.kind.is_name_alone or name in self._by_name:
             return name or "message"
+        if self.kind.is_single:
+            return SINGLE
         try:
             return self.kind.find(_decoded(text))
         except NotJsonError:
@@ -226,20 +230,32 @@ class ValueReader:
         return Refusal(wrong, kind, self._chunk(self._entries[kind], value))
 
     def _unknown_kind(self, kind: str | None, value: Any) -> Deviation:  # noqa: ANN401
-        """Return the deviation of an event whose kind no chunk declares."""
-        where = self.kind.where
-        if self.kind.members:
-            wanted = where
-        elif self.table.shape is not None:
-            wanted = f"a {where}"
+        """Return the deviation of an event that says no kind, or one that no chunk declares."""
+        where, shown = self.kind.where, printable(self.kind.shown(value))
+        if kind is None and self.kind.path is not None:
+            found = value_at(value, self.kind.path)
+            path = "/".join(("/data", *self.kind.path))
+            if found is MISSING:
+                return Deviation(
+                    "schema.missing-field", f"a field {where}", shown, path=path, keyword="required"
+                )
+            return Deviation("schema.field-type", f"a text at {path}", shown, path=path, keyword="type")
+        if kind is None and self.kind.members:
+            has_some = isinstance(value, dict) and any(name in value for name in self.kind.members)
+            rule = "schema.value" if has_some else "schema.missing-field"
+            return Deviation(rule, where, shown, path="/data")
+        if kind is None:
+            return Deviation("schema.unknown-kind", f"a {where}", shown)
+        wanted = f"a {where}"
+        if self.table.shape is None:
+            known = list(self.table.entries)
+            more = f" and {len(known) - _SHOWN_KINDS} more" if len(known) > _SHOWN_KINDS else ""
+            wanted = f"a known {where}: {', '.join(known[:_SHOWN_KINDS]) or 'there is none'}{more}"
+        if self.kind.path is not None:
+            actual = shown
         else:
-            wanted = f"a known {where}: {', '.join(self.table.entries) or 'there is none'}"
-        if kind is None or self.kind.path is not None:
-            actual = self.kind.shown(value)
-        else:
-            actual = (
-                f"no {where}" if self.kind.is_name_alone and self.fields[0] is None else f"{where} {kind}"
-            )
+            has_none = self.kind.is_name_alone and self.fields[0] is None
+            actual = f"no {where}" if has_none else f"{where} {kind}"
         return Deviation("schema.unknown-kind", printable(wanted), printable(actual))
 
     def _remarks(self, kind: str | None) -> tuple[Deviation, ...]:

@@ -17,6 +17,8 @@ from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, Servi
 from cutover.contract.paths import MISSING, identity, json_text, parse_path
 from cutover.text import printable
 
+_GUESSED = -2
+"""The step of a thing that was never opened: a chunk named it, and that was reported."""
 _ENTRY_BYTES = 120
 """Rough memory of one open part or call without its id, in bytes."""
 
@@ -42,8 +44,8 @@ class Walk:
     """For each scope: state -> (key of a thing in it -> number of the step that opened it; -1 if it was open before the stream)."""
     # (scope, key) -> the values that every chunk of the thing must repeat.
     _repeated: dict[tuple[int, Key], tuple[Any, ...]] = attrs.field(factory=dict, init=False)
-    # (scope, key without its last value) -> the last value that the next thing must have.
-    _next: dict[tuple[int, Key], int] = attrs.field(factory=dict, init=False)
+    # (scope, key without its last value) -> the last value that the next thing must have, and another one that it may have after a wrong number.
+    _next: dict[tuple[int, Key], tuple[int, int]] = attrs.field(factory=dict, init=False)
     # The number of steps that have begun.
     _step: int = attrs.field(default=0, init=False)
     # The symbols that have come.
@@ -51,6 +53,10 @@ class Walk:
     # The number of unreadable events that have hidden no report yet. Each may be the event that seems to be missing later, so
     # each hides one report.
     _unreadable: int = attrs.field(default=0, init=False)
+    # The number of chunks reported as unexpected. Each may have told that the end of a part is missing, so each excuses one open part.
+    _told: int = attrs.field(default=0, init=False)
+    # True while a chunk is taken that has been reported as unexpected in the order of all events.
+    _is_told: bool = attrs.field(default=False, init=False)
     # True once the memory for open things is used up. From then on, a thing that seems not open is not reported.
     _is_full: bool = attrs.field(default=False, init=False)
 
@@ -81,7 +87,7 @@ class Walk:
         for at in plan.fast_opens:
             key = plan.keys[at](chunk)
             if key not in self.things[at][OPEN]:
-                self._put(at, key, OPEN)
+                self._put(at, key, OPEN, step=self._step)
         return self._room >= 0
 
     def take(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
@@ -92,7 +98,11 @@ class Walk:
             found += self._report_move(move, plan.symbol, plan.kind)
         self.state = move.to
         self._seen.add(plan.symbol)
+        # A missing event is missing in the order of its part too: that is one fault.
+        self._is_told = move.rule == "order.unexpected"
+        self._told += self._is_told
         found += self._change(plan, chunk)
+        self._is_told = False
         if self._room < 0 and not self._is_full:
             self._is_full = True
             found.append(
@@ -124,6 +134,13 @@ class Walk:
         This event hides the next report of a missing event, or of a thing that is not open.
         """
         self._unreadable += 1
+
+    def note_tolerated(self, actual: str) -> Sequence[Deviation]:
+        """Return the rule that an event of an unknown kind breaks behind the end, although the client tolerates its kind."""
+        move = self.grammar.transitions[self.state, self.grammar.other]
+        if move.rule in {"terminator.trailing", "order.after-finish"}:
+            return (Deviation(move.rule, move.expected or "", actual),)
+        return ()
 
     def take_refused(self, plan: KindPlan, chunk: Any, refused: Deviation | None = None) -> None:  # noqa: ANN401
         """Move on, without a report, by a chunk that the schema refused but whose kind is known.
@@ -209,7 +226,9 @@ class Walk:
         found: list[Deviation] = []
         # The thing may have been opened after the memory for open things was used up.
         if move.rule is not None and not (before == ABSENT and self._is_full):
-            if self._unreadable:
+            if self._is_told:
+                pass
+            elif self._unreadable:
                 self._unreadable -= 1
             else:
                 actual = printable(f"{plan.kind} for {self._describe(at, key)}")
@@ -221,9 +240,12 @@ class Walk:
             elif step is not None:
                 self._free(at, key)
             else:
-                self._put(at, key, move.to)
-                if self.grammar.scopes[at].counts_from is not None and move.rule is None:
-                    found += self._count(plan.kind, at, key)
+                scope = self.grammar.scopes[at]
+                is_guessed = move.rule is not None and scope.forgives_unopened
+                self._put(at, key, move.to, step=_GUESSED if is_guessed else self._step)
+                if scope.counts_from is not None:
+                    gap = self._count(plan.kind, at, key)
+                    found += () if move.rule is not None or self._is_told else gap
         if at in plan.repeats:
             found += self._compare(plan, at, key, tuple(identity(read(chunk)) for read in plan.repeats[at]))
         return found
@@ -248,25 +270,29 @@ class Walk:
         ]
 
     def _count(self, kind: str, at: int, key: Key) -> Sequence[Deviation]:
-        """Return the deviation of a new thing whose number is not the next one. The walk counts on from the number that came."""
+        """Return the deviation of a new thing whose number is not the next one.
+
+        After a wrong number, the next one may go on from it, or from the number that it should have been.
+        """
         *group, number = key if isinstance(key, tuple) else (key,)
-        counted = (at, tuple(group))
-        wanted = self._next.get(counted, self.grammar.scopes[at].counts_from)
-        if type(number) is int and (counted in self._next or self._room >= 0):
+        counted, start = (at, tuple(group)), self.grammar.scopes[at].counts_from or 0
+        wanted, other = self._next.get(counted, (start, start))
+        if counted in self._next or self._room >= 0:
             self._room -= 0 if counted in self._next else _entry_bytes(counted)
-            self._next[counted] = number + 1
-        if number == wanted:
+            after = number + 1 if type(number) is int else wanted + 1
+            self._next[counted] = (after, after) if number in (wanted, other) else (wanted + 1, after)
+        if number in (wanted, other):
             return ()
         actual = printable(f"{kind} for {self._describe(at, key)}")
         if type(number) is not int:
             actual += ", which is no integer"
         return (Deviation("order.index-gap", f"the number {wanted}", actual),)
 
-    def _put(self, at: int, key: Key, state: str) -> None:
-        """Open a thing in this state, if there is memory left for it."""
+    def _put(self, at: int, key: Key, state: str, *, step: int) -> None:
+        """Open a thing in this state, in this step, if there is memory left for it."""
         if self._room >= 0:
             self._room -= _entry_bytes(key)
-            self.things[at][state][key] = self._step
+            self.things[at][state][key] = step
 
     def _free(self, at: int, key: Key) -> None:
         """Give back the memory of a thing that is no longer open."""
@@ -275,11 +301,20 @@ class Walk:
     def _left_open(self, at: int) -> Sequence[Deviation]:
         """Return the warning about open things of this scope that should be closed; nothing after a symbol of `breaks_off`."""
         scope, states = self.grammar.scopes[at], self.things[at]
-        keys = [key for state in scope.states if state in scope.unfinished for key in states[state]]
+        keys = [
+            key
+            for state in scope.states
+            if state in scope.unfinished
+            for key, step in states[state].items()
+            if step != _GUESSED
+        ]
         if not (keys and self._seen.isdisjoint(self.grammar.breaks_off)):
             return ()
         if len(keys) <= self._unreadable:
             self._unreadable -= len(keys)
+            return ()
+        if len(keys) <= self._told:
+            self._told -= len(keys)
             return ()
         names = ", ".join(self._describe(at, key) for key in keys)
         return (

@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 
@@ -25,6 +26,7 @@ from cutover.contract import (
     Unchanged,
 )
 from cutover.contract.checker import ContractChecker
+from cutover.protocols import AI_SDK_7
 from tests.support.own_streams import DONE, chunk, event, found, piecewise, report_on, rules_of
 
 
@@ -418,3 +420,19 @@ def test_the_terminator_is_no_event_of_a_rule() -> None:
 )
 def test_a_shipped_rule_explains_itself_as_the_table_of_rules_does(rule: StreamRule) -> None:
     assert rule.why == RULES[rule.id].why
+
+
+@pytest.mark.parametrize("cut", [1, 1000])
+def test_a_rule_beside_a_table_of_fields_sees_the_other_lines_too(cut: int) -> None:
+    body = (
+        event({"type": "start"}, "n", 4) + event({"type": "start"}) + event({"type": "start"}, "m")
+    ).encode()
+    report = piecewise(
+        attrs.evolve(AI_SDK_7, rules=Seen()), [body[at : at + cut] for at in range(0, len(body), cut)]
+    )
+    seen = [each.actual or "" for each in report.findings if each.rule == "x.seen"]
+    assert [text[:30] for text in seen] == [
+        "(0, 'start', 'n', '4', None, F",
+        "(1, 'start', None, None, None,",
+        "(2, 'start', 'm', None, None, ",
+    ]

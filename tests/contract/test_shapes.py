@@ -500,7 +500,9 @@ HOSTILE = [
 )
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_data_makes_the_checker_raise(shape: object, text: str) -> None:
-    assert len(report_on(contract(shape, each="k by id"), event(text)).findings) <= 16
+    # A union of closed types has no field id, and a contract whose path leads nowhere is refused.
+    each = () if shape == Cat | Dog else "k by id"
+    assert len(report_on(contract(shape, each=each), event(text)).findings) <= 16
 
 
 def test_data_that_is_very_deep_is_refused_unless_anything_is_right() -> None:
@@ -667,9 +669,7 @@ def test_a_path_must_lead_to_a_field(shape: object) -> None:
     contract(shape, each="k by /data/it/x/0/n")
     contract(shape, each="k by /data")
     contract(shape, each="k by type")
-    with pytest.raises(
-        ValueError, match="each: the kind k has no field at the path id, which identifies a k part"
-    ):
+    with pytest.raises(ValueError, match="each: the path id of a k part is in no chunk of the kind k"):
         contract(shape, each="k by id")
 
 
@@ -681,6 +681,6 @@ def test_a_path_may_lead_into_what_is_not_declared() -> None:
     )
     contract(aliased, each="k by a")
     contract(AsModel, each="k by id")
-    with pytest.raises(ValueError, match="has no field at the path x"):
+    with pytest.raises(ValueError, match="the path x of a k part is in no chunk"):
         StreamContract(name="x", kind="/event", chunks={"k": TEXT}, each="k by x")
     assert repr(ANYTHING) == "ANYTHING"

@@ -8,6 +8,9 @@ import pytest
 
 from cutover.contract import ANYTHING, Each, Kind, ServiceError, Severity, StreamContract
 from cutover.contract.grammar import ABSENT, END, TERMINATOR, Grammar, Transition
+from cutover.contract.order import OrderError
+from cutover.protocols import AI_SDK_7
+from cutover.sse.events import MessageEvent
 from tests.support.own_streams import DONE, chunk, event, found, report_on, rules_of
 
 KINDS = dict.fromkeys(("start", "delta", "usage", "ping", "finish", "stop"), ANYTHING)
@@ -109,10 +112,10 @@ def test_an_end_in_the_middle_of_the_order_is_one_finding() -> None:
     assert rules_of(ended, START, DELTA, FINISH) == []
     assert rules_of(ended, START, FINISH) == ["order.unexpected"]
     assert rules_of(ended, FINISH) == ["order.unexpected"]
-    half = attrs.evolve(BASE, order="start delta .* stop", end="delta")
-    assert found(half, START, DELTA) == [
-        ("order.finish-missing", 1, "expected any other kind or stop, got delta")
-    ]
+    with pytest.raises(OrderError, match=r"end names the kind delta, with which the order .* cannot end"):
+        attrs.evolve(BASE, order="start delta .* stop", end="delta")
+    with pytest.raises(OrderError, match=r"delta may come anywhere, so the order .* cannot count it"):
+        attrs.evolve(BASE, order="start delta stop", anywhere="delta")
 
 
 @pytest.mark.parametrize(
@@ -319,3 +322,17 @@ def test_a_long_order_is_ready_at_once() -> None:
     began = time.perf_counter()
     attrs.evolve(BASE, chunks=ANYTHING, order=" ".join(f"long{number}" for number in range(200)))
     assert time.perf_counter() - began < 3
+
+
+def test_a_table_of_fields_knows_fields_of_the_data_alone() -> None:
+    def with_scope(path: str) -> StreamContract:
+        scope = Each(f"start finish by {path}", must_close=False).scope()
+        return attrs.evolve(AI_SDK_7, order=attrs.evolve(AI_SDK_7.grammar, scopes=(scope,)))
+
+    nowhere = with_scope("nope")
+    assert "order.unexpected" in rules_of(nowhere, START, START), "all have the same id: none"
+    with pytest.raises(ValueError, match="the path /data/a/b is not one field of the data"):
+        with_scope("/data/a/b")
+    assert AI_SDK_7.kind_of(MessageEvent('{"type":"start"}')) == "start"
+    assert AI_SDK_7.kind_of(MessageEvent("[DONE]")) == "[DONE]"
+    assert AI_SDK_7.kind_of(MessageEvent("{", name="n")) == "n"

@@ -21,8 +21,8 @@ def test_without_declared_kinds_any_kind_is_right() -> None:
     assert report.findings == ()
     assert report.chunk_counts == {"a": 2, "b": 1}
     assert found(ANY, event("[]"), event({"type": 5})) == [
-        ("schema.unknown-kind", 0, "expected a type, got no type"),
-        ("schema.unknown-kind", 1, "expected a type, got type: 5"),
+        ("schema.missing-field", 0, "expected a field type, got no type"),
+        ("schema.field-type", 1, "expected a text at /data/type, got type: 5"),
     ]
 
 

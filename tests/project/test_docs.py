@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -192,7 +192,7 @@ def test_the_tests_of_a_page_give_what_it_says(page: Path, tmp_path: Path, servi
     )
     assert report.exists(), done.stdout + done.stderr
     outcomes: dict[str, list[str]] = {}
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  pytest has written it
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314  pytest has written it
         outcome = next(
             (child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed"
         )

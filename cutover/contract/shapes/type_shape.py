@@ -14,8 +14,25 @@ from cutover.text import printable
 
 _PLACE = re.compile(r"^(?P<what>.*) - at `(?P<place>(?:key in )?\$.*)`$", re.DOTALL)
 
-_Tree = Mapping[str, Any] | None
-"""Name of a field -> the tree of its value; `"*"`: the tree of each element. None: anything may be inside."""
+
+@attrs.frozen
+class _Items:
+    """What is known of a list, or of an object with any keys: the tree of each value."""
+
+    tree: Any
+    is_list: bool
+
+
+@attrs.frozen
+class _Tagged:
+    """What is known of a union: the field that tells its types apart, and the tree of each type."""
+
+    field: str
+    trees: Mapping[Any, Any]
+
+
+_Tree = Mapping[str, Any] | _Items | _Tagged | None
+"""Name of a field -> the tree of its value. None: anything may be inside."""
 
 
 def known_names(info: Any, depth: int = 0) -> _Tree:  # noqa: ANN401, PLR0911  a tree of msgspec's own classes
@@ -45,14 +62,18 @@ def known_names(info: Any, depth: int = 0) -> _Tree:  # noqa: ANN401, PLR0911  a
             | inspect_.VarTupleType(item_type=item)
             | inspect_.SetType(item_type=item)
         ):
-            return {"*": known_names(item, depth + 1)}
-        case inspect_.UnionType(types=options):
-            trees = [
-                known_names(option, depth + 1)
-                for option in options
-                if not isinstance(option, inspect_.NoneType)
-            ]
-            return trees[0] if len(trees) == 1 else None
+            return _Items(known_names(item, depth + 1), is_list=True)
+        case inspect_.DictType(value_type=item):
+            return _Items(known_names(item, depth + 1), is_list=False)
+        case inspect_.UnionType(types=types):
+            options = [option for option in types if not isinstance(option, inspect_.NoneType)]
+            if len(options) == 1:
+                return known_names(options[0], depth + 1)
+            structs = [option for option in options if isinstance(option, inspect_.StructType)]
+            # Only structs with tags can stand in a union with others, and then all have the same tag field.
+            if len(structs) < len(options) or structs[0].tag_field is None:
+                return None
+            return _Tagged(structs[0].tag_field, {each.tag: known_names(each, depth + 1) for each in structs})
         case _:
             return None
 
@@ -69,17 +90,45 @@ def closed_names(info: Any) -> tuple[frozenset[str], ...]:  # noqa: ANN401  a tr
 
 def _unknown(value: Any, tree: _Tree, place: tuple[str, ...]) -> Iterable[str]:  # noqa: ANN401
     """Yield the paths to the fields of a value that the tree does not know."""
-    if tree is None:
-        return
-    if isinstance(value, list) and "*" in tree:
-        for item in value:
-            yield from _unknown(item, tree["*"], (*place, "*"))
-    elif isinstance(value, dict) and "*" not in tree:
-        for name, inner in value.items():
-            if name in tree:
-                yield from _unknown(inner, tree[name], (*place, name))
-            else:
-                yield "/".join((*place, name))
+    match tree:
+        case _Items(tree=inner, is_list=True) if isinstance(value, list):
+            for item in value:
+                yield from _unknown(item, inner, (*place, "*"))
+        case _Items(tree=inner, is_list=False) if isinstance(value, dict):
+            for item in value.values():
+                yield from _unknown(item, inner, (*place, "*"))
+        case _Tagged(field=field, trees=trees) if isinstance(value, dict):
+            yield from _unknown(value, trees.get(value.get(field)), place)
+        case Mapping() if isinstance(value, dict):
+            for name, item in value.items():
+                if name in tree:
+                    yield from _unknown(item, tree[name], (*place, name))
+                else:
+                    yield "/".join((*place, name))
+
+
+def _may_have(tree: _Tree, steps: tuple[str, ...]) -> bool:
+    """Return False if no value that the tree describes has a value at these names."""
+    if tree is None or not steps:
+        return True
+    match tree:
+        case _Items(tree=inner):
+            return _may_have(inner, steps[1:])
+        case _Tagged(trees=trees):
+            return any(_may_have(each, steps) for each in trees.values())
+        case _:
+            return steps[0] in tree and _may_have(tree[steps[0]], steps[1:])
+
+
+def _with_tag(tree: _Tree, tag: str) -> _Tree:
+    """Return the tree of objects that may have the field with their kind too."""
+    match tree:
+        case _Tagged(field=field, trees=trees):
+            return _Tagged(field, {name: _with_tag(each, tag) for name, each in trees.items()})
+        case Mapping():
+            return {tag: None, **tree}
+        case _:
+            return tree
 
 
 @attrs.frozen
@@ -98,15 +147,13 @@ class TypeShape:
 
     @listed.default
     def _look_below(self) -> frozenset[str] | None:
-        return None if self.names is None or any(self.names.values()) else frozenset(self.names)
+        names = self.names
+        return frozenset(names) if isinstance(names, Mapping) and not any(names.values()) else None
 
     def beside(self, tag: str) -> "TypeShape":
         """Return the same shape for objects that have the field with their kind too."""
-        names = self.names
-        if names is not None and "*" not in names:
-            names = {tag: None, **names}
         hidden = tag if any(tag not in listed for listed in self.closed) else None
-        return attrs.evolve(self, names=names, hidden=hidden)
+        return attrs.evolve(self, names=_with_tag(self.names, tag), hidden=hidden)
 
     def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401, ARG002
         """Return the first rule that this data breaks; None if the data is right."""
@@ -121,7 +168,7 @@ class TypeShape:
         return None
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
-        """Return the paths to the fields that the type does not know. Of a union of several types nothing is known."""
+        """Return the paths to the fields that the type does not know. Of a union without tags nothing is known."""
         # Most events have no more fields than their type lists.
         if self.listed is not None and type(value) is dict and self.listed.issuperset(value):
             return ()
@@ -129,15 +176,7 @@ class TypeShape:
 
     def has_path(self, steps: tuple[str, ...]) -> bool:
         """Return False if the type knows all its fields, and none of them is there."""
-        tree: _Tree = self.names
-        for step in steps:
-            if tree is None:
-                return True
-            step = "*" if "*" in tree else step  # noqa: PLW2901
-            if step not in tree:
-                return False
-            tree = tree[step]
-        return True
+        return _may_have(self.names, steps)
 
 
 def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401

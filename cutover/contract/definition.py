@@ -22,7 +22,7 @@ from cutover.contract.own_rules import StreamRule
 from cutover.contract.paths import parse_path
 from cutover.contract.rules import RULES
 from cutover.contract.shapes.shape import ANYTHING
-from cutover.contract.tables import OrderSpec
+from cutover.contract.tables import OrderSpec, refuse_unknown_kinds
 from cutover.lazy_names import load
 from cutover.sse.events import MessageEvent
 
@@ -88,6 +88,16 @@ def _end(value: Any) -> "tuple[str, ...] | Mapping[str, Any]":  # noqa: ANN401
     return dict(value)
 
 
+def _one_of(*values: str | None) -> Any:  # noqa: ANN401  attrs has no type for validators
+    """Return a validator that raises a sentence for all but these values."""
+
+    def refuse_others(_: object, attribute: Any, value: object) -> None:  # noqa: ANN401
+        if value not in values:
+            raise ValueError(f"{attribute.name}={value!r}: give {' or '.join(map(repr, values))}")
+
+    return refuse_others
+
+
 def _method(value: str) -> str:
     """Return a method in upper case."""
     return value.upper()
@@ -108,13 +118,20 @@ def _severities(value: "Mapping[str, Severity | str]") -> Mapping[str, Severity]
 
 
 def _rules(value: "StreamRule | Sequence[StreamRule]") -> tuple[StreamRule, ...]:
-    """Return one rule, or several, as a tuple."""
-    rules = (value,) if isinstance(value, StreamRule) or not isinstance(value, Sequence) else tuple(value)
+    """Return one rule, or several, as a tuple.
+
+    Raises:
+        ValueError: If one is no instance of a rule, or its kinds are one text, in which each letter would count as a kind.
+    """
+    rules: tuple[Any, ...] = (value,) if isinstance(value, StreamRule | type) else tuple(value)
     for rule in rules:
-        if isinstance(rule, type):
-            raise ValueError(f"rules: {rule.__name__} is a class; write {rule.__name__}()")  # noqa: TRY004
         if not isinstance(rule, StreamRule):
-            raise ValueError(f"rules: {rule!r} is no StreamRule")  # noqa: TRY004  all slips are ValueErrors
+            hint = f"; write {rule.__name__}()" if isinstance(rule, type) else ""
+            raise ValueError(f"rules: {rule!r} is no instance of StreamRule{hint}")  # noqa: TRY004  a slip
+        if isinstance(rule.kinds, str):
+            raise ValueError(  # noqa: TRY004  a slip
+                f"rules: the kinds of {rule.id} are one text; write kinds = ({rule.kinds!r},)"
+            )
     return rules
 
 
@@ -166,9 +183,9 @@ class StreamContract:
     """Rules about the bytes, for a client that reads less than the standard allows."""
     head: HeadRules = attrs.field(factory=HeadRules, validator=_is_a(HeadRules))
     """The rules for status and headers."""
-    method: str = attrs.field(default="POST", converter=_method, validator=attrs.validators.in_(_METHODS))
+    method: str = attrs.field(default="POST", converter=_method, validator=_one_of(*_METHODS))
     """The method of the request that starts the stream: POST or GET."""
-    resume: str | None = attrs.field(default=None, validator=attrs.validators.in_((None, "id")))
+    resume: str | None = attrs.field(default=None, validator=_one_of(None, "id"))
     """`id` if each event has an id, and a request with `Last-Event-ID` goes on behind it (WHATWG HTML 9.2.4); else None."""
     limits: Limits = attrs.field(factory=Limits, validator=_is_a(Limits))
     """The largest sizes and the longest times."""
@@ -192,7 +209,9 @@ class StreamContract:
             document: The document: JSON or YAML as text or bytes, or its content as a mapping.
             path: The path of the operation, as in the document, or concrete.
             method: The method. Default None: GET or POST, whichever the path has; if it has both, the one with an event stream.
-            options: `overlays`, `remote`, `terminator`, `reading`, `name`; see `cutover.protocols.openapi.contract_from`.
+            options: `overlays` (OpenAPI Overlays to apply first), `remote` (reference without its fragment -> the document that it
+                names), `terminator` (the data of the last event, if the document does not say it), `reading` (`"event"` or `"payload"`:
+                what the schema is about, if it is read wrongly) and `name` (the contract's name in reports).
 
         Raises:
             OpenApiError: If no contract can be derived. Its `rule` says why. It is a ValueError.
@@ -208,15 +227,12 @@ class StreamContract:
         return compile_model(self._model())
 
     @rules.validator
-    def _can_apply(self, _: object, rules: tuple[StreamRule, ...]) -> None:
+    def _usable(self, _: object, rules: tuple[StreamRule, ...]) -> None:
         """Refuse a rule about a kind that no chunk declares, or about a path that no chunk has."""
         declared = self._declared_kinds()
         for rule in rules:
-            for kind in (*(rule.kinds or ()), *getattr(rule, "until", ())):
-                if declared is not None and kind not in declared:
-                    raise ValueError(
-                        f"the rule {rule.id} is about the kind {kind}, which no chunk declares: {', '.join(declared)}"
-                    )
+            names = {*(rule.kinds or ()), *getattr(rule, "until", ())}
+            refuse_unknown_kinds(f"the rule {rule.id}", names, declared)
             for path in getattr(rule, "paths", ()):
                 what = f"the rule {rule.id}: the path {path}"
                 refuse_lost_path(self.chunks, self.kind, path, rule.kinds, what)

@@ -213,6 +213,11 @@ def _paths(value: str | Sequence[str]) -> tuple[str, ...]:
     return paths
 
 
+def _kinds(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one kind, or several, as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _one_path(_: object, __: object, path: str) -> None:
     """Refuse a path that leads nowhere."""
     parse_path(path)
@@ -242,7 +247,9 @@ class _PathRule(StreamRule):
     """Path to the value, such as `seq`, `/data/seq` or `/id`."""
     by: tuple[str, ...] = attrs.field(default=(), converter=_paths, kw_only=True)
     """Paths whose values say which events belong together, such as `index`. Default: all events do."""
-    kinds: tuple[str, ...] | None = attrs.field(default=None, kw_only=True)
+    kinds: tuple[str, ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_kinds), kw_only=True
+    )
     """The kinds of chunk that the rule looks at; None for all events."""
     id: str = attrs.field(default="", kw_only=True)
     """The rule's id in findings. Default: the id of the shipped rule."""
@@ -362,7 +369,7 @@ class JoinedJson(_PathRule):
     pieces, is no defect.
     """
 
-    until: tuple[str, ...] = attrs.field(default=(), converter=_paths, kw_only=True)
+    until: tuple[str, ...] = attrs.field(default=(), converter=_kinds, kw_only=True)
     """The kinds of chunk that end a text. Give `kinds` too if other kinds have the path."""
     default_id: ClassVar[str] = "sequence.json"
     why = (

@@ -5,7 +5,7 @@ last event has come, the terminator has not), `_OVER`, `_FAILED` (the service ha
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -94,6 +94,19 @@ def grammar_of(spec: OrderSpec) -> Grammar:
     return builder.grammar(scopes)
 
 
+def refuse_unknown_kinds(place: str, names: Iterable[str], kinds: tuple[str, ...] | None) -> None:
+    """Raise for a name that is none of the declared kinds. With None, a chunk may have any kind.
+
+    Raises:
+        OrderError: If a name is unknown; the message says in which place.
+    """
+    for name in sorted(names):
+        if kinds is not None and name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"declared: {', '.join(kinds) or 'none'}"
+            raise OrderError(f"{place} names the kind {name}, which no chunk declares; {hint}")
+
+
 def _refuse_slips(spec: OrderSpec, automaton: Automaton) -> None:
     """Raise for a kind that no chunk declares, and for a kind that the order never allows."""
     used = {
@@ -106,11 +119,8 @@ def _refuse_slips(spec: OrderSpec, automaton: Automaton) -> None:
         if isinstance(each, Each):
             used[f"each {each.order!r}"] = {*each.kinds, *each.closed_by, *each.closed_before}
     for place, names in used.items():
+        refuse_unknown_kinds(place, names, spec.kinds)
         for name in sorted(names):
-            if spec.kinds is not None and name not in spec.kinds:
-                near = difflib.get_close_matches(name, spec.kinds, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"declared: {', '.join(spec.kinds) or 'none'}"
-                raise OrderError(f"{place} names the kind {name}, which no chunk declares; {hint}")
             if (
                 place != "after_end"
                 and spec.order is not None

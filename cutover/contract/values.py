@@ -2,6 +2,8 @@
 
 The reader decodes the data once, to plain values, in which integers stay integers. Then it finds the kind, holds the data to the
 kind's shape, and returns an `EventChunk` of a class that stands for the kind.
+
+This module is long because the way of one event is read from top to bottom: its name, its data, its kind, its shape.
 """
 
 from collections.abc import Mapping, Sequence

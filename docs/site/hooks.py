@@ -51,6 +51,9 @@ def severities(rule: Rule) -> str:
         severity: [name for name, contract in SHIPPED.items() if contract.severity(rule.id) is severity]
         for severity in Severity
     }
+    in_all = [each.value for each, names in by_severity.items() if len(names) == len(SHIPPED)]
+    if in_all:
+        return f"It is a {in_all[0]}, unless your contract says something else."
     said = [f"a {each.value} in {', '.join(names)}" for each, names in by_severity.items() if names]
     seen = (
         "; a user sees the defect, so in a contract test it is always a violation" if rule.user_sees else ""

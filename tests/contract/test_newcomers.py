@@ -144,10 +144,13 @@ class Wordy(StreamRule):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rules": (Odd,)}, r"rules: Odd is a class; write Odd\(\)"),
-        ({"rules": Odd}, r"rules: Odd is a class; write Odd\(\)"),
-        ({"rules": ("odd",)}, r"rules: 'odd' is no StreamRule"),
-        ({"rules": JoinedJson("json", until="stopp")}, "is about the kind stopp, which no chunk declares"),
+        ({"rules": (Odd,)}, r"is no instance of StreamRule; write Odd\(\)"),
+        ({"rules": Odd}, r"is no instance of StreamRule; write Odd\(\)"),
+        ({"rules": ("odd",)}, r"rules: 'odd' is no instance of StreamRule"),
+        (
+            {"rules": JoinedJson("json", until="stopp")},
+            "names the kind stopp, which no chunk declares; did you mean stop",
+        ),
         ({"rules": Unchanged("indx", kinds=("piece",))}, "the path indx is in no chunk of the kind piece"),
         ({"rules": Unchanged("/data/block/nam", kinds=("start",))}, "is in no chunk of the kind start"),
         ({"framing": {"only_lf": True}}, r"framing: give a Framing\(...\), not a dict"),

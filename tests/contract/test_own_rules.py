@@ -436,3 +436,38 @@ def test_a_rule_beside_a_table_of_fields_sees_the_other_lines_too(cut: int) -> N
         "(1, 'start', None, None, None,",
         "(2, 'start', 'm', None, None, ",
     ]
+
+
+def test_one_kind_of_a_shipped_rule_may_be_a_text() -> None:
+    assert JoinedJson("d", by="i", kinds="a", until="end").kinds == ("a", "end")
+    assert NeverFalls("n", kinds="a").kinds == ("a",)
+
+
+class OneTextAsKinds(StreamRule):
+    id = "chat.one-text"
+    kinds = "a"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (NeverFalls("n", kinds=("aa",)), "the rule sequence.fell names the kind aa, which no chunk declares"),
+        (
+            JoinedJson("d", until="ende"),
+            "the rule sequence.json names the kind ende, which no chunk declares; did you mean end",
+        ),
+        (NoShouting, r"is no instance of StreamRule; write NoShouting\(\)"),
+        (3, "rules: 3 is no instance of StreamRule"),
+        (OneTextAsKinds(), r"the kinds of chat.one-text are one text; write kinds = \('a',\)"),
+    ],
+)
+def test_a_rule_that_can_never_look_at_an_event_is_refused(rule: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        contract(rule)
+
+
+def test_a_rule_names_a_family_of_kinds_as_it_is_declared() -> None:
+    own = contract(NeverFalls("n", kinds="data-*"), chunks={"data-*": ANYTHING})
+    assert rules_of(own, chunk("data-x", n=2), chunk("data-y", n=1)) == ["sequence.fell"]
+    with pytest.raises(ValueError, match="which no chunk declares; did you mean data-"):
+        contract(NeverFalls("n", kinds="data-x"), chunks={"data-*": ANYTHING})

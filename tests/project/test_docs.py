@@ -8,6 +8,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import io
 import os
 import re
@@ -22,11 +23,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
 
 from cutover import CutoverConfig
-from cutover.contract import RULES
+from cutover.contract import RULES, Each, Framing, StreamContract
 from cutover.protocols import COMPAT_LANE
+from cutover.protocols.openapi.contract import contract_from
 from tests.support.doc_pages import (
     DOCS,
     FAILS,
@@ -83,6 +86,8 @@ def test_every_block_is_one_that_a_test_runs() -> None:
     assert {block.language for block in BLOCKS} == {"sh", "python", "toml", "yaml", "text", *STREAMS}
     runs = (*PYTHON, *TESTS, *SHELL, *(block for block in BLOCKS if block.language in STREAMS))
     assert {_shown_after(block) for block in runs} - {None} == {block.text for block in shown}
+    # A file of YAML is read by the tests of its page.
+    assert all(block.title for block in BLOCKS if block.language == "yaml")
     # Of a fence that is not closed, or that has other words in its first line, no test would know.
     for page in PAGES:
         fences = re.findall(r"^ *(?:```|~~~)", page.read_text("utf-8"), re.MULTILINE)
@@ -441,7 +446,27 @@ def test_the_table_and_the_navigation_hold_every_rule() -> None:
 def test_the_page_of_a_rule_says_its_severity_in_each_contract() -> None:
     site = _site()
     assert site.severities(RULES["head.status"]) == (
-        "It is a violation in compat-lane, ai-sdk-5, ai-sdk-6, ai-sdk-7."
+        "It is a violation, unless your contract says something else."
     )
     assert "a violation in compat-lane and a loss in ai-sdk-5" in site.severities(RULES["stream.empty"])
     assert site.severities(RULES["stream.empty"]).endswith("in a contract test it is always a violation.")
+
+
+@pytest.mark.parametrize("described", [StreamContract, Each, Framing], ids=lambda each: each.__name__)
+def test_the_page_on_own_contracts_names_every_field(described: type) -> None:
+    text = (DOCS / "own-contract.md").read_text("utf-8")
+    fields = [field.name for field in attrs.fields(described) if field.init and field.name != "order"]
+    assert [name for name in fields if not re.search(rf"`{name}[`=]|\b{name}=", text)] == []
+
+
+def test_the_page_on_openapi_names_every_error_and_every_warning() -> None:
+    text = (DOCS / "openapi.md").read_text("utf-8")
+    sources = (ROOT / "cutover" / "protocols" / "openapi").glob("*.py")
+    ids = {rule for path in sources for rule in re.findall(r'"(openapi\.[a-z-]+)"', path.read_text("utf-8"))}
+    assert sorted(rule for rule in ids if f"`{rule}`" not in text) == []
+
+
+def test_the_page_on_openapi_names_every_option_that_is_about_documents() -> None:
+    text = (DOCS / "openapi.md").read_text("utf-8")
+    names = [each for each in inspect.signature(contract_from).parameters if each not in {"document", "path"}]
+    assert [name for name in names if not re.search(rf"`{name}[`=]", text)] == []

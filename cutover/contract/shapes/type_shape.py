@@ -17,7 +17,7 @@ _PLACE = re.compile(r"^(?P<what>.*) - at `(?P<place>(?:key in )?\$.*)`$", re.DOT
 
 @attrs.frozen
 class _Items:
-    """What is known of a list, or of an object with any keys: the tree of each value."""
+    """A list, or an object with any keys, and the tree of each of its values."""
 
     tree: Any
     is_list: bool
@@ -25,7 +25,7 @@ class _Items:
 
 @attrs.frozen
 class _Tagged:
-    """What is known of a union: the field that tells its types apart, and the tree of each type."""
+    """A union: the field that tells its types apart, and the tree of each type."""
 
     field: str
     trees: Mapping[Any, Any]

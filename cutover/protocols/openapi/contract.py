@@ -62,7 +62,10 @@ def contract_from(
 
     Raises:
         OpenApiError: If no contract can be derived. Its `rule` says why.
+        ValueError: If `reading` is another word.
     """
+    if reading not in {None, "event", "payload"}:
+        raise ValueError(f"reading={reading!r}: give 'event' or 'payload'")
     whole = read_document(document)
     for overlay in overlays:
         whole = apply_overlay(whole, read_document(overlay))

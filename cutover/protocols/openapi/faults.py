@@ -163,7 +163,9 @@ class FaultFinder:
             expected = "no other field"
         if keyword in {"const", "enum"} and self._is_kind(path):
             rule = "schema.unknown-kind"
-        return [Problem(rule, _pointer(path), keyword, expected, _shown(error.instance))]
+        # The value of such a field may be a secret, and findings go into logs.
+        actual = f"a value at {_pointer(path)}" if keyword == "writeOnly" else _shown(error.instance)
+        return [Problem(rule, _pointer(path), keyword, expected, actual)]
 
     def _is_kind(self, path: Sequence[str | int]) -> bool:
         """Return True if a place holds a kind."""

@@ -205,3 +205,17 @@ def test_two_streams_of_one_contract_do_not_mix() -> None:
         checker.receive_data(b'data: {"type":"b"}\n\n', elapsed=0.0)
         checker.receive_eof(elapsed=0.0)
         assert checker.report().ok
+
+
+def test_a_finding_does_not_show_a_value_that_may_be_a_secret() -> None:
+    payload = {"type": "object", "properties": {"token": {"type": "string", "writeOnly": True}}}
+    whole = document({"itemSchema": {"properties": {"data": json_text(payload)}}})
+    contract = StreamContract.from_openapi(whole, "/x")
+    (finding,) = check_recording(b'data: {"token": "s3cr3t"}\n\n', contract=contract).warnings
+    assert finding.rule == "schema.write-only"
+    assert finding.actual == "a value at /data/token"
+
+
+def test_a_slip_in_the_reading_is_refused() -> None:
+    with pytest.raises(ValueError, match="reading='events': give 'event' or 'payload'"):
+        StreamContract.from_openapi(document({}), "/x", reading="events")

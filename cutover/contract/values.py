@@ -248,11 +248,10 @@ class ValueReader:
             return Deviation(rule, where, shown, path="/data")
         if kind is None:
             return Deviation("schema.unknown-kind", f"a {where}", shown)
-        wanted = f"a {where}"
-        if self.table.shape is None:
-            known = list(self.table.entries)
-            more = f" and {len(known) - _SHOWN_KINDS} more" if len(known) > _SHOWN_KINDS else ""
-            wanted = f"a known {where}: {', '.join(known[:_SHOWN_KINDS]) or 'there is none'}{more}"
+        # With one shape for all events, every kind is known.
+        known = list(self.table.entries)
+        more = f" and {len(known) - _SHOWN_KINDS} more" if len(known) > _SHOWN_KINDS else ""
+        wanted = f"a known {where}: {', '.join(known[:_SHOWN_KINDS]) or 'there is none'}{more}"
         if self.kind.path is not None:
             actual = shown
         else:

@@ -14,6 +14,7 @@ from cutover.model.gates import Gate
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
 from cutover.model.train_events import StepFinished, TrainEvent
+from cutover.report.check_verdicts import as_document
 from cutover.text import printable
 
 SCHEMA = "openagents.webparity.production_stream_cutover.v1"
@@ -179,7 +180,7 @@ def _sentinel_document(tally: SentinelTally) -> dict[str, object]:
 
 def _check_document(check: Check) -> dict[str, object]:
     document = attrs.asdict(check, filter=attrs.filters.exclude("findings", "tolerable"))
-    findings = [attrs.asdict(finding) | {"severity": finding.severity.value} for finding in check.findings]
+    findings = [as_document(finding) for finding in check.findings]
     return document | {"status": check.status.value, "findings": findings}
 
 

@@ -71,6 +71,16 @@ def as_lines(verdict: Verdict) -> list[str]:
     ]
 
 
+def as_document(finding: Finding) -> dict[str, object]:
+    """Return a finding as a document for JSON. It has a path and a keyword only if the finding is about one value."""
+    document = attrs.asdict(finding) | {"severity": finding.severity.value}
+    return {
+        name: value
+        for name, value in document.items()
+        if value is not None or name not in {"path", "keyword"}
+    }
+
+
 def as_json(verdict: Verdict) -> bytes:
     """Return the verdict as one JSON object on one line."""
     report = verdict.report
@@ -80,9 +90,7 @@ def as_json(verdict: Verdict) -> bytes:
         "ok": verdict.exit_code == 0,
         "unreachable": verdict.unreachable,
         "event_count": report.event_count,
-        "findings": [
-            attrs.asdict(finding) | {"severity": finding.severity.value} for finding in report.findings
-        ],
+        "findings": [as_document(finding) for finding in report.findings],
         "suppressed": dict(report.suppressed),
         "timings": attrs.asdict(report.timings),
     }

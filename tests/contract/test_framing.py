@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutover.contract import Framing, Kind, Limits, StreamContract
+from cutover.contract import ContractChecker, Framing, Kind, Limits, StreamContract
 from tests.support.own_streams import piecewise
 
 BOM = "\ufeff"
@@ -80,3 +80,14 @@ def test_bytes_of_a_dropped_event_count() -> None:
 def test_a_name_that_the_framing_wants_is_no_surprise() -> None:
     assert findings("event: x\ndata: 1\n\n", event_line=True) == []
     assert findings("event: x\ndata: 1\n\n") == [("stream.event-type", 0, 0)]
+
+
+def test_each_body_of_a_resumed_stream_is_looked_at() -> None:
+    checker = ContractChecker(contract(no_bom=True, blank_line_at_end=True))
+    checker.receive_data(b"data: 1\n\n", elapsed=0.0)
+    checker.receive_eof(elapsed=0.1)
+    checker.receive_reconnect(elapsed=0.2)
+    checker.receive_data(b"\xef\xbb\xbfdata: 2\n\n: bye", elapsed=0.3)
+    checker.receive_eof(elapsed=0.4)
+    found = [(each.rule, each.byte_offset) for each in checker.report().findings]
+    assert found == [("framing.bom", 9), ("framing.blank-line", 26)]

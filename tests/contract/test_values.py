@@ -1,7 +1,6 @@
 """The reader of an owner's chunks: integers, kinds and texts as they came, in bounded memory, and nothing that raises."""
 
 import itertools
-import time
 import tracemalloc
 from typing import Any, Literal
 
@@ -45,6 +44,13 @@ def test_a_thousand_kinds_and_more_are_counted_together() -> None:
     assert all(len(kind) <= 200 for kind in report.chunk_counts)
 
 
+def test_the_kinds_of_many_streams_stay_within_bounds() -> None:
+    named = attrs.evolve(ANY, kind="/event")
+    for first in range(0, 2000, 150):
+        report = report_on(named, *[event(1, f"kind{number}") for number in range(first, first + 150)])
+        assert len(report.chunk_counts) == 150
+
+
 def test_a_million_different_kinds_stay_within_bounds() -> None:
     events = [chunk(f"{number}{'k' * 1000}") for number in range(3000)]
     events += [event(str(number), f"n{number}") for number in range(20_000)]
@@ -52,13 +58,11 @@ def test_a_million_different_kinds_stay_within_bounds() -> None:
     for contract, sent in ((ANY, events[:3000]), (by_name, events[3000:])):
         body = "".join(sent).encode()
         tracemalloc.start()
-        began = time.perf_counter()
         report = piecewise(contract, [body])
-        spent, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert report.findings == ()
         assert peak < 20_000_000
-        assert spent < 20
 
 
 @pytest.mark.parametrize(
@@ -168,9 +172,7 @@ COSTLY = StreamContract(
     ids=["fields", "deep", "wide", "text", "digits", "braces", "surrogates", "kind"],
 )
 def test_no_single_event_costs_more_than_its_size(data: str) -> None:
-    began = time.perf_counter()
     report = report_on(COSTLY, event(data), event(data))
-    assert time.perf_counter() - began < 10
     assert all(len(each.message) < 1500 for each in report.findings)
 
 

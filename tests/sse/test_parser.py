@@ -290,3 +290,29 @@ def test_the_offset_of_bad_utf8_is_right_when_each_event_comes_by_itself(size: i
     first, second = b"data: a\n\n", b"data: " + b"x" * size + b"\xff\n\n"
     _, _, bad = parse([first, first, second])
     assert bad == 2 * len(first) + 6 + size
+
+
+def test_events_whose_names_alternate_are_read_as_if_each_came_by_itself() -> None:
+    names = ("a", "b", "message", "", "é", "a b")
+    shapes = (
+        "event: {0}\ndata: {1}\n\n",
+        "event:{0}\ndata:{1}\n\n",
+        "id: {1}\nevent: {0}\ndata: {1}\n\n",
+        ": {0}\n\n",
+    )
+    texts = ("x", "äöü", "x\ndata: y", "")
+    events = [
+        shapes[number % len(shapes)].format(names[number % len(names)], texts[number // 3 % len(texts)])
+        for number in range(400)
+    ]
+    events += [f"event: {names[number % 2]}\ndata: {texts[number // 2 % 2]}\n\n" for number in range(400)]
+    body = "".join(events).encode()
+    expected, identifier, _ = interpret(body)
+    for size in (1 << 20, 5000, 300, 41):
+        parser = EventStreamParser()
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        assert [event for piece in pieces for event in parser.receive_data(piece)] == expected
+        assert parser.last_event_id == identifier
+    parser = EventStreamParser()
+    whole = (event for each in events for event in parser.receive_data(each.encode()))
+    assert list(whole) == expected

@@ -233,10 +233,6 @@ class OpenApiReader:
         """Return the same: `decode` has looked inside."""
         return read
 
-    def judge(self, payload: str | bytes) -> Any:  # noqa: ANN401
-        """Return what `decode` returns."""
-        return self.decode(payload)
-
     def decode(self, payload: str | bytes) -> Any:  # noqa: ANN401
         """Return the chunk of one event, with its warnings if there are any, or its refusal, or the terminator."""
         text = payload if isinstance(payload, str) else payload.decode("utf-8", "replace")
@@ -263,6 +259,9 @@ class OpenApiReader:
         chunk = self._chunk(self._find(kind or "message"), text if value is None else value)
         remarks = tuple(_deviation(problem, Severity.WARNING) for problem in problems)
         return Remarked(chunk, (), remarks) if remarks else chunk
+
+    judge = decode
+    """The exact path, which is the same."""
 
     def end(self) -> Sequence[Deviation]:
         """Return the fault of the whole stream as an array of events, if the document has a schema for it."""

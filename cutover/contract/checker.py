@@ -546,10 +546,10 @@ class ContractChecker:
             Finding(
                 rule=rule,
                 severity=severity,
-                message=f"expected {deviation.expected}, got {deviation.actual}",
+                message=_message(deviation),
                 event_index=index,
                 byte_offset=offset,
-                expected=deviation.expected,
+                expected=deviation.expected or None,
                 actual=deviation.actual,
                 path=deviation.path,
                 keyword=deviation.keyword,
@@ -568,6 +568,13 @@ def _run_of(event: MessageEvent) -> Run:
         event.name,
         event.id,
         event.retry,
+    )
+
+
+def _message(deviation: Deviation) -> str:
+    """Return the sentence about a deviation. A weakness of the contract itself expects nothing, and says all by itself."""
+    return (
+        f"expected {deviation.expected}, got {deviation.actual}" if deviation.expected else deviation.actual
     )
 
 

@@ -34,7 +34,7 @@ class Finding:
     byte_offset: int | None = None
     """Position in bytes of the body: of the event, of the first bad byte, or of the body's end. None if unknown."""
     expected: str | None = None
-    """The content that the rule asks for at this place, in words."""
+    """The content that the rule asks for at this place, in words; None if the message says all."""
     actual: str | None = None
     """The content that came instead, in words."""
     path: str | None = None
@@ -49,7 +49,7 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
     rule: str
     """Id of the broken rule."""
     expected: str
-    """The content that the rule asks for, in words."""
+    """The content that the rule asks for, in words; empty if `actual` is a sentence that says all."""
     actual: str
     """The content that came instead, in words."""
     is_unseen: bool = False

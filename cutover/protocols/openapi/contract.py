@@ -27,11 +27,16 @@ from cutover.protocols.openapi.event_validator import EventValidator
 from cutover.protocols.openapi.faults import WARNINGS, Problem
 from cutover.protocols.openapi.overlay import apply_overlay
 from cutover.protocols.openapi.source import read_document
+from cutover.text import printable
 
 _MAX_KINDS = 1000
 """Largest number of kinds that one stream may have. All further ones count as one kind."""
 _MAX_WHOLE_BYTES = 16 << 20
 """Rough size of the events that are kept for a schema of the whole stream."""
+_PLACELESS = frozenset({"schema.inherited-id", "schema.write-only"})
+"""Rules whose problem tells no value."""
+_SHOWN_KINDS = 8
+"""Number of kinds that a finding about an unknown one shows."""
 _BY_NAME = ("event",)
 _ITEM_BYTES = 500
 """Rough memory of one kept event without its data."""
@@ -117,11 +122,7 @@ def contract_of(described: StreamDescription, *, name: str | None = None) -> Str
             ),
             severities={"stream.empty": Severity.WARNING},
             remarks=tuple(
-                Deviation(
-                    warning.rule,
-                    "a document that says what its stream is",
-                    f"{warning.message} ({warning.where})",
-                )
+                Deviation(warning.rule, "", f"{warning.message} ({warning.where})")
                 for warning in described.warnings
             ),
         )
@@ -250,12 +251,11 @@ class OpenApiReader:
             self._keep(text)
         if problems and problems[0].rule not in WARNINGS:
             problem = problems[0]
-            severity = Severity.VIOLATION
             known = None if kind is None or problem.rule in {"json.syntax", "schema.unknown-kind"} else kind
             chunk = (
                 None if known is None else self._chunk(self._find(known), text if value is None else value)
             )
-            return Refusal(_deviation(problem, severity), known, chunk)
+            return Refusal(_deviation(problem, Severity.VIOLATION, validator.description.kinds), known, chunk)
         chunk = self._chunk(self._find(kind or "message"), text if value is None else value)
         remarks = tuple(_deviation(problem, Severity.WARNING) for problem in problems)
         return Remarked(chunk, (), remarks) if remarks else chunk
@@ -316,12 +316,24 @@ class OpenApiReader:
             self._items.append(self.validator.item(name, text, own_id, retry))
 
 
-def _deviation(problem: Problem, severity: Severity) -> Deviation:
-    """Return a problem as the checker reports it."""
+def _deviation(problem: Problem, severity: Severity, kinds: Sequence[str] | None = None) -> Deviation:
+    """Return a problem as the checker reports it.
+
+    Args:
+        problem: The problem.
+        severity: Its severity, if the contract sets no other one.
+        kinds: The kinds that the document names; None if it names none.
+    """
+    expected = problem.expected
+    if problem.rule == "schema.unknown-kind" and kinds:
+        more = f" and {len(kinds) - _SHOWN_KINDS} more" if len(kinds) > _SHOWN_KINDS else ""
+        expected = printable(f"a known kind: {', '.join(kinds[:_SHOWN_KINDS])}{more}")
     return Deviation(
         problem.rule,
-        problem.expected,
-        problem.actual,
+        expected,
+        f"{problem.path} {problem.actual}"
+        if problem.path and problem.rule not in _PLACELESS
+        else problem.actual,
         severity=severity,
         path=problem.path,
         keyword=problem.keyword,

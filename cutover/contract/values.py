@@ -59,8 +59,10 @@ class ValueReader:
     _families: tuple[str, ...] = attrs.field(init=False)
     _by_name: frozenset[str] = attrs.field(init=False)
     _error_at: Sequence[str] | None = attrs.field(init=False)
-    # True if an event's name can break a rule, or say the kind.
+    # True if an event's name can break a rule.
     _uses_names: bool = attrs.field(init=False)
+    # True if the event's name alone is the kind.
+    _is_named: bool = attrs.field(init=False)
     # True if no kind is needed to know that the data is not decoded.
     _is_text: bool = attrs.field(init=False)
 
@@ -84,8 +86,10 @@ class ValueReader:
         self._is_text = (
             self.kind.is_single and SINGLE in self._entries and self._entries[SINGLE].shape.is_text
         )
-        self._uses_names = (
-            self.kind.by_name or self.kind.names is not EventName.OPTIONAL or bool(self._by_name)
+        self._is_named = self.kind.is_name_alone
+        # A name that is the kind can only be missing.
+        self._uses_names = self.kind.names is not EventName.OPTIONAL or (
+            self.kind.by_name and not self._is_named
         )
 
     def set_fields(
@@ -145,9 +149,9 @@ class ValueReader:
         name, own_id, retry = self.fields
         kind: str | None
         value: Any = MISSING
-        if self.kind.is_name_alone or (name is not None and name in self._by_name):
+        if self._is_named or (name is not None and name in self._by_name):
             kind = name or "message"
-            entry = self._find(kind)
+            entry = self._entries.get(kind) or self._find(kind)
             if entry is not None and entry.shape.is_text:
                 value = text
             if entry is None and name is None and self.kind.names is EventName.REQUIRED:
@@ -185,14 +189,14 @@ class ValueReader:
                     if wrong is not None:
                         return self._refused(wrong, value)
                 kind = self.kind.find(value)
-            entry = None if kind is None else self._find(kind)
+            entry = None if kind is None else self._entries.get(kind) or self._find(kind)
             if entry is None or kind is None:
                 return Refusal(self._unknown_kind(kind, value))
         if self.table.shape is None or entry.shape is not self.table.shape:
             wrong = _refusal(entry.shape, value, text)
             if wrong is not None:
                 return Refusal(wrong, entry.kind, self._chunk(entry, value))
-        chunk = self._chunk(entry, value)
+        chunk = self._chunk(entry, value) if self.last else entry.chunk(value, name, own_id, retry)
         unknown = entry.shape.unknown_fields(value, text) if self.wants_unknown else ()
         remarks = self._remarks(kind) if self._uses_names else ()
         return Remarked(chunk, unknown, remarks) if unknown or remarks else chunk
@@ -201,10 +205,7 @@ class ValueReader:
     judge = decode
 
     def _find(self, kind: str) -> KindEntry | None:
-        """Return the entry of a kind; None if it is unknown."""
-        entry = self._entries.get(kind)
-        if entry is not None:
-            return entry
+        """Return the entry of a kind that has no entry of its own; None if it is unknown."""
         if self.table.shape is not None:
             is_one_too_many = len(self._entries) >= _MAX_KINDS + len(self.named)
             # A kind must not look like the class of a last event.

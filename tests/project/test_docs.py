@@ -181,6 +181,8 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_the_tests_of_a_page_give_what_it_says(page: Path, tmp_path: Path, service_url: str) -> None:
     """All tests of a page run in one process, because each start of pytest takes a second."""
     _write_files(page, tmp_path)
+    # Without it pytest takes the options, and the name of the root, from a project above this folder.
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     blocks = [block for block in TESTS if block.page == page]
     report = tmp_path / "report.xml"
     done = subprocess.run(

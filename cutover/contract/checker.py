@@ -70,6 +70,8 @@ class ContractChecker:
     _watch: Watch = attrs.field(init=False)
     # The watch over the bytes; None if the contract wants nothing beyond the standard.
     _framing: FramingWatch | None = attrs.field(init=False)
+    # True once a message event has come.
+    _has_events: bool = attrs.field(default=False, init=False)
     # The findings that are kept, in the order in which they were found.
     _findings: list[Finding] = attrs.field(factory=list, init=False)
     # Id of a rule -> the number of its findings, kept or not.
@@ -184,12 +186,13 @@ class ContractChecker:
         before = len(self._findings)
         if self._watch.first_byte is None and data:
             self._watch.first_byte = elapsed
-        if self._events == 0 or not self._is_stream:
+        if not (self._has_events and self._is_stream):
             limit = _BEGINNING if self._is_stream else _ERROR_BODY
             self._beginning += data[: limit - len(self._beginning)]
         if self._is_stream:
             offset, count = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
             if count:
+                self._has_events = True
                 # Rules about the bytes must see all of them, and rules about IDs all events.
                 self._flows = self._framing is None and not self._needs_ids
                 if not self._watch.came_in_time(elapsed):

@@ -6,22 +6,22 @@ kind's shape, and returns an `EventChunk` of a class that stands for the kind.
 This module is long because the way of one event is read from top to bottom: its name, its data, its kind, its shape.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import msgspec
 
-from cutover.contract.chunks import Chunk, Refusal, Remarked, Terminator
+from cutover.contract.chunks import Refusal, Remarked, Terminator
+from cutover.contract.entry_reader import EntryReader
 from cutover.contract.findings import Deviation
 from cutover.contract.grammar import ServiceError
 from cutover.contract.javascript import NotJsonError, parse, whole_number
-from cutover.contract.kind_table import EventChunk, KindEntry, KindTable
+from cutover.contract.kind_table import KindEntry, KindTable
 from cutover.contract.kinds import SINGLE, EventName, Kind
-from cutover.contract.paths import MAX_LEVELS, MISSING, Getter, is_deep, parse_path, value_at, value_getter
+from cutover.contract.paths import MAX_LEVELS, MISSING, is_deep, parse_path, value_at
 from cutover.contract.shapes.shape import ANYTHING, Shape
-from cutover.contract.tables import LAST
 from cutover.text import printable
 
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -29,33 +29,21 @@ _UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _MAX_KINDS = 200
 """Largest number of kinds that a stream without declared kinds may have, so that memory stays bounded. All others count as one."""
-_MAX_KIND_LENGTH = 200
-"""Largest number of characters in the name of such a kind."""
 _SHOWN_KINDS = 8
 """Number of declared kinds that a finding about an unknown one shows."""
-_OTHER: Final = "(other kinds)"
-"""The kind of all chunks beyond these bounds."""
 
 
 @attrs.define(eq=False, kw_only=True)
-class ValueReader:
+class ValueReader(EntryReader):
     """A reader of one stream's events, for a contract that its owner wrote."""
 
     table: KindTable
     kind: Kind
-    terminator: str | None
-    last: tuple[tuple[tuple[str, ...], tuple[tuple[type, Any], ...]], ...]
-    """Pairs of a path, as steps, and the values there, each with its type, that make an event the stream's last one."""
     named: AbstractSet[str]
     """The kinds that the order names. They are told apart however many kinds come."""
     error: ServiceError | None
     wants_unknown: bool
     """True if unknown fields are to be found."""
-    reads_fields = True
-    open_structs: frozenset[type[Chunk]] = frozenset()
-    fields: tuple[str | None, str | None, int | None] = (None, None, None)
-    """The values of the event's own `event`, `id` and `retry` lines."""
-    _entries: dict[str, KindEntry] = attrs.field(init=False)
     _families: tuple[str, ...] = attrs.field(init=False)
     _by_name: frozenset[str] = attrs.field(init=False)
     _error_at: Sequence[str] | None = attrs.field(init=False)
@@ -91,29 +79,6 @@ class ValueReader:
         self._uses_names = self.kind.names is not EventName.OPTIONAL or (
             self.kind.by_name and not self._is_named
         )
-
-    def set_fields(
-        self,
-        name: str | None,
-        own_id: str | None,
-        retry: int | None,
-        last_event_id: str,  # noqa: ARG002  no contract of this sort asks for it
-    ) -> None:
-        """Set the values of the other lines of the events that come next."""
-        self.fields = (name, own_id, retry)
-
-    @property
-    def kinds(self) -> Mapping[type[Any], str]:
-        """Return the classes of all kinds that are known now, each with its kind."""
-        return {chunk: tag for entry in self._entries.values() for chunk, tag in entry.classes()}
-
-    def getter(self, kind: str, path: str) -> Getter | None:  # noqa: ARG002
-        """Return the function that reads a path in a chunk."""
-        return value_getter(path)
-
-    def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:  # noqa: ARG002
-        """Return the version warnings of a kind: there are none."""
-        return ()
 
     def read(self, payloads: Sequence[Any]) -> tuple[list[Any], list[type]]:
         """Read the data of one or more events. Return the chunk, or other `Read`, of each, and the class of each."""
@@ -207,23 +172,10 @@ class ValueReader:
     def _find(self, kind: str) -> KindEntry | None:
         """Return the entry of a kind that has no entry of its own; None if it is unknown."""
         if self.table.shape is not None:
-            is_one_too_many = len(self._entries) >= _MAX_KINDS + len(self.named)
-            # A kind must not look like the class of a last event.
-            if is_one_too_many or len(kind) > _MAX_KIND_LENGTH or kind.endswith(LAST):
-                kind = _OTHER
+            kind = self._bounded(kind, _MAX_KINDS + len(self.named))
             return self._entries.setdefault(kind, self.table.more(kind, self.table.shape))
         family = next((prefix for prefix in self._families if kind.startswith(prefix)), None)
         return None if family is None else self._entries[family + "*"]
-
-    def _chunk(self, entry: KindEntry, value: Any) -> EventChunk:  # noqa: ANN401
-        """Return the chunk of a value, of the class for last events if the value says that it is one."""
-        name, own_id, retry = self.fields
-        chunk = entry.chunk(value, name, own_id, retry)
-        for steps, values in self.last:
-            found = value_at(value, steps[1:]) if steps[0] == "data" else getattr(chunk, steps[0])
-            if (type(found), found) in values:
-                return entry.last(value, *self.fields)
-        return chunk
 
     def _refused(self, wrong: Deviation, value: Any) -> Refusal:  # noqa: ANN401
         """Return the refusal of data that is not of the one shape. Its kind counts if the order names it."""

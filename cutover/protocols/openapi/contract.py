@@ -15,12 +15,13 @@ import attrs
 from cutover.contract.chunks import Refusal, Remarked, Terminator
 from cutover.contract.compiling import Model
 from cutover.contract.definition import Limits, StreamContract
+from cutover.contract.entry_reader import EntryReader
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.head_rules import HeadRules
-from cutover.contract.kind_table import EventChunk, KindEntry, entry_of
+from cutover.contract.kind_table import KindEntry, KindTable
 from cutover.contract.kinds import Kind
 from cutover.contract.order import OrderError
-from cutover.contract.paths import Getter, parse_path, value_at, value_getter
+from cutover.contract.paths import parse_path, value_at
 from cutover.errors import OpenApiError
 from cutover.protocols.openapi.description import Reading, StreamDescription, describe_stream
 from cutover.protocols.openapi.event_validator import EventValidator
@@ -152,8 +153,8 @@ class OpenApiEvents:
     description: StreamDescription
     """The content of the document, as far as it concerns this stream."""
     _validator: EventValidator = attrs.field(init=False)
-    # Kind -> its entry, for all streams together: making a class takes much longer than checking an event.
-    _entries: dict[str, KindEntry] = attrs.field(factory=dict, init=False)
+    # The entries of the kinds that have come, for all streams together.
+    _table: KindTable = attrs.field(factory=lambda: KindTable(entries={}, shape=None), init=False)
 
     @_validator.default
     def _build(self) -> EventValidator:
@@ -166,57 +167,36 @@ class OpenApiEvents:
 
     def new_reader(self, model: Model) -> "OpenApiReader":
         """Return a reader for one stream."""
-        return OpenApiReader(validator=copy.copy(self._validator), model=model, entries=self._entries)
+        return OpenApiReader(
+            validator=copy.copy(self._validator),
+            table=self._table,
+            terminator=model.spec.terminator,
+            last=model.last,
+        )
 
 
 @attrs.define(eq=False, kw_only=True)
-class OpenApiReader:
+class OpenApiReader(EntryReader):
     """A reader of one stream's events, which holds each to the document."""
 
     validator: EventValidator
     """The check of this stream's events."""
-    model: Model
-    _entries: dict[str, KindEntry]
-    reads_fields = True
-    open_structs: frozenset[type[Any]] = frozenset()
-    fields: tuple[str | None, str | None, int | None] = (None, None, None)
-    """The values of the event's own `event`, `id` and `retry` lines."""
-    _last_event_id: str = attrs.field(default="", init=False)
+    table: KindTable
+    """The entries of the kinds that have come in any stream."""
     _kind_at: tuple[str, ...] | None = attrs.field(init=False)
     _items: list[dict[str, Any]] | None = attrs.field(init=False)
-    # Data of the event that ends the stream; None without one.
-    _terminator: str | None = attrs.field(init=False)
     # True if a good event may still need a remark, be the last one, or be kept.
     _is_rich: bool = attrs.field(init=False)
     _room: int = attrs.field(default=_MAX_WHOLE_BYTES, init=False)
 
     def __attrs_post_init__(self) -> None:
         described = self.validator.description
-        self._terminator = self.model.spec.terminator
         at = parse_path(described.promises.kind) if described.has_promises else None
         self._kind_at = _BY_NAME if at == _BY_NAME else at
         self._items = None if described.whole is None else []
-        self._is_rich = bool(self.model.last) or self._items is not None
+        self._is_rich = bool(self.last) or self._items is not None
         for kind in described.kinds or ():
-            self._find(kind)
-
-    def set_fields(self, name: str | None, own_id: str | None, retry: int | None, last_event_id: str) -> None:
-        """Set the values of the other lines of the events that come next."""
-        self.fields = (name, own_id, retry)
-        self._last_event_id = last_event_id
-
-    @property
-    def kinds(self) -> Mapping[type[Any], str]:
-        """Return the classes of all kinds that are known now, each with its kind."""
-        return {chunk: tag for entry in self._entries.values() for chunk, tag in entry.classes()}
-
-    def getter(self, kind: str, path: str) -> Getter | None:  # noqa: ARG002
-        """Return the function that reads a path in a chunk."""
-        return value_getter(path)
-
-    def skew_of(self, kind: str) -> Sequence[tuple[tuple[str | None, str | None], str]]:  # noqa: ARG002
-        """Return the version warnings of a kind: there are none."""
-        return ()
+            self._entries[kind] = self.table.more(kind)
 
     def kind_of(self, text: str, name: str | None) -> str | None:
         """Return the kind of an event, from its data and its own `event` line."""
@@ -239,9 +219,9 @@ class OpenApiReader:
         text = payload if isinstance(payload, str) else payload.decode("utf-8", "replace")
         validator = self.validator
         name, own_id, retry = self.fields
-        if text == self._terminator:
+        if text == self.terminator:
             return Terminator()
-        problems = validator.check(name, text, own_id, retry, self._last_event_id)
+        problems = validator.check(name, text, own_id, retry, self.last_event_id)
         value = validator.value
         kind = (name or "message") if self._kind_at is _BY_NAME else self._kind(value, name)
         if not (problems or self._is_rich) and kind in self._entries:
@@ -294,19 +274,9 @@ class OpenApiReader:
         """Return the entry of a kind."""
         entry = self._entries.get(kind)
         if entry is None:
-            if len(self._entries) >= _MAX_KINDS:
-                kind = "(other kinds)"
-            entry = self._entries.setdefault(kind, entry_of(kind))
+            kind = self._bounded(kind, _MAX_KINDS)
+            entry = self._entries.setdefault(kind, self.table.more(kind))
         return entry
-
-    def _chunk(self, entry: KindEntry, value: Any) -> EventChunk:  # noqa: ANN401
-        """Return the chunk of an event, of the class for last events if the event is one."""
-        chunk = entry.chunk(value, *self.fields)
-        for steps, values in self.model.last:
-            found = value_at(value, steps[1:]) if steps[0] == "data" else getattr(chunk, steps[0])
-            if (type(found), found) in values:
-                return entry.last(value, *self.fields)
-        return chunk
 
     def _keep(self, text: str) -> None:
         """Keep an event for the schema of the whole stream, if there is room."""

@@ -184,6 +184,21 @@ def test_the_number_of_kinds_is_bounded() -> None:
     assert report.chunk_counts["(other kinds)"] == 500
 
 
+def test_one_stream_takes_no_room_from_another() -> None:
+    contract = StreamContract.from_openapi(document({"itemSchema": {"type": "object"}}), "/x")
+    check_recording(
+        b"".join(b"event: k%d\ndata: x\n\n" % number for number in range(1500)), contract=contract
+    )
+    assert check_recording(b"event: mine\ndata: x\n\n", contract=contract).chunk_counts == {"mine": 1}
+
+
+@pytest.mark.parametrize("kind", ["done (last)", "k" * 201])
+def test_a_kind_that_no_document_would_have_counts_as_one_of_the_others(kind: str) -> None:
+    contract = StreamContract.from_openapi(document({"itemSchema": {"type": "object"}}), "/x")
+    report = check_recording(f"event: {kind}\ndata: x\n\n".encode(), contract=contract)
+    assert report.chunk_counts == {"(other kinds)": 1}
+
+
 def test_weaknesses_of_the_document_come_with_every_report() -> None:
     contract = StreamContract.from_openapi(document({"schema": {"type": "string"}}, "3.1.0"), "/x")
     finding = check_recording(b"data: x\n\n", contract=contract).findings[0]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cutover.contract.findings import Finding
 
 _SERVER_ERROR = 500
+_MOST_LEAVES = 3
+"""Errors of an exception group that a message names."""
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -30,8 +32,34 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+def named(error: BaseException) -> str:
+    """Return the type and the text of an error. Of an exception group, return those of the errors inside it, at most three."""
+    leaves = [error]
+    while any(isinstance(each, BaseExceptionGroup) for each in leaves):
+        leaves = [
+            leaf
+            for each in leaves
+            for leaf in (each.exceptions if isinstance(each, BaseExceptionGroup) else (each,))
+        ]
+    shown = [f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__ for leaf in leaves]
+    more = f" and {len(shown) - _MOST_LEAVES} more" if len(shown) > _MOST_LEAVES else ""
+    return "; ".join(shown[:_MOST_LEAVES]) + more
+
+
+def _rebuilt(
+    kind: "type[CutoverError]", args: tuple[object, ...], state: dict[str, object]
+) -> "CutoverError":
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
 class CutoverError(Exception):
-    """Base of all errors that this library defines."""
+    """Base of all errors that this library defines. They can be copied and pickled, as between processes of a test run."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without this, a copy is made by calling the class with the message alone, which most of these classes do not accept.
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class ContractViolation(CutoverError, AssertionError):  # noqa: N818  a failed assertion; its name says what failed

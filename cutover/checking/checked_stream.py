@@ -1,40 +1,26 @@
 """The streamed check of one HTTP response. A probe and a test session both use it."""
 
-import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import anyio
 import attrs
-import httpx
-from httpx_sse import aconnect_sse
+import msgspec
 
-from cutover.contract import ContractChecker, FailureKind, StreamContract
-from cutover.http.outbound import CONNECT_TIMEOUT, describe_failure
+from cutover.contract import ContractChecker, FailureKind, StreamContext, StreamContract
+from cutover.http.asgi.exchange import Exchange
+from cutover.http.connection import Body, OpenStream, StreamClient, StreamFailure, StreamRequest
 
-_SET_BY_SSE = frozenset({"accept", "cache-control"})
-"""Headers that httpx-sse sets as the standard requires (WHATWG HTML 9.2.2)."""
 LAST_EVENT_ID = "last-event-id"
 """Name of the header with which a client asks for the events behind the one that it saw last, in lower case."""
 CANCELLED_CLOSE_SECONDS = 0.5
 """Seconds that closing a cancelled stream may take: whoever cancels it has something urgent to do."""
+_SLACK = 1 / 8
+"""Part of the contract's gap by which a wait for an event may end late, so that its timer is moved seldom."""
 HOLD_SECONDS = 15.0
 """Longest time in seconds for which a stream keeps back the last byte of a held request."""
-
-
-@attrs.frozen(kw_only=True)
-class StreamRequest:
-    """A request that starts a stream."""
-
-    method: str
-    url: str
-    """Absolute, or relative to the client's base URL."""
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    """Headers by name. The standard's ``accept`` and ``cache-control`` replace the caller's; ``content-length`` is added."""
-    body: bytes = b""
-    label: str = "stream"
-    """Name of the request: httpx gives it to the transport as the extension ``label``, so that a test can inject a fault."""
 
 
 @attrs.define(eq=False)
@@ -60,25 +46,60 @@ class Progress:
     """Called for each piece of the body."""
 
 
-def bounded(contract: StreamContract, deadline: float) -> tuple[StreamContract, float | None]:
+def request_for(
+    contract: StreamContract,
+    url: str,
+    *,
+    method: str | None,
+    json: object,
+    headers: Mapping[str, str] | None,
+) -> StreamRequest:
+    """Return the request of a test for a stream of this contract. ``json`` is its body; None: no body."""
+    body = b"" if json is None else msgspec.json.encode(json)
+    typed = {} if json is None else {"content-type": "application/json"}
+    return StreamRequest(
+        method=method or contract.method, url=url, headers={**typed, **(headers or {})}, body=body
+    )
+
+
+def context_for(context: StreamContext | None, json: object) -> StreamContext:
+    """Return the facts about a request that is sent now: those that the caller gives, else the thread id in its body."""
+    if context is None and isinstance(json, dict) and isinstance(thread_id := json.get("id"), str):
+        context = StreamContext(thread_id=thread_id)
+    context = context or StreamContext()
+    return attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
+
+
+def judged_by(contract: StreamContract, *, strict: bool, deadline: float | None) -> StreamContract:
+    """Return the contract to judge by: its strict form if asked for, and with this limit for the whole stream if there is one."""
+    judged = contract.strict() if strict else contract
+    return (
+        judged
+        if deadline is None
+        else attrs.evolve(judged, limits=attrs.evolve(judged.limits, whole=deadline))
+    )
+
+
+def bounded(contract: StreamContract) -> tuple[StreamContract, float | None]:
     """Return the contract to check by, and the seconds after which the stream is left (None: never).
 
-    A stream with an end must end within ``deadline`` seconds. One without an end is left at that time, which breaks no rule.
+    A stream with an end must end within the contract's limit ``whole``. One without an end is left then, which breaks no rule.
     """
-    whole = math.inf if contract.endless else deadline
-    bounded_contract = attrs.evolve(contract, limits=attrs.evolve(contract.limits, whole=whole))
-    return bounded_contract, deadline if contract.endless else None
+    if not contract.endless:
+        return contract, None
+    unbounded = attrs.evolve(contract, limits=attrs.evolve(contract.limits, whole=math.inf))
+    return unbounded, contract.limits.whole
 
 
 @attrs.define(eq=False)
 class CheckedStream:
-    """One stream that a checker checks as it arrives: open it, receive it piece by piece, close it.
+    """One stream that a checker checks as it arrives: open it, receive it piece by piece `in_time`, close it.
 
     A failure of the network is not raised. It becomes a finding of the checker, and the stream ends. Other errors, such as
     a ``ValueError`` of an app in this process, are raised.
     """
 
-    client: httpx.AsyncClient
+    client: StreamClient
     request: StreamRequest
     checker: ContractChecker
     hold: Hold | None = None
@@ -94,15 +115,25 @@ class CheckedStream:
     """Reason why no connection was made; None if a connection was made, or a deadline of the contract passed first."""
     failure: str | None = None
     """Reason why the connection broke or the body could not be decompressed; None without such a failure."""
+    failed_by: BaseException | None = attrs.field(default=None, init=False)
+    """The error behind ``unreachable`` or ``failure``, of the client's own type; None without one."""
     was_left: bool = False
     """True once a stream without an end of its own was left."""
-    response: httpx.Response | None = None
-    _resources: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
-    _pieces: AsyncIterator[bytes] | None = None
+    exchange: Exchange | None = attrs.field(default=None, init=False)
+    """The latest exchange with an app in this process; None without one."""
+    arrived: float = attrs.field(default=0.0, init=False)
+    """Seconds from sending the request to the latest piece of the body: to its sending, if an app in this process sent it."""
     last_event_id: str | None = attrs.field(default=None, init=False)
     """The id behind which the last request asked the service to go on; None for the first request."""
-    _started: float = 0.0
-    _wait_scope: anyio.CancelScope | None = None
+    _response: OpenStream | None = attrs.field(default=None, init=False)
+    # Waits for the next piece of the body; None before the body and after its end.
+    _receive: Callable[[], Awaitable[bytes | None]] | None = attrs.field(default=None, init=False)
+    _request_body: AsyncGenerator[bytes] | None = attrs.field(default=None, init=False)
+    _started: float = attrs.field(default=0.0, init=False)
+    # The scope of the wait for the head, or for the body.
+    _wait_scope: anyio.CancelScope | None = attrs.field(default=None, init=False)
+    # The time at which the wait for the body stops, as far as the scope knows it, in seconds since the request was sent.
+    _granted: float = attrs.field(default=math.inf, init=False)
 
     def elapsed(self) -> float:
         """Return the seconds since ``open`` was called; after the release of a held request, the seconds since the release."""
@@ -119,8 +150,8 @@ class CheckedStream:
         The first connection is closed before. The checker goes on over the join, and times still count from the first request.
         """
         await self.aclose()
-        self.status, self.headers, self.response = None, (), None
-        self.unreachable = self.failure = None
+        self.status, self.headers = None, ()
+        self.unreachable = self.failure = self.failed_by = None
         self.was_left = False
         self.last_event_id = last_event_id
         self.checker.receive_reconnect(elapsed=self.elapsed())
@@ -132,106 +163,133 @@ class CheckedStream:
         self.checker.receive_leave(elapsed=self.elapsed())
 
     async def _connect(self) -> bool:
-        headers: dict[str, str | bytes] = {
-            key: value for key, value in self.request.headers.items() if key.lower() not in _SET_BY_SSE
-        }
+        headers: dict[str, str | bytes] = dict(self.request.headers)
         if self.last_event_id is not None:
             headers = {key: value for key, value in headers.items() if key.lower() != LAST_EVENT_ID}
             # The standard sends the id as UTF-8 (WHATWG HTML 9.2.3), and httpx would encode text as ASCII.
             headers[LAST_EVENT_ID] = self.last_event_id.encode("utf-8", "replace")
+        headers["content-length"] = str(len(self.request.body))
         content: bytes | AsyncGenerator[bytes] = self.request.body
         if self.hold is not None:
-            content = self._held_body(self.hold)
-            # The client may stop reading the body of the request before its end.
-            self._resources.push_async_callback(content.aclose)
-        connection = aconnect_sse(
-            self.client,
-            self.request.method,
-            self.request.url,
-            headers={**headers, "content-length": str(len(self.request.body))},
-            content=content,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT, pool=CONNECT_TIMEOUT),
-            extensions={"label": self.request.label},
-            follow_redirects=False,
-        )
+            content = self._request_body = self._held_body(self.hold)
         try:
-            with anyio.CancelScope(deadline=self._deadline()) as self._wait_scope:
-                self.response = (await self._resources.enter_async_context(connection)).response
-        except (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.PoolTimeout,
-            httpx.UnsupportedProtocol,
-            httpx.InvalidURL,
-            UnicodeError,
-        ) as error:
-            self.unreachable = f"{self.request.method} {self.request.url}: {describe_failure(error)}"
-            self.checker.receive_failure(FailureKind.UNREACHABLE, elapsed=self.elapsed())
+            with anyio.CancelScope(deadline=self._started + self._deadline()) as self._wait_scope:
+                self._response = await self.client.open(
+                    self.request, headers=headers, content=content, on_exchange=self._note_exchange
+                )
+        except StreamFailure as failure:
+            self._record_failure(failure)
             return False
-        except (httpx.HTTPError, OSError) as error:
-            self._record_break(error)
-            return False
-        if self.response is None:
+        finally:
+            self._wait_scope = None
+        if self._response is None:
             self._record_timeout()
             return False
-        self.status, self.headers = self.response.status_code, tuple(self.response.headers.raw)
+        self.status, self.headers = self._response.status, self._response.headers
+        self.checker.is_direct = self._response.exchange is not None
         self.checker.receive_head(self.status, self.headers, elapsed=self.elapsed())
-        self._pieces = self.response.aiter_bytes()
+        try:
+            self._receive = Body(self._response).receive
+        except StreamFailure as failure:
+            self._record_failure(failure)
         return True
 
-    async def receive(self) -> bytes | None:
-        """Wait for the next piece of the body, check it and return it; return None once the stream has ended in any way."""
-        if self._pieces is None:
-            return None
-        piece: bytes | None = None
-        ended = False
-        try:
-            with anyio.CancelScope(deadline=self._deadline()):
-                try:
-                    piece = await anext(self._pieces)
-                except StopAsyncIteration:
-                    ended = True
-        except (httpx.HTTPError, OSError) as error:
-            self._pieces = None
-            self._record_break(error)
-            return None
-        if ended:
-            self._pieces = None
-            self.checker.receive_eof(elapsed=self.elapsed())
-        elif piece is None:
-            self._pieces = None
+    @contextmanager
+    def in_time(self) -> Generator[None]:
+        """Hold the calls of `receive` in this block to the deadlines of the contract. At a missed one, the block and the stream end.
+
+        One scope serves all pieces, and its deadline moves seldom: a scope for each piece would cost more than the check. So a silent
+        stream is left up to an eighth of the contract's gap late. The finding states the exact time.
+        """
+        self._granted = math.inf
+        with anyio.CancelScope() as self._wait_scope:
+            self._move_deadline()
+            yield
+        was_late, self._wait_scope = self._wait_scope.cancelled_caught, None
+        if was_late and self._receive is not None:
+            self._receive = None
             self._record_timeout()
-        else:
-            seen = piece if self.gate is None else self.gate(piece)
-            self.checker.receive_data(seen, elapsed=self.elapsed())
-            if self.progress is not None:
-                self.progress.on_data()
-                if not self.progress.first_event.is_set() and self.checker.report().event_count:
-                    self.progress.first_event.set()
+
+    async def receive(self) -> bytes | None:
+        """Wait for the next piece of the body, check it and return it; return None once the stream has ended in any way.
+
+        Call it in a block of `in_time`.
+        """
+        if self._receive is None:
+            return None
+        try:
+            piece = await self._receive()
+        except StreamFailure as failure:
+            self._receive = None
+            self._record_failure(failure)
+            return None
+        if piece is None:
+            self._receive = None
+            self.checker.receive_eof(elapsed=self.elapsed())
+            return None
+        exchange = self._response.exchange if self._response is not None else None
+        self.arrived = (anyio.current_time() if exchange is None else exchange.sent_at) - self._started
+        self.checker.receive_data(piece if self.gate is None else self.gate(piece), elapsed=self.arrived)
+        if self.arrived + self.checker.contract.limits.event_gap > self._granted:
+            self._move_deadline()
+        if self.progress is not None:
+            self.progress.on_data()
+            if not self.progress.first_event.is_set() and self.checker.report().event_count:
+                self.progress.first_event.set()
         return piece
+
+    async def settle(self, seconds: float) -> BaseException | None:
+        """Wait until an app in this process has ended, at most for so many seconds; return its error, or None without one.
+
+        Only a response that came to its end is waited for: the app may still have background tasks to do.
+        """
+        if self.exchange is None or not self.exchange.complete:
+            return None
+        with anyio.move_on_after(seconds):
+            await self.exchange.finished()
+        return self.exchange.error
 
     async def aclose(self) -> None:
         """Stop receiving and close the connection."""
-        pieces, self._pieces = self._pieces, None
-        if pieces is not None:
-            # The body is a chain of generators. Closing the outer one leaves the inner ones to the garbage collector, of which trio
-            # warns. A cancelled read ends all of them. An error of a stream that is left does not matter.
-            with anyio.CancelScope() as scope, contextlib.suppress(Exception):
-                scope.cancel()
-                while True:
-                    await anext(pieces)
-        await self._resources.aclose()
+        self._receive = None
+        response, self._response = self._response, None
+        content, self._request_body = self._request_body, None
+        try:
+            if response is not None:
+                await response.aclose()
+        finally:
+            if content is not None:
+                # The client may have stopped reading the body of the request before its end.
+                await content.aclose()
+
+    def _note_exchange(self, exchange: Exchange) -> None:
+        self.exchange = exchange
 
     def _deadline(self) -> float:
-        """Return the event loop's time at which to stop waiting. A held request gets its hold time on top."""
+        """Return the time at which to stop waiting, in seconds since the request was sent. A held request gets its hold time on top."""
         if self.hold is not None and not self.hold.released.is_set():
-            return self._started + HOLD_SECONDS + (self.checker.next_deadline or math.inf)
-        deadline = min(self.checker.next_deadline or math.inf, self.leave_after or math.inf)
-        return self._started + deadline
+            return HOLD_SECONDS + (self.checker.next_deadline or math.inf)
+        return min(self.checker.next_deadline or math.inf, self.leave_after or math.inf)
 
-    def _record_break(self, error: Exception) -> None:
-        self.failure = describe_failure(error)
-        self.checker.receive_failure(FailureKind.RESET, elapsed=self.elapsed())
+    def _move_deadline(self) -> None:
+        """Give the wait the time that the contract gives: a little more for a gap between events, but never more for the whole."""
+        if self._wait_scope is None:
+            return
+        due, limits = self._deadline(), self.checker.contract.limits
+        if self._granted < due and self._granted < math.inf:
+            due = max(due, min(due + _SLACK * limits.event_gap, limits.whole, self.leave_after or math.inf))
+        elif self._granted < math.inf:
+            return
+        self._granted = due
+        self._wait_scope.deadline = self._started + due
+
+    def _record_failure(self, failure: StreamFailure) -> None:
+        self.failed_by = failure.__cause__
+        if failure.kind is FailureKind.UNREACHABLE:
+            self.unreachable = f"{self.request.method} {self.request.url}: {failure.reason}"
+        else:
+            self.failure = failure.reason
+        self.checker.receive_failure(failure.kind, elapsed=self.elapsed(), detail=failure.reason)
 
     def _record_timeout(self) -> None:
         # The deadline may be long past: the wait for an app in this process ends only after its grace period.
@@ -255,5 +313,6 @@ class CheckedStream:
         hold.released.set()
         self._started = anyio.current_time()
         if self._wait_scope is not None:
-            self._wait_scope.deadline = self._deadline()
+            self._granted = self._deadline()
+            self._wait_scope.deadline = self._started + self._granted
         yield self.request.body[-1:]

@@ -1,24 +1,24 @@
 """Probes: one HTTP request whose stream is checked against a contract to its end."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import anyio
 import attrs
-import httpx
-import msgspec
 
 from cutover.checking.checked_stream import (
     CANCELLED_CLOSE_SECONDS,
     CheckedStream,
     Hold,
     Progress,
-    StreamRequest,
     bounded,
+    context_for,
+    judged_by,
+    request_for,
 )
 from cutover.checking.resume_drill import drill_resume
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
 from cutover.errors import PeerError
+from cutover.http.connection import AnyClient, StreamClient, StreamRequest, stream_client
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.http.secrets import Secrets, secrets_of
 from cutover.http.statuses import TOKEN_REFUSED
@@ -28,6 +28,8 @@ from cutover.text import printable
 
 MAX_CAPTURE_BYTES = 4 << 20
 """Largest number of bytes of a body that are kept as evidence. The contract is checked on the whole body."""
+SETTLE_SECONDS = 1.0
+"""Seconds for which the end of an app in this process is awaited after its response, to see an error of its background tasks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +41,7 @@ class Probe:
     """Status of the response; None if no head came."""
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
-    """The body after decompression, cut at ``MAX_CAPTURE_BYTES``, with secrets masked."""
+    """The body after decompression, cut at ``MAX_CAPTURE_BYTES``, with secrets masked; empty if no capture was asked for."""
     report: ContractReport
     unreachable: str | None
     """Reason why no connection was made; None if a connection was made, or a deadline of the contract passed first."""
@@ -82,11 +84,12 @@ class Probe:
 
 
 async def probe_stream(
-    client: httpx.AsyncClient,
+    client: AnyClient,
     request: StreamRequest,
     *,
     contract: StreamContract,
     context: StreamContext | None = None,
+    capture: bool = False,
     hold: Hold | None = None,
     progress: Progress | None = None,
     secrets: Secrets = Secrets(),  # noqa: B008  this default stays empty: nothing here adds to it
@@ -103,20 +106,27 @@ async def probe_stream(
         contract: The contract that the stream must keep.
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
             a time of the request it is now.
+        capture: True to keep the body for the result. Default False: nothing of it is kept.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
         progress: Receives the progress of the stream. None: nobody waits for it.
         secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
         authorize: The token to send. If it is refused with 401 and there is another one, the request is sent once more, because
             nothing was done. A token that cannot be read makes the result unreachable. None: no token.
+
+    Raises:
+        TypeError: The client is not asynchronous.
+        BaseException: An app in this process raised it, before or after the last byte of its response.
     """
+    opened = stream_client(client)
 
     async def send(token: str) -> Probe:
         fields = {**request.headers, **bearer(token)}
         return await _probe_once(
-            client,
+            opened,
             attrs.evolve(request, headers=fields),
             contract=contract,
             context=context,
+            capture=capture,
             hold=hold,
             progress=progress,
             secrets=secrets,
@@ -160,37 +170,39 @@ def _unsent(request: StreamRequest, contract: StreamContract, reason: str, hold:
 
 
 async def _probe_once(
-    client: httpx.AsyncClient,
+    client: StreamClient,
     request: StreamRequest,
     *,
     contract: StreamContract,
     context: StreamContext | None,
+    capture: bool,
     hold: Hold | None,
     progress: Progress | None,
     secrets: Secrets,
 ) -> Probe:
     """Send one request once, check its stream to its end, and return the result."""
-    context = context or StreamContext()
-    context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
-    limited, leave_after = bounded(contract, contract.limits.whole)
+    limited, leave_after = bounded(contract)
     stream = CheckedStream(
         client=client,
         request=request,
-        checker=ContractChecker(limited, context=context),
+        checker=ContractChecker(limited, context=context_for(context, None)),
         leave_after=leave_after,
         hold=hold,
         progress=progress,
     )
-    captured, room = [], MAX_CAPTURE_BYTES
+    captured, room = [], MAX_CAPTURE_BYTES if capture else 0
     close_seconds = CANCELLED_CLOSE_SECONDS
     try:
         await stream.open()
         elapsed = stream.elapsed()
-        while (piece := await stream.receive()) is not None:
-            # httpx closes the connection before it reports the end of the body, so this is the last time that no close is in.
-            elapsed = stream.elapsed()
-            captured.append(piece[:room])
-            room -= len(captured[-1])
+        with stream.in_time():
+            while (piece := await stream.receive()) is not None:
+                # httpx closes the connection before it reports the end of the body, so this is the last time that no close is in.
+                elapsed = stream.arrived
+                if room > 0:
+                    captured.append(piece[:room])
+                    room -= len(captured[-1])
+        app_error = await stream.settle(SETTLE_SECONDS)
         close_seconds = CLOSE_SECONDS
     finally:
         if hold is not None:
@@ -198,6 +210,8 @@ async def _probe_once(
             hold.in_flight.set()
         with anyio.CancelScope(shield=True), anyio.move_on_after(close_seconds):
             await stream.aclose()
+    if app_error is not None:
+        raise app_error
     return Probe(
         request=request,
         status=stream.status,
@@ -232,29 +246,38 @@ def _masked(report: ContractReport, secrets: Secrets) -> ContractReport:
 
 
 async def check_stream(
-    client: httpx.AsyncClient,
+    client: AnyClient,
     url: str,
     *,
     contract: StreamContract = COMPAT_LANE,
+    strict: bool = True,
     method: str | None = None,
     json: object = None,
     headers: Mapping[str, str] | None = None,
-    deadline: float = 120.0,
+    context: StreamContext | None = None,
+    deadline: float | None = None,
     resume: bool = False,
 ) -> ContractReport:
-    """Send one request, check its stream against a contract, and return the report.
+    """Send one request, check its stream against the strict form of a contract, and return the report.
+
+    Nothing of the body is kept, so many streams can be checked at the same time.
 
     Args:
-        client: Any ``httpx.AsyncClient``. Its base URL, headers and transport are used. Redirects are not followed.
+        client: An ``httpx.AsyncClient`` or an ``aiohttp.ClientSession`` (extra ``aiohttp``). Its base URL, headers and connections are
+            used. Redirects are not followed.
         url: Absolute, or relative to the client's base URL.
         contract: The contract that the stream must keep. Default: ``COMPAT_LANE``.
+        strict: True for the strict form of the contract (`StreamContract.strict`): each loss that a user can see is a violation.
+            False for the client's own verdict. Default: True.
         method: The request's method. Default: the contract's, which is POST unless it says another.
         json: The request's body, sent as JSON. Default: no body. If it is an object with a text ``id``, the stream
             must belong to that thread.
         headers: Headers to send besides the client's own. Default: none.
+        context: The thread id of the request and the ids of earlier tool calls. By default, a text ``id`` in ``json`` is the
+            thread id.
         deadline: Seconds from sending the request to the end of the stream. It replaces the contract's own limit
-            ``whole``. Default: 120. A stream without an end of its own (`StreamContract.endless`) is left then, and judged as
-            far as it went.
+            ``whole``. Default: that limit (120 unless the contract says another). A stream without an end of its own
+            (`StreamContract.endless`) is left then, and judged as far as it went.
         resume: True to cut the stream behind a few events, to reconnect with ``Last-Event-ID``, and to check that nothing is
             lost or doubled there (rules ``resume.*``). The request is sent twice; ``deadline`` holds for both bodies together.
             `cutover.checking.resume_drill` says how. Default: False.
@@ -264,21 +287,16 @@ async def check_stream(
         To raise an error for violations, call ``raise_for_violations()``.
 
     Raises:
-        BaseException: An app in this process (`StreamingASGITransport`) raised this error, and it is raised unchanged. But an
-            ``OSError``, a ``UnicodeError`` or an httpx error of the app may become a finding instead.
+        TypeError: The client is not asynchronous.
+        BaseException: An app in this process (`StreamingASGITransport`) raised this error, and it is raised unchanged; also an error
+            after the last byte of the response, in a background task or in the teardown of a dependency.
     """
-    limits = attrs.evolve(contract.limits, whole=deadline)
-    body = b"" if json is None else msgspec.json.encode(json)
-    typed = {} if json is None else {"content-type": "application/json"}
-    request = StreamRequest(
-        method=method or contract.method, url=url, headers={**typed, **(headers or {})}, body=body
-    )
-    thread_id = json.get("id") if isinstance(json, dict) else None
-    context = StreamContext(thread_id=thread_id) if isinstance(thread_id, str) else None
-    secrets = secrets_of({**client.headers, **(headers or {})})
-    timed = attrs.evolve(contract, limits=limits)
+    secrets = secrets_of({**stream_client(client).headers, **(headers or {})})
+    request = request_for(contract, url, method=method, json=json, headers=headers)
+    judged = judged_by(contract, strict=strict, deadline=deadline)
+    known = context_for(context, json)
     if resume:
-        drill = await drill_resume(client, request, contract=timed, context=context)
+        drill = await drill_resume(client, request, contract=judged, context=known)
         return _masked(drill.report, secrets)
-    probe = await probe_stream(client, request, contract=timed, context=context, secrets=secrets)
+    probe = await probe_stream(client, request, contract=judged, context=known, secrets=secrets)
     return probe.report

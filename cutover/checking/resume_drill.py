@@ -12,16 +12,15 @@ that and does not reconnect.
 """
 
 import math
-from datetime import UTC, datetime
 
 import anyio
 import attrs
-import httpx
 
-from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream, StreamRequest, bounded
+from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream, bounded, context_for
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.contract.checker import NO_CONTENT
 from cutover.contract.joining import JoinJudge
+from cutover.http.connection import AnyClient, StreamRequest, stream_client
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.sse.events import MessageEvent
 from cutover.sse.parser import EventStreamParser
@@ -100,7 +99,7 @@ class ResumeDrill:
 
 
 async def drill_resume(
-    client: httpx.AsyncClient,
+    client: AnyClient,
     request: StreamRequest,
     *,
     contract: StreamContract,
@@ -117,14 +116,12 @@ async def drill_resume(
         contract: The contract that the stream must keep. ``limits.whole`` holds for both bodies together.
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown.
     """
-    context = context or StreamContext()
-    context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
-    limited, leave_after = bounded(contract, contract.limits.whole)
+    limited, leave_after = bounded(contract)
     cut = _Cut(JoinJudge(limited), limited.limits.max_event_bytes)
     stream = CheckedStream(
-        client=client,
+        client=stream_client(client),
         request=request,
-        checker=ContractChecker(limited, context=context),
+        checker=ContractChecker(limited, context=context_for(context, None)),
         leave_after=leave_after,
         gate=cut.let_through,
     )
@@ -144,14 +141,15 @@ async def drill_resume(
 async def _read_to_the_cut(stream: CheckedStream, cut: _Cut) -> None:
     """Read until the cut is reached, then a little longer. Of an endless stream, half of the time is left for the second body."""
     await stream.open()
-    with anyio.move_on_after(math.inf if stream.leave_after is None else stream.leave_after / 2):
-        while not cut.is_reached and await stream.receive() is not None:
-            pass
-    if cut.is_reached:
-        # The checker does not see the withheld events, so they must not take as long as a gap may take.
-        with anyio.move_on_after(min(WITHHOLD_SECONDS, stream.checker.contract.limits.event_gap / 2)):
-            while len(cut.withheld) < WITHHELD and await stream.receive() is not None:
+    with stream.in_time():
+        with anyio.move_on_after(math.inf if stream.leave_after is None else stream.leave_after / 2):
+            while not cut.is_reached and await stream.receive() is not None:
                 pass
+        if cut.is_reached:
+            # The checker does not see the withheld events, so they must not take as long as a gap may take.
+            with anyio.move_on_after(min(WITHHOLD_SECONDS, stream.checker.contract.limits.event_gap / 2)):
+                while len(cut.withheld) < WITHHELD and await stream.receive() is not None:
+                    pass
 
 
 def _can_be_resumed(stream: CheckedStream, cut: _Cut) -> bool:
@@ -170,10 +168,11 @@ async def _read_behind_the_join(stream: CheckedStream, cut: _Cut) -> None:
     await anyio.sleep(cut.join.delay)
     is_endless = stream.checker.contract.endless
     await stream.reopen(cut.join.last_id)
-    while await stream.receive() is not None:
-        if is_endless and cut.behind >= BEHIND_JOIN:
-            stream.leave()
-            break
+    with stream.in_time():
+        while await stream.receive() is not None:
+            if is_endless and cut.behind >= BEHIND_JOIN:
+                stream.leave()
+                break
     report = stream.checker.report()
     refused = any(finding.rule.startswith(("head.", "resume.")) for finding in report.violations)
     if report.complete and not refused and stream.status != NO_CONTENT:

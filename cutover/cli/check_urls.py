@@ -46,9 +46,9 @@ async def check_urls(
 async def _check_url(
     target: str, contract: StreamContract, sent: Sent, environment: "HttpEnvironment"
 ) -> Verdict:
-    from cutover.checking.checked_stream import StreamRequest  # noqa: PLC0415
     from cutover.checking.probe import probe_stream  # noqa: PLC0415
     from cutover.checking.resume_drill import drill_resume  # noqa: PLC0415
+    from cutover.http.connection import StreamRequest  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
     if contract.method == "GET" and sent.body is None:

@@ -37,6 +37,35 @@ _MAX_FINDINGS_OF_RULE = 16
 """Largest number of findings of one rule that are kept. More are only counted."""
 _MISSED_DEADLINES = frozenset({FailureKind.STALL, FailureKind.DEADLINE})
 """Failures that users have noticed, whatever comes after a reconnection."""
+_BROKEN = {
+    FailureKind.UNREACHABLE: ("transport.unreachable", "a connection", "none"),
+    FailureKind.RESET: (
+        "transport.reset",
+        "the end of the body",
+        "a broken connection after {bytes} bytes ({state})",
+    ),
+    FailureKind.DECODING: ("transport.decoding", "a body that can be decompressed", "a body that cannot be"),
+    FailureKind.REFUSED_STATUS: (
+        "transport.refused-status",
+        "a response",
+        "an error that the caller's own client raised",
+    ),
+    FailureKind.NO_ROUTE: (
+        "transport.no-route",
+        "a response",
+        "none, because the mocked client has no route for this request",
+    ),
+    FailureKind.APP_ERROR: (
+        "app.error",
+        "an app that ends without an error",
+        "an error after the last byte of the response",
+    ),
+}
+"""Each failure that is not about a deadline -> its rule, and the expected and the actual content in words."""
+_WITHOUT_BODY = frozenset({FailureKind.UNREACHABLE, FailureKind.REFUSED_STATUS, FailureKind.NO_ROUTE})
+"""Failures before the body."""
+_MAX_DETAIL = 300
+"""Characters of the cause of a failure that its finding shows."""
 _BEGINNING = 1024
 """Bytes of the beginning of the body that are kept, to show them if the body holds no event."""
 _ERROR_BODY = 64 * 1024
@@ -59,6 +88,8 @@ class ContractChecker:
     """The contract that the stream must keep."""
     context: StreamContext | None = attrs.field(default=None, kw_only=True)
     """The facts about the request that the stream answers; None if nothing is known about it."""
+    is_direct: bool = attrs.field(default=False, kw_only=True)
+    """True if each call of `receive_data` brings what an app in this process has sent at once, with the time of its sending."""
     _parser: EventStreamParser = attrs.field(init=False)
     _judge: EventJudge = attrs.field(init=False)
     # A copy of the judge's attribute, because it is read for each event.
@@ -215,7 +246,7 @@ class ContractChecker:
         self._flows = False
         return self._findings[before:]
 
-    def receive_failure(self, kind: FailureKind, *, elapsed: float) -> Sequence[Finding]:
+    def receive_failure(self, kind: FailureKind, *, elapsed: float, detail: str = "") -> Sequence[Finding]:
         """End the check of a stream that failed, and return the new findings. The report is then never `ok`.
 
         After a wrong status, the finding is about the status and not about the failure.
@@ -223,25 +254,28 @@ class ContractChecker:
         Args:
             kind: The reason: the connection failed, or the caller stopped waiting.
             elapsed: Seconds since the request was sent.
+            detail: The cause in the words of the client or of the app, for the finding. It may hold text from the network.
         """
         before = self._note_end()
         self._interrupted = kind
         if self._refusal is not None:
             self._note_refusal()
-        elif kind is FailureKind.UNREACHABLE:
-            self._add(Deviation("transport.unreachable", "a connection", "none"), severity=Severity.VIOLATION)
-        elif kind is FailureKind.RESET:
-            where = f"a broken connection after {self._bytes} bytes ({self._state})"
-            self._add(
-                Deviation("transport.reset", "the end of the body", where),
-                offset=self._bytes,
-                severity=Severity.VIOLATION,
-            )
+        elif kind in _BROKEN:
+            if kind is FailureKind.DECODING:
+                # One cause, one finding: this one says that the body is compressed.
+                self._findings = [each for each in self._findings if each.rule != "head.compressed"]
+                before = min(before, len(self._findings))
+            rule, expected, actual = _BROKEN[kind]
+            actual = actual.format(bytes=self._bytes, state=self._state)
+            actual = f"{actual}: {printable(detail, _MAX_DETAIL)}" if detail else actual
+            offset = None if kind in _WITHOUT_BODY else self._bytes
+            self._add(Deviation(rule, expected, actual), offset=offset, severity=Severity.VIOLATION)
         else:
             late = self._watch.gave_up(elapsed, whole=kind is FailureKind.DEADLINE)
             self._add(late, offset=self._bytes, severity=Severity.VIOLATION)
         self._note_encoding()
-        self._watch.end = elapsed
+        if kind is not FailureKind.APP_ERROR:
+            self._watch.end = elapsed
         self._flows = False
         return self._findings[before:]
 

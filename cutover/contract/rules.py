@@ -83,6 +83,22 @@ _ALL = (
         user_sees=True,
     ),
     Rule(
+        "transport.decoding",
+        "The body could not be decompressed: it is not what its content-encoding says, or no decoder for it is installed here.",
+    ),
+    Rule(
+        "transport.refused-status",
+        "The caller's own client raised an error because of the status, so the body was not read.",
+    ),
+    Rule(
+        "transport.no-route",
+        "The caller's client is a mock that has no answer for this request: the test lacks a route, and the stream was not checked.",
+    ),
+    Rule(
+        "app.error",
+        "The app raised an error after the last byte of its response: users see nothing of it, and its work was not finished.",
+    ),
+    Rule(
         "timing.first-event",
         "The first event came too late or not at all: users, and some proxies, give up before it.",
         user_sees=True,

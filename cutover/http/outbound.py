@@ -397,6 +397,10 @@ def describe_failure(error: BaseException) -> str:
             reason = "could not connect"
         case httpx.TimeoutException():
             reason = "timed out"
+        case httpx.RemoteProtocolError() if "without sending a response" in str(error):
+            reason = "the connection was closed without a reply"
+        case httpx.RemoteProtocolError() if str(error).startswith(("illegal", "bad", "malformed")):
+            reason = "the reply breaks the rules of HTTP"
         case httpx.RemoteProtocolError():
             reason = "the reply was cut short"
         case httpx.ReadError():

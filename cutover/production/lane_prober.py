@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import anyio
 import attrs
-import httpx
 import msgspec
 
-from cutover.checking.checked_stream import Hold, Progress, StreamRequest
+from cutover.checking.checked_stream import Hold, Progress
 from cutover.checking.probe import Probe, probe_stream
 from cutover.contract import StreamContext, StreamContract
+from cutover.http.connection import AnyClient, StreamRequest
 from cutover.http.secrets import Secrets
 from cutover.http.statuses import FORBIDDEN
 from cutover.http.tokens import UNAUTHORIZED, Token, fixed
@@ -25,7 +25,7 @@ class LaneProber:
     Each probe uses a thread of its own, because a stream starts a chat turn.
     """
 
-    client: httpx.AsyncClient
+    client: AnyClient
     base_url: str
     lane: Lane
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -48,9 +48,15 @@ class LaneProber:
         return attrs.evolve(self, base_url=base_url)
 
     async def probe(
-        self, alias: Alias, *, label: str, hold: Hold | None = None, progress: Progress | None = None
+        self,
+        alias: Alias,
+        *,
+        label: str,
+        capture: bool = True,
+        hold: Hold | None = None,
+        progress: Progress | None = None,
     ) -> Probe:
-        """Start one turn and check its stream; return the probe. ``hold`` and ``progress`` are those of ``probe_stream``."""
+        """Start one turn and check its stream; return the probe. The options are those of ``probe_stream``."""
         thread_id = f"{self.thread_prefix}{next(self.numbers):04d}"
         request = StreamRequest(
             method="POST",
@@ -64,6 +70,7 @@ class LaneProber:
             request,
             contract=self.contract,
             context=StreamContext(thread_id=thread_id),
+            capture=capture,
             hold=hold,
             progress=progress,
             secrets=self.secrets,

@@ -3,9 +3,10 @@
 Each task of a test reads for itself. The log keeps events until every task that reads has read them, within a bound.
 """
 
+import sys
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 import msgspec
@@ -20,10 +21,16 @@ from cutover.testing.readers import Cursor, Readers
 
 MAX_UNREAD = 10_000
 """Events that may wait until a test reads them. Beyond this number the session stops reading until the test reads."""
+MAX_UNREAD_BYTES = 16 << 20
+"""Rough memory of the events that may wait, in bytes; one event more may be larger."""
 _OPENING = 100
 """Events of the beginning that are kept for the message of a failure."""
 _RECENT = 1_000
 """Events that are kept after every task has read them: for the message of a failure, and for a read that is cancelled."""
+_KEPT_BYTES = 1 << 20
+"""Rough memory in bytes of the events of the beginning, and of those that are kept after every task has read them."""
+_ENTRY_BYTES = 300
+"""Rough memory of one event beside its text, in bytes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +81,12 @@ class SeenEvent:
         return msgspec.json.decode(self.data)
 
 
+_Came: TypeAlias = tuple[StreamEvent | SeenEvent, int, float, str]
+"""An event as the log keeps it: the event, the number of message events before it, its time, and the last event ID at it.
+
+A `SeenEvent` is made of it when somebody looks at it, because most events are never looked at."""
+
+
 @attrs.define(eq=False)
 class EventLog:
     """The events of one stream: all that some task has not read yet, and the first and the latest of the others."""
@@ -90,9 +103,15 @@ class EventLog:
     _reader: Reader = attrs.field(init=False)
     _count: int = attrs.field(default=0, init=False)
     _count_at_join: int = attrs.field(default=0, init=False)
-    _opening: list[SeenEvent] = attrs.field(factory=list, init=False)
+    # The first events, as far as they find room.
+    _opening: list[_Came] = attrs.field(factory=list, init=False)
+    _opening_bytes: int = attrs.field(default=0, init=False)
     # The latest events, without a gap. The last of them has the number `end - 1`.
-    _window: deque[SeenEvent] = attrs.field(factory=deque, init=False)
+    _window: deque[_Came] = attrs.field(factory=deque, init=False)
+    _window_bytes: int = attrs.field(default=0, init=False)
+    # The length and the memory of the window from which on it is trimmed again. To ask all tasks for each event would take time.
+    _trim_at: int = attrs.field(default=0, init=False)
+    _trim_at_bytes: int = attrs.field(default=0, init=False)
 
     @_parser.default
     def _new_parser(self) -> EventStreamParser:
@@ -114,7 +133,13 @@ class EventLog:
     @property
     def is_full(self) -> bool:
         """True if too many events wait for the slowest task, and no other task waits for new ones."""
-        return self.end - self.readers.slowest > MAX_UNREAD and not self.readers.is_awaited(self.end)
+        if len(self._window) <= MAX_UNREAD and self._window_bytes <= MAX_UNREAD_BYTES:
+            return False
+        if self.readers.is_awaited(self.end):
+            return False
+        self.trim()
+        unread = self.end - self.readers.slowest
+        return unread > MAX_UNREAD or (unread > 1 and self._window_bytes > MAX_UNREAD_BYTES)
 
     def receive_data(self, data: bytes, *, elapsed: float) -> None:
         """Add the events that this piece of the body completes. ``elapsed`` is in seconds since the request."""
@@ -130,17 +155,16 @@ class EventLog:
         self._parser.received, self._parser.last_event_id = old.received, old.last_event_id
         self.join.reconnect()
         self._count_at_join = self._count
-        self._append(
-            SeenEvent(
-                kind="(reconnected)",
-                index=None,
-                byte_offset=old.received,
-                elapsed=elapsed,
-                data=f"Last-Event-ID: {old.last_event_id}",
-                event=None,
-                last_event_id=old.last_event_id,
-            )
+        join = SeenEvent(
+            kind="(reconnected)",
+            index=None,
+            byte_offset=old.received,
+            elapsed=elapsed,
+            data=f"Last-Event-ID: {old.last_event_id}",
+            event=None,
+            last_event_id=old.last_event_id,
         )
+        self._append((join, self._count, elapsed, old.last_event_id))
 
     @property
     def has_event_of_connection(self) -> bool:
@@ -152,8 +176,8 @@ class EventLog:
         self.readers.current().position = self.end
         self.trim()
 
-    def unread_by(self, cursor: Cursor) -> Sequence[SeenEvent]:
-        """Return the events that a call has not read yet, oldest first. The caller moves the cursor on.
+    def unread_by(self, cursor: Cursor) -> Iterator[SeenEvent]:
+        """Yield the events that a call has not read yet, oldest first, and move its cursor on with each.
 
         Raises:
             RuntimeError: Events were dropped before the task has read them.
@@ -162,10 +186,15 @@ class EventLog:
         if missed > 0:
             cursor.position = self.first
             raise RuntimeError(
-                f"this task has not read {missed} events, and they were dropped: at most {MAX_UNREAD} wait for a slow task "
-                "while another one waits for new events. Read faster, or in the task that waits"
+                f"this task has not read {missed} events, and they were dropped: at most {MAX_UNREAD} events "
+                f"and {MAX_UNREAD_BYTES >> 20} MiB wait for a slow task while another one waits for new events. "
+                "Read faster, or in the task that waits"
             )
-        return list(islice(self._window, -missed, None))
+        while cursor.position < self.end:
+            # From the end on, because a deque finds its latest entries at once.
+            came = self._window[cursor.position - self.end]
+            cursor.position += 1
+            yield self._seen(came)
 
     def trim(self, *, keep: int | None = None) -> None:
         """Drop events that need not be kept any longer.
@@ -173,52 +202,93 @@ class EventLog:
         Args:
             keep: The number of unread events that must be kept. None: every unread event.
         """
-        unread = self.end - self.readers.slowest
+        window = self._window
+        unread = max(self.end - self.readers.slowest, 0)
         unread = unread if keep is None else min(unread, keep)
-        while len(self._window) > unread + _RECENT:
-            self._window.popleft()
+        while len(window) > unread and (len(window) > unread + _RECENT or self._window_bytes > _KEPT_BYTES):
+            self._window_bytes -= _bytes_of(window.popleft())
+        self._trim_at = len(window) + _RECENT
+        self._trim_at_bytes = self._window_bytes + _KEPT_BYTES
 
     def kept(self) -> Sequence[SeenEvent]:
         """Return the events that a failure can show, in order. In a long stream, events in the middle are missing."""
-        return (*self._opening[: self.first], *self._window)
+        return [self._seen(came) for came in (*self._opening[: self.first], *self._window)]
 
     def _take(self, events: Sequence[StreamEvent], *, elapsed: float) -> None:
-        is_awaited = self.readers.is_awaited(self.end)
+        join = self.join
         for event in events:
-            self.join.take(event, index=self._count)
-            kind, data = _describe(event, self._reader)
-            if isinstance(event, MessageEvent):
-                seen = SeenEvent(
-                    kind=kind,
-                    index=self._count,
-                    byte_offset=event.byte_offset,
-                    elapsed=elapsed,
-                    data=data,
-                    event=event.event,
-                    id=event.id,
-                    retry=event.retry,
-                    last_event_id=event.last_event_id,
-                )
-                self._count += 1
-            else:
-                seen = SeenEvent(
-                    kind=kind,
-                    index=None,
-                    byte_offset=event.byte_offset,
-                    elapsed=elapsed,
-                    data=data,
-                    event=None,
-                    last_event_id=self.join.last_id,
-                )
-            self._append(seen)
-        # A task that waits must get all events of this piece; a task that is far behind it loses its oldest ones.
-        self.trim(keep=max(MAX_UNREAD, len(events)) if is_awaited else None)
+            join.take(event, index=self._count)
+            self._append((event, self._count, elapsed, join.last_id))
+            self._count += type(event) is MessageEvent
+        if len(self._window) > self._trim_at or self._window_bytes > self._trim_at_bytes:
+            # A task that waits must get all events of this piece; a task that is far behind it loses its oldest ones.
+            is_awaited = self.readers.is_awaited(self.end - len(events))
+            is_much = len(self._window) > MAX_UNREAD or self._window_bytes > MAX_UNREAD_BYTES
+            keep = min(MAX_UNREAD, len(self._window))
+            if self._window_bytes > MAX_UNREAD_BYTES:
+                keep = self._count_of_latest(MAX_UNREAD_BYTES)
+            self.trim(keep=max(keep, len(events)) if is_awaited and is_much else None)
 
-    def _append(self, event: SeenEvent) -> None:
-        if len(self._opening) < _OPENING:
-            self._opening.append(event)
-        self._window.append(event)
+    def _count_of_latest(self, room: int) -> int:
+        """Return the number of the latest events that find room in so many bytes."""
+        count = 0
+        for came in reversed(self._window):
+            room -= _bytes_of(came)
+            if room < 0:
+                break
+            count += 1
+        return count
+
+    def _append(self, came: _Came) -> None:
+        size = _bytes_of(came)
+        if self.end == len(self._opening) < _OPENING and self._opening_bytes + size <= _KEPT_BYTES:
+            self._opening.append(came)
+            self._opening_bytes += size
+        self._window.append(came)
+        self._window_bytes += size
         self.end += 1
+
+    def _seen(self, came: _Came) -> SeenEvent:
+        """Return an event in the form in which a test sees it."""
+        event, count, elapsed, last_id = came
+        if isinstance(event, SeenEvent):
+            return event
+        kind, data = _describe(event, self._reader)
+        if not isinstance(event, MessageEvent):
+            return SeenEvent(
+                kind=kind,
+                index=None,
+                byte_offset=event.byte_offset,
+                elapsed=elapsed,
+                data=data,
+                event=None,
+                last_event_id=last_id,
+            )
+        return SeenEvent(
+            kind=kind,
+            index=count,
+            byte_offset=event.byte_offset,
+            elapsed=elapsed,
+            data=data,
+            event=event.event,
+            id=event.id,
+            retry=event.retry,
+            last_event_id=event.last_event_id,
+        )
+
+
+def _bytes_of(came: _Came) -> int:
+    """Return the rough memory of an event that is kept, in bytes."""
+    event = came[0]
+    if type(event) is MessageEvent:
+        return sys.getsizeof(event.data) + _ENTRY_BYTES
+    match event:
+        case Comment(text=text):
+            return sys.getsizeof(text) + _ENTRY_BYTES
+        case Truncated(pending=pending):
+            return sys.getsizeof(pending) + _ENTRY_BYTES
+        case _:
+            return _ENTRY_BYTES
 
 
 def _describe(event: StreamEvent, reader: Reader) -> tuple[str, str]:

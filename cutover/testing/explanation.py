@@ -8,6 +8,7 @@ import attrs
 
 from cutover.contract import ContractReport
 from cutover.contract.findings import Finding
+from cutover.errors import named
 from cutover.http.secrets import holds_secret, secrets_of
 from cutover.testing.events import SeenEvent
 from cutover.testing.peers import APP_BASE_URL
@@ -69,7 +70,7 @@ def _lines(context: FailureContext) -> Iterator[str]:
     for warning in context.report.warnings[:_MAX_FINDINGS]:
         yield f"  warning {warning.rule}: {printable(warning.message, _MAX_TEXT)}"
     if context.app_error is not None:
-        yield f"  the app raised {type(context.app_error).__name__}: {printable(str(context.app_error), _MAX_TEXT)}"
+        yield f"  the app raised {printable(named(context.app_error), _MAX_TEXT)}"
     yield ""
     yield f"  {context.method} {printable(context.url, _MAX_TEXT)}"
     yield f"  {_response_line(context)}"

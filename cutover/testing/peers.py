@@ -1,8 +1,8 @@
-"""An ``httpx.AsyncClient`` for each peer that a test can name: an app, a URL, or a client of httpx or httpx2."""
+"""A client for each peer that a test can name: an app, a URL, or a client of httpx, aiohttp or httpx2."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import attrs
 import httpx
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from cutover.contract import StreamContract
 from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.http.connection import AnyClient, StreamClient, is_client, stream_client
 from cutover.http.environment import read_environment
 
 APP_BASE_URL = "http://app"
@@ -37,7 +38,7 @@ class Httpx2Client(Protocol):
         """The method that sends a request with the client's own authentication and transport."""
 
 
-Peer = ASGIApp | str | httpx.AsyncClient | Httpx2Client
+Peer: TypeAlias = ASGIApp | str | AnyClient | Httpx2Client
 """An ASGI app, a base URL, or an async client whose base URL, headers and transport are used."""
 
 
@@ -45,9 +46,9 @@ Peer = ASGIApp | str | httpx.AsyncClient | Httpx2Client
 class OpenPeer:
     """A peer that is ready for requests."""
 
-    client: httpx.AsyncClient
-    app: StreamingASGITransport | None = None
-    """The transport that runs the app in this process; None for a URL and for a client of the caller."""
+    client: StreamClient
+    is_app: bool = False
+    """True if the app runs in this process by a transport made here; False for a URL and for a client of the caller."""
 
 
 def contract_of_app(peer: Peer, path: str, method: str | None) -> StreamContract:
@@ -74,11 +75,15 @@ def contract_of_app(peer: Peer, path: str, method: str | None) -> StreamContract
 
 @asynccontextmanager
 async def open_peer(peer: Peer, *, grace: float, lifespan: bool) -> AsyncGenerator[OpenPeer]:
-    """Give a client for the peer, and close it afterwards. A client that the caller made is left open."""
-    if isinstance(peer, httpx.AsyncClient):
-        yield OpenPeer(client=peer)
+    """Give a client for the peer, and close it afterwards. A client that the caller made is left open.
+
+    Raises:
+        TypeError: The peer is a synchronous client, or nothing that can be asked for a stream.
+    """
+    if is_client(peer):
+        yield OpenPeer(client=stream_client(peer))
         return
-    app = None
+    is_app = False
     if isinstance(peer, str):
         client = read_environment().client(base_url=peer)
     elif isinstance(peer, Httpx2Client):
@@ -86,11 +91,14 @@ async def open_peer(peer: Peer, *, grace: float, lifespan: bool) -> AsyncGenerat
         client = httpx.AsyncClient(
             transport=transport, base_url=str(peer.base_url), headers=dict(peer.headers)
         )
-    else:
+    elif callable(peer):
+        is_app = True
         app = StreamingASGITransport(peer, grace=grace, lifespan=lifespan)
         client = httpx.AsyncClient(transport=app, base_url=APP_BASE_URL)
+    else:
+        raise TypeError(f"a peer is an ASGI app, a base URL or an asynchronous client, and not {peer!r}")
     async with client:
-        yield OpenPeer(client=client, app=app)
+        yield OpenPeer(client=stream_client(client), is_app=is_app)
 
 
 @attrs.define(eq=False, kw_only=True)

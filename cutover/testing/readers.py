@@ -6,6 +6,7 @@ goes on behind all that the ended one has read. Calls that run at the same time 
 """
 
 import inspect
+import sys
 from contextvars import ContextVar
 from weakref import WeakKeyDictionary
 
@@ -33,7 +34,8 @@ class Reader:
     @property
     def slowest(self) -> int:
         """Number of the first event that the task still needs."""
-        return min((cursor.position for cursor in self.cursors), default=self.position)
+        wanted = [cursor.position for cursor in self.cursors if not cursor.skips]
+        return min(wanted) if wanted else sys.maxsize if self.cursors else self.position
 
 
 @attrs.define(eq=False)
@@ -46,6 +48,8 @@ class Cursor:
     """Number of the next event that the call will read, counted over all events of the log."""
     is_waiting: bool = False
     """True while the call waits for an event that has not come yet."""
+    skips: bool = False
+    """True if the call wants no event: it waits for the end of the stream, and needs none of what comes before."""
 
 
 _PLACES: ContextVar["WeakKeyDictionary[Readers, Reader]"] = ContextVar("_PLACES")
@@ -70,7 +74,7 @@ class Readers:
     def is_awaited(self, position: int) -> bool:
         """Return True if a task waits for the event with this number."""
         cursors = [cursor for reader in self._active for cursor in reader.cursors]
-        return any(cursor.is_waiting and cursor.position == position for cursor in cursors)
+        return any(cursor.skips or (cursor.is_waiting and cursor.position == position) for cursor in cursors)
 
     def current(self) -> Reader:
         """Return the place of the current task."""

@@ -20,9 +20,7 @@ from cutover.checking.probe import MAX_CAPTURE_BYTES
 from cutover.contract import ContractReport, FailureKind
 from cutover.contract.checker import NO_CONTENT
 from cutover.contract.findings import Finding
-from cutover.errors import ContractViolation
-from cutover.http.asgi.exchange import Exchange
-from cutover.http.asgi.transport import StreamingASGITransport
+from cutover.errors import ContractViolation, named
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.http.secrets import secrets_of
 from cutover.testing.events import MAX_UNREAD, EventLog, SeenEvent
@@ -54,15 +52,19 @@ class StreamSession:
     nor from another call that runs at the same time. A task that reads for the first time begins where the task that started
     it is, and when it has ended, that task goes on behind what it has read. The session stops reading the stream while 10,000
     events wait for the slowest task. But if another task waits for new events then, the slow one loses its oldest events, and
-    its next read raises RuntimeError.
+    its next read raises RuntimeError. The bound is lower for large events: 16 MiB wait at most.
 
-    A wait that is cancelled from outside reads nothing: the next read finds the same events, if they are among the latest 1,000.
+    A wait that is cancelled from outside reads nothing: the next read finds the same events, if they are among the latest 1,000 (or
+    the latest MiB).
     """
 
     _stream: CheckedStream = attrs.field(repr=False)
-    _app: StreamingASGITransport | None = attrs.field(default=None, kw_only=True, repr=False)
     _recordings: Path | None = attrs.field(default=None, kw_only=True, repr=False)
     _tasks: TaskGroup = attrs.field(kw_only=True, repr=False)
+    # True if the session itself runs the app in this process, so that the app has no address.
+    _in_process: bool = attrs.field(default=False, kw_only=True, repr=False)
+    # Seconds for which an app in this process may go on after its response before the verdict.
+    _grace: float = attrs.field(default=0.0, kw_only=True, repr=False)
     disconnected: bool = attrs.field(default=False, init=False)
     """True once the test has left the stream before its end with `disconnect`."""
     _ended: bool = attrs.field(default=False, init=False)
@@ -70,14 +72,25 @@ class StreamSession:
     _is_open: bool = attrs.field(default=False, init=False)
     # True while `resume` makes the next connection. A task that waits for events then waits on.
     _is_resuming: bool = attrs.field(default=False, init=False)
-    _verified: bool = attrs.field(default=False, init=False, repr=False)
+    # True once the whole stream was judged, so that leaving the block need not judge it again.
+    _is_judged: bool = attrs.field(default=False, init=False, repr=False)
+    # The violations that `drain` or `resume` has raised: a test that catches them knows of them.
+    _raised: set[Finding] = attrs.field(factory=set, init=False, repr=False)
+    # The error that the app raised before the end of its response; None without one.
     _app_error: BaseException | None = attrs.field(default=None, init=False)
+    # The error of the check itself, such as one of an own rule of the contract; None without one.
+    _check_error: BaseException | None = attrs.field(default=None, init=False)
     _log: EventLog = attrs.field(init=False, repr=False)
+    # The beginning of the body; empty unless it is to be saved.
     _captured: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
     # Received bytes that are not among the captured ones, because a cut left an event unfinished.
     _dropped: int = attrs.field(default=0, init=False, repr=False)
-    _progress: anyio.Event = attrs.field(factory=anyio.Event, init=False, repr=False)
-    _space: anyio.Event = attrs.field(factory=anyio.Event, init=False, repr=False)
+    # Wakes the tasks that wait for anything new; None while none waits.
+    _progress: anyio.Event | None = attrs.field(default=None, init=False, repr=False)
+    # Wakes the tasks that wait for the end of the stream; None while none waits.
+    _end: anyio.Event | None = attrs.field(default=None, init=False, repr=False)
+    # Wakes the reading of the stream that waits for a task to read; None while it does not wait.
+    _space: anyio.Event | None = attrs.field(default=None, init=False, repr=False)
     _reading: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False, repr=False)
 
     @_log.default
@@ -109,8 +122,16 @@ class StreamSession:
             ContractViolation: The contract does not hold.
         """
         __tracebackhide__ = True
+        cursor = self._log.readers.cursor()
+        cursor.skips = True
+        cursor.reader.cursors.append(cursor)
+        self._make_space()
+        try:
+            await self._until_end()
+        finally:
+            cursor.reader.cursors.remove(cursor)
         self._log.skip()
-        await self._read_until(self._log.readers.cursor(), lambda _: False, within=None)
+        await self._settle()
         self._verify()
         return self.report
 
@@ -122,8 +143,8 @@ class StreamSession:
             within: Seconds to wait from now. Default: until the stream ends or misses a deadline of the contract.
 
         Raises:
-            ContractViolation: The event did not come in time, or the stream ended without it. If the test catches
-                this error, leaving the block does not check the contract again.
+            ContractViolation: The event did not come in time, or the stream ended without it. A test that catches this error
+                still gets the verdict on the contract: leaving the block checks the whole stream.
         """
         return self._expect(self._log.readers.cursor(), kind, within)
 
@@ -222,7 +243,7 @@ class StreamSession:
         """
         await self._leave()
         self._log.skip()
-        self._space.set()
+        self._make_space()
 
     async def resume(self, *, delay: float | None = None) -> None:
         """Reconnect as a client does that lost its connection, and go on with the same stream (WHATWG HTML 9.2.4).
@@ -262,16 +283,17 @@ class StreamSession:
                 self._reading = anyio.CancelScope()
                 self._tasks.start_soon(self._run, partial(self._stream.reopen, join.last_id))
                 while not (self._is_open or self._ended):
-                    await self._progress.wait()
+                    await self._wait()
         finally:
             self._is_resuming = False
             self._notify()
         accepted = self._stream.checker.contract.head.statuses
         while join.last_id and not self._ended and (self.status not in accepted or self.status == NO_CONTENT):
             # The body of a refusal may hold the reason.
-            await self._progress.wait()
+            await self._wait()
         new = [each for each in self.report.violations if each not in known]
         if not join.last_id or any(self.status is None or _is_about_the_request(each) for each in new):
+            self._raised.update(self.report.violations)
             raise self._violation()
 
     def app_noticed(self, *, within: float) -> bool:
@@ -282,7 +304,7 @@ class StreamSession:
         Raises:
             RuntimeError: The test did not disconnect before the end of the stream, or the app does not run in this process.
         """
-        exchange = self._exchange
+        exchange = self._stream.exchange
         if not self.disconnected or exchange is None:
             raise RuntimeError(
                 "app_noticed() needs a disconnect() before it, and an app in process (an ASGI app and not a URL)"
@@ -301,14 +323,15 @@ class StreamSession:
 
         A stream without an end of its own is left: but not before an event has come, because there is nothing to judge before.
         """
-        if self._stream.checker.contract.endless and not self._verified:
+        if self._stream.checker.contract.endless and not self._is_judged:
             while not self._ended and not self._log.has_event_of_connection:
-                await self._progress.wait()
+                await self._wait()
             await self._leave()
             self._verify()
         elif self.disconnected:
+            await self._settle()
             self._verify()
-        elif not self._verified:
+        elif not self._is_judged:
             await self.drain()
 
     def stop(self) -> None:
@@ -324,8 +347,14 @@ class StreamSession:
         except (KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class()):
             raise
         except BaseException as error:  # noqa: BLE001  the app's error, even pytest.fail(), becomes the cause
-            self._app_error = error
-            self._stream.checker.receive_failure(FailureKind.RESET, elapsed=self._stream.elapsed())
+            exchange = self._stream.exchange
+            if exchange is not None and exchange.error is error:
+                self._app_error = error
+                self._stream.checker.receive_failure(
+                    FailureKind.RESET, elapsed=self._stream.elapsed(), detail=f"the app raised {named(error)}"
+                )
+            else:
+                self._check_error = error
         finally:
             # This time limit does not shorten the grace period of an app in this process: the transport shields it.
             with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
@@ -341,13 +370,31 @@ class StreamSession:
             return
         self._is_open = True
         self._notify()
-        while (piece := await self._stream.receive()) is not None:
-            self._log.receive_data(piece, elapsed=self._stream.elapsed())
-            self._captured += piece[: MAX_CAPTURE_BYTES - len(self._captured)]
-            self._notify()
-            while self._log.is_full:
-                self._space = anyio.Event()
-                await self._space.wait()
+        stream, log, keeps = self._stream, self._log, self._recordings is not None
+        with stream.in_time():
+            while (piece := await stream.receive()) is not None:
+                log.receive_data(piece, elapsed=stream.arrived)
+                if keeps:
+                    self._captured += piece[: MAX_CAPTURE_BYTES - len(self._captured)]
+                if self._progress is not None:
+                    self._notify()
+                while log.is_full:
+                    self._space = anyio.Event()
+                    await self._space.wait()
+
+    async def _settle(self) -> None:
+        """Wait until an app in this process has ended, for its grace period, and note an error after its response."""
+        __tracebackhide__ = True
+        error = await self._stream.settle(self._grace)
+        if (
+            error is not None
+            and self._app_error is None
+            and self._stream.checker.report().interrupted is None
+        ):
+            self._app_error = error
+            self._stream.checker.receive_failure(
+                FailureKind.APP_ERROR, elapsed=self._stream.elapsed(), detail=named(error)
+            )
 
     async def _read_until(
         self, cursor: Cursor, is_last: Callable[[SeenEvent], bool], *, within: float | None
@@ -367,24 +414,36 @@ class StreamSession:
             reader.cursors.remove(cursor)
             # A long wait that was cancelled has let go of its oldest events.
             reader.position = max(reader.position, min(cursor.position, self._log.first))
-            self._log.trim()
-            self._space.set()
+            self._make_space()
         return stop
 
     async def _scan(self, cursor: Cursor, is_last: Callable[[SeenEvent], bool]) -> _Stop:
         while True:
             ended = self._ended and not self._is_resuming
             for event in self._log.unread_by(cursor):
-                cursor.position += 1
                 if is_last(event):
                     return _Stop.FOUND
             if ended:
+                self._raise_check_error()
                 return _Stop.ENDED
             cursor.is_waiting = True
-            self._log.trim()
-            self._space.set()
-            await self._progress.wait()
+            self._make_space()
+            await self._wait()
             cursor.is_waiting = False
+
+    async def _wait(self) -> None:
+        """Wait for anything new: a head, events, the end of the stream."""
+        if self._progress is None:
+            self._progress = anyio.Event()
+        await self._progress.wait()
+
+    async def _until_end(self) -> None:
+        """Wait for the end of the stream, without waking up for each event."""
+        while not self._ended or self._is_resuming:
+            if self._end is None:
+                self._end = anyio.Event()
+            await self._end.wait()
+        self._raise_check_error()
 
     async def _leave(self) -> None:
         """Stop reading an open stream, and wait until it is closed."""
@@ -392,7 +451,20 @@ class StreamSession:
             self.disconnected = True
             self._reading.cancel()
         while not self._ended:
-            await self._progress.wait()
+            await self._wait()
+
+    def _make_space(self) -> None:
+        """Wake the reading of the stream if it waits for a task to read."""
+        if self._space is not None:
+            self._space.set()
+            self._space = None
+
+    def _raise_check_error(self) -> None:
+        """Raise the error of the check itself, unchanged: neither the stream nor the app has a part in it."""
+        __tracebackhide__ = True
+        if self._check_error is not None:
+            self._is_judged = True
+            raise self._check_error
 
     def _drop_cut_event(self) -> None:
         """Drop the event that the cut left unfinished from the kept bytes, so that a replay is one good stream."""
@@ -402,21 +474,21 @@ class StreamSession:
             del self._captured[whole:]
 
     def _notify(self) -> None:
-        progress, self._progress = self._progress, anyio.Event()
-        progress.set()
-
-    @property
-    def _exchange(self) -> Exchange | None:
-        if self._app is not None:
-            return self._app.latest
-        response = self._stream.response
-        return None if response is None else response.extensions.get("asgi_exchange")
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.set()
+        if self._ended and self._end is not None:
+            self._end.set()
+            self._end = None
 
     def _verify(self) -> None:
+        """Raise for violations that no call has raised before."""
         __tracebackhide__ = True
-        if self.report.violations and not self._verified:
+        self._raise_check_error()
+        self._is_judged = True
+        if not self._raised.issuperset(self.report.violations):
+            self._raised.update(self.report.violations)
             raise self._violation()
-        self._verified = True
 
     def _missing(
         self,
@@ -453,22 +525,20 @@ class StreamSession:
     def _violation(self, *more: Finding) -> ContractViolation:
         """Return the error to raise: for the violations of the contract, then for ``more``, the event that did not come.
 
-        Save the body too, and mark the contract as checked, so that leaving the block raises no second error.
+        Save the body too, if there is a folder for it.
         """
-        self._verified = True
-        report, request, exchange = self.report, self._stream.request, self._exchange
+        report, request, exchange = self.report, self._stream.request, self._stream.exchange
         findings = (*report.violations, *more)
         app_error = self._app_error or (exchange.error if exchange is not None else None)
         headers = dict(request.headers)
         if self._stream.last_event_id is not None:
             headers[LAST_EVENT_ID] = printable(self._stream.last_event_id)
-        url = self._stream.client.build_request(request.method, request.url).url
         context = FailureContext(
             findings=findings,
             report=report,
             method=request.method,
-            url=str(url.copy_with(userinfo=b"")),
-            in_process=self._app is not None,
+            url=self._stream.client.url_of(request),
+            in_process=self._in_process,
             request_headers=headers,
             request_body=request.body,
             status=self.status,
@@ -479,7 +549,7 @@ class StreamSession:
             replay=self._record(),
         )
         violation = ContractViolation(explain(context), findings=findings)
-        violation.__cause__ = app_error
+        violation.__cause__ = app_error or self._stream.failed_by
         return violation
 
     def _record(self) -> str | None:

@@ -204,7 +204,9 @@ class Watch:
     ) -> bool:
         """Send one sentinel and count it; return True if it kept the contract."""
         label = f"sentinel.{self.change}.{moment}"
-        probe = await self.sentinels.prober.probe(alias, label=label, hold=hold, progress=progress)
+        probe = await self.sentinels.prober.probe(
+            alias, label=label, capture=False, hold=hold, progress=progress
+        )
         self._count(probe)
         return probe.ok
 

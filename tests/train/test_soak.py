@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cutover.checking.checked_stream import StreamRequest
 from cutover.checking.probe import Probe
 from cutover.contract import ContractReport
+from cutover.http.connection import StreamRequest
 from cutover.model.results import StepStatus
 from cutover.model.train_events import CheckRecorded, TrainEvent
 from cutover.simulation import Fault, LoggedRequest, Operation, Site

@@ -134,6 +134,10 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             max_buffered_chunks=self.max_buffered_chunks,
         )
         self.latest = exchange
+        on_exchange = request.extensions.get("on_asgi_exchange")
+        if on_exchange is not None:
+            # Also a request without a response has an exchange, and several requests may run at the same time.
+            on_exchange(exchange)
         self._exchanges.add(exchange)
         self._tasks.start_soon(self._run, exchange)
         try:
@@ -143,7 +147,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             await self._close(exchange)
             raise
         extensions = {"http_version": b"HTTP/1.1", "asgi_exchange": exchange}
-        body = _Body(exchange=exchange, close=self._close)
+        body = AsgiBody(exchange=exchange, close=self._close)
         return httpx.Response(status, headers=headers, stream=body, extensions=extensions)
 
     async def _run(self, exchange: Exchange) -> None:
@@ -191,20 +195,21 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
 
 @attrs.define(eq=False, kw_only=True)
-class _Body(httpx.AsyncByteStream):
+class AsgiBody(httpx.AsyncByteStream):
     """The response's body. It is an iterator and not a generator, so a reader who stops early leaves nothing open."""
 
-    _exchange: Exchange
+    exchange: Exchange
     _close: Callable[[Exchange], Awaitable[None]]
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self._exchange.chunk()
+        chunk = await self.exchange.chunk()
         if chunk is None:
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        await self._close(self._exchange)
+        """Close the exchange."""
+        await self._close(self.exchange)

@@ -9,10 +9,10 @@ import anyio
 import attrs
 import msgspec
 
-from cutover.checking.checked_stream import StreamRequest
 from cutover.checking.probe import probe_stream
 from cutover.contract import StreamContract
 from cutover.errors import PeerError, UnusableReplyError
+from cutover.http.connection import StreamRequest
 from cutover.http.outbound import Outbound, Reply
 from cutover.http.tokens import Token, fixed
 from cutover.model import step_ids
@@ -249,6 +249,7 @@ async def _stream(entry: ManifestEntry, side: Side, plan: Plan, outbound: Outbou
             body=b"" if entry.body is None else msgspec.json.encode(_filled(entry.body, thread_id)),
             label=f"dual.{side.name}.{entry.id}",
         ),
+        capture=True,
         contract=plan.contract,
         secrets=outbound.secrets,
         authorize=side.token if entry.requires_auth else None,

@@ -135,11 +135,15 @@ class EventLog:
         """True if too many events wait for the slowest task, and no other task waits for new ones."""
         if len(self._window) <= MAX_UNREAD and self._window_bytes <= MAX_UNREAD_BYTES:
             return False
-        if self.readers.is_awaited(self.end):
-            return False
-        self.trim()
         unread = self.end - self.readers.slowest
-        return unread > MAX_UNREAD or (unread > 1 and self._window_bytes > MAX_UNREAD_BYTES)
+        if unread <= MAX_UNREAD and self._window_bytes > MAX_UNREAD_BYTES:
+            # Events that were read do not count.
+            self.trim()
+            if unread <= 1 or self._window_bytes <= MAX_UNREAD_BYTES:
+                return False
+        elif unread <= MAX_UNREAD:
+            return False
+        return not self.readers.is_awaited(self.end)
 
     def receive_data(self, data: bytes, *, elapsed: float) -> None:
         """Add the events that this piece of the body completes. ``elapsed`` is in seconds since the request."""

@@ -1,15 +1,13 @@
 """The streamed check of one HTTP response. A probe and a test session both use it."""
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import anyio
 import attrs
-import msgspec
 
-from cutover.contract import ContractChecker, FailureKind, StreamContext, StreamContract
+from cutover.contract import ContractChecker, FailureKind
 from cutover.http.asgi.exchange import Exchange
 from cutover.http.connection import Body, OpenStream, StreamClient, StreamFailure, StreamRequest
 
@@ -44,51 +42,6 @@ class Progress:
     """Set when the first event has come. ``probe_stream`` also sets it at the end of the request."""
     on_data: Callable[[], None] = lambda: None
     """Called for each piece of the body."""
-
-
-def request_for(
-    contract: StreamContract,
-    url: str,
-    *,
-    method: str | None,
-    json: object,
-    headers: Mapping[str, str] | None,
-) -> StreamRequest:
-    """Return the request of a test for a stream of this contract. ``json`` is its body; None: no body."""
-    body = b"" if json is None else msgspec.json.encode(json)
-    typed = {} if json is None else {"content-type": "application/json"}
-    return StreamRequest(
-        method=method or contract.method, url=url, headers={**typed, **(headers or {})}, body=body
-    )
-
-
-def context_for(context: StreamContext | None, json: object) -> StreamContext:
-    """Return the facts about a request that is sent now: those that the caller gives, else the thread id in its body."""
-    if context is None and isinstance(json, dict) and isinstance(thread_id := json.get("id"), str):
-        context = StreamContext(thread_id=thread_id)
-    context = context or StreamContext()
-    return attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
-
-
-def judged_by(contract: StreamContract, *, strict: bool, deadline: float | None) -> StreamContract:
-    """Return the contract to judge by: its strict form if asked for, and with this limit for the whole stream if there is one."""
-    judged = contract.strict() if strict else contract
-    return (
-        judged
-        if deadline is None
-        else attrs.evolve(judged, limits=attrs.evolve(judged.limits, whole=deadline))
-    )
-
-
-def bounded(contract: StreamContract) -> tuple[StreamContract, float | None]:
-    """Return the contract to check by, and the seconds after which the stream is left (None: never).
-
-    A stream with an end must end within the contract's limit ``whole``. One without an end is left then, which breaks no rule.
-    """
-    if not contract.endless:
-        return contract, None
-    unbounded = attrs.evolve(contract, limits=attrs.evolve(contract.limits, whole=math.inf))
-    return unbounded, contract.limits.whole
 
 
 @attrs.define(eq=False)

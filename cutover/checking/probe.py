@@ -5,16 +5,9 @@ from collections.abc import Mapping
 import anyio
 import attrs
 
-from cutover.checking.checked_stream import (
-    CANCELLED_CLOSE_SECONDS,
-    CheckedStream,
-    Hold,
-    Progress,
-    bounded,
-    context_for,
-    judged_by,
-    request_for,
-)
+from cutover.checking.arguments import bounded, context_for, judged_by, request_for
+from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream, Hold, Progress
+from cutover.checking.masking import masked
 from cutover.checking.resume_drill import drill_resume
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
 from cutover.errors import PeerError
@@ -217,31 +210,10 @@ async def _probe_once(
         status=stream.status,
         headers=tuple((key, secrets.mask(value)) for key, value in stream.headers),
         body=secrets.mask(b"".join(captured)),
-        report=_masked(stream.checker.report(), secrets),
+        report=masked(stream.checker.report(), secrets),
         unreachable=stream.unreachable,
         failure=stream.failure,
         elapsed=elapsed,
-    )
-
-
-def _masked(report: ContractReport, secrets: Secrets) -> ContractReport:
-    """Return the report with the secrets masked in every text that may come from the stream."""
-
-    def mask(text: str | None) -> str | None:
-        return None if text is None else secrets.mask_text(text)
-
-    return attrs.evolve(
-        report,
-        findings=tuple(
-            attrs.evolve(
-                finding,
-                message=secrets.mask_text(finding.message),
-                expected=mask(finding.expected),
-                actual=mask(finding.actual),
-            )
-            for finding in report.findings
-        ),
-        service_error=mask(report.service_error),
     )
 
 
@@ -297,6 +269,6 @@ async def check_stream(
     known = context_for(context, json)
     if resume:
         drill = await drill_resume(client, request, contract=judged, context=known)
-        return _masked(drill.report, secrets)
+        return masked(drill.report, secrets)
     probe = await probe_stream(client, request, contract=judged, context=known, secrets=secrets)
     return probe.report

@@ -16,7 +16,8 @@ import math
 import anyio
 import attrs
 
-from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream, bounded, context_for
+from cutover.checking.arguments import bounded, context_for
+from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.contract.checker import NO_CONTENT
 from cutover.contract.joining import JoinJudge

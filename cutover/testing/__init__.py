@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from cutover.lazy_names import load_on_first_use
 
 if TYPE_CHECKING:
-    from cutover.testing.events import SeenEvent
     from cutover.testing.opening import StreamOptions, assert_stream, stream_contract
     from cutover.testing.peers import Peer
+    from cutover.testing.seen_event import SeenEvent
     from cutover.testing.session import StreamSession
 
 __all__ = ["Peer", "SeenEvent", "StreamOptions", "StreamSession", "assert_stream", "stream_contract"]
@@ -32,7 +32,7 @@ __getattr__, __dir__ = load_on_first_use(
     __name__,
     {
         "Peer": "cutover.testing.peers",
-        "SeenEvent": "cutover.testing.events",
+        "SeenEvent": "cutover.testing.seen_event",
         "StreamOptions": "cutover.testing.opening",
         "StreamSession": "cutover.testing.session",
         "assert_stream": "cutover.testing.opening",

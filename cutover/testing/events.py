@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import attrs
-import msgspec
 
 from cutover.contract import StreamContract
 from cutover.contract.joining import JoinJudge
 from cutover.contract.reading import Reader
 from cutover.protocols import COMPAT_LANE
-from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
+from cutover.sse.events import Comment, MessageEvent, StreamEvent, Truncated
 from cutover.sse.parser import EventStreamParser
 from cutover.testing.readers import Cursor, Readers
+from cutover.testing.seen_event import SeenEvent, seen
 
 MAX_UNREAD = 10_000
 """Events that may wait until a test reads them. Beyond this number the session stops reading until the test reads."""
@@ -31,54 +31,6 @@ _KEPT_BYTES = 1 << 20
 """Rough memory in bytes of the events of the beginning, and of those that are kept after every task has read them."""
 _ENTRY_BYTES = 300
 """Rough memory of one event beside its text, in bytes."""
-
-
-@attrs.frozen(kw_only=True)
-class SeenEvent:
-    """One event that the stream sent, with its place and its time."""
-
-    kind: str
-    """The ``type`` of the chunk, or the contract's terminator (``[DONE]``), or the event's own type if the data names none.
-    In brackets for anything else: ``(comment)``, ``(retry)``, ``(cut off)``, ``(too large)``, ``(no type)``, ``(reconnected)``."""
-    index: int | None
-    """Number of the event among the message events, from 0; None if no client dispatches it (a comment, a cut-off event)."""
-    byte_offset: int
-    """Position of its first byte in the body, from 0. Also named ``offset``."""
-    elapsed: float
-    """Seconds from sending the request to the arrival of the event. Also named ``time``."""
-    data: str
-    """The data of a message event, the text of a comment, the bytes of a cut-off event as text; else a time or a size."""
-    event: str | None = "message"
-    """The event's type as a client sees it, ``message`` by default; None if no client dispatches the event."""
-    id: str | None = None
-    """The value of the event's own ``id`` line; None without one."""
-    retry: int | None = None
-    """The value of the event's own ``retry`` line, in milliseconds; None without one."""
-    last_event_id: str = ""
-    """The last event ID as a client sees it at this event: its own, or the last one before it; empty without one."""
-
-    @property
-    def offset(self) -> int:
-        """Position of its first byte in the body, from 0. After a `StreamSession.resume` it counts over all bodies."""
-        return self.byte_offset
-
-    @property
-    def time(self) -> float:
-        """Seconds from sending the (first) request to the arrival of the event."""
-        return self.elapsed
-
-    @property
-    def is_dispatched(self) -> bool:
-        """True if a client hands the event to its message handler; False for a comment, a cut-off event and so on."""
-        return self.index is not None
-
-    def json(self) -> object:
-        """Return the data decoded from JSON.
-
-        Raises:
-            msgspec.DecodeError: The data is not JSON.
-        """
-        return msgspec.json.decode(self.data)
 
 
 _Came: TypeAlias = tuple[StreamEvent | SeenEvent, int, float, str]
@@ -198,7 +150,7 @@ class EventLog:
             # From the end on, because a deque finds its latest entries at once.
             came = self._window[cursor.position - self.end]
             cursor.position += 1
-            yield self._seen(came)
+            yield seen(*came, reader=self._reader)
 
     def trim(self, *, keep: int | None = None) -> None:
         """Drop events that need not be kept any longer.
@@ -216,7 +168,7 @@ class EventLog:
 
     def kept(self) -> Sequence[SeenEvent]:
         """Return the events that a failure can show, in order. In a long stream, events in the middle are missing."""
-        return [self._seen(came) for came in (*self._opening[: self.first], *self._window)]
+        return [seen(*came, reader=self._reader) for came in (*self._opening[: self.first], *self._window)]
 
     def _take(self, events: Sequence[StreamEvent], *, elapsed: float) -> None:
         join = self.join
@@ -252,34 +204,6 @@ class EventLog:
         self._window_bytes += size
         self.end += 1
 
-    def _seen(self, came: _Came) -> SeenEvent:
-        """Return an event in the form in which a test sees it."""
-        event, count, elapsed, last_id = came
-        if isinstance(event, SeenEvent):
-            return event
-        kind, data = _describe(event, self._reader)
-        if not isinstance(event, MessageEvent):
-            return SeenEvent(
-                kind=kind,
-                index=None,
-                byte_offset=event.byte_offset,
-                elapsed=elapsed,
-                data=data,
-                event=None,
-                last_event_id=last_id,
-            )
-        return SeenEvent(
-            kind=kind,
-            index=count,
-            byte_offset=event.byte_offset,
-            elapsed=elapsed,
-            data=data,
-            event=event.event,
-            id=event.id,
-            retry=event.retry,
-            last_event_id=event.last_event_id,
-        )
-
 
 def _bytes_of(came: _Came) -> int:
     """Return the rough memory of an event that is kept, in bytes."""
@@ -293,17 +217,3 @@ def _bytes_of(came: _Came) -> int:
             return sys.getsizeof(pending) + _ENTRY_BYTES
         case _:
             return _ENTRY_BYTES
-
-
-def _describe(event: StreamEvent, reader: Reader) -> tuple[str, str]:
-    match event:
-        case MessageEvent(data=data):
-            return reader.kind_of(data, event.name) or event.name or "(no type)", data
-        case Comment(text=text):
-            return "(comment)", text
-        case Retry(milliseconds=milliseconds):
-            return "(retry)", f"{milliseconds} ms"
-        case Truncated(pending=pending):
-            return "(cut off)", pending.decode("utf-8", "replace")
-        case Oversized(size=size):
-            return "(too large)", f"{size} bytes or more"

@@ -10,8 +10,8 @@ from cutover.contract import ContractReport
 from cutover.contract.findings import Finding
 from cutover.errors import named
 from cutover.http.secrets import holds_secret, secrets_of
-from cutover.testing.events import SeenEvent
 from cutover.testing.peers import APP_BASE_URL
+from cutover.testing.seen_event import SeenEvent
 from cutover.text import printable
 
 _ROWS_AROUND = 6

@@ -7,7 +7,8 @@ from typing import Literal, TypedDict, Unpack
 
 import anyio
 
-from cutover.checking.checked_stream import CheckedStream, bounded, context_for, judged_by, request_for
+from cutover.checking.arguments import bounded, context_for, judged_by, request_for
+from cutover.checking.checked_stream import CheckedStream
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.errors import ContractViolation
 from cutover.protocols import COMPAT_LANE

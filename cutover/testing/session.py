@@ -23,10 +23,11 @@ from cutover.contract.findings import Finding
 from cutover.errors import ContractViolation, named
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.http.secrets import secrets_of
-from cutover.testing.events import MAX_UNREAD, EventLog, SeenEvent
+from cutover.testing.events import MAX_UNREAD, EventLog
 from cutover.testing.explanation import FailureContext, explain
 from cutover.testing.readers import Cursor
 from cutover.testing.recordings import end_of_last_event, save_recording
+from cutover.testing.seen_event import SeenEvent
 from cutover.text import printable
 
 _SHOWN_KINDS = 5

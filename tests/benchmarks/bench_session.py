@@ -9,9 +9,9 @@ says if the wanted ratio holds: check_stream at most 2x and drain at most 2.5x i
 """
 
 import argparse
+import asyncio
 import json
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
@@ -19,6 +19,8 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.lowlevel
 import httpx
+import sniffio
+import trio
 from httpx_sse import aconnect_sse
 from starlette.testclient import TestClient
 
@@ -28,11 +30,17 @@ from cutover.protocols import AI_SDK_7
 from cutover.testing import stream_contract
 
 Message: TypeAlias = MutableMapping[str, Any]
-App: TypeAlias = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+App: TypeAlias = Callable[
+    [Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 Way: TypeAlias = Callable[[App, int], Awaitable[None]]
 
 HEADERS = [(b"content-type", b"text/event-stream"), (b"x-vercel-ai-ui-message-stream", b"v1")]
-OPENING = [b'data: {"type":"start"}\n\n', b'data: {"type":"start-step"}\n\n', b'data: {"type":"text-start","id":"1"}\n\n']
+OPENING = [
+    b'data: {"type":"start"}\n\n',
+    b'data: {"type":"start-step"}\n\n',
+    b'data: {"type":"text-start","id":"1"}\n\n',
+]
 CLOSING = [
     b'data: {"type":"text-end","id":"1"}\n\n',
     b'data: {"type":"finish-step"}\n\n',
@@ -42,7 +50,12 @@ CLOSING = [
 DELTA = b'data: {"type":"text-delta","id":"1","delta":"Hello wo"}\n\n'
 LAST = "[DONE]"
 PEER = "httpx.ASGITransport, httpx-sse, json.loads"
-TARGETS = {("check_stream", "flood"): 2.0, ("drain", "flood"): 2.5, ("check_stream", "paced"): 3.0, ("drain", "paced"): 3.0}
+TARGETS = {
+    ("check_stream", "flood"): 2.0,
+    ("drain", "flood"): 2.5,
+    ("check_stream", "paced"): 3.0,
+    ("drain", "paced"): 3.0,
+}
 
 
 def app_of(events: int, *, paced: bool) -> App:
@@ -59,33 +72,36 @@ def app_of(events: int, *, paced: bool) -> App:
     return app
 
 
-def paced(app: App) -> bool:
-    return bool(getattr(app, "is_paced", False))
-
-
 async def channel(app: App, events: int) -> None:
-    """Hand the chunks over by a memory channel of anyio, without HTTP."""
-    sender, receiver = anyio.create_memory_object_stream[bytes](16)
+    """Hand the chunks over by the event loop's own queue, without HTTP."""
+    put: Callable[[bytes], Awaitable[None]]
+    get: Callable[[], Awaitable[bytes]]
+    if sniffio.current_async_library() == "trio":
+        sender, receiver = trio.open_memory_channel[bytes](16)
+        put, get = sender.send, receiver.receive
+    else:
+        queue = asyncio.Queue[bytes](16)
+        put, get = queue.put, queue.get
 
     async def produce() -> None:
         async def send(message: Message) -> None:
-            if message.get("body"):
-                await sender.send(message["body"])
+            if "body" in message:
+                await put(message["body"])
 
-        with sender:
-            await app({}, None, send)  # type: ignore[arg-type]  # this app receives nothing
+        await app({}, None, send)  # type: ignore[arg-type]  # this app receives nothing
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(produce)
-        with receiver:
-            async for _ in receiver:
-                pass
+        while await get():
+            pass
 
 
 async def transport(app: App, events: int, *, read: float | None = None) -> None:
     limits = httpx.Timeout(None, read=read)
     async with (
-        httpx.AsyncClient(transport=StreamingASGITransport(app), base_url="http://app", timeout=limits) as client,
+        httpx.AsyncClient(
+            transport=StreamingASGITransport(app), base_url="http://app", timeout=limits
+        ) as client,
         client.stream("POST", "/") as response,
     ):
         async for _ in response.aiter_raw():
@@ -115,7 +131,7 @@ async def expected_last(app: App, events: int) -> None:
 
 async def peer(app: App, events: int) -> None:
     seen = 0
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")  # type: ignore[arg-type]
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
     async with client, aconnect_sse(client, "POST", "/") as source:
         async for event in source.aiter_sse():
             seen += 1
@@ -133,7 +149,7 @@ def test_client(app: App, backend: str) -> None:
 
 
 WAYS: dict[str, Way] = {
-    "memory channel of anyio": channel,
+    "the event loop's own queue": channel,
     "transport": transport,
     "transport with a read timeout": transport_with_timeout,
     "check_stream": checked,
@@ -169,10 +185,14 @@ def cost_of_test_client(backend: str, pace: str, events: int) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--events", type=int, default=20_000)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--only", default="", help="rows whose name holds this text; the peer is always measured")
+    options.add_argument(
+        "--only", default="", help="rows whose name holds this text; the peer is always measured"
+    )
     given = options.parse_args()
     names = [name for name in (*WAYS, TEST_CLIENT) if given.only in name or name == PEER]
     figures: dict[tuple[str, str, str], list[float]] = {}
@@ -197,8 +217,12 @@ def main() -> None:
             missed += mark == "  >"
             row += f"{here:>8.1f} {ratio:>5.1f}x{mark:<3}"
         print(row)
-    print(f"{missed} of {len(TARGETS) * 2} ratios are above the wanted ones" if missed else "all wanted ratios hold")
+    print(
+        f"{missed} of {len(TARGETS) * 2} ratios are above the wanted ones"
+        if missed
+        else "all wanted ratios hold"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

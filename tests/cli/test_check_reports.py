@@ -321,7 +321,7 @@ def test_a_body_is_sent_with_the_json_content_type() -> None:
             "no rule is named 'terminator.cuont'; did you mean terminator.count or",
         ),
         (["--explain", "redirect"], "did you mean head.redirect?"),
-        (["--explain", ""], "no rule is named ''; known rules: framing.blank-line, "),
+        (["--explain", ""], "no rule is named ''; known rules: app.error, "),
     ],
 )
 def test_wrong_usage_names_the_problem(arguments: list[object], message: str) -> None:

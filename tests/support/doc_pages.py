@@ -115,13 +115,21 @@ def report_on(block: Block, contract: StreamContract, context: StreamContext | N
             checker.receive_data(piece, elapsed=elapsed)
         else:
             checker.receive_head(*piece, elapsed=elapsed)
-    if failure is None:
+    if failure in {None, FailureKind.APP_ERROR}:
         checker.receive_eof(elapsed=now)
-    else:
+    if failure is not None:
         checker.receive_failure(failure, elapsed=now)
     return checker.report()
 
 
+_FAILURES = {
+    "# no connection": FailureKind.UNREACHABLE,
+    "# the body cannot be decompressed": FailureKind.DECODING,
+    "# the client refuses the status": FailureKind.REFUSED_STATUS,
+    "# the mock has no route": FailureKind.NO_ROUTE,
+    "# the app raises": FailureKind.APP_ERROR,
+}
+"""Lines that end a stream with a failure."""
 _RawHead = tuple[int, list[tuple[bytes, bytes]]]
 
 
@@ -136,8 +144,8 @@ def _pieces(block: Block) -> tuple[list[tuple[float, bytes | _RawHead]], float, 
         if at is not None:
             pieces, body, now = [*pieces, (now, body)] if body else pieces, b"", float(at[1])
             failure = FailureKind.RESET if at[2] else None
-        elif line == "# no connection":
-            failure = FailureKind.UNREACHABLE
+        elif line in _FAILURES:
+            failure = _FAILURES[line]
         elif line == "# a whole turn":
             body += TURN.encode()
         elif line == "# cut":

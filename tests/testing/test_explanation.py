@@ -12,8 +12,9 @@ from cutover.checking.recording import check_recording
 from cutover.contract import RULES, ContractChecker
 from cutover.contract.findings import Finding
 from cutover.protocols import AI_SDK_7, COMPAT_LANE
-from cutover.testing.events import EventLog, SeenEvent
+from cutover.testing.events import EventLog
 from cutover.testing.explanation import FailureContext, curl, explain
+from cutover.testing.seen_event import SeenEvent
 
 REST: dict[str, Any] = {
     "method": "POST",

@@ -1,14 +1,9 @@
-"""One request and its response, between an app in this process and its reader.
-
-The app's chunks wait in a queue. An event that wakes the other side exists only while one side waits, because most chunks of a busy
-stream find their reader awake: a lock and a wake-up for each of them would cost several times more than the chunk.
-"""
+"""One request and its response, between an app in this process and its reader."""
 
 import math
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -17,10 +12,9 @@ import httpx
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.types import ASGIApp, Message
 
+from cutover.http.asgi.chunk_queue import ChunkQueue
+
 Head = tuple[int, list[tuple[bytes, bytes]]]
-_Result = TypeVar("_Result")
-_UNSEEN_SECONDS = 0.001
-"""Seconds for which a chunk may lie unread while its app works on without waiting. Then its next send lets the reader run."""
 _SPIN_SECONDS = 1.0
 """Seconds after a disconnect for which an app may send without a pause."""
 
@@ -52,8 +46,6 @@ class Exchange:
     """True if the app did not end within the grace period and was cancelled."""
     error: BaseException | None = attrs.field(default=None, init=False)
     """The error that the app raised, also if no reader was left to receive it; None if it raised none."""
-    sent_at: float = attrs.field(default=0.0, init=False)
-    """Time at which the app sent the chunk that ``chunk`` returned last."""
 
     _head: Head | None = attrs.field(default=None, init=False)
     _body_left: int | None = attrs.field(default=None, init=False)
@@ -66,18 +58,12 @@ class Exchange:
     _end: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _app_scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
     _pump_scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
-    # The chunks that nobody has read yet, each with the time at which the app sent it.
-    _chunks: deque[tuple[bytes, float]] = attrs.field(factory=deque, init=False)
-    # True once no further chunk will come: the app has ended, or the reader has left.
-    _no_more: bool = attrs.field(default=False, init=False)
-    # Wakes a reader that waits for a chunk; None while none waits.
-    _chunk_came: anyio.Event | None = attrs.field(default=None, init=False)
-    # Wakes an app that waits for room in the queue; None while none waits.
-    _room_came: anyio.Event | None = attrs.field(default=None, init=False)
+    _chunks: ChunkQueue = attrs.field(init=False)
     _requests_in: MemoryObjectSendStream[Message] = attrs.field(init=False)
     _requests_out: MemoryObjectReceiveStream[Message] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._chunks = ChunkQueue(self._max_buffered_chunks)
         self._requests_in, self._requests_out = anyio.create_memory_object_stream[Message](0)
 
     async def head(self) -> Head:
@@ -103,28 +89,17 @@ class Exchange:
             httpx.RemoteProtocolError: The app returned before the end of the body.
             BaseException: The app or the request's body raised it.
         """
-        if not self._chunks and not self._no_more:
-            await self._within_read_timeout(self._next_chunk, missing="no chunk")
-        if self._chunks:
-            chunk, self.sent_at = self._chunks.popleft()
-            if self._room_came is not None:
-                self._room_came.set()
-                self._room_came = None
+        if self._chunks.must_wait:
+            await self._within_read_timeout(self._chunks.wait, missing="no chunk")
+        chunk = self._chunks.take()
+        if chunk is not None or self.complete:
             return chunk
-        if self.complete:
-            return None
         raise self._failure()
 
-    async def _next_chunk(self) -> None:
-        """Wait until there is a chunk, or none will come."""
-        while not self._chunks and not self._no_more:
-            if self._chunk_came is None:
-                self._chunk_came = anyio.Event()
-            if self._room_came is not None:
-                # An app without a buffer waits until a reader waits.
-                self._room_came.set()
-                self._room_came = None
-            await self._chunk_came.wait()
+    @property
+    def sent_at(self) -> float:
+        """Time at which the app sent the chunk that ``chunk`` returned last."""
+        return self._chunks.sent_at
 
     async def noticed(self) -> bool:
         """Wait until the app ends or notices the disconnect, and return True if it noticed the disconnect."""
@@ -141,8 +116,7 @@ class Exchange:
             self.disconnected_at = anyio.current_time()
             # This wakes an app that waits in receive().
             self._pump_scope.cancel()
-        self._chunks.clear()
-        self._end_chunks()
+        self._chunks.drop()
 
     def cancel(self) -> None:
         """Cancel the app if it still runs."""
@@ -163,7 +137,7 @@ class Exchange:
                     self._pump_scope.cancel()
         finally:
             self.finished_at = anyio.current_time()
-            self._end_chunks()
+            self._chunks.end()
             self._requests_out.close()
             for event in (self._head_or_end, self._noticed_or_end, self._end):
                 event.set()
@@ -265,55 +239,32 @@ class Exchange:
             if self._body_left < 0 or (self._body_left > 0 and not more_body):
                 raise RuntimeError("the app's body is not as long as its content-length says")
         if body and self._request.method != "HEAD":
-            await self._hand_over(body)
+            if not await self._chunks.put(body):
+                # The reader has left while the app waited.
+                self._notice()
+                return
         else:
             await anyio.lowlevel.checkpoint()
         if not more_body:
             self.complete = True
-            self._end_chunks()
+            self._chunks.end()
             self._pump_scope.cancel()
-
-    async def _hand_over(self, body: bytes) -> None:
-        """Put a chunk into the queue, and wake a reader. If the reader is behind, wait for it first."""
-        now = anyio.current_time()
-        if self._chunks and now - self._chunks[0][1] > _UNSEEN_SECONDS:
-            await anyio.lowlevel.checkpoint()
-        while (
-            len(self._chunks) >= self._max_buffered_chunks and self._chunk_came is None and not self._no_more
-        ):
-            if self._room_came is None:
-                self._room_came = anyio.Event()
-            await self._room_came.wait()
-        if self._no_more:
-            # The reader has left while the app waited.
-            self._notice()
-            return
-        self._chunks.append((body, now))
-        if self._chunk_came is not None:
-            self._chunk_came.set()
-            self._chunk_came = None
-
-    def _end_chunks(self) -> None:
-        """Note that no further chunk will come, and wake both sides."""
-        self._no_more = True
-        for waiting in (self._chunk_came, self._room_came):
-            if waiting is not None:
-                waiting.set()
-        self._chunk_came = self._room_came = None
 
     def _notice(self) -> None:
         if self.disconnected_at is not None and self.noticed_at is None:
             self.noticed_at = anyio.current_time()
             self._noticed_or_end.set()
 
-    async def _within_read_timeout(self, wait: Callable[[], Awaitable[_Result]], *, missing: str) -> _Result:
+    async def _within_read_timeout(self, wait: Callable[[], Awaitable[object]], *, missing: str) -> None:
         """Wait, at most for the read timeout if there is one. It pauses while the app waits for the caller's request body."""
         if self._read_timeout is None:
-            return await wait()
+            await wait()
+            return
         try:
             with anyio.CancelScope() as self._reading:
                 self._set_request_pending(pending=self._request_pending)
-                return await wait()
+                await wait()
+                return
         finally:
             self._reading = None
         raise httpx.ReadTimeout(f"{missing} within {self._read_timeout} s")
@@ -336,20 +287,3 @@ class Exchange:
             if self._head is None
             else "the app returned before its body's end"
         )
-
-
-async def end(exchanges: Collection[Exchange], *, grace: float) -> None:
-    """Disconnect the exchanges, wait up to ``grace`` seconds for the apps to end, and cancel each app that still runs.
-
-    Cancellation of the caller does not shorten the wait. After cancelling an app, it waits without a limit for its end.
-    """
-    for exchange in exchanges:
-        exchange.disconnect()
-    with anyio.CancelScope(shield=True):
-        with anyio.move_on_after(grace):
-            for exchange in exchanges:
-                await exchange.finished()
-        for exchange in exchanges:
-            exchange.cancel()
-        for exchange in exchanges:
-            await exchange.finished()

@@ -7,7 +7,7 @@ In this folder, a chunk is one piece of the body as the app sends it. To find ou
 real URL.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ import attrs
 import httpx
 from starlette.types import ASGIApp
 
-from cutover.http.asgi.exchange import Exchange, end
+from cutover.http.asgi.exchange import Exchange
 from cutover.http.asgi.lifespan import Lifespan
 
 # The version of the ASGI specification, as in uvicorn.
@@ -100,7 +100,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Disconnect every request in flight, and wait until each has ended; cancel the app after the grace period."""
-        await end(tuple(self._exchanges), grace=self.grace)
+        await _end(tuple(self._exchanges), grace=self.grace)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the app, and return the response as soon as the app has sent the head.
@@ -166,7 +166,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             if exchange.complete:
                 exchange.disconnect()
             else:
-                await end((exchange,), grace=self.grace)
+                await _end((exchange,), grace=self.grace)
         finally:
             self._pool.release()
             if exchange.finished_at is not None:
@@ -213,3 +213,20 @@ class AsgiBody(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the exchange."""
         await self._close(self.exchange)
+
+
+async def _end(exchanges: Collection[Exchange], *, grace: float) -> None:
+    """Disconnect the exchanges, wait up to ``grace`` seconds for the apps to end, and cancel each app that still runs.
+
+    Cancellation of the caller does not shorten the wait. After cancelling an app, it waits without a limit for its end.
+    """
+    for exchange in exchanges:
+        exchange.disconnect()
+    with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(grace):
+            for exchange in exchanges:
+                await exchange.finished()
+        for exchange in exchanges:
+            exchange.cancel()
+        for exchange in exchanges:
+            await exchange.finished()

@@ -194,12 +194,14 @@ class CheckedStream:
     async def settle(self, seconds: float) -> BaseException | None:
         """Wait until an app in this process has ended, at most for so many seconds; return its error, or None without one.
 
-        Only a response that came to its end is waited for: the app may still have background tasks to do.
+        Only after the whole response is there something to wait for: the app may have background tasks to do. An app whose client
+        has left has ended by then, or was cancelled.
         """
-        if self.exchange is None or not self.exchange.complete:
+        if self.exchange is None:
             return None
-        with anyio.move_on_after(seconds):
-            await self.exchange.finished()
+        if self.exchange.complete:
+            with anyio.move_on_after(seconds):
+                await self.exchange.finished()
         return self.exchange.error
 
     async def aclose(self) -> None:

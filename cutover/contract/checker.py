@@ -58,7 +58,7 @@ _BROKEN = {
     FailureKind.APP_ERROR: (
         "app.error",
         "an app that ends without an error",
-        "an error after the last byte of the response",
+        "an error after the stream was over",
     ),
 }
 """Each failure that is not about a deadline -> its rule, and the expected and the actual content in words."""

@@ -17,7 +17,7 @@ class FailureKind(enum.Enum):
     NO_ROUTE = "no route"
     """The caller's client is a mock that has no answer for this request, so nothing was sent."""
     APP_ERROR = "app error"
-    """The app under test raised an error after the last byte of its response, in a background task or while it cleaned up."""
+    """The app under test raised an error after the last byte of its response, or after its client had left, such as in a background task."""
     STALL = "stall"
     """No message event came in time: `Limits.first_event` or `Limits.event_gap` passed."""
     DEADLINE = "deadline"

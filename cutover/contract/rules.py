@@ -96,7 +96,7 @@ _ALL = (
     ),
     Rule(
         "app.error",
-        "The app raised an error after the last byte of its response: users see nothing of it, and its work was not finished.",
+        "The app raised an error after its stream was over: users see nothing of it, and the work behind the answer was not finished.",
     ),
     Rule(
         "timing.first-event",

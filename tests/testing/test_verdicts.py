@@ -169,6 +169,21 @@ async def test_an_error_of_the_app_after_the_last_byte_fails_the_test(where: str
     assert [finding.rule for finding in caught.value.findings] == ["app.error"]
 
 
+async def test_an_error_of_an_app_whose_client_has_left_fails_the_test() -> None:
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        head = [(b"content-type", b"text/event-stream"), (b"x-vercel-ai-ui-message-stream", b"v1")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": b'data: {"type":"start"}\n\n', "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise LookupError("not given back")
+
+    with pytest.raises(ContractViolation, match=r"^app\.error: .*LookupError: not given back"):
+        async with stream_contract(app, "/", contract=AI_SDK_6) as stream:
+            await stream.expect("start")
+            await stream.disconnect()
+
+
 async def test_check_stream_raises_an_error_of_the_app_after_the_last_byte() -> None:
     async with httpx.AsyncClient(
         transport=StreamingASGITransport(service(after=fail)), base_url="http://app"

@@ -14,6 +14,8 @@ from cutover.text import printable
 
 _REDIRECTS = range(300, 400)
 _HTTP_SPACE = " \t"
+_NO_CODING = frozenset({"", "identity", "none"})
+"""Values of `content-encoding` with which nothing is compressed. `none` is no registered one; it keeps middleware from compressing."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # IMF-fixdate, the form of a date that a sender must use (RFC 9110 5.6.7): Tue, 30 Jun 2026 00:00:00 GMT
 _HTTP_DATE = re.compile(
@@ -46,6 +48,15 @@ class Head:
         """
         return next(iter(self.headers.get(name, ())), None)
 
+    def words(self, name: str) -> Sequence[str]:
+        """Return the words of a header whose value is a list, in lower case and in order. It may come several times.
+
+        Args:
+            name: The name of the header, in lower case.
+        """
+        words = ",".join(self.headers.get(name, ())).split(",")
+        return [word.strip(_HTTP_SPACE).lower() for word in words]
+
 
 def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None) -> Iterator[Deviation]:
     """Yield a deviation for each rule that the headers break.
@@ -68,12 +79,19 @@ def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None
             yield Deviation(
                 "head.header-value", f"{name}: {rules.required[name]}", printable(f"{name}: {values[0]}")
             )
-    coding = head.first("content-encoding")
-    if coding is not None and coding.lower() not in {"", "identity"}:
+    codings = [each for each in head.words("content-encoding") if each not in _NO_CODING]
+    if codings:
         yield Deviation(
             "head.compressed",
             "an identity content-encoding",
-            f"a stream compressed with {printable(coding)}",
+            f"a stream compressed with {printable(', '.join(codings))}",
+        )
+    length = head.first("content-length")
+    if length is not None and "chunked" in head.words("transfer-encoding"):
+        yield Deviation(
+            "head.length-and-chunked",
+            "a content-length or a chunked transfer-encoding",
+            printable(f"both, and content-length: {length}"),
         )
     if asked_at is not None:
         yield from _sunset(rules, head, asked_at)

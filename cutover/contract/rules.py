@@ -70,6 +70,11 @@ _ALL = (
         severity=_WARNING,
     ),
     Rule(
+        "head.length-and-chunked",
+        "The response has a content-length and is chunked too: proxies disagree on where such a body ends, and some refuse it.",
+        severity=_WARNING,
+    ),
+    Rule(
         "head.sunset",
         "The date on which the service ends, as it announces itself, has passed: it may stop answering on any day.",
         severity=_WARNING,

@@ -87,3 +87,41 @@ def test_one_status_or_several_are_allowed(statuses: Any) -> None:
     head = HeadRules(statuses=statuses)
     assert rules_of(head, PLAIN, 201) == []
     assert rules_of(head, PLAIN, 500) == ["head.status"]
+
+
+@pytest.mark.parametrize("value", ["none", "None", "identity", "IDENTITY", "", " none ", "identity, none"])
+def test_a_coding_that_compresses_nothing_is_no_compression(value: str) -> None:
+    assert rules_of(HeadRules(), {**PLAIN, "content-encoding": value}) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        ([("Content-Encoding", "br")], "br"),
+        ([("content-encoding", "identity, GZip")], "gzip"),
+        ([("content-encoding", "none"), ("content-encoding", "gzip")], "gzip"),
+    ],
+)
+def test_a_compressed_stream_is_told_with_what_compresses_it(
+    headers: list[tuple[str, str]], shown: str
+) -> None:
+    checker = ContractChecker(StreamContract(name="head", kind=Kind.single()))
+    pairs = [*PLAIN.items(), *headers]
+    (finding,) = checker.receive_head(
+        200, [(name.encode(), value.encode()) for name, value in pairs], elapsed=0.0
+    )
+    assert (finding.rule, finding.actual) == ("head.compressed", f"a stream compressed with {shown}")
+
+
+@pytest.mark.parametrize(
+    ("more", "rules"),
+    [
+        ({"content-length": "9", "transfer-encoding": "chunked"}, ["head.length-and-chunked"]),
+        ({"Content-Length": "9", "Transfer-Encoding": "gzip, Chunked"}, ["head.length-and-chunked"]),
+        ({"content-length": "9", "transfer-encoding": "identity"}, []),
+        ({"content-length": "9"}, []),
+        ({"transfer-encoding": "chunked"}, []),
+    ],
+)
+def test_a_length_beside_chunks_is_a_warning(more: dict[str, str], rules: list[str]) -> None:
+    assert rules_of(HeadRules(), {**PLAIN, **more}) == rules

@@ -26,7 +26,7 @@ from cutover.contract.grammar import END
 from cutover.contract.head import Head, error_in, judge_head, judge_status
 from cutover.contract.judge import EventJudge
 from cutover.contract.report import ContractReport
-from cutover.contract.timing import Watch
+from cutover.contract.timing import Course, Watch
 from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated
 from cutover.sse.parser import EventStreamParser
 from cutover.text import printable
@@ -70,6 +70,10 @@ _BEGINNING = 1024
 """Bytes of the beginning of the body that are kept, to show them if the body holds no event."""
 _ERROR_BODY = 64 * 1024
 """Bytes of the body of a refused request that are kept, to find the error in them."""
+_NOT_CHECKED = (
+    "a larger one, which was not checked; give the check a larger limit: Limits(max_event_bytes=...), or "
+    "cutover check --max-event-bytes"
+)
 _PIECE = 1 << 20
 """Bytes that are parsed in one call, so that the events of a long recording are never all in memory."""
 
@@ -89,7 +93,10 @@ class ContractChecker:
     context: StreamContext | None = attrs.field(default=None, kw_only=True)
     """The facts about the request that the stream answers; None if nothing is known about it."""
     is_direct: bool = attrs.field(default=False, kw_only=True)
-    """True if each call of `receive_data` brings what an app in this process has sent at once, with the time of its sending."""
+    """True if each call of `receive_data` is one `send` of an app in this process, with the time of that `send`.
+
+    Nothing stands between the app and the checker then, so events that came in several calls were streamed, however fast.
+    """
     _parser: EventStreamParser = attrs.field(init=False)
     _judge: EventJudge = attrs.field(init=False)
     # A copy of the judge's attribute, because it is read for each event.
@@ -107,8 +114,15 @@ class ContractChecker:
     _findings: list[Finding] = attrs.field(factory=list, init=False)
     # Id of a rule -> the number of its findings, kept or not.
     _found: Counter[str] = attrs.field(factory=Counter, init=False)
+    # The number of message events of the first call that brought some.
+    _first_events: int = attrs.field(default=0, init=False)
     # The number of comments.
     _comments: int = attrs.field(default=0, init=False)
+    # The number of comments since the message event at the time `_gap_began`. If a later event has come, it counts for nothing.
+    _gap_comments: int = attrs.field(default=0, init=False)
+    _gap_began: float = attrs.field(default=0.0, init=False)
+    # The number of comments in the gap before the first message event of the data of this call; negative before that event.
+    _comments_before: int = attrs.field(default=-1, init=False)
     # The number of bytes of a body that is not a stream. The parser does not see them.
     _unread: int = attrs.field(default=0, init=False)
     # The first bytes of the body, up to the data that completes the first event: at most `_BEGINNING` bytes, or
@@ -137,7 +151,7 @@ class ContractChecker:
         self._reads_fields = self._judge.reads_fields
         self._needs_ids = self.contract.resume == "id"
         self._tells_names = not self.contract.wants_names
-        self._watch = Watch(self.contract.limits)
+        self._watch = Watch(self.contract.limits, is_direct=self.is_direct)
         framing = self.contract.framing
         self._framing = None if framing.is_standard else FramingWatch(framing)
         self._note(self.contract.remarks)
@@ -221,13 +235,18 @@ class ContractChecker:
             limit = _BEGINNING if self._is_stream else _ERROR_BODY
             self._beginning += data[: limit - len(self._beginning)]
         if self._is_stream:
+            self._comments_before = -1
             offset, count = self._take(data) if len(data) <= _PIECE else self._take_pieces(data)
             if count:
-                self._has_events = True
+                if not self._has_events:
+                    self._has_events, self._first_events = True, count
                 # Rules about the bytes must see all of them, and rules about IDs all events.
                 self._flows = self._framing is None and not self._needs_ids
                 if not self._watch.came_in_time(elapsed):
-                    self._note(self._watch.events_came(elapsed), self._events - count, offset)
+                    late = self._watch.events_came(elapsed, self._comments_before)
+                    self._note(late, self._events - count, offset)
+                # The comments behind the last event of the data belong to the gap that begins now.
+                self._gap_began = elapsed
         else:
             self._unread += len(data)
         return self._findings[before:]
@@ -242,7 +261,7 @@ class ContractChecker:
         if self._is_stream:
             self._take_end(self._parser.receive_eof())
         self._note_refusal()
-        self._note(self._watch.ended(elapsed, self._events))
+        self._note(self._watch.ended(elapsed, self._course))
         self._flows = False
         return self._findings[before:]
 
@@ -259,8 +278,14 @@ class ContractChecker:
         before = self._note_end()
         self._interrupted = kind
         if self._refusal is not None:
+            self._watch.stopped(elapsed)
             self._note_refusal()
         elif kind in _BROKEN:
+            if kind in _WITHOUT_BODY:
+                # A stream that never began has no gap.
+                self._watch.end = elapsed
+            elif kind is not FailureKind.APP_ERROR:
+                self._watch.stopped(elapsed)
             if kind is FailureKind.DECODING:
                 # One cause, one finding: this one says that the body is compressed.
                 self._findings = [each for each in self._findings if each.rule != "head.compressed"]
@@ -271,11 +296,9 @@ class ContractChecker:
             offset = None if kind in _WITHOUT_BODY else self._bytes
             self._add(Deviation(rule, expected, actual), offset=offset, severity=Severity.VIOLATION)
         else:
-            late = self._watch.gave_up(elapsed, whole=kind is FailureKind.DEADLINE)
+            late = self._watch.gave_up(elapsed, self._course, whole=kind is FailureKind.DEADLINE)
             self._add(late, offset=self._bytes, severity=Severity.VIOLATION)
         self._note_encoding()
-        if kind is not FailureKind.APP_ERROR:
-            self._watch.end = elapsed
         self._flows = False
         return self._findings[before:]
 
@@ -290,7 +313,7 @@ class ContractChecker:
         before = self._note_end()
         self._note_encoding()
         self._note_refusal()
-        self._watch.end = elapsed
+        self._watch.stopped(elapsed)
         self._flows = False
         return self._findings[before:]
 
@@ -346,6 +369,28 @@ class ContractChecker:
         return self._judge.event_count
 
     @property
+    def _content_events(self) -> int:
+        """Return the number of message events so far that may carry content."""
+        return self._events
+
+    @property
+    def _comments_in_gap(self) -> int:
+        """Return the number of comments since the last message event."""
+        return self._gap_comments if self._gap_began == self._watch.last_event else 0
+
+    @property
+    def _course(self) -> Course:
+        """Return the facts about the stream so far that the rules about its times need."""
+        events = self._events
+        return Course(
+            events=events,
+            content_events=self._content_events,
+            came_in_one_call=events == self._first_events,
+            comments=self._comments_in_gap,
+            is_over=self._judge.walk.is_over,
+        )
+
+    @property
     def _bytes(self) -> int:
         """Return the number of body bytes received so far, parsed or not."""
         return self._parser.received + self._unread
@@ -393,14 +438,16 @@ class ContractChecker:
         """
         first, count = 0, 0
         if self._framing is not None:
-            for offset, deviation in self._framing.receive_data(data):
-                self._add(deviation, offset=offset)
+            self._note_framing(self._framing.receive_data(data))
         for item in self._parser.receive_runs(data):
             if isinstance(item, MessageEvent):
                 item = _run_of(item)  # noqa: PLW2901  the same event in another form
             if isinstance(item, Run):
                 first = first if count else item.byte_offset
                 count += len(item.payloads)
+                if self._comments_before < 0:
+                    self._comments_before = self._comments_in_gap
+                self._gap_comments = 0
                 deviations = self._judge.take(item)
                 if (
                     deviations
@@ -412,19 +459,31 @@ class ContractChecker:
             elif isinstance(item, Comment):
                 self._take_comment(item)
             elif isinstance(item, Oversized):
-                limit = f"at most {self.contract.limits.max_event_bytes} bytes of data"
-                self._add(Deviation("stream.oversized", limit, "an event with more"), offset=item.byte_offset)
-                self._judge.walk.note_unreadable()
+                self._take_oversized(item)
         if self._parser.invalid_utf8_offset is not None:
             self._note_encoding()
         return first, count
 
+    def _note_framing(self, deviations: Iterable[tuple[int, Deviation]]) -> None:
+        """Add a finding for each deviation of the bytes, at its offset."""
+        for offset, deviation in deviations:
+            self._add(deviation, offset=offset)
+
     def _take_comment(self, comment: Comment) -> None:
         """Count a comment, and report it if the client does not take comments."""
         self._comments += 1
+        if self._gap_began != self._watch.last_event:
+            self._gap_comments, self._gap_began = 0, self._watch.last_event
+        self._gap_comments += 1
         if self.contract.framing.no_comments:
             actual = f"the comment {printable(comment.text)}"
             self._add(Deviation("framing.comment", "no comment", actual), offset=comment.byte_offset)
+
+    def _take_oversized(self, event: Oversized) -> None:
+        """Report an event that the check does not read. It may be one that seems to be missing later."""
+        limit = f"events of at most {self.contract.limits.max_event_bytes} bytes, which this check reads"
+        self._add(Deviation("stream.oversized", limit, _NOT_CHECKED), offset=event.byte_offset)
+        self._judge.walk.note_unreadable()
 
     def _note_run(self, run: Run, deviations: Sequence[tuple[int, Deviation]]) -> None:
         """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""
@@ -486,8 +545,7 @@ class ContractChecker:
         walk = self._judge.walk
         cut = next((event for event in events if isinstance(event, Truncated)), None)
         if cut is None:
-            for offset, deviation in () if self._framing is None else self._framing.ended():
-                self._add(deviation, offset=offset)
+            self._note_framing(() if self._framing is None else self._framing.ended())
             self._note(self._explain_end(self._judge.end()), offset=self._bytes)
         elif walk.is_over:
             within = f"the end of the body within {printable(cut.pending)}"
@@ -524,10 +582,13 @@ class ContractChecker:
 
     def _note_one(self, deviations: Sequence[Deviation], elapsed: float) -> Sequence[Finding]:
         """Add the findings about the one event of the fast path, and about its time, and return them."""
+        watch = self._watch
+        late = () if watch.came_in_time(elapsed) else watch.events_came(elapsed, self._comments_in_gap)
+        if not (deviations or late):
+            return ()
         before, index, offset = len(self._findings), self._events - 1, self._parser.last_offset
         self._note(deviations, index, offset)
-        if not self._watch.came_in_time(elapsed):
-            self._note(self._watch.events_came(elapsed), index, offset)
+        self._note(late, index, offset)
         self._note_encoding()
         return self._findings[before:]
 

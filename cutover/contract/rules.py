@@ -105,23 +105,32 @@ _ALL = (
     ),
     Rule(
         "timing.first-event",
-        "The first event came too late or not at all: users, and some proxies, give up before it.",
+        "No event came within the first_event limit of this check: users, and some proxies, give up before the first event.",
         user_sees=True,
     ),
     Rule(
         "timing.event-gap",
-        "No event came for too long: the answer looks frozen. Comments do not help, since users do not see them.",
+        "No event came within the event_gap limit of this check: the answer looks frozen, although comments may come. Or the turn was over, and the connection stayed open.",
         user_sees=True,
     ),
-    Rule("timing.deadline", "The stream took longer than a whole turn may take.", user_sees=True),
+    Rule(
+        "timing.deadline",
+        "The stream was not over within the limit of this check for a whole turn: the turn took too long, or the connection stayed open after it.",
+        user_sees=True,
+    ),
     Rule(
         "timing.not-streamed",
-        "All events came at once after a long wait: something between the service and the client held the stream back.",
+        "After a long wait, more events came at once than a model sends within that time: something held the stream back.",
         user_sees=True,
     ),
     Rule(
         "timing.held-back",
-        "The answer came late, in one piece and with a content-length: the service is slow, or a proxy held it back.",
+        "The answer came late and all at once. It is short, or one piece with a content-length: the service is slow, or something held it back.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "timing.bursts",
+        "Many events came together, again and again with a pause between: a proxy collects the stream in blocks, and text jumps.",
         severity=_WARNING,
     ),
     Rule("stream.empty", "No event came: a client shows an empty answer and no error.", user_sees=True),
@@ -132,7 +141,7 @@ _ALL = (
     ),
     Rule(
         "stream.oversized",
-        "An event is larger than the limit: it was dropped, and its content was not checked.",
+        "An event is larger than this check reads, so its content was not checked. The client may take it: give the check a larger limit.",
         user_sees=True,
     ),
     Rule(
@@ -274,7 +283,7 @@ _ALL = (
     ),
     Rule(
         "order.too-many-open",
-        "Too many parts and calls are open at once: from here on, the checker no longer follows all of them.",
+        "More parts and calls are open at once than this check follows: give the check a larger max_open_bytes limit.",
         severity=_WARNING,
     ),
     Rule(

@@ -167,21 +167,106 @@ def test_a_stream_that_ends_too_late_gives_one_finding() -> None:
     assert [finding.rule for finding in report.findings] == ["timing.deadline"]
 
 
+WORDS = (
+    sse({"type": "text-start", "id": "1", "turnId": "u"})
+    + sse({"type": "text-delta", "id": "1", "delta": "a", "channel": "assistant"}) * 20
+)
+"""More events than a model sends at once."""
+
+
 @pytest.mark.parametrize(
     ("first", "last", "held_back"),
     [(0.9, 0.9, False), (1.0, 1.0, True), (1.0, 1.09, True), (1.0, 1.2, False), (9.0, 9.0, True)],
 )
-def test_events_that_come_all_at_once_after_a_wait_were_not_streamed(
+def test_many_events_that_come_all_at_once_after_a_wait_were_not_streamed(
     first: float, last: float, held_back: bool
 ) -> None:
     contract = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, first_event=10.0))
     report = timed(
-        (first, sse(START, STEP)), (last, sse(END_STEP, FINISH, DONE)), contract=contract, end=last
+        (first, sse(START, STEP)), (last, WORDS + sse(END_STEP, FINISH, DONE)), contract=contract, end=last
     )
     assert ("timing.not-streamed" in {finding.rule for finding in report.findings}) is held_back
     assert report.timings.streamed is (last > first)
     if held_back:
         assert "not streamed" in report.findings[0].message
+
+
+def test_a_model_that_thinks_and_then_answers_shortly_gives_a_warning_alone() -> None:
+    report = timed((1.1, sse(START, STEP)), (1.15, sse(END_STEP, FINISH, DONE)), end=1.15)
+    assert [(each.rule, each.severity) for each in report.findings] == [
+        ("timing.held-back", Severity.WARNING)
+    ]
+    assert report.findings[0].actual == "not streamed: nothing for 1.100 s, then 5 events within 0.050 s"
+    assert report.ok
+
+
+@pytest.mark.parametrize(
+    ("sends", "rules"),
+    [
+        ([sse(START, STEP, END_STEP, FINISH, DONE)], ["timing.not-streamed"]),
+        ([sse(START), sse(STEP, END_STEP, FINISH, DONE)], []),
+        ([sse(START, STEP) + WORDS + sse(END_STEP, FINISH, DONE)], ["timing.not-streamed"]),
+        ([sse(START, STEP), WORDS, sse(END_STEP), sse(FINISH), sse(DONE)], []),
+        ([b": hi\n\n", sse(START, STEP, END_STEP, FINISH, DONE)], ["timing.not-streamed"]),
+    ],
+)
+def test_of_an_app_in_this_process_its_own_sends_decide_whether_it_streams(
+    sends: list[bytes], rules: list[str]
+) -> None:
+    checker = ContractChecker(COMPAT_LANE, is_direct=True)
+    checker.receive_head(200, HEAD, elapsed=0.1)
+    for send in sends:
+        checker.receive_data(send, elapsed=1.5)
+    checker.receive_eof(elapsed=1.5)
+    assert [finding.rule for finding in checker.report().findings] == rules
+
+
+def test_an_app_that_sends_in_bursts_itself_streams() -> None:
+    report = timed(*bursts(3), end=3.0)
+    assert [finding.rule for finding in report.findings] == ["timing.bursts"]
+    checker = ContractChecker(COMPAT_LANE, is_direct=True)
+    for elapsed, data in bursts(3):
+        checker.receive_data(data, elapsed=elapsed)
+    assert list(checker.receive_eof(elapsed=3.0)) == []
+
+
+def bursts(
+    count: int, *, pause: float = 0.5, words: int = 30, within: float = 0.0
+) -> list[tuple[float, bytes]]:
+    """Return a turn whose words come in `count` groups, each spread over `within` seconds, with a pause between two."""
+    word = sse({"type": "text-delta", "id": "1", "delta": "a", "channel": "assistant"})
+    moments = [(0.1, sse(START, STEP, {"type": "text-start", "id": "1", "turnId": "u"}))]
+    at = 0.1
+    for _ in range(count):
+        moments += [(at + within * number / words, word) for number in range(words)]
+        at += within + pause
+    return [*moments, (moments[-1][0], sse(END_STEP, FINISH, DONE))]
+
+
+@pytest.mark.parametrize(
+    ("moments", "found"),
+    [
+        (bursts(2), True),
+        (bursts(6), True),
+        (bursts(6, within=0.005), True),
+        (bursts(1), False),
+        (bursts(6, pause=0.09), False),
+        (bursts(6, words=15), False),
+        (bursts(6, within=0.4), False),
+    ],
+    ids=["two", "six", "short", "one", "no pauses", "few words", "a model that thinks now and then"],
+)
+def test_events_that_a_proxy_releases_in_blocks_give_a_warning(
+    moments: list[tuple[float, bytes]], found: bool
+) -> None:
+    report = timed(*moments, end=moments[-1][0])
+    assert [finding.rule for finding in report.findings] == ["timing.bursts"] * found
+    assert report.ok
+
+
+def test_the_warning_about_bursts_has_both_figures() -> None:
+    (finding,) = timed(*bursts(6, words=60), end=3.0).findings
+    assert finding.actual == ("366 events in 6 instants, with a pause of 0.500 s between two on average")
 
 
 @pytest.mark.parametrize(
@@ -195,11 +280,104 @@ def test_events_that_come_all_at_once_after_a_wait_were_not_streamed(
 def test_a_late_answer_in_one_piece_of_announced_length_counts_as_held_back(
     head_at: float, length: bool, rule: str
 ) -> None:
-    body = sse(START, STEP, END_STEP, FINISH, DONE)
+    body = sse(START, STEP) + WORDS + sse(END_STEP, FINISH, DONE)
     checker = ContractChecker(COMPAT_LANE)
     checker.receive_head(200, [*HEAD, *[(b"content-length", b"%d" % len(body))] * length], elapsed=head_at)
     checker.receive_data(body, elapsed=1.5)
     assert [finding.rule for finding in checker.receive_eof(elapsed=1.5)] == [rule]
+
+
+@pytest.mark.parametrize("kind", [FailureKind.RESET, FailureKind.STALL, FailureKind.DEADLINE, None])
+def test_the_wait_before_a_failure_or_the_leave_is_a_gap(kind: FailureKind | None) -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_head(200, HEAD, elapsed=0.1)
+    checker.receive_data(sse(START), elapsed=0.5)
+    checker.receive_data(sse(STEP), elapsed=1.0)
+    if kind is None:
+        checker.receive_leave(elapsed=16.0)
+    else:
+        checker.receive_failure(kind, elapsed=16.0)
+    assert checker.report().timings.max_gap == 15.0
+    assert "longest gap 15000 ms" in str(checker.report().timings)
+
+
+def test_the_wait_for_a_refusal_that_breaks_off_is_a_gap_and_a_stream_that_never_began_has_none() -> None:
+    refused, unreachable = ContractChecker(COMPAT_LANE), ContractChecker(COMPAT_LANE)
+    refused.receive_head(503, [], elapsed=0.1)
+    refused.receive_failure(FailureKind.STALL, elapsed=5.0)
+    assert refused.report().timings.max_gap == 5.0
+    unreachable.receive_failure(FailureKind.UNREACHABLE, elapsed=5.0)
+    assert (unreachable.report().timings.max_gap, unreachable.report().timings.end) == (None, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (FailureKind.STALL, "timing.event-gap"),
+        (FailureKind.DEADLINE, "timing.deadline"),
+        (None, "timing.event-gap"),
+    ],
+)
+@pytest.mark.parametrize("contract", [COMPAT_LANE, AI_SDK_7], ids=lambda contract: contract.name)
+def test_a_turn_that_is_over_while_its_connection_stays_open_says_so(
+    kind: FailureKind | None, rule: str, contract: Any
+) -> None:
+    checker = ContractChecker(contract)
+    checker.receive_data(sse(START, STEP, END_STEP, FINISH, DONE), elapsed=0.4)
+    if kind is None:
+        found = checker.receive_eof(elapsed=125.0)
+    else:
+        found = checker.receive_failure(kind, elapsed=125.0)
+    (finding,) = found
+    assert finding.rule == rule
+    assert finding.message == (
+        "expected the end of the body after the last event, got a connection that was still open after 125.000 s, "
+        "although the turn was over after 0.400 s"
+    )
+
+
+def test_a_connection_that_closes_after_the_deadline_of_the_turn_gives_one_finding() -> None:
+    contract = attrs.evolve(COMPAT_LANE, limits=attrs.evolve(COMPAT_LANE.limits, whole=10.0))
+    (finding,) = timed((0.4, sse(START, STEP, END_STEP, FINISH, DONE)), contract=contract, end=11.0).findings
+    assert (finding.rule, finding.expected) == (
+        "timing.deadline",
+        "the end of the body after the last event",
+    )
+
+
+PINGS = [(float(second), b": ping\n\n") for second in range(2, 20, 2)]
+KEPT = "none for {} s; the service kept the connection alive with {}"
+
+
+def test_a_gap_tells_the_comments_within_it_alone() -> None:
+    end = (18.4, b": ping\n\n" + sse(STEP) + b": ping\n\n" * 2)
+    later = [(36.0, sse(END_STEP)), (52.0, b": ping\n\n"), (52.0, sse(FINISH, DONE))]
+    found = timed((0.4, b": hi\n\n" + sse(START)), *PINGS, end, *later, end=52.0).findings
+    assert [each.actual for each in found] == [
+        KEPT.format("18.000", "10 comments"),
+        KEPT.format("17.600", "2 comments"),
+        KEPT.format("16.000", "1 comment"),
+    ]
+
+
+def test_a_gap_of_an_event_that_comes_alone_tells_its_comments() -> None:
+    one_by_one = [(0.1, sse(START)), (0.2, sse(STEP)), (2.0, b": ping\n\n"), (0.3 + 18, sse(END_STEP))]
+    (finding,) = timed(*one_by_one, (18.4, sse(FINISH, DONE)), end=18.5).findings
+    assert finding.actual == KEPT.format("18.100", "1 comment")
+
+
+def test_a_service_that_only_sends_comments_is_told_with_their_number() -> None:
+    checker = ContractChecker(COMPAT_LANE)
+    for elapsed, data in PINGS[:2]:
+        checker.receive_data(data, elapsed=elapsed)
+    (finding,) = checker.receive_failure(FailureKind.STALL, elapsed=5.0)
+    assert (finding.rule, finding.actual) == ("timing.first-event", KEPT.format("5.000", "2 comments"))
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_data(sse(START), elapsed=0.0)
+    for elapsed, data in PINGS:
+        checker.receive_data(data, elapsed=elapsed)
+    (finding,) = checker.receive_failure(FailureKind.STALL, elapsed=18.0)
+    assert (finding.rule, finding.actual) == ("timing.event-gap", KEPT.format("18.000", "9 comments"))
 
 
 def test_the_next_deadline_follows_the_events() -> None:

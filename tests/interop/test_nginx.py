@@ -24,13 +24,13 @@ TURN = (
     '{"type":"text-start","id":"1","turnId":"u"}',
     *(
         f'{{"type":"text-delta","id":"1","delta":"{word} ","channel":"assistant"}}'
-        for word in ("It", "takes", "its", "time")
+        for word in ("It", "takes", "its", "time") * 5
     ),
     '{"type":"finish-step","status":"accepted","turnId":"u"}',
     '{"type":"finish","status":"accepted"}',
     "[DONE]",
 )
-GAP = 0.13
+GAP = 0.06
 """Seconds between two events. The whole stream lasts longer than the check lets a proxy hold it back."""
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1", "cache-control": "no-cache"}
 STREAMED = ("proxy_buffering off", "proxy_http_version 1.1", 'proxy_set_header Connection ""')

@@ -340,7 +340,7 @@ def test_the_page_of_a_rule_shows_the_rule(rule: str) -> None:
         ("sse", "# a whole turn\n# cut\n", ["stream.truncated"]),
         ("sse", "\\xef\\xbb\\xbf# a whole turn\n", ["stream.empty"]),
         ("sse", "\\xef\\xbb\\xbf: a comment\\x0d\n\\x0d\n# a whole turn\n", []),
-        ("sse", "# at 6 s\n# a whole turn\n", ["timing.not-streamed", "timing.first-event"]),
+        ("sse", "# at 6 s\n# a whole turn\n", ["timing.held-back", "timing.first-event"]),
         ("sse", "# a whole turn\n# at 3 s the connection breaks\n", ["transport.reset"]),
         ("http", "# no connection\n", ["transport.unreachable"]),
         ("http", "HTTP/1.1 500 Failed\nx: 1\nx: 2\n\nsorry\n", ["head.status"]),

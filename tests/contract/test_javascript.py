@@ -155,6 +155,8 @@ def test_an_infinite_number_is_json_but_is_refused_in_metadata() -> None:
     nested = (
         b'data: {"type":"tool-input-start","toolCallId":"1","toolName":"t","toolMetadata":{"a":[1e999]}}\n\n'
     )
-    assert check_recording(taken, contract=AI_SDK_7).violations == ()
+    assert check_recording(taken, contract=AI_SDK_7, strict=False).violations == ()
     for body in (refused, nested):
-        assert [f.rule for f in check_recording(body, contract=AI_SDK_7).violations] == ["schema.field-type"]
+        assert [f.rule for f in check_recording(body, contract=AI_SDK_7, strict=False).violations] == [
+            "schema.field-type"
+        ]

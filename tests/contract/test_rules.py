@@ -99,10 +99,11 @@ def report_on(path: Path, cuts: int | None = None) -> ContractReport:
             joined.reconnect(story["resume"])
     assert body == b"", "the story's pieces are the whole body"
     end = story.get("end", 0.1)
-    if "failure" in story:
-        checker.receive_failure(FailureKind(story["failure"]), elapsed=end)
-    else:
+    failure = FailureKind(story["failure"]) if "failure" in story else None
+    if failure in {None, FailureKind.APP_ERROR}:
         checker.receive_eof(elapsed=end)
+    if failure is not None:
+        checker.receive_failure(failure, elapsed=end)
     return joined.join.merged_into(checker.report())
 
 

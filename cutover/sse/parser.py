@@ -206,18 +206,14 @@ class EventStreamParser:
             return None if self._line else self._receive_one_large(data)
         if self._line:
             return self._receive_rest(data) if _LF in data else None
-        payload = data.removeprefix(shape.prefix)
-        if len(payload) == size and self._shapes:
+        payload = data.removeprefix(shape.prefix).removesuffix(b"\n\n")
+        if len(payload) + shape.stride != size:
             # Events of several names may alternate.
-            shape = self._shapes.get(data[: data.find(b"\ndata: ") + 7], shape)
-            payload = data.removeprefix(shape.prefix)
-        payload = payload.removesuffix(b"\n\n")
-        if (
-            len(payload) + shape.stride != size
-            or _LF in payload
-            or _CR in payload
-            or size > self.max_event_bytes
-        ):
+            shape = self._shapes.get(data[: data.find(b"\ndata: ") + 7], shape) if self._shapes else shape
+            payload = data.removeprefix(shape.prefix).removesuffix(b"\n\n")
+            if len(payload) + shape.stride != size:
+                return None
+        if _LF in payload or _CR in payload or size > self.max_event_bytes:
             return None
         if shape is not self._shape:
             self._shape, self.last_name = shape, shape.name

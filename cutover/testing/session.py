@@ -300,7 +300,7 @@ class StreamSession:
     def app_noticed(self, *, within: float) -> bool:
         """Return True if the app saw the disconnect within this many seconds after it.
 
-        An app sees a disconnect when ``receive()`` returns ``http.disconnect`` or ``send()`` raises OSError.
+        An app sees a disconnect when ``receive()`` returns ``http.disconnect``, or when it sends something: that is dropped, as under uvicorn.
 
         Raises:
             RuntimeError: The test did not disconnect before the end of the stream, or the app does not run in this process.

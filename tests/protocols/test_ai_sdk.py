@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cutover.contract.findings import Severity
 from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7
 from tests.support.paths import FIXTURES
 
+client_verdict = partial(check_recording, strict=False)
 DATA = FIXTURES / "ui-message-stream"
 CASES = json.loads((DATA / "cases.json").read_bytes())
 MATRIX = json.loads((DATA / "schema_matrix.json").read_bytes())
@@ -48,7 +50,7 @@ def at_splits(body: bytes, contract: StreamContract) -> Iterator[ContractReport]
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_a_labelled_stream_gets_the_clients_verdict(case: dict[str, Any], version: str) -> None:
     body = (DATA / "cases" / f"{case['name']}.body").read_bytes()
-    assert verdict(check_recording(body, contract=CONTRACTS[version])) == case["verdicts"][version]
+    assert verdict(client_verdict(body, contract=CONTRACTS[version])) == case["verdicts"][version]
 
 
 @pytest.mark.slow
@@ -56,7 +58,7 @@ def test_a_labelled_stream_gets_the_clients_verdict(case: dict[str, Any], versio
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_a_labelled_stream_gets_the_same_findings_at_every_split(case: dict[str, Any], version: str) -> None:
     body = (DATA / "cases" / f"{case['name']}.body").read_bytes()
-    whole = check_recording(body, contract=CONTRACTS[version])
+    whole = client_verdict(body, contract=CONTRACTS[version])
     for report in at_splits(body, CONTRACTS[version]):
         assert report.findings == whole.findings
         assert report.chunk_counts == whole.chunk_counts
@@ -67,7 +69,7 @@ def test_a_labelled_stream_gets_the_same_findings_at_every_split(case: dict[str,
 def test_a_captured_stream_gets_the_clients_verdict(path: Path, version: str) -> None:
     capture = json.loads(path.read_bytes())
     body, headers = path.with_suffix(".body").read_bytes(), dict(capture["head"]["headers"])
-    report = check_recording(
+    report = client_verdict(
         body, contract=CONTRACTS[version], status=capture["head"]["status"], headers=headers
     )
     assert bool(report.violations) is (capture["verdicts"][version][0] == "reject")
@@ -99,7 +101,7 @@ def schema_rows() -> Iterator[tuple[str, str, str]]:
 
 def is_refused(chunk: dict[str, Any], version: str) -> bool:
     event = f"data: {json.dumps(chunk)}\n\n".encode()
-    rules = {finding.rule for finding in check_recording(event, contract=CONTRACTS[version]).violations}
+    rules = {finding.rule for finding in client_verdict(event, contract=CONTRACTS[version]).violations}
     return any(rule.startswith("schema.") for rule in rules)
 
 
@@ -160,10 +162,10 @@ OUTPUT = {"type": "tool-output-available", "toolCallId": "c", "output": 1}
 def test_a_body_that_a_client_shows_as_an_empty_message_is_a_warning_and_strictly_a_violation(
     body: bytes, contract: StreamContract
 ) -> None:
-    report = check_recording(body, contract=contract)
+    report = client_verdict(body, contract=contract)
     assert "stream.empty" in {finding.rule for finding in report.warnings}
     assert report.ok
-    strict = check_recording(body, contract=contract.strict())
+    strict = client_verdict(body, contract=contract.strict())
     assert "stream.empty" in {finding.rule for finding in strict.violations}
     assert not strict.ok
 
@@ -180,11 +182,11 @@ def test_a_body_that_a_client_shows_as_an_empty_message_is_a_warning_and_strictl
 def test_a_break_that_a_user_sees_is_a_warning_and_strictly_a_violation(
     rule: str, chunks: list[object]
 ) -> None:
-    report = check_recording(sse(*chunks), contract=AI_SDK_7)
+    report = client_verdict(sse(*chunks), contract=AI_SDK_7)
     assert [finding.rule for finding in report.warnings] == [rule]
     assert report.ok
     assert [
-        finding.rule for finding in check_recording(sse(*chunks), contract=AI_SDK_7.strict()).violations
+        finding.rule for finding in client_verdict(sse(*chunks), contract=AI_SDK_7.strict()).violations
     ] == [rule]
 
 
@@ -206,7 +208,7 @@ def test_a_break_that_a_user_sees_is_a_warning_and_strictly_a_violation(
 )
 def test_a_break_that_a_client_tolerates_is_a_warning_even_strictly(rule: str, chunks: list[object]) -> None:
     for contract in (AI_SDK_5.strict(), AI_SDK_6.strict(), AI_SDK_7.strict()):
-        findings = check_recording(sse(*chunks), contract=contract).findings
+        findings = client_verdict(sse(*chunks), contract=contract).findings
         assert {finding.rule for finding in findings} == {rule}
         assert {finding.severity for finding in findings} == {Severity.WARNING}
 
@@ -214,20 +216,20 @@ def test_a_break_that_a_client_tolerates_is_a_warning_even_strictly(rule: str, c
 def test_finish_step_closes_open_parts_for_majors_5_and_6_only() -> None:
     body = sse(START, STEP, *TEXT[:2], END_STEP, STEP, *TEXT[1:], END_STEP, FINISH, DONE)
     for contract in (AI_SDK_5, AI_SDK_6):
-        assert [finding.rule for finding in check_recording(body, contract=contract).violations] == [
+        assert [finding.rule for finding in client_verdict(body, contract=contract).violations] == [
             "order.unopened-part"
         ]
-    assert check_recording(body, contract=AI_SDK_7).ok
+    assert client_verdict(body, contract=AI_SDK_7).ok
 
 
 def test_an_output_needs_a_call_and_for_major_5_one_with_the_same_dynamic_flag() -> None:
     dynamic = sse(START, STEP, CALL, {**OUTPUT, "dynamic": True}, END_STEP, FINISH, DONE)
-    violations = check_recording(dynamic, contract=AI_SDK_5).violations
+    violations = client_verdict(dynamic, contract=AI_SDK_5).violations
     assert [(finding.rule, finding.actual) for finding in violations] == [
         ("order.unknown-call", "tool-output-available for c (dynamic)")
     ]
-    assert check_recording(dynamic, contract=AI_SDK_6).ok
-    assert check_recording(
+    assert client_verdict(dynamic, contract=AI_SDK_6).ok
+    assert client_verdict(
         sse(START, STEP, {**CALL, "dynamic": True}, {**OUTPUT, "dynamic": True}), contract=AI_SDK_5
     ).ok
 
@@ -235,22 +237,22 @@ def test_an_output_needs_a_call_and_for_major_5_one_with_the_same_dynamic_flag()
 def test_reset_step_forgets_the_calls_of_its_step_and_all_open_parts() -> None:
     reset = {"type": "reset-step"}
     earlier = sse(START, STEP, CALL, END_STEP, STEP, reset, OUTPUT, END_STEP, FINISH, DONE)
-    assert check_recording(earlier, contract=AI_SDK_7).ok
+    assert client_verdict(earlier, contract=AI_SDK_7).ok
     same = sse(START, STEP, CALL, reset, OUTPUT, END_STEP, FINISH, DONE)
-    assert [finding.rule for finding in check_recording(same, contract=AI_SDK_7).violations] == [
+    assert [finding.rule for finding in client_verdict(same, contract=AI_SDK_7).violations] == [
         "order.unknown-call"
     ]
     text = sse(START, STEP, TEXT[0], reset, TEXT[1], END_STEP, FINISH, DONE)
-    assert [finding.rule for finding in check_recording(text, contract=AI_SDK_7).violations] == [
+    assert [finding.rule for finding in client_verdict(text, contract=AI_SDK_7).violations] == [
         "order.unopened-part"
     ]
-    found = {finding.rule for finding in check_recording(sse(reset), contract=AI_SDK_7).warnings}
+    found = {finding.rule for finding in client_verdict(sse(reset), contract=AI_SDK_7).warnings}
     assert "schema.version-skew" in found
 
 
 def test_a_break_after_an_error_is_a_warning_because_the_client_has_stopped_reading() -> None:
     body = sse(START, {"type": "error", "errorText": "x"}, TEXT[1], {"type": "nonsense"}, "not JSON", DONE)
-    report = check_recording(body, contract=AI_SDK_7)
+    report = client_verdict(body, contract=AI_SDK_7)
     assert report.ok
     assert {finding.rule for finding in report.warnings} == {
         "stream.service-error",
@@ -264,7 +266,7 @@ def test_a_break_after_an_error_is_a_warning_because_the_client_has_stopped_read
 def test_an_unknown_field_is_one_finding_that_names_the_versions_that_refuse_it() -> None:
     odd = [{**TEXT[1], "seq": number} for number in range(50)]
     for contract, version in ((AI_SDK_5, "5.0.217"), (AI_SDK_6, "6.0.231"), (AI_SDK_7, "7.0.32")):
-        report = check_recording(
+        report = client_verdict(
             sse(START, STEP, TEXT[0], *odd, TEXT[2], END_STEP, FINISH, DONE), contract=contract
         )
         assert [finding.rule for finding in report.findings] == ["schema.unknown-field"]
@@ -277,7 +279,7 @@ def test_finish_reasons_of_other_majors() -> None:
         body = sse(START, STEP, *TEXT, END_STEP, {"type": "finish", "finishReason": reason}, DONE)
         return [
             (finding.rule, finding.severity)
-            for finding in check_recording(body, contract=contract.strict()).findings
+            for finding in client_verdict(body, contract=contract.strict()).findings
         ]
 
     assert rules("unknown", AI_SDK_5) == [("schema.version-skew", Severity.WARNING)]
@@ -308,7 +310,7 @@ PAPER = {"type": "source", "sourceType": "document", "id": "s", "mediaType": "te
 )
 def test_citations_are_checked_inside(citation: object, taken: bool) -> None:
     body = sse(START, STEP, *TEXT[:2], {**TEXT[2], "citations": [citation]}, END_STEP, FINISH, DONE)
-    assert check_recording(body, contract=AI_SDK_7).ok is taken
+    assert client_verdict(body, contract=AI_SDK_7).ok is taken
 
 
 @pytest.mark.parametrize(
@@ -324,14 +326,14 @@ def test_citations_are_checked_inside(citation: object, taken: bool) -> None:
 )
 def test_steering_messages_are_checked_inside(part: object, taken: bool) -> None:
     body = sse(START, STEP, {"type": "steering-message", "id": "m", "parts": [part]}, END_STEP, FINISH, DONE)
-    report = check_recording(body, contract=AI_SDK_7)
+    report = client_verdict(body, contract=AI_SDK_7)
     assert report.ok is taken
     assert ("schema.version-skew" in {finding.rule for finding in report.findings}) is taken
 
 
 def test_many_kinds_of_data_parts_are_taken_and_counted() -> None:
     chunks = [{"type": f"data-{number % 100}", "data": {"n": number}} for number in range(300)]
-    report = check_recording(sse(START, STEP, *chunks, *TEXT, END_STEP, FINISH, DONE), contract=AI_SDK_7)
+    report = client_verdict(sse(START, STEP, *chunks, *TEXT, END_STEP, FINISH, DONE), contract=AI_SDK_7)
     assert report.findings == ()
     assert sum(count for kind, count in report.chunk_counts.items() if kind.startswith("data-")) == 300
     assert report.chunk_counts["data-7"] == 3
@@ -342,6 +344,6 @@ def test_a_call_of_the_continued_message_is_known() -> None:
     contract = attrs.evolve(AI_SDK_6, name="ours")
     assert contract.strict().name == "ours"
     body = sse(START, OUTPUT, STEP, END_STEP, FINISH, DONE)
-    assert [finding.rule for finding in check_recording(body, contract=contract).violations] == [
+    assert [finding.rule for finding in client_verdict(body, contract=contract).violations] == [
         "order.unknown-call"
     ]

@@ -7,8 +7,8 @@ import pytest
 
 from cutover.contract import ANYTHING, RULES, Kind, NeverFalls, Severity, StreamContract
 from cutover.contract.findings import Deviation
-from cutover.protocols import AI_SDK_7, COMPAT_LANE, SHIPPED
-from tests.support.own_streams import chunk, report_on
+from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE, SHIPPED
+from tests.support.own_streams import DONE, chunk, report_on
 
 BASE = StreamContract(name="x", chunks=ANYTHING, order="a b")
 
@@ -99,3 +99,24 @@ def test_warnings_about_unknown_fields_come_once_and_violations_each_time() -> N
     assert len(report_on(own, *events).findings) == 3
     warned = attrs.evolve(own, severities={"schema.event-name": "warning"})
     assert len(report_on(warned, *events).findings) == 1
+
+
+@pytest.mark.parametrize("contract", [AI_SDK_5, AI_SDK_6, AI_SDK_7], ids=lambda each: each.name)
+@pytest.mark.parametrize("severity", [Severity.WARNING, "ignored"])
+def test_an_owner_accepts_an_error_turn_and_all_else_is_judged(
+    contract: StreamContract, severity: Severity | str
+) -> None:
+    accepting = attrs.evolve(
+        contract, severities={**contract.severities, "stream.service-error": severity}
+    ).strict()
+    turn = [
+        chunk("start"),
+        chunk("start-step"),
+        chunk("text-start", id="1"),
+        chunk("error", errorText="busy"),
+    ]
+    assert report_on(accepting, *turn, DONE).ok
+    assert [each.rule for each in report_on(accepting, *turn).violations] == ["terminator.missing"]
+    assert [each.rule for each in report_on(contract.strict(), *turn, DONE).violations] == [
+        "stream.service-error"
+    ]

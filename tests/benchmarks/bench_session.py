@@ -1,26 +1,32 @@
-"""Measure what a check in this process costs, beside what a test pays anyway. Run it by hand; it is no test.
+"""Measure what a check costs beside what a test pays anyway: in this process, and over loopback. Run it by hand; it is no test.
 
     python tests/benchmarks/bench_session.py [--events N] [--rounds N] [--only TEXT]
 
-An ASGI app sends one event a chunk: in "flood" it only sends, and in "paced" it lets other tasks run after each send. A figure is CPU
-time in microseconds per event, the median of interleaved rounds. The figure with an x is that row's time divided by the time of
-httpx.ASGITransport with httpx-sse and json.loads, which buffers the whole body and checks nothing. The last column of the targets
-says if the wanted ratio holds: check_stream at most 2x and drain at most 2.5x in flood, both at most 3x paced.
+In process, an ASGI app sends one event a chunk: in "flood" it only sends, and in "paced" it lets other tasks run after each send. Over
+loopback, a server in its own process sends the events, each as a chunk, and the CPU time is the client's alone. A figure is CPU time in
+microseconds per event, the median of interleaved rounds. The figure with an x is that row's time divided by the time of the peer: in
+process httpx.ASGITransport with httpx-sse and json.loads, which buffers the whole body; over loopback httpx with the same two. The
+peers check nothing. "ok" means that the wanted ratio holds: check_stream at most 2x and drain at most 2.5x in flood, both at most 3x
+paced.
 """
 
 import argparse
 import asyncio
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+import aiohttp
 import anyio
 import anyio.lowlevel
 import httpx
 import sniffio
 import trio
+from aiohttp_sse_client2.client import EventSource
 from httpx_sse import aconnect_sse
 from starlette.testclient import TestClient
 
@@ -49,6 +55,7 @@ CLOSING = [
 ]
 DELTA = b'data: {"type":"text-delta","id":"1","delta":"Hello wo"}\n\n'
 LAST = "[DONE]"
+HTTPX_PEER = "httpx, httpx-sse, json.loads"
 PEER = "httpx.ASGITransport, httpx-sse, json.loads"
 TARGETS = {
     ("check_stream", "flood"): 2.0,
@@ -161,6 +168,111 @@ TEST_CLIENT = "Starlette TestClient, json.loads"
 COLUMNS = [(backend, pace) for backend in ("asyncio", "trio") for pace in ("flood", "paced")]
 
 
+SERVED_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-vercel-ai-ui-message-stream: v1\r\n"
+    b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+)
+
+
+def serve(events: int) -> None:
+    """Print a free port, and answer each request there with the stream, until this process is stopped."""
+    chunks = [*OPENING, *[DELTA] * events, *CLOSING]
+    framed = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SERVED_HEAD)
+        for chunk in framed:
+            writer.write(chunk)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+        sys.stdout.flush()
+        async with server:
+            await server.serve_forever()
+
+    asyncio.run(run())
+
+
+async def httpx_checked(url: str, events: int) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        report = await check_stream(client, url, contract=AI_SDK_7)
+    assert report.ok, report
+
+
+async def httpx_drained(url: str, events: int) -> None:
+    async with (
+        httpx.AsyncClient(trust_env=False, base_url=url) as client,
+        stream_contract(client, "/", contract=AI_SDK_7) as stream,
+    ):
+        await stream.drain()
+
+
+async def aiohttp_checked(url: str, events: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        report = await check_stream(session, url, contract=AI_SDK_7)
+    assert report.ok, report
+
+
+async def aiohttp_drained(url: str, events: int) -> None:
+    async with (
+        aiohttp.ClientSession(url) as session,
+        stream_contract(session, "/", contract=AI_SDK_7) as stream,
+    ):
+        await stream.drain()
+
+
+async def httpx_peer(url: str, events: int) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client, aconnect_sse(client, "POST", url) as source:
+        async for event in source.aiter_sse():
+            if event.data != LAST:
+                json.loads(event.data)
+
+
+async def aiohttp_peer(url: str, events: int) -> None:
+    async with EventSource(url, option={"method": "POST"}) as source:
+        async for event in source:
+            if event.data == LAST:
+                break
+            json.loads(event.data)
+
+
+LOOPBACK: dict[str, Callable[[str, int], Awaitable[None]]] = {
+    "check_stream, httpx": httpx_checked,
+    "drain, httpx": httpx_drained,
+    "check_stream, aiohttp": aiohttp_checked,
+    "drain, aiohttp": aiohttp_drained,
+    HTTPX_PEER: httpx_peer,
+    "aiohttp, aiohttp-sse-client2, json.loads": aiohttp_peer,
+}
+
+
+def loopback(events: int, rounds: int) -> None:
+    """Print the table of the ways over loopback."""
+    command = [sys.executable, __file__, "--serve", str(events)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}/"
+            figures: dict[str, list[float]] = {name: [] for name in LOOPBACK}
+            for _ in range(rounds):
+                for name, way in LOOPBACK.items():
+                    began = time.process_time()
+                    anyio.run(way, url, events)
+                    figures[name].append((time.process_time() - began) / events * 1e6)
+        finally:
+            server.terminate()
+    print(f"\n{'CPU µs an event over loopback, asyncio':<46}")
+    for name, taken in figures.items():
+        here, other = statistics.median(taken), statistics.median(figures[HTTPX_PEER])
+        print(f"{name:<46}{here:>8.1f} {here / other:>5.1f}x")
+
+
 def cost(way: Way, backend: str, pace: str, events: int) -> float:
     app = app_of(events, paced=pace == "paced")
     began = time.process_time()
@@ -193,7 +305,11 @@ def main() -> None:
     options.add_argument(
         "--only", default="", help="rows whose name holds this text; the peer is always measured"
     )
+    options.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
+    if given.serve is not None:
+        serve(given.serve)
+        return
     names = [name for name in (*WAYS, TEST_CLIENT) if given.only in name or name == PEER]
     figures: dict[tuple[str, str, str], list[float]] = {}
     for _ in range(given.rounds):
@@ -222,6 +338,7 @@ def main() -> None:
         if missed
         else "all wanted ratios hold"
     )
+    loopback(given.events, given.rounds)
 
 
 if __name__ == "__main__":

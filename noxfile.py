@@ -97,7 +97,7 @@ def benchmarks(session: nox.Session) -> None:
     """Side by side with the peers, in one run; figures, not verdicts."""
     session.install("-e", EVERYTHING, *_group("test"))
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
-        session.run("python", str(script))
+        session.run("python", str(script), env={"PYTHONPATH": "."})
 
 
 @nox.session

@@ -195,9 +195,9 @@ class CheckedStream:
         """Wait until an app in this process has ended, at most for so many seconds; return its error, or None without one.
 
         Only after the whole response is there something to wait for: the app may have background tasks to do. An app whose client
-        has left has ended by then, or was cancelled.
+        has left has ended by then, or was cancelled. The error that broke the stream is a finding already.
         """
-        if self.exchange is None:
+        if self.exchange is None or self.checker.report().interrupted is not None:
             return None
         if self.exchange.complete:
             with anyio.move_on_after(seconds):

@@ -255,7 +255,7 @@ class HttpxClient:
                 )
             )
         except Exception as error:
-            if exchanges and exchanges[-1].error is error:
+            if exchanges and exchanges[-1].error is error and not isinstance(error, OSError):
                 raise
             raise failure_of(error) from error
         return _HttpxStream(opened.response if isinstance(opened, EventSource) else opened, resources)
@@ -295,7 +295,7 @@ class _HttpxStream:
         try:
             return await self._next()
         except Exception as error:
-            if self.exchange is not None and self.exchange.error is error:
+            if self.exchange is not None and self.exchange.error is error and not isinstance(error, OSError):
                 raise
             raise failure_of(error) from error
 

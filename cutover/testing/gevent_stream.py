@@ -10,8 +10,7 @@ used again, and that would look like a broken stream.
 
 import math
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -21,20 +20,18 @@ from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from cutover.contract import ContractChecker, FailureKind
+from cutover.http.decoding import Decoder, DecodingError, decoder_for
 
 _NO_CONNECTION: Final = (OSError, RuntimeError, UnicodeError)
 """Errors of a name that cannot be found, of a refused connection, of TLS, and of a proxy that refuses."""
-_BROKEN: Final = (OSError, HTTPParseError, zlib.error)
-"""Errors of a connection that broke, of a response that is no HTTP, and of a body that cannot be decompressed."""
+_BROKEN: Final = (OSError, HTTPParseError)
+"""Errors of a connection that broke, and of a response that is no HTTP."""
 _BLOCK: Final = 64 * 1024
-"""Largest number of bytes that one read takes, and that one step of decompression gives."""
+"""Largest number of bytes that one read takes."""
 _READS: Final = 32
 """Reads after which the other streams get their turn. A read that finds bytes at once does not wait, and so lets nobody run."""
 _FINAL_STATUS: Final = 200
 """The lowest status of a final response. Lower ones are interim responses (RFC 9110 15.2)."""
-_PLAIN: Final = frozenset({"", "identity", "none"})
-"""Values of `content-encoding` that mean no compression. `none` is in no standard, but services send it."""
-_GZIP: Final = frozenset({"gzip", "x-gzip"})
 
 Result = TypeVar("Result")
 
@@ -148,26 +145,6 @@ class GeventConnection:
 
 
 @attrs.define(eq=False)
-class _Gunzip:
-    """The decompression of a gzip body of one or more members (RFC 1952 2.2), in pieces of bounded size."""
-
-    _member: Any = attrs.field(factory=lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), init=False)
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes. It raises `zlib.error` if the data is no gzip."""
-        while True:
-            if self._member.eof and data:
-                self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            piece = self._member.decompress(data, _BLOCK)
-            if piece:
-                yield piece
-            data = self._member.unconsumed_tail or self._member.unused_data
-            # A full piece may leave more inside the decompressor, although all data is consumed.
-            if not data and len(piece) < _BLOCK:
-                return
-
-
-@attrs.define(eq=False)
 class GeventStream:
     """One stream that is read and checked to its end. A failure of the network becomes a finding, as in `check_stream`."""
 
@@ -180,7 +157,7 @@ class GeventStream:
     failure: str | None = attrs.field(default=None, init=False)
     """The reason for which the connection failed, in the words of the client; None if it did not fail."""
     _started: float = attrs.field(default=0.0, init=False)
-    _gunzip: _Gunzip | None = attrs.field(default=None, init=False)
+    _decoder: Decoder | None = attrs.field(default=None, init=False)
 
     def run(self) -> None:
         """Send the request, and check the response until it ends. Whoever kills the greenlet ends it at once."""
@@ -190,9 +167,12 @@ class GeventStream:
                 self._receive_head()
                 while (data := self._wait(self.connection.receive)) is not None:
                     self._check(data)
+                self._check(None)
                 self.checker.receive_eof(elapsed=self._elapsed())
         except _LateError:
             self._give_up()
+        except DecodingError as error:
+            self._fail(FailureKind.DECODING, error)
         except _BROKEN as error:
             self._fail(FailureKind.RESET, error)
         finally:
@@ -212,19 +192,19 @@ class GeventStream:
         self._wait(self.connection.send)
         self.status, headers = self._wait(self.connection.receive_head)
         self.checker.receive_head(self.status, headers, elapsed=self._elapsed())
-        codings = ",".join(
-            value.decode("latin-1").lower() for name, value in headers if name.lower() == b"content-encoding"
-        )
-        coding = codings.strip()
-        if coding in _GZIP:
-            self._gunzip = _Gunzip()
-        elif coding not in _PLAIN:
-            raise zlib.error(f"content-encoding {coding} cannot be decoded here")
+        self._decoder = decoder_for(headers)
 
-    def _check(self, data: bytes) -> None:
-        """Check the next bytes of the body."""
-        for piece in (data,) if self._gunzip is None else self._gunzip.pieces(data):
-            if self._gunzip is not None and len(piece) == _BLOCK:
+    def _check(self, data: bytes | None) -> None:
+        """Check the next bytes of the body; None: its end."""
+        decoder = self._decoder
+        if decoder is None:
+            self._check_decoded(() if data is None else (data,))
+        else:
+            self._check_decoded(decoder.finish() if data is None else decoder.decode(data))
+
+    def _check_decoded(self, pieces: Iterable[bytes]) -> None:
+        for number, piece in enumerate(pieces):
+            if number:
                 # A few bytes can become gigabytes: the deadline holds meanwhile, and the other streams get their turn.
                 self._wait(gevent.sleep)
             self.checker.receive_data(piece, elapsed=self._elapsed())
@@ -264,4 +244,4 @@ class GeventStream:
         known = error.strerror if isinstance(error, OSError) else None
         # The first argument of the parser's error is its text; the second one is a number.
         self.failure = known or next(map(str, error.args), type(error).__name__)
-        self.checker.receive_failure(kind, elapsed=self._elapsed())
+        self.checker.receive_failure(kind, elapsed=self._elapsed(), detail=self.failure)

@@ -26,27 +26,23 @@ except ModuleNotFoundError as error:
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
-import attrs
-import msgspec
 from geventhttpclient.client import HTTPClientPool
 from geventhttpclient.header import Headers
 from geventhttpclient.url import URL
 
-from cutover.checking.checked_stream import bounded
+from cutover.checking.arguments import bounded, context_for, judged_by, request_for
 from cutover.checking.masking import masked
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.errors import ContractViolation
+from cutover.http.connection import SSE_HEADERS
 from cutover.http.secrets import secrets_of
 from cutover.protocols import COMPAT_LANE
 from cutover.testing.gevent_stream import GeventConnection, GeventStream
 
 REQUEST_TYPE: Final = "SSE"
 """The type of each entry in Locust's statistics."""
-_STANDARD: Final = {"accept": "text/event-stream", "cache-control": "no-store"}
-"""Headers that a client of event streams sends (WHATWG HTML 9.2.2)."""
 _CLIENTS: Final[dict[type, HTTPClientPool]] = {}
 """The HTTP client of each class of users: that of its first user. Each TLS context holds all root certificates, near 1 MB."""
 
@@ -70,11 +66,11 @@ class StreamUser(FastHttpUser):
         json: object = None,
         headers: Mapping[str, str] | None = None,
         name: str | None = None,
-        deadline: float = 120.0,
         strict: bool = True,
+        deadline: float | None = None,
         context: StreamContext | None = None,
     ) -> ContractReport:
-        """Send one request, check its stream to the end, count it in Locust's statistics, and return the report.
+        """Send one request, check its stream against the strict form of the contract, count it in Locust's statistics, and return the report.
 
         Redirects are not followed, and no cookie is kept or sent. Each stream has a connection of its own. When Locust stops
         this user, its stream is closed and counts nowhere.
@@ -89,10 +85,10 @@ class StreamUser(FastHttpUser):
                 must belong to that thread.
             headers: Headers to send besides `default_headers`. Default: none.
             name: Name of the entry in the statistics. Give one if the path or its query changes. Default: the path.
-            deadline: Seconds from connecting to the end of the stream. It replaces the contract's own limit ``whole``. Default: 120.
-                A stream without an end of its own (`StreamContract.endless`) is left then, and judged as far as it went.
-            strict: True to judge as a test does: each break that a user can see is a violation. False to judge by the
-                client alone, as the contract says. Default: True.
+            strict: True for the strict form of the contract (`StreamContract.strict`): each loss that a user can see is a violation.
+                False for the client's own verdict. Default: True.
+            deadline: Seconds from connecting to the end of the stream. It replaces the contract's own limit ``whole``. Default: that
+                limit. A stream without an end of its own (`StreamContract.endless`) is left then, and judged as far as it went.
             context: The thread id of the request and the ids of earlier tool calls. By default, a text ``id`` in ``json`` is the
                 thread id.
 
@@ -103,22 +99,17 @@ class StreamUser(FastHttpUser):
         Raises:
             ValueError: The URL has no host, or a header cannot be sent.
         """
-        limited, leave_after = bounded(self.contract.strict() if strict else self.contract, deadline)
+        limited, leave_after = bounded(judged_by(self.contract, strict=strict, deadline=deadline))
         url = self._url(path)
-        method = method or self.contract.method
-        body = b"" if json is None else msgspec.json.encode(json)
-        fields = self._fields(headers, has_json=json is not None)
-        if context is None and isinstance(json, dict) and isinstance(thread_id := json.get("id"), str):
-            context = StreamContext(thread_id=thread_id)
-        context = context or StreamContext()
-        context = attrs.evolve(context, asked_at=context.asked_at or datetime.now(UTC))
+        request = request_for(self.contract, url, method=method, json=json, headers=headers)
+        fields = self._fields(request.headers)
         split = URL(url)
         if not split.host:
             raise ValueError(f"no host in {url}: set `host`, for example http://127.0.0.1:8000")
         client = _CLIENTS.setdefault(type(self), self.client.client.clientpool).get_client(split)
         stream = GeventStream(
-            GeventConnection(client, method, split.quoted_uri, fields, body),
-            ContractChecker(limited, context=context),
+            GeventConnection(client, request.method, split.quoted_uri, fields, request.body),
+            ContractChecker(limited, context=context_for(context, json)),
             leave_after,
         )
         began = time.time()
@@ -133,15 +124,13 @@ class StreamUser(FastHttpUser):
             return path
         return f"{str(self.client.base_url).rstrip('/')}/{path.removeprefix('/')}"
 
-    def _fields(self, headers: Mapping[str, str] | None, *, has_json: bool) -> Mapping[str, str]:
-        """Return the headers of a request. Those of the standard replace the caller's."""
+    def _fields(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return all headers of a request: later ones replace earlier ones."""
         # Without other codings to choose from, a service does not answer with one that cannot be decoded here.
-        fields = Headers({"accept-encoding": "gzip"})
-        if has_json:
-            fields["content-type"] = "application/json"
+        fields = Headers({"accept-encoding": "gzip", **SSE_HEADERS})
         if self.client.auth_header is not None:
             fields["authorization"] = self.client.auth_header
-        for more in (self.default_headers or {}, headers or {}, _STANDARD):
+        for more in (self.default_headers or {}, headers):
             fields.update(more)
         return fields.compatible_dict()
 

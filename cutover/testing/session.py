@@ -387,11 +387,7 @@ class StreamSession:
         """Wait until an app in this process has ended, for its grace period, and note an error after its response."""
         __tracebackhide__ = True
         error = await self._stream.settle(self._grace)
-        if (
-            error is not None
-            and self._app_error is None
-            and self._stream.checker.report().interrupted is None
-        ):
+        if error is not None and self._app_error is None:
             self._app_error = error
             self._stream.checker.receive_failure(
                 FailureKind.APP_ERROR, elapsed=self._stream.elapsed(), detail=named(error)

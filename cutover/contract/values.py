@@ -157,7 +157,8 @@ class ValueReader(EntryReader):
             entry = None if kind is None else self._entries.get(kind) or self._find(kind)
             if entry is None or kind is None:
                 return Refusal(self._unknown_kind(kind, value))
-        if self.table.shape is None or entry.shape is not self.table.shape:
+        # The one shape of all events was held against the data above, unless the event's name alone says its kind.
+        if self._is_named or self.table.shape is None or entry.shape is not self.table.shape:
             wrong = _refusal(entry.shape, value, text)
             if wrong is not None:
                 return Refusal(wrong, entry.kind, self._chunk(entry, value))

@@ -228,3 +228,9 @@ def test_the_kind_of_a_function_is_asked_for_data_of_the_right_shape_alone() -> 
 def test_variants_of_a_contract_may_change_the_kind() -> None:
     by_name = attrs.evolve(contract("type"), kind="/event")
     assert counts(by_name, event(1, "a")) == {"a": 1}
+
+
+def test_the_one_shape_of_all_events_holds_for_kinds_by_name_too() -> None:
+    own = StreamContract(name="x", chunks=dict[str, int], kind="/event", order="a b")
+    assert rules_of(own, event({"n": 1}, "a"), event({"n": 2}, "b")) == []
+    assert rules_of(own, event({"n": "x"}, "a"), event([], "b")) == ["schema.field-type"] * 2

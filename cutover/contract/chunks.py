@@ -8,9 +8,9 @@ kind. Two checks are made from this table:
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal, Union
 
 import attrs
 import msgspec
@@ -151,6 +151,27 @@ class ChunkSchema:
         """Return the prefix of the family that a kind belongs to; None if it belongs to none."""
         return next((prefix for prefix in self.families if kind.startswith(prefix)), None)
 
+    # Three values that belong together: the decoder makes chunks of these classes, and a reader searches chunks of these
+    # classes for forbidden keys. They stay with their schema, so that no reader can meet classes that were made twice.
+
+    @cached_property
+    def types(self) -> "Mapping[str, ChunkTypes]":
+        """Return the struct classes: name of a kind, or prefix of a family -> its classes."""
+        return {
+            kind: make_types(kind, fields) for kind, fields in (*self.kinds.items(), *self.families.items())
+        }
+
+    @cached_property
+    def open_structs(self) -> "frozenset[type[Chunk]]":
+        """Return the struct classes whose chunks may hold a forbidden key."""
+        types = self.types.values()
+        return frozenset({each.plain for each in types if each.has_open} | {each.whole for each in types})
+
+    @cached_property
+    def decoder(self) -> "msgspec.json.Decoder[Chunk]":
+        """Return the first decoder of every reader. A reader makes its own for new kinds or more fields."""
+        return make_decoder(self.types, whole=())
+
 
 Chunk = msgspec.Struct
 """A decoded chunk. Its class stands for its kind: it is made from the schema (`ChunkTypes`), or for the kind (`EventChunk`).
@@ -197,13 +218,6 @@ class ChunkTypes:
     """True if the plain class has a field that may hold objects with any keys."""
 
 
-@lru_cache(maxsize=32)
-def known_types(schema: ChunkSchema) -> Mapping[str, ChunkTypes]:
-    """Return the struct classes of a schema: name of a kind, or prefix of a family -> its classes."""
-    kinds = {kind: make_types(kind, fields) for kind, fields in schema.kinds.items()}
-    return kinds | {prefix: make_types(prefix, fields) for prefix, fields in schema.families.items()}
-
-
 def make_types(kind: str, fields: Fields) -> ChunkTypes:
     """Return the struct classes of a kind with these fields."""
     plain = {name: field for name, field in fields.items() if field.required or not field.type.is_open}
@@ -212,6 +226,17 @@ def make_types(kind: str, fields: Fields) -> ChunkTypes:
         whole=_make_struct(kind, fields, forbid_unknown_fields=False),
         has_open=any(field.type.is_open for field in plain.values()),
     )
+
+
+def make_decoder(types: Mapping[str, ChunkTypes], *, whole: Collection[str]) -> "msgspec.json.Decoder[Chunk]":
+    """Return a decoder for these kinds.
+
+    Args:
+        types: Kind -> its struct classes.
+        whole: The kinds for which the class with all fields is used.
+    """
+    structs = tuple(each.whole if kind in whole else each.plain for kind, each in types.items())
+    return msgspec.json.Decoder(Union[structs])  # noqa: UP007  made at run time
 
 
 _NOTHING = Annotated[int, msgspec.Meta(gt=0, lt=0)]

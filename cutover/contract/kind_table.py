@@ -73,8 +73,9 @@ class KindTable:
     """Kind -> its entry. A kind that ends with `*` stands for all kinds that begin like it."""
     shape: Shape | None
     """The one shape of all events, if the kind does not decide it; else None."""
-    # The other kinds that came, each with its entry, for all streams together: making a class takes long.
-    _more: dict[str, KindEntry] = attrs.field(factory=dict, init=False)
+    # The other kinds that came, each with its entry, for all streams together: making a class takes long. Contracts that
+    # share the table may need a kind with the one shape, and with any shape; the second part of the key tells the two apart.
+    _more: dict[tuple[str, bool], KindEntry] = attrs.field(factory=dict, init=False)
 
     @classmethod
     def of(cls, chunks: object) -> "KindTable":
@@ -91,12 +92,13 @@ class KindTable:
 
     def more(self, kind: str, shape: Shape = ANYTHING) -> KindEntry:
         """Return the entry of a kind that is not declared, such as that of an in-band error."""
-        entry = self._more.get(kind)
+        key = (kind, shape is ANYTHING)
+        entry = self._more.get(key)
         if entry is None:
             entry = entry_of(kind, shape)
             # Streams decide which kinds come, so they must not fill the memory.
             if len(self._more) < _MAX_MORE:
-                self._more[kind] = entry
+                self._more[key] = entry
         return entry
 
     @property

@@ -14,12 +14,11 @@ This module is long because the fast path and the exact path must agree, and are
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -33,7 +32,7 @@ from cutover.contract.chunks import (
     Refusal,
     Remarked,
     Terminator,
-    known_types,
+    make_decoder,
     make_types,
 )
 from cutover.contract.findings import Deviation
@@ -105,32 +104,6 @@ class Reader(Protocol):
         """Return the rules about the whole stream that only its end shows to be broken."""
 
 
-@lru_cache(maxsize=64)
-def _shared_decoder(schema: ChunkSchema) -> "msgspec.json.Decoder[Chunk]":
-    """Return the first decoder of every reader of this schema. A reader makes its own for new kinds or more fields."""
-    return _make_decoder(known_types(schema), whole=())
-
-
-def _make_decoder(
-    types: Mapping[str, ChunkTypes], *, whole: Collection[str]
-) -> "msgspec.json.Decoder[Chunk]":
-    """Return a decoder for these kinds.
-
-    Args:
-        types: Kind -> its struct classes.
-        whole: The kinds for which the class with all fields is used.
-    """
-    structs = tuple(each.whole if kind in whole else each.plain for kind, each in types.items())
-    return msgspec.json.Decoder(Union[structs])  # noqa: UP007  made at run time
-
-
-@lru_cache(maxsize=32)
-def _open_structs(schema: ChunkSchema) -> frozenset[type[Chunk]]:
-    """Return the struct classes whose chunks may hold a forbidden key."""
-    types = known_types(schema).values()
-    return frozenset({each.plain for each in types if each.has_open} | {each.whole for each in types})
-
-
 @attrs.define(eq=False, kw_only=True)
 class ChunkReader:
     """A reader of one stream: it turns the data of message events into chunks, in the order of the stream."""
@@ -153,9 +126,9 @@ class ChunkReader:
     """The struct classes whose chunks may hold a forbidden key."""
 
     def __attrs_post_init__(self) -> None:
-        self._types = dict(known_types(self.schema))
-        self.decode = _shared_decoder(self.schema).decode
-        self.open_structs = _open_structs(self.schema)
+        self._types = dict(self.schema.types)
+        self.decode = self.schema.decoder.decode
+        self.open_structs = self.schema.open_structs
 
     @property
     def kinds(self) -> Mapping[type[Any], str]:
@@ -243,7 +216,7 @@ class ChunkReader:
             return value
         kind = value[TAG]
         fields = self.schema.fields_of(kind) or {}
-        if kind not in self._types and len(self._types) < len(known_types(self.schema)) + _MAX_FAMILY_KINDS:
+        if kind not in self._types and len(self._types) < len(self.schema.types) + _MAX_FAMILY_KINDS:
             self._add_family_kind(kind, fields)
         types = self._types.get(kind) or self._types[self.schema.family_of(kind) or kind]
         chunk = types.whole(**{name: value[name] for name in fields if name in value})
@@ -271,7 +244,7 @@ class ChunkReader:
 
     def _replace_decoder(self) -> None:
         """Make a new decoder for the kinds that are known now."""
-        self.decode = _make_decoder(self._types, whole=self._whole).decode
+        self.decode = make_decoder(self._types, whole=self._whole).decode
 
 
 def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:

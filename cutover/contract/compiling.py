@@ -4,8 +4,8 @@ All of it depends on a few fields of the contract alone, so that variants of a c
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -98,13 +98,24 @@ def _plan(model: Model, grammar: Grammar, tag: str, reader: Reader) -> KindPlan:
     return attrs.evolve(plan, moves=grammar.moves.get(plan.symbol + LAST, {}), fast_states=frozenset())
 
 
-@lru_cache(maxsize=256)
+_compiled: "WeakValueDictionary[Model, CompiledModel]" = WeakValueDictionary()
+"""The compiled models of all contracts that are alive, so that variants of a contract share one."""
+
+
 def compile_model(model: Model) -> CompiledModel:
     """Return the tables and plans of a model.
 
     Raises:
         ValueError: If the order has a slip, or a path leads to a field that no chunk has.
     """
+    compiled = _compiled.get(model)
+    if compiled is None:
+        compiled = _compiled[model] = _compile(model)
+    return compiled
+
+
+def _compile(model: Model) -> CompiledModel:
+    """Return the tables and plans of a model for which there are none yet."""
     if isinstance(model.order, Grammar):
         grammar = model.order
         _refuse_both(model.spec)

@@ -483,7 +483,7 @@ class ContractChecker:
         """Report an event that the check does not read. It may be one that seems to be missing later."""
         limit = f"events of at most {self.contract.limits.max_event_bytes} bytes, which this check reads"
         self._add(Deviation("stream.oversized", limit, _NOT_CHECKED), offset=event.byte_offset)
-        self._judge.walk.note_unreadable()
+        self._judge.note_unreadable(self._events)
 
     def _note_run(self, run: Run, deviations: Sequence[tuple[int, Deviation]]) -> None:
         """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""

@@ -343,13 +343,6 @@ class StreamContract:
             isinstance(self.order, str) and self.grammar.transitions[self.grammar.initial, END].rule is None
         )
 
-    def is_missed(self, rule: str) -> bool:
-        """Return True if an event that breaks this rule may be an event that seems to be missing later.
-
-        An event of an unknown kind that the client tolerates is not.
-        """
-        return rule != "schema.unknown-kind" or self.severity(rule) is Severity.VIOLATION
-
     def severity(self, rule: str) -> Severity:
         """Return the severity of a rule in this contract.
 

@@ -112,11 +112,14 @@ class Each:
             if resumed is not None and self.reopens and not automaton.moves[resumed]:
                 to = ABSENT
             if state == 0 or (not automaton.moves[state] and opens is None):
-                moves[word] = Transition(to, "order.unopened-part", f"an open {name}")
+                # An ended part does not open again, so no missing event explains this one.
+                moves[word] = Transition(to, "order.unopened-part", f"an open {name}", is_extra=state > 0)
             elif not automaton.moves[state]:
-                moves[word] = Transition(to, "order.unexpected", f"another id: the {name} has ended")
+                ended = f"another id: the {name} has ended"
+                moves[word] = Transition(to, "order.unexpected", ended, is_extra=True)
             else:
-                moves[word] = Transition(to, "order.unexpected", automaton.next_in(state))
+                expected = automaton.next_in(state)
+                moves[word] = Transition(to, "order.unexpected", expected, is_extra=resumed is None)
         return moves
 
 

@@ -59,6 +59,8 @@ class Transition:
     """Id of the broken rule; None if the event is in order."""
     expected: str | None = None
     """The event that should have come, in words; None if the event is in order."""
+    is_extra: bool = False
+    """True if no missing event explains the broken rule: this event is one too many."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -173,7 +175,10 @@ class Grammar:
     breaks_off: frozenset[str] = frozenset()
     """Symbols after which an open part gives no warning, such as an abort."""
     excused: frozenset[str] = MISSING_EVENT_RULES
-    """Rules that an event that could not be read excuses once, because it may be the missing one."""
+    """Rules that an event that could not be read excuses once, because it may be the missing one.
+
+    It excuses a missing terminator only in the terminator's place, as the last event of the stream.
+    """
     closed: frozenset[str] = frozenset()
     """States in which the stream is over, so that the body may end and open parts are reported."""
     moves: Mapping[str, Mapping[str, Transition]] = attrs.field(init=False, repr=False)

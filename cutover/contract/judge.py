@@ -67,6 +67,8 @@ class EventJudge:
     _fast_paths_by_state: dict[str, Mapping[type[Any], FastPath]] = attrs.field(factory=dict, init=False)
     # Struct class of a chunk, or class of another event -> the number of events.
     _counts: defaultdict[type[Any], int] = attrs.field(factory=lambda: defaultdict(int), init=False)
+    # The number of events up to the last one that could not be read; None before it.
+    _unreadable_at: int | None = attrs.field(default=None, init=False)
     # The warnings about fields and versions that have been reported.
     _remarked: set[object] = attrs.field(factory=set, init=False)
     # The own rules of the contract; None if it has none.
@@ -111,7 +113,7 @@ class EventJudge:
                     self._counts[struct] += 1
                     return ()
             read = self._reader.look_inside(read, payload)
-        index = 0 if self._rules is None else self.event_count
+        index = self.event_count if self._rules is not None or type(read) is Refusal else 0
         self._counts[type(read)] += 1
         return self._take(read, payload, index)
 
@@ -133,7 +135,7 @@ class EventJudge:
             if opener is None and (name_of is None or opened.keys() >= set(map(name_of, reads))):
                 self._counts[struct] += len(structs)
                 return ()
-        begins = 0 if self._rules is None else self.event_count
+        begins = self.event_count
         for came, count in Counter(structs).items():
             self._counts[came] += count
         found: list[tuple[int, Deviation]] = []
@@ -157,7 +159,17 @@ class EventJudge:
         # A stream that ended too early, or with an in-band error, is not asked for more.
         is_whole = self.walk.may_end and self.walk.service_error is None
         own = () if self._rules is None or not is_whole else self._rules.end()
+        self.walk.ends_unreadable = self._unreadable_at == self.event_count
         return [*self._reader.end(), *self.walk.end(), *own]
+
+    def note_unreadable(self, count: int) -> None:
+        """Note an event that could not be read: it may be the event that seems to be missing later.
+
+        Args:
+            count: The number of message events so far.
+        """
+        self.walk.note_unreadable()
+        self._unreadable_at = count
 
     def chunk_counts(self) -> Mapping[str, int]:
         """Return the number of chunks of each kind, and of terminators. Refused chunks do not count."""
@@ -183,11 +195,11 @@ class EventJudge:
         Args:
             read: The event, as the reader has read it.
             payload: Its data.
-            index: Its index in the stream, from 0. Only own rules need it.
+            index: Its index in the stream, from 0. Only own rules and refusals need it.
         """
         before = self.walk.state
         if type(read) in _NOT_PLAIN_CHUNK:
-            deviations = self._take_other(read)
+            deviations = self._take_other(read, index)
         else:
             plan = self._plan_of(type(read))
             deviations = self.walk.take(plan, read)
@@ -236,21 +248,10 @@ class EventJudge:
         self._fast_paths_by_state[state] = found
         return found
 
-    def _take_other(self, read: Read) -> Sequence[Deviation]:
+    def _take_other(self, read: Read, index: int) -> Sequence[Deviation]:
         """Judge an event that is not a chunk, or a chunk with a warning."""
         if isinstance(read, Refusal):
-            deviation = read.deviation
-            if isinstance(read.chunk, msgspec.Struct):
-                # The class tells too whether the chunk says that it is the stream's last one.
-                self.walk.take_refused(self._plan_of(type(read.chunk)), read.chunk, deviation)
-            elif read.kind is not None:
-                self.walk.take_refused(self.contract.plan_kind(read.kind, self._reader), read.chunk)
-            elif self.contract.is_missed(deviation.rule):
-                self.has_unreadable = True
-                self.walk.note_unreadable()
-            else:
-                return (deviation, *self.walk.note_tolerated(deviation.actual))
-            return (deviation,)
+            return self._take_refusal(read, index)
         if isinstance(read, Remarked):
             self._counts[type(read.chunk)] += 1
             plan = self._plan_of(type(read.chunk))
@@ -258,6 +259,30 @@ class EventJudge:
             skew = self._skew(plan.kind, read.chunk) if plan.is_watched else ()
             return [*self._unknown_fields(read), *self._new(read.deviations), *skew, *taken]
         return self.walk.move(TERMINATOR, str(self.contract.terminator))
+
+    def _take_refusal(self, read: Refusal, index: int) -> Sequence[Deviation]:
+        """Judge an event that the contract does not accept as a chunk.
+
+        A refusal that is a violation is the one finding about its event, and explains what seems to be missing later. One that
+        the contract tolerates explains nothing.
+        """
+        deviation = read.deviation
+        is_unseen = self.walk.state in self.contract.grammar.unseen
+        is_tolerated = is_unseen or self.contract.severity_of(deviation) is not Severity.VIOLATION
+        if isinstance(read.chunk, msgspec.Struct):
+            # The class tells too whether the chunk says that it is the stream's last one.
+            plan = self._plan_of(type(read.chunk))
+            more = self.walk.take_refused(plan, read.chunk, deviation, is_tolerated=is_tolerated)
+        elif read.kind is not None:
+            plan = self.contract.plan_kind(read.kind, self._reader)
+            more = self.walk.take_refused(plan, read.chunk, is_tolerated=is_tolerated)
+        elif is_tolerated:
+            more = self.walk.note_tolerated(deviation.actual)
+        else:
+            self.has_unreadable = True
+            more = ()
+            self.note_unreadable(index + 1)
+        return (deviation, *more)
 
     def _unknown_fields(self, read: Remarked) -> Iterator[Deviation]:
         """Yield the new warnings about fields that the contract does not list."""

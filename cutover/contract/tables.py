@@ -192,9 +192,9 @@ class _Builder:
             transitions=table,
             states=self._words(),
             scopes=scopes,
-            breaks_off=frozenset({_ERROR, *((spec.error.kind,) if spec.error is not None else ())}),
             # An unreadable event is no terminator: the terminator is known by its whole text.
             excused=MISSING_EVENT_RULES - {"terminator.missing"},
+            breaks_off=frozenset({_ERROR, *((spec.error.kind,) if spec.error is not None else ())}),
             closed=frozenset({_OVER}),
         )
 
@@ -231,7 +231,8 @@ class _Builder:
         if not self.automaton.moves[state]:
             return Transition(here, "order.after-finish", self.spec.terminator or "nothing more")
         resumed = resumable.get(known)
-        return Transition(here if resumed is None else str(resumed), "order.unexpected", expected)
+        to = here if resumed is None else str(resumed)
+        return Transition(to, "order.unexpected", expected, is_extra=resumed is None)
 
     def _last(self, move: Transition) -> Transition:
         """Return the transition of an event that says that it is the last one."""

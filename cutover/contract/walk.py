@@ -40,6 +40,8 @@ class Walk:
     """The current state: a key of `Grammar.states`."""
     service_error: str | None = attrs.field(default=None, init=False)
     """The code of the first error that the service reported; None without one."""
+    ends_unreadable: bool = attrs.field(default=False, init=False)
+    """True if the stream ended with an event that could not be read. It stands in the terminator's place."""
     things: tuple[dict[str, dict[Key, int]], ...] = attrs.field(init=False)
     """For each scope: state -> (key of a thing in it -> number of the step that opened it; -1 if it was open before the stream)."""
     # (scope, key) -> the values that every chunk of the thing must repeat.
@@ -100,7 +102,7 @@ class Walk:
         self._seen.add(plan.symbol)
         # A missing event is missing in the order of its part too: that is one fault.
         self._is_told = move.rule == "order.unexpected"
-        self._told += self._is_told
+        self._told += self._is_told and not move.is_extra
         found += self._change(plan, chunk)
         self._is_told = False
         if self._room < 0 and not self._is_full:
@@ -136,34 +138,61 @@ class Walk:
         self._unreadable += 1
 
     def note_tolerated(self, actual: str) -> Sequence[Deviation]:
-        """Return the rule that an event of an unknown kind breaks behind the end, although the client tolerates its kind."""
+        """Return the rule that an event breaks behind the end, although the contract tolerates that it cannot be read."""
         move = self.grammar.transitions[self.state, self.grammar.other]
         if move.rule in {"terminator.trailing", "order.after-finish"}:
             return (Deviation(move.rule, move.expected or "", actual),)
         return ()
 
-    def take_refused(self, plan: KindPlan, chunk: Any, refused: Deviation | None = None) -> None:  # noqa: ANN401
-        """Move on, without a report, by a chunk that the schema refused but whose kind is known.
+    def take_refused(
+        self,
+        plan: KindPlan,
+        chunk: Any,  # noqa: ANN401
+        refused: Deviation | None = None,
+        *,
+        is_tolerated: bool = False,
+    ) -> Sequence[Deviation]:
+        """Move on by a chunk that the schema refused but whose kind is known, and return the rules that it breaks.
+
+        There are none if the refusal is a violation: one event gives one finding.
 
         Args:
             plan: The plan of the kind.
             chunk: The good part of the chunk. It may lack fields.
             refused: The broken rule, if the chunk still has the refused value; None if it has good values alone.
+            is_tolerated: True if the contract does not make a violation of the refusal, which then hides nothing.
         """
-        self.state = plan.moves[self.state].to
+        found: list[Deviation] = []
+        move = plan.moves[self.state]
+        if is_tolerated:
+            found += self._report_move(move, plan.symbol, plan.kind)
+            self._is_told = move.rule == "order.unexpected"
+        self.state = move.to
         self._seen.add(plan.symbol)
         # If the field with the key is missing, the chunk can open or close nothing.
         with contextlib.suppress(AttributeError):
-            lost = () if refused is None else self._without_key(plan, chunk, refused)
+            lost = (
+                () if refused is None else self._without_key(plan, chunk, refused, is_tolerated=is_tolerated)
+            )
             for at in lost:
                 # The thing that it opens will seem not open, or the thing that it closes will seem left open.
                 self._unreadable += _opens_or_ends(plan, at, self.grammar.scopes[at].unfinished)
-            self._change(plan, chunk, lost)
+            changed = self._change(plan, chunk, lost)
+            found += changed if is_tolerated else ()
+        self._is_told = False
+        return found
 
-    def _without_key(self, plan: KindPlan, chunk: Any, refused: Deviation) -> Sequence[int]:  # noqa: ANN401
+    def _without_key(
+        self,
+        plan: KindPlan,
+        chunk: Any,  # noqa: ANN401
+        refused: Deviation,
+        *,
+        is_tolerated: bool,
+    ) -> Sequence[int]:
         """Return the scopes for which a refused chunk has no usable key: it is missing, or part of what was refused."""
         steps = tuple((refused.path or "").split("/")[1:])
-        if refused.rule in {"schema.missing-field", "schema.unknown-field"}:
+        if is_tolerated or refused.rule in {"schema.missing-field", "schema.unknown-field"}:
             # What is there may still be right.
             steps = ("",)
         return [
@@ -178,7 +207,8 @@ class Walk:
         # The table calls this event a duplicate, but no such event has come: the event is late, and was reported as missing.
         if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
             return ()
-        if self._unreadable and move.rule in self.grammar.excused:
+        may_hide = self.ends_unreadable if move.rule == "terminator.missing" else not move.is_extra
+        if self._unreadable and move.rule in self.grammar.excused and may_hide:
             self._unreadable -= 1
             return ()
         return (Deviation(move.rule, move.expected or "", actual),)
@@ -228,7 +258,7 @@ class Walk:
         if move.rule is not None and not (before == ABSENT and self._is_full):
             if self._is_told:
                 pass
-            elif self._unreadable:
+            elif self._unreadable and not move.is_extra:
                 self._unreadable -= 1
             else:
                 actual = printable(f"{plan.kind} for {self._describe(at, key)}")

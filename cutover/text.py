@@ -1,11 +1,22 @@
-"""Untrusted text made safe to print, and short texts that several packages write in the same form."""
+r"""Untrusted text made safe to print, and short texts that several packages write in the same form.
 
+Text from a stream has one notation in all findings, that of a JSON string: `\n` is a line end, and `\\n` is a backslash and an n.
+
+- A JSON value stands as it was sent. Its own escapes are this notation. `printable` makes it safe for a terminal.
+- Any other text, such as a line, an id or data that is not JSON, goes through `escaped` once, which doubles each backslash.
+
+`printable` changes nothing in a text that is safe already, so every writer of a message may use it once more.
+"""
+
+import re
 import shlex
 from datetime import datetime
 from pathlib import Path
 
 LONGEST = 200
 """Characters of a text that are shown by default."""
+_LITERAL_LINE_END = re.compile(rb"\\n(?:(?:\\r)?\\n|\s*\Z|(?:data|event|id|retry):)")
+"""Matches a backslash and an n where the next line of a stream, its blank line or its end follows."""
 CUT = "…"
 """The mark at the place where a text was cut."""
 
@@ -22,6 +33,27 @@ def printable(text: str | bytes, limit: int = LONGEST) -> str:
         for char in text[: limit + 1]
     )
     return shown if len(text) <= limit else shown[:limit] + CUT
+
+
+def escaped(text: str | bytes, limit: int = LONGEST) -> str:
+    r"""Return a text that is not JSON as in a JSON string, without its quotation marks. It is safe to print.
+
+    A line end is `\n`, and a backslash is `\\`, so the two characters `\` and `n` become `\\n`. A text of more than `limit` characters
+    is cut.
+    """
+    doubled = text.replace(b"\\", b"\\\\") if isinstance(text, bytes) else text.replace("\\", "\\\\")
+    return printable(doubled, limit)
+
+
+def escaped_lines(text: str | bytes) -> str:
+    r"""Return a text that should be lines of a stream, like `escaped`; a note follows if `\n` was sent where a line end was meant."""
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    note = (
+        r" (\\n is the two characters backslash and n, not a line end)"
+        if _LITERAL_LINE_END.search(raw)
+        else ""
+    )
+    return escaped(text) + note
 
 
 def recover_command(run_directory: Path | str, *options: str) -> str:

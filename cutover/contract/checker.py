@@ -29,7 +29,7 @@ from cutover.contract.report import ContractReport
 from cutover.contract.timing import Course, Watch
 from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated
 from cutover.sse.parser import EventStreamParser
-from cutover.text import printable
+from cutover.text import escaped, escaped_lines
 
 NO_CONTENT = 204
 """The status that tells a client to reconnect no more (WHATWG HTML 9.2.3)."""
@@ -476,7 +476,7 @@ class ContractChecker:
             self._gap_comments, self._gap_began = 0, self._watch.last_event
         self._gap_comments += 1
         if self.contract.framing.no_comments:
-            actual = f"the comment {printable(comment.text)}"
+            actual = f"the comment {escaped(comment.text)}"
             self._add(Deviation("framing.comment", "no comment", actual), offset=comment.byte_offset)
 
     def _take_oversized(self, event: Oversized) -> None:
@@ -501,7 +501,7 @@ class ContractChecker:
             and run.event not in self.contract.kind.overrides
             and "stream.event-type" not in self._found
         ):
-            actual = f"the event type {printable(run.event)}"
+            actual = f"the event type {escaped(run.event)}"
             self._add(
                 Deviation("stream.event-type", "the event type message", actual), begins, run.byte_offset
             )
@@ -548,12 +548,12 @@ class ContractChecker:
             self._note_framing(() if self._framing is None else self._framing.ended())
             self._note(self._explain_end(self._judge.end()), offset=self._bytes)
         elif walk.is_over:
-            within = f"the end of the body within {printable(cut.pending)}"
+            within = f"the end of the body within {escaped_lines(cut.pending)}"
             self._add(Deviation("terminator.trailing", "nothing more", within), offset=cut.byte_offset)
         elif self._events == 0:
             self._add(Deviation("stream.empty", "events", self._instead), offset=self._bytes)
         else:
-            within = f"the end of the body within {printable(cut.pending)}"
+            within = f"the end of the body within {escaped_lines(cut.pending)}"
             wanted = "the rest of the event" if walk.may_end else walk.expectation
             self._add(Deviation("stream.truncated", wanted, within), offset=cut.byte_offset)
 
@@ -578,7 +578,7 @@ class ContractChecker:
     @property
     def _instead(self) -> str:
         """Return the beginning of a body without events, for a finding."""
-        return f"no event, only {printable(self._beginning)}" if self._beginning else "an empty body"
+        return f"no event, only {escaped_lines(self._beginning)}" if self._beginning else "an empty body"
 
     def _note_one(self, deviations: Sequence[Deviation], elapsed: float) -> Sequence[Finding]:
         """Add the findings about the one event of the fast path, and about its time, and return them."""

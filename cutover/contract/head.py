@@ -10,7 +10,7 @@ import attrs
 
 from cutover.contract.findings import Deviation
 from cutover.contract.head_rules import HeadRules, means_the_same, media_type
-from cutover.text import printable
+from cutover.text import escaped, escaped_lines, printable
 
 _REDIRECTS = range(300, 400)
 _HTTP_SPACE = " \t"
@@ -70,28 +70,28 @@ def judge_head(rules: HeadRules, head: Head, *, asked_at: datetime | None = None
     for name in dict.fromkeys((*rules.required, *rules.refused, "content-type")):
         values = head.headers.get(name, ())
         if any(not means_the_same(name, values[0], value) for value in values[1:]):
-            yield Deviation("head.header-conflict", f"one {name}", printable(", ".join(values)))
+            yield Deviation("head.header-conflict", f"one {name}", escaped(", ".join(values)))
         elif name in rules.refused and values:
-            yield Deviation("head.header-refused", f"no {name}", printable(f"{name}: {values[0]}"))
+            yield Deviation("head.header-refused", f"no {name}", escaped(f"{name}: {values[0]}"))
         elif name in rules.required and not values:
             yield Deviation("head.header-missing", f"{name}: {rules.required[name]}", "no such header")
         elif name in rules.required and not means_the_same(name, values[0], rules.required[name]):
             yield Deviation(
-                "head.header-value", f"{name}: {rules.required[name]}", printable(f"{name}: {values[0]}")
+                "head.header-value", f"{name}: {rules.required[name]}", escaped(f"{name}: {values[0]}")
             )
     codings = [each for each in head.words("content-encoding") if each not in _NO_CODING]
     if codings:
         yield Deviation(
             "head.compressed",
             "an identity content-encoding",
-            f"a stream compressed with {printable(', '.join(codings))}",
+            f"a stream compressed with {escaped(', '.join(codings))}",
         )
     length = head.first("content-length")
     if length is not None and "chunked" in head.words("transfer-encoding"):
         yield Deviation(
             "head.length-and-chunked",
             "a content-length or a chunked transfer-encoding",
-            printable(f"both, and content-length: {length}"),
+            escaped(f"both, and content-length: {length}"),
         )
     if asked_at is not None:
         yield from _sunset(rules, head, asked_at)
@@ -104,7 +104,7 @@ def _sunset(rules: HeadRules, head: Head, asked_at: datetime) -> Iterator[Deviat
         date = None if value is None else date_in(value)
         if value is not None and date is not None and date <= asked_at:
             yield Deviation(
-                "head.sunset", "a service that has not reached its end", printable(f"{name}: {value}")
+                "head.sunset", "a service that has not reached its end", escaped(f"{name}: {value}")
             )
             return
 
@@ -137,9 +137,9 @@ def _content_type(rules: HeadRules, head: Head) -> Iterator[Deviation]:
         return
     essence, parameters = media_type(value)
     if essence != rules.content_type:
-        yield Deviation("head.content-type", wanted, printable(value))
+        yield Deviation("head.content-type", wanted, escaped(value))
     elif rules.charset is not None and parameters.get("charset", "").lower() != rules.charset:
-        yield Deviation("head.charset", wanted, printable(value))
+        yield Deviation("head.charset", wanted, escaped(value))
 
 
 def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
@@ -155,7 +155,7 @@ def judge_status(rules: HeadRules, head: Head) -> Deviation | None:
         return Deviation(
             "head.redirect",
             wanted,
-            f"{head.status} without a location" if where is None else f"{head.status} to {printable(where)}",
+            f"{head.status} without a location" if where is None else f"{head.status} to {escaped(where)}",
         )
     return Deviation("head.status", wanted, str(head.status))
 
@@ -177,5 +177,5 @@ def error_in(rules: HeadRules, head: Head, body: bytes) -> tuple[str | None, str
         code, message = error.get("code"), error.get("message", value.get("message"))
     if not isinstance(code, str):
         code = None if rules.error_code is None else head.first(rules.error_code)
-    words = [printable(each) for each in (code, message) if isinstance(each, str)]
-    return (None if code is None else printable(code)), ": ".join(words) or printable(body)
+    words = [escaped(each) for each in (code, message) if isinstance(each, str)]
+    return (None if code is None else printable(code)), ": ".join(words) or escaped_lines(body)

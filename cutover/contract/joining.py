@@ -28,7 +28,7 @@ from cutover.contract.definition import StreamContract
 from cutover.contract.findings import Deviation, Finding
 from cutover.contract.report import ContractReport
 from cutover.sse.events import MessageEvent, Retry, StreamEvent
-from cutover.text import printable
+from cutover.text import escaped
 
 MAX_DELAY = 5.0
 """Largest number of seconds that a reconnection waits because of the server's `retry`."""
@@ -81,7 +81,7 @@ class _Numbering:
                 yield Deviation(
                     "resume.reordered",
                     f"an id behind {_shown(before)}",
-                    f"the id {printable(event_id)}",
+                    f"the id {escaped(event_id)}",
                 )
             return
         self.last = now
@@ -89,7 +89,7 @@ class _Numbering:
             yield Deviation(
                 "resume.lost",
                 f"the id {_shown((before[0], before[1] + 1))} behind {_shown(before)}",
-                f"the id {printable(event_id)}",
+                f"the id {escaped(event_id)}",
             )
 
 
@@ -100,7 +100,7 @@ def _numbered(event_id: str) -> tuple[str, int] | None:
 
 
 def _shown(numbered: tuple[str, int]) -> str:
-    return f"{printable(numbered[0])}{numbered[1]}"
+    return f"{escaped(numbered[0])}{numbered[1]}"
 
 
 @attrs.define(eq=False)
@@ -204,13 +204,13 @@ class JoinJudge:
         self._is_replaying = False
         if event_id in self._withheld:
             if event_id != self._withheld[0]:
-                yield self._lost(f"the id {printable(event_id)}")
+                yield self._lost(f"the id {escaped(event_id)}")
             while self._withheld.popleft() != event_id:
                 pass
             # The loss is reported already: the numbers must not report it once more.
             self._numbering.last = _numbered(event_id)
         elif self._withheld:
-            yield self._lost(f"the id {printable(event_id)}")
+            yield self._lost(f"the id {escaped(event_id)}")
             self._withheld.clear()
             self._numbering.last = _numbered(event_id)
         else:
@@ -219,7 +219,7 @@ class JoinJudge:
 
     def _lost(self, actual: str) -> Deviation:
         """Return the deviation of a withheld event that did not come again."""
-        expected = f"the id {printable(self._withheld[0])}, which the service had sent before the cut"
+        expected = f"the id {escaped(self._withheld[0])}, which the service had sent before the cut"
         return Deviation("resume.lost", expected, actual)
 
     def _remember(self, event_id: str) -> None:
@@ -257,4 +257,4 @@ def _key(event_id: str) -> str:
 
 
 def _again(event_id: str) -> str:
-    return f"the id {printable(event_id)} again"
+    return f"the id {escaped(event_id)} again"

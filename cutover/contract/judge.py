@@ -27,7 +27,7 @@ from cutover.contract.paths import MISSING
 from cutover.contract.reading import REFUSALS, Read, Reader
 from cutover.contract.walk import Walk
 from cutover.sse.events import Run
-from cutover.text import printable
+from cutover.text import escaped
 
 _MAX_REMARKS = 256
 """Largest number of different warnings about fields and versions. Each is reported once; further warnings are dropped."""
@@ -290,7 +290,7 @@ class EventJudge:
         for field in read.unknown:
             if self._is_new((kind, field)):
                 why = self.contract.why_unknown_fields
-                actual = f"{printable(field)}: {why}" if why else printable(field)
+                actual = f"{escaped(field)}: {why}" if why else escaped(field)
                 yield Deviation("schema.unknown-field", f"only known fields of {kind}", actual)
 
     def _new(self, deviations: Sequence[Deviation]) -> Iterator[Deviation]:

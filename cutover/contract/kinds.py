@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from cutover.contract.foreign import words_of
-from cutover.contract.paths import MISSING, json_text, parse_path, value_at
+from cutover.contract.paths import MISSING, json_text, parse_path, sent_text, value_at
 
 SINGLE: Final = "event"
 """The kind of all events of a stream that has only one."""
@@ -145,11 +145,20 @@ class Kind:
             return kind if isinstance(kind, str) else None
         return SINGLE
 
-    def shown(self, data: Any) -> str:  # noqa: ANN401
-        """Return what came in place of a known kind, in words."""
+    def shown(self, data: Any, text: str) -> str:  # noqa: ANN401
+        """Return what came in place of a known kind, in words.
+
+        Args:
+            data: The decoded data.
+            text: The data itself.
+        """
         if self.path is not None:
             value = value_at(data, self.path)
-            return f"no {self.where}" if value is MISSING else f"{self.where}: {json_text(value)}"
+            return (
+                f"no {self.where}"
+                if value is MISSING
+                else f"{self.where}: {sent_text(text, self.path, value)}"
+            )
         if self.members:
             there = [name for name in self.members if isinstance(data, dict) and name in data]
             return f"{', '.join(there) or 'none of them'}"
@@ -164,7 +173,7 @@ class Kind:
             found = self.function(data)
         except Exception as error:  # noqa: BLE001  the owner wrote it
             return f"{name} raised {words_of(error)}"
-        return f"{name} returned {found!r}"
+        return f"{name} returned {json_text(found)}"
 
 
 def kind_of(value: "Kind | str | Callable[[Any], str | None]") -> Kind:

@@ -29,8 +29,8 @@ import msgspec
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.foreign import words_of
 from cutover.contract.javascript import NotJsonError, parse, whole_number
-from cutover.contract.paths import MISSING, identity, json_text, parse_path, value_at
-from cutover.text import printable
+from cutover.contract.paths import MISSING, identity, json_text, parse_path, sent_text, value_at, value_words
+from cutover.text import LONGEST, escaped, printable
 
 if TYPE_CHECKING:
     from cutover.contract.definition import StreamContext
@@ -96,6 +96,14 @@ class RuleEvent:
     def at(self, path: str) -> Any:  # noqa: ANN401
         """Return the value at a path, such as `id` or `/data/item/id`; `msgspec.UNSET` if the path leads to nothing."""
         return self._at(parse_path(path))
+
+    def sent(self, path: str) -> str:
+        """Return the value at a path for a finding: JSON as it was sent, or another line's value; "nothing" if the path leads to nothing."""
+        steps = parse_path(path)
+        value = self._at(steps)
+        if steps[0] != "data":
+            return value_words(value)
+        return json_text(value) if value is MISSING else printable(sent_text(self.text, steps[1:], value))
 
     def _at(self, steps: Sequence[str]) -> Any:  # noqa: ANN401
         if steps[0] == "data":
@@ -193,7 +201,7 @@ class RuleFollower:
                     raise TypeError("a rule yields pairs: what it expects, and what came")  # noqa: TRY301
                 expected, actual = problem
                 found.append(
-                    Deviation(rule.id, str(expected), printable(str(actual)), severity=rule.severity)
+                    Deviation(rule.id, _words(expected, 2 * LONGEST), _words(actual), severity=rule.severity)
                 )
         except Exception as error:  # noqa: BLE001  the owner wrote it
             if not is_refused:
@@ -203,6 +211,11 @@ class RuleFollower:
                     Deviation(rule.id, "a rule that raises no error", raised, severity=rule.severity)
                 )
         return found
+
+
+def _words(value: object, limit: int = LONGEST) -> str:
+    """Return what a rule yields: words as they are, and any other value as JSON."""
+    return printable(value if isinstance(value, str) else json_text(value), limit)
 
 
 def _paths(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -221,11 +234,6 @@ def _kinds(value: str | Sequence[str]) -> tuple[str, ...]:
 def _one_path(_: object, __: object, path: str) -> None:
     """Refuse a path that leads nowhere."""
     parse_path(path)
-
-
-def _shown(value: object) -> str:
-    """Return a value in words; a text stands as it is."""
-    return printable(value if isinstance(value, str) else json_text(value))
 
 
 def _short(key: Hashable) -> Hashable:
@@ -307,10 +315,10 @@ class Contiguous(_PathRule):
         group = self._group(event)
         wanted = self._last[group] + 1 if group in self._last else self.start_at
         if type(value) is not int:
-            yield f"an integer at {self.path}", json_text(value)
+            yield f"an integer at {self.path}", event.sent(self.path)
             return
         if wanted is not None and value != wanted:
-            yield f"{self.path} {wanted}", str(value)
+            yield f"{self.path} {wanted}", event.sent(self.path)
         self._keep(group, value)
 
 
@@ -326,10 +334,12 @@ class NeverFalls(_PathRule):
         value, group = event.at(self.path), self._group(event)
         if type(value) not in {int, float}:
             return
-        before = self._last.get(group)
-        if before is not None and value < before:
-            yield f"{self.path} {before} or more", str(value)
-        self._keep(group, value)
+        # An integer is shown as it was sent; a float, such as 1e3, has several spellings.
+        shown = event.sent(self.path) if type(value) is float else str(value)
+        before, before_shown = self._last.get(group, (value, shown))
+        if value < before:
+            yield f"{self.path} {before_shown} or more", shown
+        self._keep(group, (value, shown))
 
 
 @attrs.define(eq=False)
@@ -346,7 +356,7 @@ class Unchanged(_PathRule):
         started = super().start(context)
         fixed = None if self.request is None else getattr(context, self.request)
         if fixed is not None:
-            started._last[()] = _short(identity(fixed)), _shown(fixed)  # noqa: SLF001  its own copy
+            started._last[()] = _short(identity(fixed)), value_words(fixed)  # noqa: SLF001  its own copy
         return started
 
     def event(self, event: RuleEvent) -> Iterable[Problem]:
@@ -354,7 +364,10 @@ class Unchanged(_PathRule):
         value, group = event.at(self.path), self._group(event)
         if value is MISSING or event.refused:
             return
-        key, shown = _short(identity(value)), _shown(value)
+        key, shown = (
+            _short(identity(value)),
+            value_words(value) if isinstance(value, str) else event.sent(self.path),
+        )
         before, before_shown = self._last.get(group, (key, shown))
         if before != key:
             yield f"{self.path} {before_shown}", shown
@@ -424,4 +437,4 @@ class JoinedJson(_PathRule):
                 try:
                     parse(text)
                 except NotJsonError as error:
-                    yield f"pieces of {self.path} that make JSON together", f"{printable(text)} ({error})"
+                    yield f"pieces of {self.path} that make JSON together", f"{escaped(text)} ({error})"

@@ -4,11 +4,15 @@ A path is a JSON pointer (RFC 6901) into the event: `/event`, `/id`, `/retry`, `
 without a slash is short for one field of the data: `id` stands for `/data/id`.
 """
 
+import copy
 import json
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+
+from cutover.text import escaped, printable
 
 MISSING: Final = msgspec.UNSET
 """The value of a path that leads to nothing."""
@@ -16,6 +20,9 @@ _FIELDS = ("data", "event", "id", "retry")
 
 MAX_LEVELS: Final = 200
 """Largest number of objects and arrays inside each other that the checker looks into. Libraries that check types stop there too."""
+
+NULL_IS_NOT_ABSENT: Final = "; optional means absent, not null"
+"""The end of a sentence about a field that is null and may be absent. Many services write such fields, and clients refuse them."""
 
 Getter = Callable[[Any], Any]
 """Returns the value of a path in a chunk; `MISSING` if the path leads to nothing."""
@@ -65,6 +72,23 @@ def value_at(value: object, steps: Sequence[str]) -> Any:  # noqa: ANN401  JSON 
     return value
 
 
+def without_null(value: object, pointer: str) -> object | None:
+    """Return a copy of a JSON value without the field at a pointer into it; None if that is no field of an object, or not null."""
+    *around, last = (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/"))
+    owner = value_at(value, around[1:])
+    if not around or not isinstance(owner, Mapping) or owner.get(last, MISSING) is not None:
+        return None
+    # Only the objects and arrays on the way are copied, because the value may be large.
+    copied: object = copy.copy(value)
+    node: Any = copied
+    for step in around[1:]:
+        key: Any = int(step) if isinstance(node, list) else step
+        node[key] = copy.copy(node[key])
+        node = node[key]
+    del node[last]
+    return copied
+
+
 def value_getter(path: str) -> Getter:
     """Return a function that reads this path in an event that was decoded to a plain value (`EventChunk`)."""
     field, *steps = parse_path(path)
@@ -103,12 +127,56 @@ def is_deep(value: object) -> bool:
 
 
 def json_text(value: object, *, sort_keys: bool = False) -> str:
-    """Return a value that came from JSON as JSON, for a finding or for a comparison. It never raises."""
+    """Return a value that came from JSON as JSON, for a finding or for a comparison. It never raises, whatever an owner's code gives."""
     if value is MISSING:
         return "nothing"
     if is_deep(value):
         return f"more than {MAX_LEVELS} objects and arrays inside each other"
-    return json.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def value_words(value: object) -> str:
+    """Return a value for a finding: a text without quotation marks unless it is empty, anything else as JSON. It is safe to print."""
+    return escaped(value) if value and isinstance(value, str) else printable(json_text(value))
+
+
+_INSIDE = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
+"""Splits a JSON object or array into the texts of its values."""
+
+
+_ESCAPES = re.compile(
+    r"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4})"
+)
+"""Matches one character that is a `\\u` escape, or two, in a string of JSON, and the escaped backslashes before it."""
+
+
+def _readable(found: re.Match[str]) -> str:
+    """Return a matched escape as the character that it stands for, if that is printable and outside ASCII."""
+    character: str = json.loads(f'"{found[2]}"')
+    return found[1] + character if character.isprintable() and not character.isascii() else found[0]
+
+
+def sent_text(text: str, steps: Sequence[str], value: object) -> str:
+    """Return the value at these names and indexes as it stands in a JSON text, such as `1.0`, `1e3` or `null`.
+
+    Only escapes of printable characters outside ASCII are decoded, because many services escape all of them, and nobody reads them.
+
+    Args:
+        text: The JSON text, as it was sent.
+        steps: The names and indexes that lead to the value.
+        value: The decoded value. It is shown as JSON if the text is too unusual to find the value in it.
+    """
+    try:
+        found: str | msgspec.Raw = text.strip(" \t\r\n")
+        for step in steps:
+            inside = _INSIDE.decode(found)
+            found = inside[step] if isinstance(inside, dict) else inside[int(step)]
+        return _ESCAPES.sub(_readable, found if isinstance(found, str) else bytes(found).decode())
+    except (msgspec.MsgspecError, ValueError, LookupError, RecursionError):
+        return json_text(value)
 
 
 def identity(value: Any) -> Hashable:  # noqa: ANN401  JSON is anything

@@ -37,8 +37,8 @@ from cutover.contract.chunks import (
 )
 from cutover.contract.findings import Deviation
 from cutover.contract.javascript import NotJsonError, forbidden_key, is_suspect, parse
-from cutover.contract.paths import Getter, parse_path
-from cutover.text import printable
+from cutover.contract.paths import MISSING, NULL_IS_NOT_ABSENT, Getter, parse_path, sent_text
+from cutover.text import escaped, escaped_lines, printable
 
 _MAX_FAMILY_KINDS = 64
 """Largest number of family kinds, such as ``data-weather``, in a decoder. Other family kinds take the exact path."""
@@ -252,7 +252,7 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
     try:
         value = parse(text)
     except NotJsonError as error:
-        return Refusal(Deviation("json.syntax", "JSON", f"{printable(text)} ({error})"))
+        return Refusal(Deviation("json.syntax", "JSON", f"{escaped_lines(text)} ({error})"))
     key = forbidden_key(value)
     if key is not None:
         return _forbidden(key)
@@ -261,7 +261,7 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
     kind = value.get(TAG)
     fields = schema.fields_of(kind) if isinstance(kind, str) else None
     if fields is None or not isinstance(kind, str):
-        return Refusal(Deviation("schema.unknown-kind", "a known type", _shown(value, TAG)))
+        return Refusal(Deviation("schema.unknown-kind", "a known type", _shown(text, value, TAG)))
     good = {
         name: value[name]
         for name, field in fields.items()
@@ -272,9 +272,12 @@ def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:
             continue
         rule = "schema.field-type" if name in value else "schema.missing-field"
         wanted = f"{kind} with a field {name}: {field.type.name}"
+        got = _shown(text, value, name)
+        if value.get(name, MISSING) is None and not field.required:
+            got += NULL_IS_NOT_ABSENT
         absent = {name: msgspec.UNSET for name, field in fields.items() if not field.required}
         chunk = SimpleNamespace(**{**absent, **good})
-        return Refusal(Deviation(rule, wanted, _shown(value, name), path=f"/data/{name}"), kind, chunk)
+        return Refusal(Deviation(rule, wanted, got, path=f"/data/{name}"), kind, chunk)
     return value
 
 
@@ -283,13 +286,17 @@ def _forbidden(key: str) -> Refusal:
     return Refusal(Deviation("json.prototype", "no key that reaches a prototype", key))
 
 
-def _shown(value: dict[str, Any], name: str) -> str:
-    """Return a field with its value, for a finding; if it is absent, the names of the fields that came."""
-    return (
-        printable(f"{name}: {value[name]!r}")
-        if name in value
-        else f"no {name}, only {printable(', '.join(value))}"
-    )
+def _shown(text: str, value: dict[str, Any], name: str) -> str:
+    """Return a field with its value as it was sent, for a finding; if it is absent, the names of the fields that came.
+
+    Args:
+        text: The data of the event.
+        value: The object in it.
+        name: The name of the field.
+    """
+    if name not in value:
+        return f"no {name}, only {escaped(', '.join(value))}"
+    return f"{name}: {printable(sent_text(text, (name,), value[name]))}"
 
 
 def _decoded(payload: str | bytes) -> str:

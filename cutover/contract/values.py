@@ -6,6 +6,7 @@ kind's shape, and returns an `EventChunk` of a class that stands for the kind.
 This module is long because the way of one event is read from top to bottom: its name, its data, its kind, its shape.
 """
 
+import json
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -20,9 +21,17 @@ from cutover.contract.grammar import ServiceError
 from cutover.contract.javascript import NotJsonError, parse, whole_number
 from cutover.contract.kind_table import KindEntry, KindTable
 from cutover.contract.kinds import SINGLE, EventName, Kind
-from cutover.contract.paths import MAX_LEVELS, MISSING, is_deep, parse_path, value_at
+from cutover.contract.paths import (
+    MAX_LEVELS,
+    MISSING,
+    NULL_IS_NOT_ABSENT,
+    is_deep,
+    parse_path,
+    value_at,
+    without_null,
+)
 from cutover.contract.shapes.shape import ANYTHING, Shape
-from cutover.text import printable
+from cutover.text import escaped, escaped_lines, printable
 
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
@@ -135,7 +144,7 @@ class ValueReader(EntryReader):
                     deviation = Deviation(
                         "json.syntax",
                         "JSON",
-                        f"{printable(text)} ({error})",
+                        f"{escaped_lines(text)} ({error})",
                         path="/data",
                         keyword="contentMediaType",
                     )
@@ -156,7 +165,7 @@ class ValueReader(EntryReader):
                 kind = self.kind.find(value)
             entry = None if kind is None else self._entries.get(kind) or self._find(kind)
             if entry is None or kind is None:
-                return Refusal(self._unknown_kind(kind, value))
+                return Refusal(self._unknown_kind(kind, value, text))
         # The one shape of all events was held against the data above, unless the event's name alone says its kind.
         if self._is_named or self.table.shape is None or entry.shape is not self.table.shape:
             wrong = _refusal(entry.shape, value, text)
@@ -185,9 +194,9 @@ class ValueReader(EntryReader):
             return Refusal(wrong)
         return Refusal(wrong, kind, self._chunk(self._entries[kind], value))
 
-    def _unknown_kind(self, kind: str | None, value: Any) -> Deviation:  # noqa: ANN401
+    def _unknown_kind(self, kind: str | None, value: Any, text: str) -> Deviation:  # noqa: ANN401
         """Return the deviation of an event that says no kind, or one that no chunk declares."""
-        where, shown = self.kind.where, printable(self.kind.shown(value))
+        where, shown = self.kind.where, printable(self.kind.shown(value, text))
         if kind is None and self.kind.path is not None:
             found = value_at(value, self.kind.path)
             path = "/".join(("/data", *self.kind.path))
@@ -210,7 +219,7 @@ class ValueReader(EntryReader):
             actual = shown
         else:
             has_none = self.kind.is_name_alone and self.fields[0] is None
-            actual = f"no {where}" if has_none else f"{where} {kind}"
+            actual = f"no {where}" if has_none else f"{where} {escaped(kind)}"
         return Deviation("schema.unknown-kind", printable(wanted), printable(actual))
 
     def _remarks(self, kind: str | None) -> tuple[Deviation, ...]:
@@ -220,7 +229,7 @@ class ValueReader(EntryReader):
         if name is None and self.kind.names is EventName.REQUIRED:
             found.append(Deviation("schema.event-name", f"an event line with {kind}", "no event line"))
         elif name is not None and self.kind.names is EventName.FORBIDDEN:
-            found.append(Deviation("schema.event-name", "no event line", printable(f"the name {name}")))
+            found.append(Deviation("schema.event-name", "no event line", f"the name {escaped(name)}"))
         elif (
             name is not None
             and self.kind.by_name
@@ -231,7 +240,7 @@ class ValueReader(EntryReader):
                 Deviation(
                     "schema.event-name",
                     f"the name {kind}, as in {self.kind.where}",
-                    printable(f"the name {name}"),
+                    f"the name {escaped(name)}",
                 )
             )
         return tuple(found)
@@ -258,4 +267,14 @@ def _refusal(shape: Shape, value: Any, text: str) -> Deviation | None:  # noqa: 
     ):
         levels = f"objects and arrays inside each other, at most {MAX_LEVELS}"
         return None if shape is ANYTHING else Deviation("schema.value", levels, "more", path="/data")
-    return shape.refusal(value, text)
+    wrong = shape.refusal(value, text)
+    if wrong is not None and wrong.rule == "schema.field-type" and _is_optional_null(shape, value, wrong):
+        return msgspec.structs.replace(wrong, actual=wrong.actual + NULL_IS_NOT_ABSENT)
+    return wrong
+
+
+def _is_optional_null(shape: Shape, value: Any, wrong: Deviation) -> bool:  # noqa: ANN401
+    """Return True if the value that is of the wrong type is the null of a field that may be absent."""
+    without = without_null(value, (wrong.path or "").removeprefix("/data"))
+    other = None if without is None else shape.refusal(without, json.dumps(without))
+    return without is not None and (other is None or other.rule != "schema.missing-field")

@@ -14,7 +14,7 @@ import attrs
 
 from cutover.contract.findings import Deviation
 from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, ServiceError, Transition
-from cutover.contract.paths import MISSING, identity, json_text, parse_path
+from cutover.contract.paths import MISSING, identity, json_text, parse_path, value_words
 from cutover.text import printable
 
 _GUESSED = -2
@@ -292,8 +292,8 @@ class Walk:
         return [
             Deviation(
                 "order.part-field",
-                f"{path} {printable(_describe_part(old))}",
-                printable(f"{plan.kind} with {_describe_part(new)}"),
+                f"{path} {printable(_describe_part(old, new))}",
+                printable(f"{plan.kind} with {_describe_part(new, old)}"),
             )
             for path, old, new in zip(paths, opened, values, strict=True)
             if _ABSENT_PART not in (old, new) and old != new
@@ -367,9 +367,7 @@ class Walk:
     def _check_failure(self, kind: str, error: ServiceError, value: Any) -> Sequence[Deviation]:  # noqa: ANN401
         """Return the error that the service reports, or the deviation of a finish with the wrong status."""
         if kind == error.kind:
-            code = printable(
-                value if isinstance(value, str) else "no code" if value is MISSING else json_text(value)
-            )
+            code = "no code" if value is MISSING else value_words(value)
             self.service_error = self.service_error or code
             return (Deviation("stream.service-error", "a turn without an error", code),)
         failed = self.service_error is not None
@@ -380,7 +378,7 @@ class Walk:
             if failed
             else f"{error.status} other than {error.failed}, or an error before it"
         )
-        return (Deviation("order.finish-status", wanted, printable(str(value))),)
+        return (Deviation("order.finish-status", wanted, value_words(value)),)
 
 
 def _known_keys(known: frozenset[str], flags: int) -> Sequence[Key]:
@@ -421,9 +419,11 @@ def _length(value: Hashable) -> int:
     return len(value) if isinstance(value, str) else value.bit_length() // 8 if isinstance(value, int) else 0
 
 
-def _describe_part(value: Any) -> str:  # noqa: ANN401
-    """Return one value of a key in words."""
+def _describe_part(value: Any, other: Any = None) -> str:  # noqa: ANN401
+    """Return one value of a key in words. Beside a number that looks the same, a text stands in quotation marks."""
     match value:
+        case str() if type(other) is int and value == str(other):
+            return json_text(value)
         case ("absent",):
             return "no id"
         case ("constant", constant):
@@ -431,4 +431,4 @@ def _describe_part(value: Any) -> str:  # noqa: ANN401
         case ("json", text):
             return str(text)
         case _:
-            return str(value)
+            return value_words(value)

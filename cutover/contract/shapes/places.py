@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cutover.contract.paths import json_text
-from cutover.text import printable
+from cutover.contract.paths import parse_path, sent_text
+from cutover.text import escaped, printable
 
 _INDEX = re.compile(r"\[(\d+)\]")
 _NAME_ENDS = re.compile(r"$|[.\[]")
@@ -64,11 +64,17 @@ def pointer_to(names: Sequence[str], value: Any) -> tuple[str, Any]:  # noqa: AN
     return _pointer(steps), value
 
 
-def shown(path: str, value: object) -> str:
-    """Return a path and the value that is there."""
-    return f"{path} {printable(json_text(value))}"
+def shown(path: str, value: object, text: str) -> str:
+    """Return a pointer into an event and the value that is there, as it was sent.
+
+    Args:
+        path: The pointer. It leads into the data.
+        value: The value.
+        text: The data.
+    """
+    return f"{path} {printable(sent_text(text, parse_path(path)[1:], value))}"
 
 
 def names_of(value: object) -> str:
     """Return the names of an object's fields, for a finding about one that is missing."""
-    return f"only {printable(', '.join(value))}" if isinstance(value, dict) and value else "no fields"
+    return f"only {escaped(', '.join(value))}" if isinstance(value, dict) and value else "no fields"

@@ -33,9 +33,9 @@ class PydanticShape:
             if any(self._is_about_tag(each) for each in errors):
                 errors = self._errors(json.dumps(without(value, self.tag)), strict=True)
         except Exception as error:  # noqa: BLE001  a validator of the owner's
-            raised = f"{shown('/data', value)} ({words_of(error)})"
+            raised = f"{shown('/data', value, text)} ({words_of(error)})"
             return Deviation("schema.value", "data that its validators accept", raised, path="/data")
-        return _of_pydantic(errors[0], value) if errors else None
+        return _of_pydantic(errors[0], value, text) if errors else None
 
     def _is_about_tag(self, error: Mapping[str, Any]) -> bool:
         """Return True if an error says that the model does not list the field with the kind. A union adds its branch before it."""
@@ -94,7 +94,7 @@ _PYDANTIC_RULES = {
 }
 
 
-def _of_pydantic(error: Mapping[str, Any], value: Any) -> Deviation:  # noqa: ANN401
+def _of_pydantic(error: Mapping[str, Any], value: Any, text: str) -> Deviation:  # noqa: ANN401
     """Return the deviation that one error of pydantic tells."""
     sort, message, loc = error["type"], error["msg"], [str(step) for step in error["loc"]]
     rule, keyword = _PYDANTIC_RULES.get(sort, (None, None))
@@ -110,7 +110,7 @@ def _of_pydantic(error: Mapping[str, Any], value: Any) -> Deviation:  # noqa: AN
         }
         rule, keyword = ("schema.field-type", "type") if is_type else ("schema.value", None)
     severity = Severity.VIOLATION if sort == "extra_forbidden" else None
-    got = shown(place, held)
+    got = shown(place, held, text)
     return Deviation(rule, _wanted(sort, message), got, severity=severity, path=place, keyword=keyword)
 
 

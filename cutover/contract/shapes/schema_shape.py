@@ -1,5 +1,6 @@
 """Shapes given by a JSON Schema."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,9 @@ import attrs
 
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.foreign import words_of
-from cutover.contract.paths import json_text
+from cutover.contract.paths import json_text, parse_path, sent_text
 from cutover.contract.shapes.places import names_of, shown
-from cutover.text import printable
+from cutover.text import escaped, printable
 
 
 @attrs.frozen
@@ -47,15 +48,15 @@ class JsonSchemaShape:
                 f"the JSON Schema of the kind {kind} cannot be used: {printable(str(error))}"
             ) from error
 
-    def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401, ARG002
+    def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401
         """Return the first rule that this data breaks; None if the data is right."""
         try:
             if self.validator.is_valid(value):
                 return None
-            return _of_json_schema(next(iter(self.validator.iter_errors(value))))
+            return _of_json_schema(next(iter(self.validator.iter_errors(value))), text)
         except ValueError as error:
             # Lone surrogates are JSON, and jsonschema-rs takes none.
-            got = f"{shown('/data', value)} ({words_of(error)})"
+            got = f"{shown('/data', value, text)} ({words_of(error)})"
             return Deviation("schema.value", "data that a JSON Schema can describe", got, path="/data")
 
     def unknown_fields(self, value: Any, text: str) -> tuple[str, ...]:  # noqa: ANN401, ARG002
@@ -80,7 +81,7 @@ _TAGS = frozenset({"const", "enum"})
 """Keywords that say that data belongs to another branch of a union."""
 
 
-def _of_json_schema(error: Any) -> Deviation:  # noqa: ANN401  jsonschema_rs.ValidationError
+def _of_json_schema(error: Any, text: str) -> Deviation:  # noqa: ANN401  jsonschema_rs.ValidationError
     """Return the deviation that one error of jsonschema-rs tells.
 
     Of a union, tell the error of the one branch whose tags and fields fit; if several fit, or none, tell that no branch does.
@@ -91,21 +92,26 @@ def _of_json_schema(error: Any) -> Deviation:  # noqa: ANN401  jsonschema_rs.Val
         errors for errors in branches if not any(str(each.schema_path[-1]) in _TAGS for each in errors)
     ]
     if keyword in {"oneOf", "anyOf"} and len(fitting) == 1:
-        return _of_json_schema(fitting[0][0])
+        return _of_json_schema(fitting[0][0], text)
     rule = _KEYWORD_RULES.get(keyword, "schema.value")
     steps = [str(step).replace("~", "~0").replace("/", "~1") for step in error.instance_path]
     path = "/".join(("/data", *steps))
     held = error.instance
     match keyword:
         case "type":
-            wanted, got = " or ".join(error.kind.types), shown(path, held)
+            wanted, got = " or ".join(error.kind.types), shown(path, held, text)
         case "required":
             wanted, got = f"a field {error.kind.property}", names_of(held)
         case "additionalProperties" | "unevaluatedProperties":
-            wanted, got = "only known fields", ", ".join(error.kind.unexpected)
+            wanted, got = "only known fields", escaped(", ".join(error.kind.unexpected))
         case "enum" | "const":
-            wanted, got = printable(json_text(error.kind.value)), shown(path, held)
+            wanted, got = printable(json_text(error.kind.value)), shown(path, held, text)
         case _:
-            wanted, got = f"a value that the keyword {keyword} allows", f"{path}: {error.message}"
+            wanted = f"a value that the keyword {keyword} allows"
+            # The message begins with the value, as a float if it is a long integer.
+            decoded = json.dumps(held, ensure_ascii=False, separators=(",", ":"))
+            why = error.message.removeprefix(decoded)
+            sent = sent_text(text, parse_path(path)[1:], held) if why != error.message else ""
+            got = f"{path}: {sent}{why}"
     severity = Severity.VIOLATION if rule == "schema.unknown-field" else None
     return Deviation(rule, printable(wanted), printable(got), severity=severity, path=path, keyword=keyword)

@@ -10,7 +10,7 @@ import msgspec
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.foreign import words_of
 from cutover.contract.shapes.places import MAX_UNKNOWN, names_of, path_of, shown, without
-from cutover.text import printable
+from cutover.text import escaped, printable
 
 _PLACE = re.compile(r"^(?P<what>.*) - at `(?P<place>(?:key in )?\$.*)`$", re.DOTALL)
 
@@ -155,15 +155,15 @@ class TypeShape:
         hidden = tag if any(tag not in listed for listed in self.closed) else None
         return attrs.evolve(self, names=_with_tag(self.names, tag), hidden=hidden)
 
-    def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401, ARG002
+    def refusal(self, value: Any, text: str) -> Deviation | None:  # noqa: ANN401
         """Return the first rule that this data breaks; None if the data is right."""
         try:
             seen = value if self.hidden is None else without(value, self.hidden)
             msgspec.convert(seen, self.type, str_keys=True)
         except msgspec.ValidationError as error:
-            return _of_msgspec(str(error), value)
+            return _of_msgspec(str(error), value, text)
         except Exception as error:  # noqa: BLE001  lone surrogates in a tag, or an error of the owner's `__post_init__`
-            got = f"{shown('/data', value)} ({words_of(error)})"
+            got = f"{shown('/data', value, text)} ({words_of(error)})"
             return Deviation("schema.value", "data that its type accepts", got, path="/data")
         return None
 
@@ -179,7 +179,7 @@ class TypeShape:
         return _may_have(self.names, steps)
 
 
-def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401
+def _of_msgspec(message: str, value: Any, text: str) -> Deviation:  # noqa: ANN401
     """Return the deviation that one message of msgspec tells."""
     found = _PLACE.match(message)
     what, place = (found["what"], found["place"]) if found else (message, "$")
@@ -194,11 +194,11 @@ def _of_msgspec(message: str, value: Any) -> Deviation:  # noqa: ANN401
         return Deviation(
             "schema.unknown-field",
             "only known fields",
-            printable(extra[1]),
+            escaped(extra[1]),
             severity=Severity.VIOLATION,
             path=path,
         )
-    got = shown(path, held)
+    got = shown(path, held, text)
     if what.startswith("Invalid "):
         return Deviation("schema.unknown-value", "a known value", got, path=path, keyword="enum")
     wanted = re.fullmatch(r"Expected `(.*?)`(, got .*)?", what, re.DOTALL)

@@ -17,6 +17,7 @@ from cutover.protocols.openapi.faults import WARNINGS, FaultFinder, Problem
 from cutover.protocols.openapi.json_text import NotJsonError, decode_json, fast_decode
 from cutover.protocols.openapi.lanes import OPEN, LaneCompiler, Lanes
 from cutover.protocols.openapi.validation import Validators
+from cutover.text import escaped, escaped_lines
 
 _NO_JSON: Final = object()
 
@@ -148,6 +149,7 @@ class EventValidator:
                 first = array if first is None else first
         if first is None:
             return ()
+        self._finder.look_at(None)
         fault = self._finder.problems(name, first)[0]
         return (Problem("schema.stream", fault.path, fault.keyword, fault.expected, fault.actual),)
 
@@ -170,7 +172,7 @@ class EventValidator:
         is_valid = self._validators.of(name).is_valid
         for attempt in sorted(attempts, key=lambda attempt: attempt.inherits):
             if attempt.value is not _NO_JSON and is_valid(attempt.value):
-                return self._warnings(name, attempt, last_event_id)
+                return self._warnings(name, attempt, data, last_event_id)
         return (self._fault(name, attempts, data),)
 
     def _attempts(
@@ -200,13 +202,14 @@ class EventValidator:
                 for one in names:
                     yield _Attempt(mode, _NO_JSON if value is _NO_JSON else one | more, inherits=inherited)
 
-    def _warnings(self, name: str, attempt: _Attempt, last_event_id: str) -> Sequence[Problem]:
+    def _warnings(self, name: str, attempt: _Attempt, data: str, last_event_id: str) -> Sequence[Problem]:
         """Return the warnings about an event that holds."""
         found: dict[str, Problem] = {}
         if attempt.inherits:
-            actual = f"none; {last_event_id!r} is inherited"
+            actual = f"none; the id {escaped(last_event_id)} is inherited"
             found["id"] = Problem("schema.inherited-id", "/id", "required", "an id line", actual)
         if self._has_advice:
+            self._look_at(data, attempt)
             for problem in self._finder.problems(name, attempt.value, advisory=True):
                 if problem.rule in WARNINGS:
                     found.setdefault(problem.rule, problem)
@@ -222,9 +225,10 @@ class EventValidator:
                 continue
             if attempt.value is _NO_JSON:
                 path = "" if attempt.mode == "payload" else "/data"
-                fault = Problem("json.syntax", path, "contentMediaType", "JSON", repr(data[:100]))
+                fault = Problem("json.syntax", path, "contentMediaType", "JSON", escaped_lines(data))
                 best[attempt.mode] = (1, fault)
                 continue
+            self._look_at(data, attempt)
             problems = self._finder.problems(name, attempt.value)
             if attempt.mode not in best or len(problems) < best[attempt.mode][0]:
                 best[attempt.mode] = (len(problems), problems[0])
@@ -235,6 +239,10 @@ class EventValidator:
                 return parsed[1]
             return text[1]
         return next(iter(best.values()))[1]
+
+    def _look_at(self, data: str, attempt: _Attempt) -> None:
+        """Let the finder show the values of an attempt as they were sent."""
+        self._finder.look_at(data, () if attempt.mode == "payload" else ("data",))
 
 
 def _decoded(data: str) -> Any:  # noqa: ANN401

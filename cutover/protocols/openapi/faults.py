@@ -13,10 +13,12 @@ from typing import Any, Final
 import attrs
 import msgspec
 
+from cutover.contract.paths import NULL_IS_NOT_ABSENT, sent_text, without_null
 from cutover.protocols.openapi import shape
 from cutover.protocols.openapi.conversion import CONTENT, Schema
 from cutover.protocols.openapi.json_text import shallow
 from cutover.protocols.openapi.validation import Validators, content_value
+from cutover.text import escaped_lines, printable
 
 _RANK: Final = (
     "json.syntax",
@@ -46,6 +48,8 @@ _MOST_ERRORS = 200
 """Most errors of one event that are looked at."""
 _MOST_LEVELS = 100
 """Most levels of a value that an error can hold."""
+_LONG_DATA = 64 * 1024
+"""Characters of an event's data above which its values are shown as they were decoded: to find each in the text takes time."""
 _SHOWN_LEVELS = 10
 """Most levels of a value that a message shows."""
 _MISSING: Final = object()
@@ -75,6 +79,8 @@ class FaultFinder:
     """The places that hold an event's kind: a value that no branch has there is an unknown kind."""
     # Names of the properties that a discriminator names.
     _discriminators: frozenset[str] = attrs.field(init=False)
+    # The data of the event, and the path to it in the value that is looked at; None if values cannot be shown as they were sent.
+    _sent: tuple[str, tuple[str, ...]] | None = attrs.field(default=None, init=False)
 
     @_discriminators.default
     def _(self) -> frozenset[str]:
@@ -90,6 +96,15 @@ class FaultFinder:
                 waiting.extend(node.values())
         return frozenset(found)
 
+    def look_at(self, data: str | None, path: tuple[str, ...] = ()) -> None:
+        """Set the event to which the values of the next problems belong, so that they are shown as they were sent.
+
+        Args:
+            data: The data of the event; None for a value that is no single event.
+            path: The path to the data in the value that is looked at.
+        """
+        self._sent = None if data is None or len(data) > _LONG_DATA else (data, path)
+
     def problems(
         self,
         name: str,
@@ -100,20 +115,36 @@ class FaultFinder:
         depth: int = 0,
     ) -> list[Problem]:
         """Return one problem for each error of a value, the most telling first."""
-        errors_of = self.validators.of(name, advisory=advisory).iter_errors
-        try:
-            errors = errors_of(value)
-        except ValueError:
-            # An error holds its value, and the validator copies no deep one. The fault may be gone with the depths.
-            errors = errors_of(shallow(value, _MOST_LEVELS))
+        errors = self._errors(name, value, advisory=advisory)
         found = self._resolve_all(errors, prefix, advisory=advisory, depth=depth)
         if not found and not advisory:
             found = [
                 Problem(
-                    "schema.value", _pointer(prefix), "", "a value that is not nested so deep", _shown(value)
+                    "schema.value",
+                    _pointer(prefix),
+                    "",
+                    "a value that is not nested so deep",
+                    self._shown(value, prefix),
                 )
             ]
+        if found and found[0].rule == "schema.field-type":
+            without = without_null(value, found[0].path.removeprefix(_pointer(prefix)))
+            others = [] if without is None else self._errors(name, without, advisory=advisory)
+            missed = self._resolve_all(others, prefix, advisory=advisory, depth=depth)
+            # The field may be absent if nothing misses it.
+            if without is not None and all(each.rule != "schema.missing-field" for each in missed):
+                actual = found[0].actual + NULL_IS_NOT_ABSENT
+                found[0] = msgspec.structs.replace(found[0], actual=actual)
         return found
+
+    def _errors(self, name: str, value: object, *, advisory: bool) -> Any:
+        """Return the errors of a value."""
+        errors_of = self.validators.of(name, advisory=advisory).iter_errors
+        try:
+            return errors_of(value)
+        except ValueError:
+            # An error holds its value, and the validator copies no deep one. The fault may be gone with the depths.
+            return errors_of(shallow(value, _MOST_LEVELS))
 
     def _resolve_all(
         self,
@@ -145,7 +176,11 @@ class FaultFinder:
             # Its location is that of the keyword that the name breaks, but its value is the whole object.
             return [
                 Problem(
-                    "schema.value", _pointer(path), "propertyNames", "other names", _shown(error.instance)
+                    "schema.value",
+                    _pointer(path),
+                    "propertyNames",
+                    "other names",
+                    self._shown(error.instance, path),
                 )
             ]
         if keyword == CONTENT and depth < _MOST_DEPTH:
@@ -153,7 +188,11 @@ class FaultFinder:
         if keyword in {"oneOf", "anyOf"} and isinstance(operand, list):
             return [self._resolve_union(error, operand, prefix, advisory=advisory, depth=depth)]
         if kind == "FalseSchema" and keyword not in {"additionalProperties", "unevaluatedProperties"}:
-            return [Problem("schema.value", _pointer(path), "false", "nothing here", _shown(error.instance))]
+            return [
+                Problem(
+                    "schema.value", _pointer(path), "false", "nothing here", self._shown(error.instance, path)
+                )
+            ]
         rule = _RULES.get(keyword, "schema.value")
         expected = _expected(keyword, operand)
         if keyword == "required":
@@ -164,8 +203,20 @@ class FaultFinder:
         if keyword in {"const", "enum"} and self._is_kind(path):
             rule = "schema.unknown-kind"
         # The value of such a field may be a secret, and findings go into logs.
-        actual = f"a value at {_pointer(path)}" if keyword == "writeOnly" else _shown(error.instance)
+        actual = (
+            f"a value at {_pointer(path)}" if keyword == "writeOnly" else self._shown(error.instance, path)
+        )
         return [Problem(rule, _pointer(path), keyword, expected, actual)]
+
+    def _shown(self, value: object, path: Sequence[str | int]) -> str:
+        """Return the value at a path in a few words, as it was sent if it stands in the data of one event."""
+        if self._sent is not None:
+            data, begin = self._sent
+            if tuple(path[: len(begin)]) == begin and not (
+                isinstance(value, str) and len(path) == len(begin)
+            ):
+                return _cut(printable(sent_text(data, [str(step) for step in path[len(begin) :]], value)))
+        return _shown(value)
 
     def _is_kind(self, path: Sequence[str | int]) -> bool:
         """Return True if a place holds a kind."""
@@ -186,7 +237,11 @@ class FaultFinder:
         if keyword is not None or content.schema is None:
             rule = _RULES.get(str(keyword), "schema.value")
             expected = "base64" if keyword == "contentEncoding" else "JSON"
-            return [Problem(rule, _pointer(path), str(keyword), expected, _shown(error.instance))]
+            # Text that should be JSON is shown as text, so that it is seen as it was sent.
+            shown = (
+                escaped_lines(error.instance) if rule == "json.syntax" else self._shown(error.instance, path)
+            )
+            return [Problem(rule, _pointer(path), str(keyword), expected, shown)]
         return self.problems(content.schema, value, path, advisory=advisory, depth=depth + 1)
 
     def _resolve_union(
@@ -202,10 +257,18 @@ class FaultFinder:
         path, keyword = (*prefix, *error.instance_path), str(error.schema_path[-1])
         if type(error.kind).__name__.endswith("OneOfMultipleValid"):
             return Problem(
-                "schema.ambiguous", _pointer(path), keyword, "exactly one branch", _shown(error.instance)
+                "schema.ambiguous",
+                _pointer(path),
+                keyword,
+                "exactly one branch",
+                self._shown(error.instance, path),
             )
         unknown = Problem(
-            "schema.unknown-kind", _pointer(path), keyword, "one of the branches", _shown(error.instance)
+            "schema.unknown-kind",
+            _pointer(path),
+            keyword,
+            "one of the branches",
+            self._shown(error.instance, path),
         )
         if advisory:
             return self._resolve_advice(error, prefix, unknown, depth)
@@ -323,7 +386,7 @@ def _pointer(path: Sequence[str | int]) -> str:
 
 def _shown(value: object) -> str:
     """Return a value in a few words."""
-    return _cut(json.dumps(shallow([value], _SHOWN_LEVELS)[0], ensure_ascii=True, default=str))
+    return _cut(printable(json.dumps(shallow([value], _SHOWN_LEVELS)[0], ensure_ascii=False, default=str)))
 
 
 def _cut(text: str, most: int = 120) -> str:

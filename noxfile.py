@@ -9,7 +9,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "docs", "tests", "build"]
 
-EVERYTHING = ".[serve,gcp,trio,junit,openapi,locust]"
+EVERYTHING = ".[serve,aiohttp,gcp,trio,junit,openapi,locust]"
 WHOLE_PRODUCT = [
     "tests/project", "tests/cli", "tests/contract/test_rules.py", "tests/testing", "tests/report/test_summary.py", "tests/wiring",
     "tests/whole_trains/test_live_http.py", "tests/whole_trains/test_secrets.py",
@@ -73,7 +73,7 @@ def build(session: nox.Session) -> None:
     shutil.rmtree(room)
     session.run("python", "-m", "build", "--outdir", str(room / "dist"), ".")
     (wheel,) = (room / "dist").glob("*.whl")
-    session.install(f"{wheel}[serve,gcp,trio,junit,openapi,locust]")
+    session.install(f"{wheel}[serve,aiohttp,gcp,trio,junit,openapi,locust]")
     for name in ("tests", "fixtures", "docs"):
         shutil.copytree(name, room / name, ignore=shutil.ignore_patterns("node_modules", "interop"))
     for name in ("pyproject.toml", "README.md", "noxfile.py"):

@@ -3,13 +3,14 @@
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import contextmanager
+from types import AsyncGeneratorType
 
 import anyio
 import attrs
 
 from cutover.contract import ContractChecker, FailureKind
 from cutover.http.asgi.exchange import Exchange
-from cutover.http.connection import Body, OpenStream, StreamClient, StreamFailure, StreamRequest
+from cutover.http.connection import OpenStream, StreamClient, StreamFailure, StreamRequest, reader_of
 
 LAST_EVENT_ID = "last-event-id"
 """Name of the header with which a client asks for the events behind the one that it saw last, in lower case."""
@@ -142,7 +143,7 @@ class CheckedStream:
         self.checker.is_direct = self._response.exchange is not None
         self.checker.receive_head(self.status, self.headers, elapsed=self.elapsed())
         try:
-            self._receive = Body(self._response).receive
+            self._receive = reader_of(self._response)
         except StreamFailure as failure:
             self._record_failure(failure)
         return True
@@ -183,7 +184,8 @@ class CheckedStream:
         exchange = self._response.exchange if self._response is not None else None
         self.arrived = (anyio.current_time() if exchange is None else exchange.sent_at) - self._started
         self.checker.receive_data(piece if self.gate is None else self.gate(piece), elapsed=self.arrived)
-        if self.arrived + self.checker.contract.limits.event_gap > self._granted:
+        left, gap = self._granted - self.arrived, self.checker.contract.limits.event_gap
+        if left < gap or left > gap + _SLACK * gap:
             self._move_deadline()
         if self.progress is not None:
             self.progress.on_data()
@@ -213,8 +215,9 @@ class CheckedStream:
             if response is not None:
                 await response.aclose()
         finally:
-            if content is not None:
-                # The client may have stopped reading the body of the request before its end.
+            if isinstance(content, AsyncGeneratorType) and not content.ag_running:
+                # The client may have stopped reading the body of the request before its end. A task of the client that still
+                # reads it was cancelled, and closes it.
                 await content.aclose()
 
     def _note_exchange(self, exchange: Exchange) -> None:
@@ -231,10 +234,10 @@ class CheckedStream:
         if self._wait_scope is None:
             return
         due, limits = self._deadline(), self.checker.contract.limits
+        if due == self._granted:
+            return
         if self._granted < due and self._granted < math.inf:
             due = max(due, min(due + _SLACK * limits.event_gap, limits.whole, self.leave_after or math.inf))
-        elif self._granted < math.inf:
-            return
         self._granted = due
         self._wait_scope.deadline = self._started + due
 

@@ -8,6 +8,7 @@ has one adapter: `HttpxClient` here, and the one of aiohttp in ``aiohttp_client.
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, Union
 
 import anyio
@@ -19,8 +20,8 @@ from httpx_sse import EventSource, aconnect_sse
 from cutover.contract import FailureKind
 from cutover.http.asgi.exchange import Exchange
 from cutover.http.asgi.transport import AsgiBody
+from cutover.http.causes import CONNECT_TIMEOUT, describe_failure
 from cutover.http.decoding import Decoder, DecodingError, decoder_for
-from cutover.http.outbound import CONNECT_TIMEOUT, describe_failure
 
 if TYPE_CHECKING:
     import aiohttp
@@ -161,48 +162,50 @@ def _is_aiohttp(value: object) -> bool:
     return aiohttp is not None and isinstance(value, aiohttp.ClientSession)
 
 
+def with_sse_headers(headers: Mapping[str, str | bytes]) -> dict[str, str | bytes]:
+    """Return the headers with those of `SSE_HEADERS` that are not among them, in whatever case their names are written."""
+    given = {name.lower() for name in headers}
+    return {**{name: value for name, value in SSE_HEADERS.items() if name not in given}, **headers}
+
+
+def reader_of(stream: OpenStream) -> Callable[[], Awaitable[bytes | None]]:
+    """Return a function like `OpenStream.receive`, whose pieces are decompressed. For a body without compression it is that one.
+
+    Raises:
+        StreamFailure: The body has a coding that cannot be read here. The returned function raises it for a body that is not what
+            its coding says.
+    """
+    if stream.is_decoded:
+        return stream.receive
+    try:
+        decoder = decoder_for(stream.headers)
+    except DecodingError as error:
+        raise StreamFailure(FailureKind.DECODING, str(error)) from error
+    return stream.receive if decoder is None else _DecodedBody(stream, decoder).receive
+
+
 @attrs.define(eq=False)
-class Body:
+class _DecodedBody:
     """The body of an open stream, decompressed."""
 
     _stream: OpenStream
-    _decoder: Decoder | None = attrs.field(init=False)
-    _decoded: Iterator[bytes] = attrs.field(factory=lambda: iter(()), init=False)
-    # True once the end of the compressed body has come.
-    _ended: bool = attrs.field(default=False, init=False)
-    receive: Callable[[], Awaitable[bytes | None]] = attrs.field(init=False)
-    """Waits for the next piece of the body, and returns it, or None at the end. It raises what `OpenStream.receive` raises, and a
-    `StreamFailure` if the body cannot be decompressed."""
+    _decoder: Decoder
+    _pieces: Iterator[bytes] = attrs.field(factory=lambda: iter(()), init=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Choose how to read. A body that is not compressed is read without a step between.
-
-        Raises:
-            StreamFailure: The body has a coding that cannot be read here.
-        """
+    async def receive(self) -> bytes | None:
         try:
-            self._decoder = None if self._stream.is_decoded else decoder_for(self._stream.headers)
-        except DecodingError as error:
-            raise StreamFailure(FailureKind.DECODING, str(error)) from error
-        self.receive = self._stream.receive if self._decoder is None else self._receive_decoded
-
-    async def _receive_decoded(self) -> bytes | None:
-        decoder = self._decoder
-        assert decoder is not None  # noqa: S101  this is the way of a compressed body
-        while True:
-            try:
-                piece = next(self._decoded, None)
-            except DecodingError as error:
-                raise StreamFailure(FailureKind.DECODING, str(error)) from error
-            if piece is not None:
+            while True:
                 # A short body can hold a lot, and its deadlines must hold all the same.
                 await anyio.lowlevel.checkpoint()
-                return piece
-            if self._ended:
-                return None
-            data = await self._stream.receive()
-            self._ended = data is None
-            self._decoded = decoder.finish() if data is None else decoder.decode(data)
+                if (piece := next(self._pieces, None)) is not None:
+                    return piece
+                data = await self._stream.receive()
+                if data is None:
+                    self._decoder.finish()
+                    return None
+                self._pieces = self._decoder.decode(data)
+        except DecodingError as error:
+            raise StreamFailure(FailureKind.DECODING, str(error)) from error
 
 
 @attrs.define(eq=False)
@@ -235,16 +238,15 @@ class HttpxClient:
             exchanges.append(exchange)
             on_exchange(exchange)
 
-        given = {name.lower() for name in headers}
-        # httpx-sse always sends the values of the standard, and here the caller's own ones win.
-        connect: Any = aconnect_sse if given.isdisjoint(SSE_HEADERS) else self.client.stream
-        arguments = (self.client,) if connect is aconnect_sse else ()
-        fields = dict(headers) if connect is aconnect_sse else {**SSE_HEADERS, **headers}
+        connect: Any = partial(aconnect_sse, self.client)
+        fields = dict(headers)
+        if not SSE_HEADERS.keys().isdisjoint(name.lower() for name in headers):
+            # httpx-sse always sends the values of the standard, and here the caller's own ones win.
+            connect, fields = self.client.stream, with_sse_headers(headers)
         resources = AsyncExitStack()
         try:
             opened = await resources.enter_async_context(
                 connect(
-                    *arguments,
                     request.method,
                     request.url,
                     headers=fields,
@@ -255,9 +257,10 @@ class HttpxClient:
                 )
             )
         except Exception as error:
-            if exchanges and exchanges[-1].error is error and not isinstance(error, OSError):
+            failure = None if is_of_app(error, exchanges[-1] if exchanges else None) else _failure_of(error)
+            if failure is None:
                 raise
-            raise failure_of(error) from error
+            raise failure from error
         return _HttpxStream(opened.response if isinstance(opened, EventSource) else opened, resources)
 
 
@@ -295,9 +298,10 @@ class _HttpxStream:
         try:
             return await self._next()
         except Exception as error:
-            if self.exchange is not None and self.exchange.error is error and not isinstance(error, OSError):
+            failure = None if is_of_app(error, self.exchange) else _failure_of(error)
+            if failure is None:
                 raise
-            raise failure_of(error) from error
+            raise failure from error
 
     async def _next_piece(self) -> bytes | None:
         if self._pieces is None:
@@ -322,8 +326,8 @@ async def _once(content: bytes) -> AsyncGenerator[bytes]:
     yield content
 
 
-def failure_of(error: Exception) -> Exception:
-    """Return the failure that an error of httpx means; the error itself if it is none of httpx, such as one of an event hook."""
+def _failure_of(error: Exception) -> StreamFailure | None:
+    """Return the failure that an error of httpx means; None for another error, such as one of an event hook."""
     match error:
         case httpx.HTTPStatusError():
             # A hook has called `raise_for_status`. The second line of the message is a link that explains statuses.
@@ -346,4 +350,4 @@ def failure_of(error: Exception) -> Exception:
         case httpx.HTTPError() | OSError():
             return StreamFailure(FailureKind.RESET, describe_failure(error))
         case _:
-            return error
+            return None

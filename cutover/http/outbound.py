@@ -17,13 +17,12 @@ import msgspec
 
 from cutover.clock import Clock
 from cutover.errors import NoAnswerError, PeerError, RefusedError, UnusableReplyError
+from cutover.http.causes import CONNECT_TIMEOUT, describe_failure
 from cutover.http.error_bodies import error_in, quoted
 from cutover.http.secrets import Secrets
 from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.text import LONGEST, printable
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds to connect to a host."""
 READ_DEADLINE = 10.0
 """Seconds for one request that changes nothing. The read of its token has as many."""
 MUTATION_DEADLINE = 20.0
@@ -386,28 +385,3 @@ async def _close(response: httpx.Response) -> None:
         suppress(httpx.HTTPError, OSError),
     ):
         await response.aclose()
-
-
-def describe_failure(error: BaseException) -> str:
-    """Return the reason for a missing reply, in plain words."""
-    match error:
-        case httpx.ConnectTimeout():
-            reason = f"no connection within {CONNECT_TIMEOUT:g} s"
-        case httpx.ConnectError():
-            reason = "could not connect"
-        case httpx.TimeoutException():
-            reason = "timed out"
-        case httpx.RemoteProtocolError() if "without sending a response" in str(error):
-            reason = "the connection was closed without a reply"
-        case httpx.RemoteProtocolError() if str(error).startswith(("illegal", "bad", "malformed")):
-            reason = "the reply breaks the rules of HTTP"
-        case httpx.RemoteProtocolError():
-            reason = "the reply was cut short"
-        case httpx.ReadError():
-            reason = "the connection was reset"
-        case httpx.DecodingError():
-            reason = "the reply's content-encoding is broken"
-        case _:
-            reason = "failed"
-    detail = printable(str(error))
-    return f"{reason} ({detail})" if detail else f"{reason} ({type(error).__name__})"

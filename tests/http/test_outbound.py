@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from cutover.clock import EventLoopClock, SkippingClock
 from cutover.errors import NoAnswerError, RefusedError, UnusableReplyError
 from cutover.http import tokens
+from cutover.http.causes import describe_failure
 from cutover.http.outbound import (
     ATTEMPTS,
     FIRST_PAUSE,
@@ -23,7 +24,6 @@ from cutover.http.outbound import (
     READ_LIMIT,
     Outbound,
     Reply,
-    describe_failure,
     pause_after,
 )
 from cutover.http.secrets import Secrets

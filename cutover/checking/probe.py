@@ -11,7 +11,8 @@ from cutover.checking.masking import masked
 from cutover.checking.resume_drill import drill_resume
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
 from cutover.errors import PeerError
-from cutover.http.connection import AnyClient, StreamClient, StreamRequest, stream_client
+from cutover.http.clients import AnyClient, stream_client
+from cutover.http.connection import StreamClient, StreamRequest
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.http.secrets import Secrets, secrets_of
 from cutover.http.statuses import TOKEN_REFUSED

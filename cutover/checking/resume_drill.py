@@ -21,7 +21,8 @@ from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStre
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.contract.checker import NO_CONTENT
 from cutover.contract.joining import JoinJudge
-from cutover.http.connection import AnyClient, StreamRequest, stream_client
+from cutover.http.clients import AnyClient, stream_client
+from cutover.http.connection import StreamRequest
 from cutover.http.outbound import CLOSE_SECONDS
 from cutover.sse.events import MessageEvent
 from cutover.sse.parser import EventStreamParser

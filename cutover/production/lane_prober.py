@@ -10,7 +10,8 @@ import msgspec
 from cutover.checking.checked_stream import Hold, Progress
 from cutover.checking.probe import Probe, probe_stream
 from cutover.contract import StreamContext, StreamContract
-from cutover.http.connection import AnyClient, StreamRequest
+from cutover.http.clients import AnyClient
+from cutover.http.connection import StreamRequest
 from cutover.http.secrets import Secrets
 from cutover.http.statuses import FORBIDDEN
 from cutover.http.tokens import UNAUTHORIZED, Token, fixed

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 
 from cutover.contract import StreamContract
 from cutover.http.asgi.transport import StreamingASGITransport
-from cutover.http.connection import AnyClient, StreamClient, is_client, stream_client
+from cutover.http.clients import AnyClient, is_client, stream_client
+from cutover.http.connection import StreamClient
 from cutover.http.environment import read_environment
 
 APP_BASE_URL = "http://app"

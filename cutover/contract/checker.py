@@ -29,7 +29,7 @@ from cutover.contract.report import ContractReport
 from cutover.contract.timing import Course, Watch
 from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated
 from cutover.sse.parser import EventStreamParser
-from cutover.text import escaped, escaped_lines
+from cutover.text import escaped, escaped_lines, printable
 
 NO_CONTENT = 204
 """The status that tells a client to reconnect no more (WHATWG HTML 9.2.3)."""

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 AnyClient: TypeAlias = Union[httpx.AsyncClient, "aiohttp.ClientSession"]
 """The client of a caller: its base URL, headers and connections are used. It is not closed."""
 
-_SYNCHRONOUS = frozenset({("requests", "Session"), ("httpx2", "Client"), ("niquests", "Session")})
-"""Module and name of synchronous clients of other libraries."""
+_SYNCHRONOUS = frozenset(
+    {("httpx", "Client"), ("httpx2", "Client"), ("requests", "Session"), ("niquests", "Session")}
+)
+"""Library and name of synchronous clients. The test client of Starlette is one of the first two."""
 _NOT_A_CLIENT = "a stream needs an asynchronous client, such as httpx.AsyncClient or aiohttp.ClientSession, and not {given}"
 
 
@@ -27,9 +29,10 @@ def is_client(value: object) -> TypeGuard[AnyClient]:
     """
     if isinstance(value, httpx.AsyncClient) or _is_aiohttp(value):
         return True
-    module = type(value).__module__.partition(".")[0]
-    if isinstance(value, httpx.Client) or (module, type(value).__name__) in _SYNCHRONOUS:
-        raise TypeError(_NOT_A_CLIENT.format(given=f"a synchronous {module}.{type(value).__name__}"))
+    for base in type(value).__mro__:
+        library = base.__module__.partition(".")[0]
+        if (library, base.__name__) in _SYNCHRONOUS:
+            raise TypeError(_NOT_A_CLIENT.format(given=f"a synchronous {library}.{base.__name__}"))
     return False
 
 

@@ -10,7 +10,7 @@ used again, and that would look like a broken stream.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -167,7 +167,8 @@ class GeventStream:
                 self._receive_head()
                 while (data := self._wait(self.connection.receive)) is not None:
                     self._check(data)
-                self._check(None)
+                if self._decoder is not None:
+                    self._decoder.finish()
                 self.checker.receive_eof(elapsed=self._elapsed())
         except _LateError:
             self._give_up()
@@ -194,15 +195,9 @@ class GeventStream:
         self.checker.receive_head(self.status, headers, elapsed=self._elapsed())
         self._decoder = decoder_for(headers)
 
-    def _check(self, data: bytes | None) -> None:
-        """Check the next bytes of the body; None: its end."""
-        decoder = self._decoder
-        if decoder is None:
-            self._check_decoded(() if data is None else (data,))
-        else:
-            self._check_decoded(decoder.finish() if data is None else decoder.decode(data))
-
-    def _check_decoded(self, pieces: Iterable[bytes]) -> None:
+    def _check(self, data: bytes) -> None:
+        """Check the next bytes of the body."""
+        pieces = iter((data,)) if self._decoder is None else self._decoder.decode(data)
         for number, piece in enumerate(pieces):
             if number:
                 # A few bytes can become gigabytes: the deadline holds meanwhile, and the other streams get their turn.

@@ -140,7 +140,7 @@ def streams(deltas: int) -> dict[str, Wire]:
         "/gzip": Wire([compressed, *chunked((packed[:33], packed[33:])), end]),
         "/no-gzip": Wire([compressed, *chunked([whole]), end]),
         "/bomb": Wire([compressed, *chunked([gzip.compress(whole) + gzip.compress(bytes(64 << 20))]), end]),
-        "/brotli": Wire([head(length, b"content-encoding: br"), whole]),
+        "/unknown-coding": Wire([head(length, b"content-encoding: compress"), whole]),
         "/none": Wire([head(length, b"content-encoding: none"), whole]),
         "/no-answer": Wire([], Ending.CLOSE),
         "/no-http": Wire([b"\x15\x03\x03\x00\x02\x02\x46"]),

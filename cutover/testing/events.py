@@ -3,9 +3,9 @@
 Each task of a test reads for itself. The log keeps events until every task that reads has read them, within a bound.
 """
 
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from sys import getsizeof
 from typing import TypeAlias
 
 import attrs
@@ -33,8 +33,8 @@ _ENTRY_BYTES = 300
 """Rough memory of one event beside its text, in bytes."""
 
 
-_Came: TypeAlias = tuple[StreamEvent | SeenEvent, int, float, str]
-"""An event as the log keeps it: the event, the number of message events before it, its time, and the last event ID at it.
+_Came: TypeAlias = tuple[StreamEvent | SeenEvent, int, float, str, int]
+"""An event as the log keeps it: the event, the number of message events before it, its time, the last event ID at it, its memory.
 
 A `SeenEvent` is made of it when somebody looks at it, because most events are never looked at."""
 
@@ -120,7 +120,9 @@ class EventLog:
             event=None,
             last_event_id=old.last_event_id,
         )
-        self._append((join, self._count, elapsed, old.last_event_id))
+        self._window.append((join, self._count, elapsed, old.last_event_id, _ENTRY_BYTES))
+        self._window_bytes += _ENTRY_BYTES
+        self.end += 1
 
     @property
     def has_event_of_connection(self) -> bool:
@@ -150,7 +152,7 @@ class EventLog:
             # From the end on, because a deque finds its latest entries at once.
             came = self._window[cursor.position - self.end]
             cursor.position += 1
-            yield seen(*came, reader=self._reader)
+            yield seen(*came[:4], reader=self._reader)
 
     def trim(self, *, keep: int | None = None) -> None:
         """Drop events that need not be kept any longer.
@@ -162,25 +164,42 @@ class EventLog:
         unread = max(self.end - self.readers.slowest, 0)
         unread = unread if keep is None else min(unread, keep)
         while len(window) > unread and (len(window) > unread + _RECENT or self._window_bytes > _KEPT_BYTES):
-            self._window_bytes -= _bytes_of(window.popleft())
+            self._window_bytes -= window.popleft()[4]
         self._trim_at = len(window) + _RECENT
         self._trim_at_bytes = self._window_bytes + _KEPT_BYTES
 
     def kept(self) -> Sequence[SeenEvent]:
         """Return the events that a failure can show, in order. In a long stream, events in the middle are missing."""
-        return [seen(*came, reader=self._reader) for came in (*self._opening[: self.first], *self._window)]
+        return [
+            seen(*came[:4], reader=self._reader) for came in (*self._opening[: self.first], *self._window)
+        ]
 
     def _take(self, events: Sequence[StreamEvent], *, elapsed: float) -> None:
-        join = self.join
+        join, window = self.join, self._window
         for event in events:
-            join.take(event, index=self._count)
-            self._append((event, self._count, elapsed, join.last_id))
-            self._count += type(event) is MessageEvent
-        if len(self._window) > self._trim_at or self._window_bytes > self._trim_at_bytes:
+            if type(event) is MessageEvent:
+                size = getsizeof(event.data) + _ENTRY_BYTES
+                came: _Came = (event, self._count, elapsed, event.last_event_id, size)
+                if event.id is None:
+                    # The most frequent event. The judge of ids would look at it for nothing else.
+                    join.last_id = event.last_event_id
+                else:
+                    join.take(event, index=self._count)
+                self._count += 1
+            else:
+                join.take(event, index=self._count)
+                size = _bytes_of(event)
+                came = (event, self._count, elapsed, join.last_id, size)
+            if self.end < _OPENING:
+                self._keep_opening(came)
+            window.append(came)
+            self._window_bytes += size
+            self.end += 1
+        if len(window) > self._trim_at or self._window_bytes > self._trim_at_bytes:
             # A task that waits must get all events of this piece; a task that is far behind it loses its oldest ones.
             is_awaited = self.readers.is_awaited(self.end - len(events))
-            is_much = len(self._window) > MAX_UNREAD or self._window_bytes > MAX_UNREAD_BYTES
-            keep = min(MAX_UNREAD, len(self._window))
+            is_much = len(window) > MAX_UNREAD or self._window_bytes > MAX_UNREAD_BYTES
+            keep = min(MAX_UNREAD, len(window))
             if self._window_bytes > MAX_UNREAD_BYTES:
                 keep = self._count_of_latest(MAX_UNREAD_BYTES)
             self.trim(keep=max(keep, len(events)) if is_awaited and is_much else None)
@@ -189,31 +208,25 @@ class EventLog:
         """Return the number of the latest events that find room in so many bytes."""
         count = 0
         for came in reversed(self._window):
-            room -= _bytes_of(came)
+            room -= came[4]
             if room < 0:
                 break
             count += 1
         return count
 
-    def _append(self, came: _Came) -> None:
-        size = _bytes_of(came)
-        if self.end == len(self._opening) < _OPENING and self._opening_bytes + size <= _KEPT_BYTES:
+    def _keep_opening(self, came: _Came) -> None:
+        """Keep an event of the beginning if there is room, and none before it was left out."""
+        if self.end == len(self._opening) and self._opening_bytes + came[4] <= _KEPT_BYTES:
             self._opening.append(came)
-            self._opening_bytes += size
-        self._window.append(came)
-        self._window_bytes += size
-        self.end += 1
+            self._opening_bytes += came[4]
 
 
-def _bytes_of(came: _Came) -> int:
-    """Return the rough memory of an event that is kept, in bytes."""
-    event = came[0]
-    if type(event) is MessageEvent:
-        return sys.getsizeof(event.data) + _ENTRY_BYTES
+def _bytes_of(event: StreamEvent) -> int:
+    """Return the rough memory of an event that is kept and is no message event, in bytes."""
     match event:
         case Comment(text=text):
-            return sys.getsizeof(text) + _ENTRY_BYTES
+            return getsizeof(text) + _ENTRY_BYTES
         case Truncated(pending=pending):
-            return sys.getsizeof(pending) + _ENTRY_BYTES
+            return getsizeof(pending) + _ENTRY_BYTES
         case _:
             return _ENTRY_BYTES

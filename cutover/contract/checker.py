@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
+from typing import Any
 
 import attrs
+import msgspec
 
 from cutover.contract.definition import StreamContext, StreamContract
 from cutover.contract.failure import FailureKind
@@ -25,7 +27,14 @@ from cutover.contract.framing import FramingWatch
 from cutover.contract.grammar import END
 from cutover.contract.head import Head, error_in, judge_head, judge_status
 from cutover.contract.judge import EventJudge
+from cutover.contract.replacement import (
+    BACKSLASH,
+    has_escape,
+    may_hold_replacement,
+    replacement_in,
+)
 from cutover.contract.report import ContractReport
+from cutover.contract.rules import GATHERED
 from cutover.contract.timing import Course, Watch
 from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated
 from cutover.sse.parser import EventStreamParser
@@ -35,6 +44,8 @@ NO_CONTENT = 204
 """The status that tells a client to reconnect no more (WHATWG HTML 9.2.3)."""
 _MAX_FINDINGS_OF_RULE = 16
 """Largest number of findings of one rule that are kept. More are only counted."""
+_NAMED_EVENTS = 5
+"""Largest number of events that one finding about several events names."""
 _MISSED_DEADLINES = frozenset({FailureKind.STALL, FailureKind.DEADLINE})
 """Failures that users have noticed, whatever comes after a reconnection."""
 _BROKEN = {
@@ -79,6 +90,29 @@ _PIECE = 1 << 20
 
 
 @attrs.define(eq=False)
+class _Gathered:
+    """The events that break a rule of which one finding names all events."""
+
+    first: Deviation
+    """The deviation of the first event."""
+    offset: int | None
+    """Position of the first event in bytes of the body."""
+    indexes: list[int] = attrs.field(factory=list)
+    """The indexes of the first events, at most `_NAMED_EVENTS`."""
+    count: int = 0
+    """The number of events."""
+
+    @property
+    def deviation(self) -> Deviation:
+        """Return the one deviation that names all events."""
+        *named, last = map(str, self.indexes)
+        if self.count > len(self.indexes):
+            named, last = [*named, last], f"{self.count - len(self.indexes)} more"
+        events = f"events {', '.join(named)} and {last}" if named else f"event {last}"
+        return msgspec.structs.replace(self.first, actual=f"{self.first.actual}, in {events}")
+
+
+@attrs.define(eq=False)
 class ContractChecker:
     """A checker of one response. It does no IO and has no clock.
 
@@ -116,6 +150,8 @@ class ContractChecker:
     _found: Counter[str] = attrs.field(factory=Counter, init=False)
     # The number of message events of the first call that brought some.
     _first_events: int = attrs.field(default=0, init=False)
+    # Id of a rule of which one finding names all events -> the events that break it.
+    _gathered: dict[str, _Gathered] = attrs.field(factory=dict, init=False)
     # The number of comments.
     _comments: int = attrs.field(default=0, init=False)
     # The number of comments since the message event at the time `_gap_began`. If a later event has come, it counts for nothing.
@@ -199,7 +235,7 @@ class ContractChecker:
                 self._refusal = wrong
         return self._findings[before:]
 
-    def receive_data(  # noqa: C901  the way of one event stands in line, because a call takes time
+    def receive_data(  # noqa: C901, PLR0912  the way of one event stands in line, because a call takes time
         self, data: bytes, *, elapsed: float
     ) -> Sequence[Finding]:
         """Check the next bytes of the body, and return the new findings.
@@ -221,6 +257,9 @@ class ContractChecker:
                     parser = self._parser
                     self._judge.set_fields(parser.last_name, None, None, parser.last_event_id)
                 deviations = self._judge.take_one(payload)
+                # The parser passes no event with the character U+FFFD here.
+                if BACKSLASH in payload and has_escape(payload):
+                    deviations = [*deviations, *replacement_in(payload)]
                 watch = self._watch
                 if deviations or elapsed - watch.last_event > watch.usual_gap or elapsed > watch.whole:
                     return self._note_one(deviations, elapsed)
@@ -423,20 +462,31 @@ class ContractChecker:
 
     def _note_end(self) -> int:
         """Keep the findings and the state from before the end, in case the client reconnects. Return the number of findings."""
-        self._before_end = (len(self._findings), Counter(self._found), self._judge.walk.state)
-        return len(self._findings)
+        before = len(self._findings)
+        self._before_end = (before, Counter(self._found), self._judge.walk.state)
+        for rule, gathered in self._gathered.items():
+            # A stream that was resumed after a missed deadline has kept the finding.
+            if rule not in self._found:
+                self._keep(
+                    gathered.deviation,
+                    gathered.indexes[0],
+                    gathered.offset,
+                    self.contract.severity_of(gathered.first),
+                )
+        return before
 
     def _take_pieces(self, data: bytes) -> tuple[int, int]:
         """Take long data piece by piece. The return values are those of `_take`."""
         pieces = [self._take(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
         return next((offset for offset, count in pieces if count), 0), sum(count for _, count in pieces)
 
-    def _take(self, data: bytes) -> tuple[int, int]:
+    def _take(self, data: bytes) -> tuple[int, int]:  # noqa: C901  in line, because a call takes time
         """Check the events that the data completes, and return the place and the number of the message events.
 
         The place is the byte offset of the first message event; 0 if the data completes none.
         """
         first, count = 0, 0
+        begins, is_suspect = self._parser.received, None
         if self._framing is not None:
             self._note_framing(self._framing.receive_data(data))
         for item in self._parser.receive_runs(data):
@@ -449,6 +499,13 @@ class ContractChecker:
                     self._comments_before = self._comments_in_gap
                 self._gap_comments = 0
                 deviations = self._judge.take(item)
+                if is_suspect is None:
+                    # All events but the first one begin in this data.
+                    is_suspect = may_hold_replacement(data) or (
+                        first < begins and may_hold_replacement(item.payloads[0])
+                    )
+                if is_suspect:
+                    deviations = [*deviations, *_replaced(item)]
                 if (
                     deviations
                     or (item.event != "message" and self._tells_names)
@@ -507,7 +564,9 @@ class ContractChecker:
             )
         for index, deviation in deviations:
             # Computing an offset takes time, and a finding that is not kept needs none.
-            is_kept = self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE
+            is_kept = (
+                self._found[deviation.rule] < _MAX_FINDINGS_OF_RULE and deviation.rule not in self._gathered
+            )
             self._add(deviation, begins + index, run.offset_of(index) if is_kept else None)
 
     def _note_each(
@@ -615,6 +674,13 @@ class ContractChecker:
         for deviation in deviations:
             self._add(deviation, index, offset)
 
+    def _gather(self, deviation: Deviation, index: int, offset: int | None) -> None:
+        """Keep an event for the one finding about its rule."""
+        gathered = self._gathered.setdefault(deviation.rule, _Gathered(deviation, offset))
+        gathered.count += 1
+        if len(gathered.indexes) < _NAMED_EVENTS:
+            gathered.indexes.append(index)
+
     def _add(
         self,
         deviation: Deviation,
@@ -637,6 +703,14 @@ class ContractChecker:
             severity = self.contract.severity_of(deviation)
         if severity is Severity.IGNORED:
             return
+        if rule in GATHERED and index is not None:
+            self._gather(deviation, index, offset)
+            return
+        self._keep(deviation, index, offset, severity)
+
+    def _keep(self, deviation: Deviation, index: int | None, offset: int | None, severity: Severity) -> None:
+        """Count a finding, and keep it unless enough findings of its rule are kept already."""
+        rule = deviation.rule
         self._found[rule] += 1
         if self._found[rule] > _MAX_FINDINGS_OF_RULE:
             return
@@ -653,6 +727,12 @@ class ContractChecker:
                 keyword=deviation.keyword,
             )
         )
+
+
+def _replaced(run: Run) -> Sequence[tuple[int, Deviation]]:
+    """Return the deviations of the events of a run that hold U+FFFD, by index in the run."""
+    payloads: Sequence[Any] = run.payloads
+    return [(index, each) for index, payload in enumerate(payloads) for each in replacement_in(payload)]
 
 
 def _run_of(event: MessageEvent) -> Run:

@@ -10,8 +10,10 @@ The fast path (msgspec) decides only where msgspec and `JSON.parse` agree.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NoReturn
 
 _TOKEN = re.compile(
@@ -23,8 +25,29 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_SUSPECT = re.compile(rb"proto|\\u00[567]")
-"""Matches any spelling of the keys `__proto__` and `prototype`: the letters `proto`, or an escape of a letter."""
+_BACKSLASH = 92
+_SUSPECT = re.compile(rb"\\(?=u00[567])")
+"""Matches the escape of a letter. Every spelling of `__proto__` and `prototype` has one, or the letters `proto`."""
+
+MAX_SAFE_INTEGER = 2**53 - 1
+"""Largest integer up to which JavaScript keeps every integer exactly (`Number.MAX_SAFE_INTEGER`, ECMA-262 21.1.2.8)."""
+_SAFE_DIGITS = 15
+"""Digits up to which every integer is safe."""
+_WITH_EXPONENT = 1e21
+"""Number from which on JavaScript writes an exponent."""
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+"""Translates each digit to `0`."""
+_SAMPLE = 5
+"""Every fifth byte of more than 15 digits is looked at: at least three of them follow each other, and all are digits."""
+_LONG_INTEGER = re.compile(
+    rb"0{16}(?:(?<=[\s,:\[-]0{16})|(?<=\A0{16}))0*+(?=[\s,\]}]|\Z)".replace(
+        b"0{16}", b"0" * (_SAFE_DIGITS + 1)
+    )
+)
+"""Matches a long integer in translated JSON: outside quotation marks, and without a fraction and an exponent.
+
+The sixteen digits stand in full, because a search for known bytes is fast.
+"""
 
 
 class NotJsonError(ValueError):
@@ -129,11 +152,50 @@ def _put(container: Any, name: str, value: object) -> str:  # noqa: ANN401
 
 def is_suspect(data: str | bytes) -> bool:
     """Return True if this JSON may hold a forbidden key. The search is cheap and misses no key; ``forbidden_key`` decides."""
+    # To find one character takes next to no time; most data has no backslash.
     if isinstance(data, str):
         return "proto" in data or (
-            "\\u00" in data and _SUSPECT.search(data.encode("utf-8", "replace")) is not None
+            "\\" in data and _SUSPECT.search(data.encode("utf-8", "replace")) is not None
         )
-    return b"proto" in data or (b"\\u00" in data and _SUSPECT.search(data) is not None)
+    return b"proto" in data or (_BACKSLASH in data and _SUSPECT.search(data) is not None)
+
+
+def may_hold_unsafe_integer(data: str | bytes) -> bool:
+    """Return True if this JSON may hold an integer beyond `MAX_SAFE_INTEGER`. The search is cheap and misses none.
+
+    `unsafe_integer` decides.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if b"000" not in raw[::_SAMPLE].translate(_ZEROS):
+        return False
+    return any(
+        found.end() - found.start() > _SAFE_DIGITS + 1
+        or int(raw[found.start() : found.end()]) > MAX_SAFE_INTEGER
+        for found in _LONG_INTEGER.finditer(raw.translate(_ZEROS))
+    )
+
+
+def unsafe_integer(text: str) -> tuple[str, str] | None:
+    """Return the first integer of a JSON text that JavaScript may round, as it was sent and as JavaScript writes it; None without one."""
+    found: list[str] = []
+
+    def look_at(digits: str) -> float:
+        if len(digits) > _SAFE_DIGITS and abs(float(digits)) > MAX_SAFE_INTEGER:
+            found.append(digits)
+        return 0.0
+
+    try:
+        parse(text, parse_int=look_at)
+    except NotJsonError:
+        return None
+    return (found[0], _written(float(found[0]))) if found else None
+
+
+def _written(number: float) -> str:
+    """Return a large number as JavaScript writes it (ECMA-262 6.1.6.1.20): with all digits below 1e21."""
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return str(int(Decimal(repr(number)))) if abs(number) < _WITH_EXPONENT else repr(number)
 
 
 def forbidden_key(value: object) -> str | None:

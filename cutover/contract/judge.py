@@ -21,10 +21,10 @@ from cutover.contract.chunks import Refusal, Remarked, Terminator
 from cutover.contract.definition import StreamContext, StreamContract
 from cutover.contract.findings import Deviation, Severity
 from cutover.contract.grammar import TERMINATOR, KindPlan
-from cutover.contract.javascript import is_suspect
 from cutover.contract.own_rules import RuleEvent, RuleFollower
 from cutover.contract.paths import MISSING
-from cutover.contract.reading import REFUSALS, Read, Reader
+from cutover.contract.reading import REFUSALS, Read, Reader, needs_look
+from cutover.contract.rules import GATHERED
 from cutover.contract.walk import Walk
 from cutover.sse.events import Run
 from cutover.text import escaped
@@ -40,7 +40,7 @@ FastPath: TypeAlias = tuple[Callable[[Any], Any] | None, Mapping[Any, int], Kind
 1. A function that returns the id of the thing that the chunk names; None if it names nothing.
 2. The open things among which that id must be.
 3. The plan of the kind if it opens something; None if it does not.
-4. True if the chunk may hold a forbidden key, so that its text must be searched.
+4. True if the chunk may hold a forbidden key or a long integer, so that its text must be searched.
 """
 
 
@@ -107,7 +107,7 @@ class EventJudge:
                 name_of, opened, opener, is_open = fast
                 if (
                     (name_of is None or name_of(read) in opened)
-                    and not (is_open and is_suspect(payload))
+                    and not (is_open and needs_look(payload))
                     and (opener is None or self.walk.open_fast(opener, read))
                 ):
                     self._counts[struct] += 1
@@ -294,9 +294,9 @@ class EventJudge:
                 yield Deviation("schema.unknown-field", f"only known fields of {kind}", actual)
 
     def _new(self, deviations: Sequence[Deviation]) -> Iterator[Deviation]:
-        """Yield the deviations, those that are warnings only once for each rule, path and content."""
+        """Yield the deviations, those that are warnings only once for each rule, path and content, unless the checker gathers them."""
         for each in deviations:
-            is_warning = self.contract.severity_of(each) is Severity.WARNING
+            is_warning = self.contract.severity_of(each) is Severity.WARNING and each.rule not in GATHERED
             if not is_warning or self._is_new((each.rule, each.path, each.expected)):
                 yield each
 

@@ -36,7 +36,15 @@ from cutover.contract.chunks import (
     make_types,
 )
 from cutover.contract.findings import Deviation
-from cutover.contract.javascript import NotJsonError, forbidden_key, is_suspect, parse
+from cutover.contract.javascript import (
+    MAX_SAFE_INTEGER,
+    NotJsonError,
+    forbidden_key,
+    is_suspect,
+    may_hold_unsafe_integer,
+    parse,
+    unsafe_integer,
+)
 from cutover.contract.paths import MISSING, NULL_IS_NOT_ABSENT, Getter, parse_path, sent_text
 from cutover.text import escaped, escaped_lines, printable
 
@@ -193,15 +201,15 @@ class ChunkReader:
 
     def look_inside(self, read: Read, payload: str | bytes) -> Read:
         """Return the same chunk, or a refusal if its data holds a forbidden key."""
-        if type(read) in self.open_structs and is_suspect(payload):
+        if type(read) in self.open_structs and needs_look(payload):
             key = forbidden_key(parse(_decoded(payload)))
-            return read if key is None else _forbidden(key)
+            return _with_remarks(read, (), payload) if key is None else _forbidden(key)
         return read
 
     def _look_inside_all(self, payloads: Sequence[Any], reads: list[Read], structs: list[type]) -> None:
         """Replace each chunk that holds a forbidden key by a refusal, in both lists."""
         hiding_places = [index for index, struct in enumerate(structs) if struct in self.open_structs]
-        if is_suspect(payloads[0][:0].join([payloads[index] for index in hiding_places])):
+        if needs_look(payloads[0][:0].join([payloads[index] for index in hiding_places])):
             for index in hiding_places:
                 reads[index] = self.look_inside(reads[index], payloads[index])
                 structs[index] = type(reads[index])
@@ -223,7 +231,7 @@ class ChunkReader:
         unknown = tuple(name for name in value if name not in fields and name != TAG)
         if kind in self._types and not value.keys() <= {TAG, *types.plain.__struct_fields__}:
             self._count_extended_chunk(kind)
-        return Remarked(chunk, unknown) if unknown and self.schema.unknown_fields is not None else chunk
+        return _with_remarks(chunk, unknown if self.schema.unknown_fields is not None else (), payload)
 
     def _count_extended_chunk(self, kind: str) -> None:
         """Count a chunk with more than the plain fields; after a few, let the decoder accept such chunks of this kind.
@@ -245,6 +253,28 @@ class ChunkReader:
     def _replace_decoder(self) -> None:
         """Make a new decoder for the kinds that are known now."""
         self.decode = make_decoder(self._types, whole=self._whole).decode
+
+
+def _with_remarks(chunk: Chunk, unknown: tuple[str, ...], payload: str | bytes) -> Chunk | Remarked:
+    """Return the chunk, with remarks if it has unknown fields, or an integer that JavaScript rounds."""
+    rounded = rounded_in(payload)
+    return Remarked(chunk, unknown, rounded) if unknown or rounded else chunk
+
+
+def rounded_in(payload: str | bytes) -> tuple[Deviation, ...]:
+    """Return the deviation of JSON with an integer that JavaScript may round; else nothing."""
+    found = unsafe_integer(_decoded(payload)) if may_hold_unsafe_integer(payload) else None
+    if found is None:
+        return ()
+    sent, written = found
+    read_as = f", which JavaScript reads as {printable(written)}" if written != sent else ""
+    wanted = f"integers up to {MAX_SAFE_INTEGER}, which JavaScript keeps exactly"
+    return (Deviation("json.unsafe-integer", wanted, printable(sent) + read_as),)
+
+
+def needs_look(payload: str | bytes) -> bool:
+    """Return True if the text of a chunk with any JSON in it may hold a forbidden key or a long integer."""
+    return is_suspect(payload) or may_hold_unsafe_integer(payload)
 
 
 def judge_text(schema: ChunkSchema, text: str) -> dict[str, Any] | Refusal:

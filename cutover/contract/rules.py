@@ -27,6 +27,8 @@ class Rule:
     """One or two sentences: the defect, and its effect on a user."""
     severity: Severity = attrs.field(default=_VIOLATION, kw_only=True)
     """The severity in a contract that sets no other one."""
+    is_gathered: bool = attrs.field(default=False, kw_only=True)
+    """True if one finding, at the end of the stream, names all events that break the rule. It stands at the first one."""
     user_sees: bool = attrs.field(default=False, kw_only=True)
     """True if a user sees the defect. `StreamContract.strict()` makes such a rule a violation."""
 
@@ -163,6 +165,18 @@ _ALL = (
     Rule(
         "json.prototype",
         "The data of an event has a key that could change JavaScript's prototypes: the client's parser refuses such data.",
+    ),
+    Rule(
+        "json.replacement-character",
+        "The text holds U+FFFD already when it arrives: something decoded the stream piece by piece and lost a character there.",
+        severity=_WARNING,
+        is_gathered=True,
+    ),
+    Rule(
+        "json.unsafe-integer",
+        "The data holds an integer beyond 2^53: JavaScript rounds it, so a client may see another number or another id.",
+        severity=_WARNING,
+        is_gathered=True,
     ),
     Rule("schema.not-object", "The data of an event is not a JSON object: the client refuses it."),
     Rule(
@@ -394,3 +408,6 @@ _ALL = (
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.id: rule for rule in _ALL})
 """Id of a rule -> the rule."""
+
+GATHERED: Final = frozenset(rule.id for rule in _ALL if rule.is_gathered)
+"""Ids of the rules of which one finding names all events."""

@@ -30,6 +30,7 @@ from cutover.contract.paths import (
     value_at,
     without_null,
 )
+from cutover.contract.reading import rounded_in
 from cutover.contract.shapes.shape import ANYTHING, Shape
 from cutover.text import escaped, escaped_lines, printable
 
@@ -174,6 +175,8 @@ class ValueReader(EntryReader):
         chunk = self._chunk(entry, value) if self.last else entry.chunk(value, name, own_id, retry)
         unknown = entry.shape.unknown_fields(value, text) if self.wants_unknown else ()
         remarks = self._remarks(kind) if self._uses_names else ()
+        if not entry.shape.is_text:
+            remarks += rounded_in(payload)
         return Remarked(chunk, unknown, remarks) if unknown or remarks else chunk
 
     # There is one path alone, and it is exact.

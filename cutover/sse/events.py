@@ -102,6 +102,8 @@ class Run(msgspec.Struct, frozen=True, gc=False):
                         self.last_event_id,
                         self.byte_offset,
                         name,
+                        self.id,
+                        self.retry,
                     )
                 ]
             texts = [payload.decode("utf-8", "replace") for payload in texts]

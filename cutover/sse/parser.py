@@ -30,6 +30,7 @@ import msgspec
 from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, Run, StreamEvent, Truncated
 
 _BOM = b"\xef\xbb\xbf"
+_REPLACEMENT = "\ufffd".encode()
 _LF, _CR, _COLON = 10, 13, 58
 _TILE = 128 * 1024
 """Bytes that are split in one call. It bounds the memory that a list of lines can take."""
@@ -94,6 +95,8 @@ class EventStreamParser:
     The parser does not look into the dropped lines of an oversized event.
     """
 
+    # Bytes up to which one event is small: it fits the bound, and to copy it costs little.
+    _small: int = attrs.field(init=False)
     # True once the parser has decided whether the stream begins with a BOM. Until then no line is read.
     _started: bool = attrs.field(default=False, init=False)
     # The shape that the parser expects of the next event: the shape of the last event that `_shape_of` saw, if it ended in LF.
@@ -127,6 +130,7 @@ class EventStreamParser:
     def __attrs_post_init__(self) -> None:
         if self.max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be positive, not {self.max_event_bytes}")
+        self._small = min(_LARGE, self.max_event_bytes)
 
     def receive_data(self, data: bytes) -> Sequence[StreamEvent]:
         """Return the events that `data` completes, in the order of the stream.
@@ -197,12 +201,12 @@ class EventStreamParser:
         """Return the payload of the one event that `data` completes, if the event has the expected shape; otherwise None.
 
         This is the most frequent case in a live stream. If the result is None, the parser has received nothing, and the
-        caller must call `receive_data` or `receive_runs` with the same data.
+        caller must call `receive_data` or `receive_runs` with the same data. An event that holds U+FFFD gives None.
         """
         if not self._on_first_line:
             return None
         size, shape = len(data), self._shape
-        if size > _LARGE:
+        if size > self._small:
             return None if self._line else self._receive_one_large(data)
         if self._line:
             return self._receive_rest(data) if _LF in data else None
@@ -213,14 +217,14 @@ class EventStreamParser:
             payload = data.removeprefix(shape.prefix).removesuffix(b"\n\n")
             if len(payload) + shape.stride != size:
                 return None
-        if _LF in payload or _CR in payload or size > self.max_event_bytes:
+        if _LF in payload or _CR in payload:
+            return None
+        if not payload.isascii() and not self._note_whole(data):
             return None
         if shape is not self._shape:
             self._shape, self.last_name = shape, shape.name
         self.last_offset = self.received
         self.received += size
-        if not payload.isascii():
-            self._note_encoding(data, self.last_offset)
         return payload
 
     def _receive_one_large(self, data: bytes) -> bytes | None:
@@ -233,11 +237,21 @@ class EventStreamParser:
             or size > self.max_event_bytes
         ):
             return None
+        if not data.isascii() and not self._note_whole(data):
+            return None
         self.last_offset = self.received
         self.received += size
-        if not data.isascii():
-            self._note_encoding(data, self.last_offset)
         return data[len(prefix) : -2]
+
+    def _note_whole(self, data: bytes) -> bool:
+        """Note the first byte of one whole event that is not UTF-8, and return True.
+
+        If the event holds U+FFFD, note nothing and return False: such events are rare, and `receive_runs` passes them on as bytes.
+        """
+        if _REPLACEMENT[0] in data and _REPLACEMENT in data:
+            return False
+        self._note_encoding(data, self.received)
+        return True
 
     def _receive_rest(self, data: bytes) -> bytes | None:
         """Parse as `receive_one` does, for an event whose beginning is in `_line`.
@@ -503,12 +517,13 @@ class EventStreamParser:
         if self._data:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
             name = self._event.decode("utf-8", "replace") if self._event else None
-            text = data.decode("utf-8", "replace")
-            items.append(
-                MessageEvent(
-                    text, name or "message", self.last_event_id, self._begins, name, own_id, self._retry
-                )
-            )
+            fields = (name or "message", self.last_event_id)
+            if _REPLACEMENT[0] in data and _REPLACEMENT in data:
+                # A text would not say whether U+FFFD was sent, or stands for bytes that are not UTF-8.
+                items.append(Run([data], self._begins, 0, *fields, name, own_id, self._retry))
+            else:
+                text = data.decode("utf-8", "replace")
+                items.append(MessageEvent(text, *fields, self._begins, name, own_id, self._retry))
         self._clear_event()
 
     def _drop(self, line_offset: int, items: list[Run | StreamEvent]) -> None:

@@ -46,6 +46,11 @@ EVENTS = [
     b'data: {\ndata: "type":"start"}\n\n', b'event: x\ndata: {"type":"start"}\n\n', b": comment\n\n", b"\xff\n\n",
     b'data: {"type":"text-delta","id":"1","delta":"\xff"}\n\n', b"id: 1\n\n", b"retry: 1\n\n", b'data: {"ty', b"\r\n",
     b"data: " + b"y" * 3000 + b"\n\n",
+    'data: {"type":"text-delta","id":"1","delta":"\ufffd"}\n\n'.encode() * 2, sse({"type": "text-delta", "id": "1", "delta": "\ufffd"}),
+    sse('{"type":"text-delta","id":"1","delta":"\\\\ufffd"}'), b'data: {"type":"text-delta","id":"1","delta":"\xef\xbf\xbd\xef"}\n\n',
+    'data: {"type":"data-x",\ndata: "data":"\ufffd"}\n\n'.encode(), "event: \ufffd\ndata: \ufffd\n\n: \ufffd\n\n".encode(),
+    sse({"type": "data-x", "data": 2**53}) * 2, sse({"type": "text-delta", "id": "1", "delta": "a", "seq": 2**70}) * 2,
+    sse({"type": "tool-output-available", "toolCallId": "c", "output": [0.1234567890123456789, "1" * 20, -(2**60)]}),
 ]  # fmt: skip
 
 

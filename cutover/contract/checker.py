@@ -316,19 +316,22 @@ class ContractChecker:
         """
         before = self._note_end()
         self._interrupted = kind
+        if kind is FailureKind.DECODING:
+            # One cause, one finding: this one says that the body is compressed.
+            self._findings = [each for each in self._findings if each.rule != "head.compressed"]
+            before = min(before, len(self._findings))
         if self._refusal is not None:
             self._watch.stopped(elapsed)
             self._note_refusal()
+        elif kind is FailureKind.DECODING and not self._is_stream:
+            # The finding about the head says already that this is no stream.
+            self._watch.stopped(elapsed)
         elif kind in _BROKEN:
             if kind in _WITHOUT_BODY:
                 # A stream that never began has no gap.
                 self._watch.end = elapsed
             elif kind is not FailureKind.APP_ERROR:
                 self._watch.stopped(elapsed)
-            if kind is FailureKind.DECODING:
-                # One cause, one finding: this one says that the body is compressed.
-                self._findings = [each for each in self._findings if each.rule != "head.compressed"]
-                before = min(before, len(self._findings))
             rule, expected, actual = _BROKEN[kind]
             actual = actual.format(bytes=self._bytes, state=self._state)
             actual = f"{actual}: {printable(detail, _MAX_DETAIL)}" if detail else actual

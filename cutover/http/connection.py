@@ -142,7 +142,9 @@ class _DecodedBody:
                 # A short body can hold a lot, and its deadlines must hold all the same.
                 await anyio.lowlevel.checkpoint()
                 if (piece := next(self._pieces, None)) is not None:
-                    return piece
+                    if piece:
+                        return piece
+                    continue
                 data = await self._stream.receive()
                 if data is None:
                     self._decoder.finish()

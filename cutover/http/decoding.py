@@ -15,6 +15,8 @@ import attrs
 
 _LARGEST_OUTPUT = 256 * 1024
 """Bytes of the largest piece that is asked for at once."""
+_LARGEST_INPUT = 64 * 1024
+"""Bytes that are decompressed at once. The rest of them is copied for each piece that comes out, and for each member."""
 _NOT_CODED = frozenset({"", "identity", "none"})
 """Codings that change nothing. `none` is no registered name, but some services send it to switch compression off."""
 _ZLIB_HEADER = 2
@@ -111,11 +113,17 @@ class Decoder:
     _has_begun: bool = attrs.field(default=False, init=False)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed content of the next bytes, in pieces.
+        """Yield the decompressed content of the next bytes, in pieces. Between two of them only a bounded time passes.
+
+        So a piece may be empty.
 
         Raises:
             DecodingError: The bytes are not in the coding.
         """
+        for at in range(0, len(data), _LARGEST_INPUT):
+            yield from self._decode(data[at : at + _LARGEST_INPUT])
+
+    def _decode(self, data: bytes) -> Iterator[bytes]:
         while True:
             if self._member is None:
                 if self._has_begun:
@@ -136,8 +144,7 @@ class Decoder:
             data = b""
             if member.eof:
                 data, self._member = member.unused_data, None
-            if piece:
-                yield piece
+            yield piece
 
     def finish(self) -> None:
         """Check that the compressed content has come to its end.

@@ -217,9 +217,7 @@ class EventStreamParser:
             payload = data.removeprefix(shape.prefix).removesuffix(b"\n\n")
             if len(payload) + shape.stride != size:
                 return None
-        if _LF in payload or _CR in payload:
-            return None
-        if not payload.isascii() and not self._note_whole(data):
+        if _LF in payload or _CR in payload or not (payload.isascii() or self._note_whole(data)):
             return None
         if shape is not self._shape:
             self._shape, self.last_name = shape, shape.name

@@ -36,7 +36,7 @@ from cutover.contract.replacement import (
 from cutover.contract.report import ContractReport
 from cutover.contract.rules import GATHERED
 from cutover.contract.timing import Course, Watch
-from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated
+from cutover.sse.events import Comment, MessageEvent, Oversized, Run, StreamEvent, Truncated, Unframed
 from cutover.sse.parser import EventStreamParser
 from cutover.text import escaped, escaped_lines, printable
 
@@ -85,6 +85,9 @@ _NOT_CHECKED = (
     "a larger one, which was not checked; give the check a larger limit: Limits(max_event_bytes=...), or "
     "cutover check --max-event-bytes"
 )
+_GRAVE = (Severity.VIOLATION, Severity.LOSS)
+_ABOUT_EVENTS = ("json.", "schema.", "order.", "stream.", "terminator.")
+"""The beginnings of the rules about events that are missing, or that a client cannot read."""
 _PIECE = 1 << 20
 """Bytes that are parsed in one call, so that the events of a long recording are never all in memory."""
 
@@ -159,6 +162,8 @@ class ContractChecker:
     _gap_began: float = attrs.field(default=0.0, init=False)
     # The number of comments in the gap before the first message event of the data of this call; negative before that event.
     _comments_before: int = attrs.field(default=-1, init=False)
+    # True once a finding has shown a line that is no field.
+    _tells_unframed: bool = attrs.field(default=False, init=False)
     # The number of bytes of a body that is not a stream. The parser does not see them.
     _unread: int = attrs.field(default=0, init=False)
     # The first bytes of the body, up to the data that completes the first event: at most `_BEGINNING` bytes, or
@@ -279,8 +284,12 @@ class ContractChecker:
             if count:
                 if not self._has_events:
                     self._has_events, self._first_events = True, count
-                # Rules about the bytes must see all of them, and rules about IDs all events.
-                self._flows = self._framing is None and not self._needs_ids
+                # Rules about the bytes must see all of them, rules about IDs all events, and the time of the first content is
+                # the time of its data.
+                awaits_content = self._judge.awaits_content
+                self._flows = self._framing is None and not self._needs_ids and not awaits_content
+                if self._watch.first_content is None and self.contract.content and not awaits_content:
+                    self._watch.first_content = elapsed
                 if not self._watch.came_in_time(elapsed):
                     late = self._watch.events_came(elapsed, self._comments_before)
                     self._note(late, self._events - count, offset)
@@ -341,6 +350,7 @@ class ContractChecker:
             late = self._watch.gave_up(elapsed, self._course, whole=kind is FailureKind.DEADLINE)
             self._add(late, offset=self._bytes, severity=Severity.VIOLATION)
         self._note_encoding()
+        self._note_unframed()
         self._flows = False
         return self._findings[before:]
 
@@ -354,6 +364,7 @@ class ContractChecker:
         """
         before = self._note_end()
         self._note_encoding()
+        self._note_unframed()
         self._note_refusal()
         self._watch.stopped(elapsed)
         self._flows = False
@@ -373,13 +384,14 @@ class ContractChecker:
         if self._before_end is not None and self._interrupted not in _MISSED_DEADLINES:
             kept, self._found, self._judge.walk.state = self._before_end
             del self._findings[kept:]
-        received = self._parser.received
+        received, unframed = self._parser.received, self._parser.unframed
         self._parser = EventStreamParser(max_event_bytes=self.contract.limits.max_event_bytes)
-        self._parser.received = received
+        self._parser.received, self._parser.unframed = received, unframed
         if self._framing is not None:
             self._framing = FramingWatch(self.contract.framing, received)
         self._is_resumed, self._is_stream, self._flows = True, True, False
         self._before_end = self._interrupted = self._refusal = None
+        self._tells_unframed = False
         self._beginning = b""
         self._watch.end, self._watch.last_event = None, elapsed
 
@@ -398,6 +410,7 @@ class ContractChecker:
             timings=self._watch.timings(self._events),
             chunk_counts=self._judge.chunk_counts(),
             event_count=self._events,
+            content_count=self._judge.content_count,
             comment_count=self._comments,
             byte_count=self._bytes,
             state=self._state,
@@ -412,8 +425,8 @@ class ContractChecker:
 
     @property
     def _content_events(self) -> int:
-        """Return the number of message events so far that may carry content."""
-        return self._events
+        """Return the number of message events so far that may carry content: all of them if the contract does not say which do."""
+        return self._judge.content_count if self.contract.content else self._events
 
     @property
     def _comments_in_gap(self) -> int:
@@ -613,11 +626,13 @@ class ContractChecker:
             within = f"the end of the body within {escaped_lines(cut.pending)}"
             self._add(Deviation("terminator.trailing", "nothing more", within), offset=cut.byte_offset)
         elif self._events == 0:
-            self._add(Deviation("stream.empty", "events", self._instead), offset=self._bytes)
+            self._add(Deviation("stream.empty", "events", self._tell_instead()), offset=self._bytes)
         else:
             within = f"the end of the body within {escaped_lines(cut.pending)}"
             wanted = "the rest of the event" if walk.may_end else walk.expectation
-            self._add(Deviation("stream.truncated", wanted, within), offset=cut.byte_offset)
+            truncated = Deviation("stream.truncated", wanted, f"{within}{self._tell_cause()}")
+            self._add(truncated, offset=cut.byte_offset)
+        self._note_unframed()
 
     def _explain_end(self, deviations: Iterable[Deviation]) -> Iterator[Deviation]:
         """Yield the deviations of the end. `stream.empty` shows the body that came instead, or becomes `stream.truncated`.
@@ -625,21 +640,45 @@ class ContractChecker:
         If events came and the kind of one was unreadable or unknown, drop `stream.empty`: that event may be the start. A body
         without events lacks everything else too, so that is said only if an empty body is no violation by itself.
         """
+        is_alone = self._judge.is_terminator_alone
         is_no_fault = self.contract.may_be_empty and (not self._beginning or self._comments > 0)
-        if self._events == 0 and not is_no_fault:
-            yield Deviation("stream.empty", "events", self._instead)
+        if is_alone or (self._events == 0 and not is_no_fault):
+            yield Deviation("stream.empty", "events", self._tell_instead())
             if self.contract.severity("stream.empty") is Severity.VIOLATION:
                 return
             deviations = [each for each in deviations if each.rule != "stream.empty"]
         for each in deviations:
-            if each.rule != "stream.empty":
+            if each.rule == "stream.empty":
+                if not self._judge.has_unreadable:
+                    yield Deviation("stream.truncated", "the start", f"{END}{self._tell_cause()}")
+            elif each.actual == END and self._parser.unframed is not None:
+                yield msgspec.structs.replace(each, actual=f"{END}{self._tell_cause()}")
+            else:
                 yield each
-            elif not self._judge.has_unreadable:
-                yield Deviation("stream.truncated", "the start", END)
+        if self._judge.shows_nothing and not is_alone and self._events and not self._explains_no_content:
+            came = ", ".join(kind for kind in self._judge.chunk_counts() if kind != self.contract.terminator)
+            yield Deviation("stream.no-content", "something that a user sees", printable(f"only {came}"))
 
     @property
-    def _instead(self) -> str:
-        """Return the beginning of a body without events, for a finding."""
+    def _explains_no_content(self) -> bool:
+        """Return True if a graver finding says already why a user sees nothing: events are missing, or could not be read."""
+        return any(each.severity in _GRAVE and each.rule.startswith(_ABOUT_EVENTS) for each in self._findings)
+
+    def _tell_cause(self) -> str:
+        """Return the words about lines that are no field, which may be the reason for the end of the body; empty without one."""
+        if self._parser.unframed is None:
+            return ""
+        self._tells_unframed = True
+        return f"; the body holds {_in_words(self._parser.unframed)}"
+
+    def _tell_instead(self) -> str:
+        """Return what came instead of events, for a finding."""
+        if self._events:
+            return (
+                f"nothing but the terminator {escaped(str(self.contract.terminator))}{self._tell_cause()}"
+            )
+        # The beginning shows such lines too.
+        self._tells_unframed = True
         return f"no event, only {escaped_lines(self._beginning)}" if self._beginning else "an empty body"
 
     def _note_one(self, deviations: Sequence[Deviation], elapsed: float) -> Sequence[Finding]:
@@ -659,6 +698,14 @@ class ContractChecker:
         bad = self._parser.invalid_utf8_offset
         if bad is not None and "stream.invalid-utf8" not in self._found:
             self._add(Deviation("stream.invalid-utf8", "UTF-8", "bytes that are not UTF-8"), offset=bad)
+
+    def _note_unframed(self) -> None:
+        """Add a finding about lines that are no field, unless another finding has shown them as the cause."""
+        unframed = self._parser.unframed
+        if unframed is not None and not self._tells_unframed and "stream.unframed" not in self._found:
+            wanted = "only fields and comments"
+            deviation = Deviation("stream.unframed", wanted, _in_words(unframed))
+            self._add(deviation, offset=unframed.byte_offset)
 
     def _note_refusal(self) -> None:
         """Add the finding about a wrong status, with the reason that the body gives, once."""
@@ -750,6 +797,13 @@ def _run_of(event: MessageEvent) -> Run:
         event.id,
         event.retry,
     )
+
+
+def _in_words(unframed: Unframed) -> str:
+    """Return the first line that is no field, and the number of such lines, for a finding."""
+    if unframed.count == 1:
+        return f"a line that is no field of an event stream: {escaped(unframed.line)}"
+    return f"{unframed.count} lines that are no fields of an event stream, first {escaped(unframed.line)}"
 
 
 def _message(deviation: Deviation) -> str:

@@ -35,6 +35,8 @@ class Model:
     """Pairs of a path, as steps, and the values there, each with its type, that make an event the stream's last one."""
     wants_unknown: bool
     """True if fields that the contract does not list are to be found."""
+    content: tuple[tuple[str, str], ...]
+    """Pairs of a kind with content and the path to it."""
 
     @property
     def error(self) -> ServiceError | None:
@@ -91,6 +93,7 @@ def _plan(model: Model, grammar: Grammar, tag: str, reader: Reader) -> KindPlan:
         kind,
         lambda path: reader.getter(kind, path),
         error=model.error,
+        content=dict(model.content).get(kind),
         is_watched=bool(reader.skew_of(kind)),
     )
     if tag == kind:

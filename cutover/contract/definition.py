@@ -177,6 +177,13 @@ class StreamContract:
     """True if the stream has no end of its own: the end of the body, wherever it comes, is then no fault."""
     error: ServiceError | None = attrs.field(default=None, converter=_error)
     """The event that reports a failed turn: a kind, or a `ServiceError`. It may come at any place, and nothing more is asked after it."""
+    content: Mapping[str, str] = attrs.field(factory=dict)
+    """Kind -> the path to its content, such as `{"text-delta": "delta"}`: the answer itself, if it is not empty there. Default: unknown.
+
+    It gives `Timings.first_content` and `ContractReport.content_count`, and a whole turn without content breaks `stream.no-content`.
+    """
+    visible: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Kinds without content that a user sees too, such as a file; `data-*` stands for a family. With one, a turn is not empty."""
     rules: tuple[StreamRule, ...] = attrs.field(default=(), converter=_rules)
     """Rules of the contract's owner; see `cutover.contract.own_rules`."""
     framing: Framing = attrs.field(factory=Framing, validator=_is_a(Framing))
@@ -190,7 +197,10 @@ class StreamContract:
     limits: Limits = attrs.field(factory=Limits, validator=_is_a(Limits))
     """The largest sizes and the longest times."""
     severities: Mapping[str, Severity] = attrs.field(factory=dict, converter=_severities)
-    """Rule id -> its severity in this contract, for rules whose default severity this contract changes. It wins over `strict()`."""
+    """Rule id -> its severity in this contract, for rules whose default severity its owner changes. It wins over `strict()`, except
+    that a `LOSS` is what `strict()` makes a violation."""
+    protocol_severities: Mapping[str, Severity] = attrs.field(factory=dict, converter=_severities)
+    """Rule id -> its severity in the protocol that the contract describes. Shipped contracts have it; `severities` wins over it."""
     remarks: tuple[Deviation, ...] = ()
     """Weaknesses of the contract itself, such as those of the document that it was read from. Every report shows them."""
     _compiled: CompiledModel = attrs.field(init=False, eq=False, repr=False)
@@ -237,7 +247,20 @@ class StreamContract:
                 what = f"the rule {rule.id}: the path {path}"
                 refuse_lost_path(self.chunks, self.kind, path, rule.kinds, what)
 
+    @content.validator
+    def _found_in_chunks(self, _: object, content: Mapping[str, str]) -> None:
+        """Refuse content of a kind that no chunk declares, or at a path that no such chunk has."""
+        refuse_unknown_kinds("content", content, self._declared_kinds())
+        for kind, path in content.items():
+            refuse_lost_path(self.chunks, self.kind, path, (kind,), f"content: the path {path} of {kind}")
+
+    @visible.validator
+    def _declared(self, _: object, visible: tuple[str, ...]) -> None:
+        """Refuse a kind that no chunk declares."""
+        refuse_unknown_kinds("visible", visible, self._declared_kinds())
+
     @severities.validator
+    @protocol_severities.validator
     def _known(self, _: object, severities: Mapping[str, Severity]) -> None:
         """Refuse a severity for a rule that does not exist."""
         unknown = sorted(severities.keys() - RULES.keys() - {rule.id for rule in self.rules})
@@ -278,6 +301,7 @@ class StreamContract:
             spec=spec,
             last=last,
             wants_unknown=self.severity("schema.unknown-field") is not Severity.IGNORED,
+            content=tuple(self.content.items()),
         )
 
     def _declared_kinds(self) -> tuple[str, ...] | None:
@@ -349,8 +373,9 @@ class StreamContract:
         Raises:
             KeyError: If there is no rule with this id.
         """
-        if rule in self.severities:
-            return self.severities[rule]
+        given = self.severities.get(rule, self.protocol_severities.get(rule))
+        if given is not None:
+            return given
         if rule == "order.part-left-open" and self.each:
             # An owner who writes down when a part ends means it.
             return Severity.VIOLATION
@@ -361,7 +386,8 @@ class StreamContract:
         """Return the severity of a broken rule: the contract's, else the one that came with the deviation, else the rule's own."""
         if deviation.is_unseen:
             return Severity.WARNING
-        if deviation.rule not in self.severities and deviation.severity is not None:
+        is_given = deviation.rule in self.severities or deviation.rule in self.protocol_severities
+        if deviation.severity is not None and not is_given:
             return deviation.severity
         return self.severity(deviation.rule)
 
@@ -369,7 +395,12 @@ class StreamContract:
         """Return a copy of this contract in which every loss is a violation."""
         ids = (*RULES, *(rule.id for rule in self.rules))
         losses = {rule: Severity.VIOLATION for rule in ids if self.severity(rule) is Severity.LOSS}
-        return attrs.evolve(self, severities={**self.severities, **losses})
+        # A variant of the copy with severities of its own is then strict too.
+        return attrs.evolve(
+            self,
+            severities={rule: losses.get(rule, severity) for rule, severity in self.severities.items()},
+            protocol_severities={**self.protocol_severities, **losses},
+        )
 
 
 @attrs.frozen(kw_only=True)

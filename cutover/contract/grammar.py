@@ -179,6 +179,8 @@ class Grammar:
 
     It excuses a missing terminator only in the terminator's place, as the last event of the stream.
     """
+    terminator_alone_is_empty: bool = False
+    """True if a stream of nothing but the terminator is an empty stream, and not a turn whose start is missing."""
     closed: frozenset[str] = frozenset()
     """States in which the stream is over, so that the body may end and open parts are reported."""
     moves: Mapping[str, Mapping[str, Transition]] = attrs.field(init=False, repr=False)
@@ -225,6 +227,8 @@ class KindPlan:
     """Returns the code of an error chunk, or the status of the turn's last chunk; None for all other kinds."""
     is_watched: bool
     """True if the judge must look at every such chunk. The chunk then never takes the fast path."""
+    content: Getter | None
+    """Returns the content of a chunk, which may be empty; None for kinds without content."""
     fast_states: frozenset[str]
     """States in which a chunk of the kind may take the fast path: it is in order if the thing that it names is open."""
     fast_name: tuple[int, str] | None
@@ -239,6 +243,7 @@ def plan_kind(
     getter: Callable[[str], Getter | None],
     *,
     error: ServiceError | None,
+    content: str | None,
     is_watched: bool,
 ) -> KindPlan:
     """Return all that the grammar says about one kind of chunk.
@@ -248,6 +253,7 @@ def plan_kind(
         kind: The kind.
         getter: Returns the function that reads a path in such a chunk; None if the kind has no such field.
         error: The service error of the contract.
+        content: The path to the kind's content; None if it has none.
         is_watched: True if the kind must never take the fast path.
     """
     scopes = tuple(enumerate(grammar.scopes))
@@ -284,6 +290,7 @@ def plan_kind(
         error=told,
         error_value=None if where is None else getter(where) or _missing,
         is_watched=is_watched,
+        content=None if content is None else getter(content),
         fast_states=frozenset(
             state for state, move in moves.items() if is_fast and move == Transition(state)
         ),

@@ -31,8 +31,13 @@ from cutover.text import escaped
 
 _MAX_REMARKS = 256
 """Largest number of different warnings about fields and versions. Each is reported once; further warnings are dropped."""
+_NOTHING: tuple[Any, ...] = (MISSING, None, "", [], {})
+"""Values at the place of a chunk's content that are no content."""
 _NOT_PLAIN_CHUNK = frozenset({Terminator, Refusal, Remarked})
 
+
+_WANTS_INDEX = frozenset({Terminator, Refusal})
+"""Classes of events whose place in the stream matters."""
 
 FastPath: TypeAlias = tuple[Callable[[Any], Any] | None, Mapping[Any, int], KindPlan | None, bool]
 """The data for the fast path of one kind of chunk in one state, as a tuple, because unpacking a tuple is fast:
@@ -67,6 +72,10 @@ class EventJudge:
     _fast_paths_by_state: dict[str, Mapping[type[Any], FastPath]] = attrs.field(factory=dict, init=False)
     # Struct class of a chunk, or class of another event -> the number of events.
     _counts: defaultdict[type[Any], int] = attrs.field(factory=lambda: defaultdict(int), init=False)
+    awaits_content: bool = attrs.field(init=False)
+    """True until the first event with content has come; False if the contract does not say what content is."""
+    # The number of events of a kind with content that were empty, before the first one with content.
+    _hollow: int = attrs.field(default=0, init=False)
     # The number of events up to the last one that could not be read; None before it.
     _unreadable_at: int | None = attrs.field(default=None, init=False)
     # The warnings about fields and versions that have been reported.
@@ -79,6 +88,7 @@ class EventJudge:
         self.walk = Walk(contract.grammar, context.known_tool_calls, contract.limits.max_open_bytes)
         self._reader = contract.new_reader()
         self.reads_fields = self._reader.reads_fields or any(rule.reads_fields for rule in contract.rules)
+        self.awaits_content = bool(contract.content)
         self._plans = dict(contract.plans)
         self._rules = RuleFollower.start(contract.rules, context) if contract.rules else None
         self._fast_paths = self._find_fast_paths()
@@ -88,6 +98,30 @@ class EventJudge:
         """Return the number of message events so far."""
         # A `Remarked` counts twice: once itself, and once as the chunk in it.
         return sum(self._counts.values()) - self._counts.get(Remarked, 0)
+
+    @property
+    def is_terminator_alone(self) -> bool:
+        """Return True if nothing but the terminator has come, and the contract takes that for an empty stream."""
+        is_alone = 0 < self._counts[Terminator] == self.event_count and self._unreadable_at is None
+        return is_alone and self.contract.grammar.terminator_alone_is_empty
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Return True if a client has shown nothing, as far as the contract says what it shows: no content, and no error or abort."""
+        if not self.awaits_content or self.walk.is_broken_off:
+            return False
+        came = self.chunk_counts()
+        exact = {each for each in self.contract.visible if not each.endswith("*")}
+        families = tuple(each[:-1] for each in self.contract.visible if each.endswith("*"))
+        return not any(kind in exact or (families and kind.startswith(families)) for kind in came)
+
+    @property
+    def content_count(self) -> int:
+        """Return the number of events of kinds with content, from the first one with content on."""
+        if self.awaits_content or not self.contract.content:
+            return 0
+        counts = self.chunk_counts()
+        return sum(counts.get(kind, 0) for kind in self.contract.content) - self._hollow
 
     def set_fields(self, name: str | None, own_id: str | None, retry: int | None, last_event_id: str) -> None:
         """Set the other fields of the event that `take_one` takes next. Needed only if the judge `reads_fields`."""
@@ -113,7 +147,7 @@ class EventJudge:
                     self._counts[struct] += 1
                     return ()
             read = self._reader.look_inside(read, payload)
-        index = self.event_count if self._rules is not None or type(read) is Refusal else 0
+        index = self.event_count if self._rules is not None or type(read) in _WANTS_INDEX else -1
         self._counts[type(read)] += 1
         return self._take(read, payload, index)
 
@@ -195,7 +229,7 @@ class EventJudge:
         Args:
             read: The event, as the reader has read it.
             payload: Its data.
-            index: Its index in the stream, from 0. Only own rules and refusals need it.
+            index: Its index in the stream, from 0. Only own rules, refusals and terminators need it.
         """
         before = self.walk.state
         if type(read) in _NOT_PLAIN_CHUNK:
@@ -205,6 +239,8 @@ class EventJudge:
             deviations = self.walk.take(plan, read)
             if plan.is_watched:
                 deviations = [*self._skew(plan.kind, read), *deviations]
+            if self.awaits_content:
+                self._look_for_content(plan, read, before)
         if self._rules is not None:
             deviations = [*deviations, *self._follow(read, payload, index)]
         self._fast_paths = self._fast_paths_by_state.get(self.walk.state) or self._find_fast_paths()
@@ -233,12 +269,27 @@ class EventJudge:
             )
         )
 
+    def _look_for_content(self, plan: KindPlan, chunk: Any, state: str) -> None:  # noqa: ANN401
+        """Note that the first content has come, if the chunk has content and a client still reads in this state."""
+        if plan.content is None or state in self.contract.grammar.unseen:
+            return
+        if plan.content(chunk) in _NOTHING:
+            self._hollow += 1
+            return
+        self.awaits_content = False
+        # From now on, chunks with content may take the fast path.
+        self._fast_paths_by_state.clear()
+
     def _find_fast_paths(self) -> Mapping[type[Any], FastPath]:
         """Return the fast paths in the current state, and keep them for the next time."""
         state, things = self.walk.state, self.walk.things
         found: dict[type[Any], FastPath] = {}
         for struct, plan in self._plans.items():
-            if state in plan.fast_states and not (self._rules is not None and self._rules.follows(plan.kind)):
+            if (
+                state in plan.fast_states
+                and not (self.awaits_content and plan.content is not None)
+                and not (self._rules is not None and self._rules.follows(plan.kind))
+            ):
                 name_of, opened = None, {}
                 if plan.fast_name is not None:
                     at, loop = plan.fast_name
@@ -255,9 +306,16 @@ class EventJudge:
         if isinstance(read, Remarked):
             self._counts[type(read.chunk)] += 1
             plan = self._plan_of(type(read.chunk))
+            before = self.walk.state
             taken = self.walk.take(plan, read.chunk)
+            if self.awaits_content:
+                self._look_for_content(plan, read.chunk, before)
             skew = self._skew(plan.kind, read.chunk) if plan.is_watched else ()
             return [*self._unknown_fields(read), *self._new(read.deviations), *skew, *taken]
+        if index == 0 and self.contract.grammar.terminator_alone_is_empty and self._unreadable_at is None:
+            # The checker reports an empty stream at the end of the body, where it is known that nothing else came.
+            self.walk.state = self.contract.grammar.transitions[self.walk.state, TERMINATOR].to
+            return ()
         return self.walk.move(TERMINATOR, str(self.contract.terminator))
 
     def _take_refusal(self, read: Refusal, index: int) -> Sequence[Deviation]:

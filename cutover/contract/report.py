@@ -36,6 +36,8 @@ class ContractReport:
     """Kind of chunk, or the terminator -> the number that came, without refused chunks."""
     event_count: int = 0
     """The number of message events."""
+    content_count: int = 0
+    """The number of message events of a kind with content, from the first one with content on; 0 if the contract knows no such kind."""
     comment_count: int = 0
     """The number of comments. Servers send them to keep a connection alive."""
     byte_count: int = 0

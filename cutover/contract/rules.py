@@ -137,6 +137,17 @@ _ALL = (
     ),
     Rule("stream.empty", "No event came: a client shows an empty answer and no error.", user_sees=True),
     Rule(
+        "stream.no-content",
+        "The turn came to its end, and nothing in it is for a user to see: a client shows an empty answer and no error.",
+        severity=Severity.LOSS,
+        user_sees=True,
+    ),
+    Rule(
+        "stream.unframed",
+        "The body has lines that are no field of an event stream, such as an error in JSON or a traceback: clients ignore them.",
+        severity=_WARNING,
+    ),
+    Rule(
         "stream.truncated",
         "The body ended before the turn ended: a client shows half an answer and no error.",
         user_sees=True,

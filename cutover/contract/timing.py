@@ -36,6 +36,8 @@ class Timings:
     """Seconds to the first byte of the body."""
     first_event: float | None = None
     """Seconds to the first message event."""
+    first_content: float | None = None
+    """Seconds to the first message event with content (`StreamContract.content`); None if the contract does not say what content is."""
     last_event: float | None = None
     """Seconds to the last message event."""
     max_gap: float | None = None
@@ -53,6 +55,7 @@ class Timings:
                 ("head", self.head),
                 ("first byte", self.first_byte),
                 ("first event", self.first_event),
+                ("first content", self.first_content),
                 ("last event", self.last_event),
                 ("longest gap", self.max_gap),
                 ("end", self.end),
@@ -98,6 +101,8 @@ class Watch:
     """Seconds to the first byte of the body; None before it."""
     first_event: float | None = attrs.field(default=None, init=False)
     """Seconds to the first message event; None before it."""
+    first_content: float | None = attrs.field(default=None, init=False)
+    """Seconds to the first message event with content; None before it."""
     last_event: float = attrs.field(default=0.0, init=False)
     """Seconds to the last message event; zero before the first one, so that the first gap begins with the request."""
     usual_gap: float = attrs.field(default=-1.0, init=False)
@@ -258,6 +263,7 @@ class Watch:
             head=self.head,
             first_byte=self.first_byte,
             first_event=self.first_event,
+            first_content=self.first_content,
             last_event=None if self.first_event is None else self.last_event,
             max_gap=self._max_gap,
             end=self.end,

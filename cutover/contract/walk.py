@@ -80,6 +80,11 @@ class Walk:
         return self.state in self.grammar.closed
 
     @property
+    def is_broken_off(self) -> bool:
+        """Return True if the turn broke off, such as by an abort, so that nothing is missing."""
+        return self.service_error is not None or not self._seen.isdisjoint(self.grammar.breaks_off)
+
+    @property
     def may_end(self) -> bool:
         """Return True if the body may end here."""
         return self.grammar.transitions[self.state, END].rule is None
@@ -338,7 +343,7 @@ class Walk:
             for key, step in states[state].items()
             if step != _GUESSED
         ]
-        if not (keys and self._seen.isdisjoint(self.grammar.breaks_off)):
+        if not keys or self.is_broken_off:
             return ()
         if len(keys) <= self._unreadable:
             self._unreadable -= len(keys)

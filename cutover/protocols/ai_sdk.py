@@ -386,11 +386,36 @@ def _grammar(call_flags: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
             ),
         ),
         breaks_off=frozenset({"abort", "error"}),
+        terminator_alone_is_empty=True,
         unseen=frozenset({"failed", "failed and closed"}),
         closed=frozenset({"closed", "failed and closed"}),
     )
 
 
+_CONTENT: Mapping[str, str] = {
+    "text-delta": "delta",
+    "reasoning-delta": "delta",
+    "tool-input-delta": "inputTextDelta",
+    # It brings the whole input of a call, which may be `{}`.
+    "tool-input-available": "toolName",
+}
+"""Kinds that carry the answer, with the field that must not be empty."""
+_VISIBLE = (
+    "tool-input-start",
+    "tool-input-error",
+    "tool-output-available",
+    "tool-output-error",
+    "tool-output-denied",
+    "tool-approval-request",
+    "tool-approval-response",
+    "source-url",
+    "source-document",
+    "file",
+    "reasoning-file",
+    "custom",
+    "data-*",
+)
+"""Other kinds that become a part of the message, or change one, so that a user sees something."""
 _REFUSED = frozenset(
     {
         "head.status",
@@ -425,8 +450,10 @@ def _contract(major: int, schema: ChunkSchema, grammar: Grammar) -> StreamContra
         order=grammar,
         terminator=TERMINATOR,
         error=ServiceError(kind="error", code="errorText"),
+        content=_CONTENT,
+        visible=_VISIBLE,
         head=HeadRules(statuses=tuple(range(200, 300)), required={"x-vercel-ai-ui-message-stream": "v1"}),
-        severities={rule: weight(rule) for rule in RULES},
+        protocol_severities={rule: weight(rule) for rule in RULES},
     )
 
 

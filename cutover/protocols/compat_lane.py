@@ -8,6 +8,7 @@ from typing import Final
 
 from cutover.contract.chunks import ANY, BOOLEAN, STRING, ChunkSchema, Field, one_of, optional
 from cutover.contract.definition import StreamContract
+from cutover.contract.findings import Severity
 from cutover.contract.grammar import END, TERMINATOR, Grammar, ServiceError, Transition, open_scope
 from cutover.contract.head_rules import HeadRules
 from cutover.contract.own_rules import Unchanged
@@ -160,6 +161,9 @@ COMPAT_LANE: Final = StreamContract(
     order=GRAMMAR,
     terminator=TERMINATOR,
     error=ServiceError(kind="error", code="code", finish="finish", status="status", failed="error"),
+    content={"text-delta": "delta", "tool-input": "toolName"},
+    # The lane's preview is a whole turn without any content.
+    protocol_severities={"stream.no-content": Severity.IGNORED},
     rules=(
         Unchanged("threadId", id="identity.thread", kinds=_kinds_with("threadId"), request="thread_id"),
         Unchanged("turnId", id="identity.turn", kinds=_kinds_with("turnId")),

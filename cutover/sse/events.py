@@ -61,6 +61,17 @@ class Oversized(msgspec.Struct, frozen=True, gc=False):
     """Position of the first byte of the event's first field line, in bytes of the body."""
 
 
+class Unframed(msgspec.Struct, gc=False):
+    """Lines that are neither a field nor a comment. A client ignores them; they are evidence of a body that is no event stream."""
+
+    line: bytes
+    """The beginning of the first such line."""
+    byte_offset: int
+    """Position of the first byte of that line, in bytes of the body."""
+    count: int = 1
+    """The number of such lines."""
+
+
 StreamEvent: TypeAlias = MessageEvent | Comment | Retry | Truncated | Oversized
 
 

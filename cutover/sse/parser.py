@@ -20,6 +20,7 @@ byte of a longer UTF-8 sequence equals LF or CR.
 This module is long because the fast paths and the exact path stand side by side: a reader can compare their rules.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, Run, StreamEvent, Truncated
+from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, Run, StreamEvent, Truncated, Unframed
 
 _BOM = b"\xef\xbb\xbf"
 _REPLACEMENT = "\ufffd".encode()
@@ -40,6 +41,10 @@ _LARGE = 1024
 """Bytes above which an event is searched in place, since a copy would cost more."""
 _MAX_SHAPES = 64
 """Number of shapes with an `event` line that a parser remembers. Most streams have a few dozen names."""
+_UNFRAMED = 1024
+"""Bytes that are kept of the first line that is no field."""
+_NO_NAME = re.compile(rb"[^\w.\x80-\xff-]")
+"""A byte that is in no name of a field, such as a space, a quotation mark, a brace or an angle bracket."""
 _RETRY_DIGITS = 18
 """A `retry` value of this many digits or more counts as 10 to this power: longer than any client waits, and cheap to parse."""
 
@@ -92,6 +97,12 @@ class EventStreamParser:
     invalid_utf8_offset: int | None = attrs.field(default=None, init=False)
     """Position of the first byte that is not UTF-8; None without one. A client sees U+FFFD there (WHATWG HTML 9.2.5).
 
+    The parser does not look into the dropped lines of an oversized event.
+    """
+    unframed: Unframed | None = attrs.field(default=None, init=False)
+    """The complete lines that are neither a field nor a comment, such as an error in JSON; None without one.
+
+    The standard ignores a field with any other name, and so these lines too: they are what does not begin with a name.
     The parser does not look into the dropped lines of an oversized event.
     """
 
@@ -488,12 +499,12 @@ class EventStreamParser:
         elif name == b"event":
             self._event = value
         else:
-            self._read_rare_field(name, value, offset, items)
+            self._read_rare_field(name, value, line, offset, items)
 
     def _read_rare_field(
-        self, name: bytes, value: bytes, offset: int, items: list[Run | StreamEvent]
+        self, name: bytes, value: bytes, line: bytes, offset: int, items: list[Run | StreamEvent]
     ) -> None:
-        """Process an `id` or a `retry` field (WHATWG HTML 9.2.6). Ignore a bad value and any other field."""
+        """Process an `id` or a `retry` field (WHATWG HTML 9.2.6). Ignore a bad value; ignore any other field, but count what is none."""
         # The standard ignores an ID that holds NUL.
         if name == b"id" and 0 not in value:
             self._id = value
@@ -502,6 +513,11 @@ class EventStreamParser:
             digits = value.lstrip(b"0") or b"0"
             self._retry = int(digits) if len(digits) < _RETRY_DIGITS else 10**_RETRY_DIGITS
             items.append(Retry(self._retry, offset))
+        elif _NO_NAME.search(name):
+            if self.unframed is None:
+                self.unframed = Unframed(line[:_UNFRAMED], offset)
+            else:
+                self.unframed.count += 1
 
     def _dispatch(self, items: list[Run | StreamEvent]) -> None:
         """Process a blank line: set the last event ID; dispatch the event if it has data (WHATWG HTML 9.2.6)."""

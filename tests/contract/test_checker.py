@@ -510,7 +510,10 @@ def test_the_number_of_warnings_about_unknown_fields_is_bounded() -> None:
 def test_open_parts_are_bounded_and_beyond_the_bound_not_judged() -> None:
     small = attrs.evolve(AI_SDK_7, limits=attrs.evolve(AI_SDK_7.limits, max_open_bytes=10_000))
     opened = [{"type": "text-start", "id": str(number)} for number in range(1000)]
+    delta = {"type": "text-delta", "id": "0", "delta": "x"}
     closed = [{"type": "text-end", "id": str(number)} for number in range(1000)]
-    report = check_recording(sse(START, STEP, *opened, *closed, END_STEP, FINISH, DONE), contract=small)
+    report = check_recording(
+        sse(START, STEP, *opened, delta, *closed, END_STEP, FINISH, DONE), contract=small
+    )
     assert [finding.rule for finding in report.findings] == ["order.too-many-open"]
     assert report.ok

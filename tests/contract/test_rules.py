@@ -151,6 +151,7 @@ def test_a_strict_contract_makes_each_defect_that_a_user_sees_a_violation(contra
         *("timing.first-event", "timing.event-gap", "timing.deadline", "timing.not-streamed"),
         *(
             "stream.empty",
+            "stream.no-content",
             "stream.truncated",
             "stream.oversized",
             "stream.invalid-utf8",

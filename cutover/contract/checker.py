@@ -674,9 +674,7 @@ class ContractChecker:
     def _tell_instead(self) -> str:
         """Return what came instead of events, for a finding."""
         if self._events:
-            return (
-                f"nothing but the terminator {escaped(str(self.contract.terminator))}{self._tell_cause()}"
-            )
+            return f"nothing but the terminator {escaped(str(self.contract.terminator))}{self._tell_cause()}"
         # The beginning shows such lines too.
         self._tells_unframed = True
         return f"no event, only {escaped_lines(self._beginning)}" if self._beginning else "an empty body"

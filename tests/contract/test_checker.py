@@ -174,9 +174,9 @@ def test_a_stream_that_ends_too_late_gives_one_finding() -> None:
 
 WORDS = (
     sse({"type": "text-start", "id": "1", "turnId": "u"})
-    + sse({"type": "text-delta", "id": "1", "delta": "a", "channel": "assistant"}) * 20
+    + sse({"type": "text-delta", "id": "1", "delta": "a", "channel": "assistant"}) * 21
 )
-"""More events than a model sends at once."""
+"""More content events than a model sends at once."""
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_turn_that_is_over_while_its_connection_stays_open_says_so(
     kind: FailureKind | None, rule: str, contract: Any
 ) -> None:
     checker = ContractChecker(contract)
-    checker.receive_data(sse(START, STEP, END_STEP, FINISH, DONE), elapsed=0.4)
+    checker.receive_data(sse(START, STEP) + WORDS + sse(END_STEP, FINISH, DONE), elapsed=0.4)
     if kind is None:
         found = checker.receive_eof(elapsed=125.0)
     else:

@@ -11,6 +11,7 @@ import attrs
 from cutover.contract import ContractChecker, FailureKind
 from cutover.http.asgi.exchange import Exchange
 from cutover.http.connection import OpenStream, StreamClient, StreamFailure, StreamRequest, reader_of
+from cutover.http.secrets import mask_urls
 
 LAST_EVENT_ID = "last-event-id"
 """Name of the header with which a client asks for the events behind the one that it saw last, in lower case."""
@@ -244,7 +245,7 @@ class CheckedStream:
     def _record_failure(self, failure: StreamFailure) -> None:
         self.failed_by = failure.__cause__
         if failure.kind is FailureKind.UNREACHABLE:
-            self.unreachable = f"{self.request.method} {self.request.url}: {failure.reason}"
+            self.unreachable = f"{self.request.method} {mask_urls(self.request.url)}: {failure.reason}"
         else:
             self.failure = failure.reason
         self.checker.receive_failure(failure.kind, elapsed=self.elapsed(), detail=failure.reason)

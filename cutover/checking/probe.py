@@ -7,14 +7,14 @@ import attrs
 
 from cutover.checking.arguments import bounded, context_for, judged_by, request_for
 from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream, Hold, Progress
-from cutover.checking.masking import masked
+from cutover.checking.masked_report import masked_report
 from cutover.checking.resume_drill import drill_resume
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
 from cutover.errors import PeerError
 from cutover.http.clients import AnyClient, stream_client
 from cutover.http.connection import StreamClient, StreamRequest
 from cutover.http.outbound import CLOSE_SECONDS
-from cutover.http.secrets import Secrets, secrets_of
+from cutover.http.secrets import Secrets, mask_urls, secrets_of
 from cutover.http.statuses import TOKEN_REFUSED
 from cutover.http.tokens import UNAUTHORIZED, Token, bearer
 from cutover.protocols import COMPAT_LANE
@@ -157,7 +157,7 @@ def _unsent(request: StreamRequest, contract: StreamContract, reason: str, hold:
         headers=(),
         body=b"",
         report=checker.report(),
-        unreachable=f"{request.method} {request.url}: {reason}",
+        unreachable=f"{request.method} {mask_urls(request.url)}: {reason}",
         failure=None,
         elapsed=0.0,
     )
@@ -211,7 +211,7 @@ async def _probe_once(
         status=stream.status,
         headers=tuple((key, secrets.mask(value)) for key, value in stream.headers),
         body=secrets.mask(b"".join(captured)),
-        report=masked(stream.checker.report(), secrets),
+        report=masked_report(stream.checker.report(), secrets),
         unreachable=stream.unreachable,
         failure=stream.failure,
         elapsed=elapsed,
@@ -264,12 +264,13 @@ async def check_stream(
         BaseException: An app in this process (`StreamingASGITransport`) raised this error, and it is raised unchanged; also an error
             after the last byte of the response, in a background task or in the teardown of a dependency.
     """
-    secrets = secrets_of({**stream_client(client).headers, **(headers or {})})
+    asked = stream_client(client)
     request = request_for(contract, url, method=method, json=json, headers=headers)
+    secrets = secrets_of({**asked.headers, **request.headers}, asked.url_of(request))
     judged = judged_by(contract, strict=strict, deadline=deadline)
     known = context_for(context, json)
     if resume:
         drill = await drill_resume(client, request, contract=judged, context=known)
-        return masked(drill.report, secrets)
+        return masked_report(drill.report, secrets)
     probe = await probe_stream(client, request, contract=judged, context=known, secrets=secrets)
     return probe.report

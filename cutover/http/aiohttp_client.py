@@ -51,11 +51,13 @@ class AiohttpClient:
         return self.session.headers
 
     def url_of(self, request: StreamRequest) -> str:
-        """Return the absolute URL of a request, without a password."""
+        """Return the absolute URL of a request, with the login of the client's base URL; see `mask_urls`. A URL that is none is returned as it is."""
         # aiohttp has no public name for the base URL of a session.
         base = getattr(self.session, "_base_url", None)
-        url = URL(request.url) if base is None else base.join(URL(request.url))
-        return str(url.with_user(None) if url.absolute else url)
+        try:
+            return str(URL(request.url) if base is None else base.join(URL(request.url)))
+        except ValueError:
+            return request.url
 
     async def open(
         self,

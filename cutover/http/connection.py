@@ -82,7 +82,7 @@ class StreamClient(Protocol):
         """The headers that the client sends with each request."""
 
     def url_of(self, request: StreamRequest) -> str:
-        """Return the absolute URL of a request, without a password."""
+        """Return the absolute URL of a request, with the login of the client's base URL; see `mask_urls`. A URL that is none is returned as it is."""
 
     async def open(
         self,

@@ -29,8 +29,11 @@ class HttpxClient:
         return self.client.headers
 
     def url_of(self, request: StreamRequest) -> str:
-        """Return the absolute URL of a request, without a password."""
-        return str(self.client.build_request(request.method, request.url).url.copy_with(userinfo=b""))
+        """Return the absolute URL of a request, with the login of the client's base URL; see `mask_urls`. A URL that is none is returned as it is."""
+        try:
+            return str(self.client.build_request(request.method, request.url).url)
+        except (httpx.InvalidURL, UnicodeError):
+            return request.url
 
     async def open(
         self,

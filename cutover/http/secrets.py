@@ -9,18 +9,30 @@ A service may echo a token in another form than the one it was sent in. These fo
 
 Encoders leave letters and digits alone. So the longest run of them in a secret occurs in every form but base64, and a search for
 this run (some milliseconds in 4 MiB) decides whether the slow search for the forms is made at all.
+
+A URL holds secrets too: the login before its host, and parameters of its query such as ``token=...``. `secret_parts` finds them. Every
+text that may show the URL of a request goes through `mask_urls`, and `secrets_of` also masks the same values elsewhere in the text.
 """
 
 import base64
 import re
 from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, unquote_plus
 
 import attrs
 
 from cutover.text import CUT
 
-_SECRET_WORDS = ("token", "secret", "key", "cookie", "session", "password")
-"""Words in the name of a header that suggest that its value is a secret."""
+_SECRET_NAME = re.compile(
+    r"token(?!s)|secret|key(?!word|board)|cookie|session|passw|pwd|auth(?!or(?!i))|credential|signature|jwt"
+    r"|(?<![a-z])(?:sig|pass)(?![a-z])|^code$",
+    re.IGNORECASE,
+)
+"""The name of a header or of a parameter whose value is likely a secret. Azure sends keys as ``sig`` and ``code``."""
+_IN_URL = re.compile(r"""(?<=://)[^/?#\s"<>]+(?=@)|(?<=[?&#;])(?P<name>[^=?&#;\s"<>]+)=""")
+"""The login or the name of a parameter in a URL (RFC 3986 3.2.1, 3.4). A fragment may hold parameters too, as OAuth 2.0 writes them."""
+_VALUE = re.compile(r"""[^&#\s"<>]*""")
+"""The value of a parameter."""
 SHORTEST_SECRET = 4
 """Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
 _SHORTEST_IN_BASE64 = 12
@@ -183,14 +195,60 @@ def _base64_forms(value: str) -> Iterator[str]:
             yield url_safe
 
 
-def secrets_of(headers: Mapping[str, str]) -> Secrets:
-    """Return the secrets in a request's headers: the credentials, and values of headers whose name suggests a secret."""
+@attrs.frozen
+class SecretPart:
+    """A secret in a URL."""
+
+    start: int
+    end: int
+    """The place behind its last character."""
+    name: str
+    """The name of the parameter; ``login`` for the login."""
+
+
+def secret_parts(text: str) -> Iterator[SecretPart]:
+    """Give the secrets in the URLs of a text: logins, and the values of parameters whose name suggests a secret, in their order."""
+    end = 0
+    for found in _IN_URL.finditer(text):
+        if found["name"] is None:
+            yield SecretPart(*found.span(), "login")
+        elif found.start() >= end and holds_secret(name := unquote(found["name"])):
+            value = _VALUE.match(text, found.end())
+            if value is not None and value[0]:
+                end = value.end()
+                yield SecretPart(*value.span(), name)
+
+
+def mask_urls(text: str) -> str:
+    """Return the text with three asterisks in place of each secret in a URL."""
+    parts, start = [], 0
+    for secret in secret_parts(text):
+        parts += [text[start : secret.start], "***"]
+        start = secret.end
+    return "".join((*parts, text[start:]))
+
+
+def mask_login(value: str) -> str:
+    """Return a value that should be a URL, and may be none, with three asterisks in place of all before its last ``@``, but the scheme."""
+    return re.sub(r"\A([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", value, count=1, flags=re.IGNORECASE | re.DOTALL)
+
+
+def secrets_of(headers: Mapping[str, str], url: str = "") -> Secrets:
+    """Return the secrets in a request's headers and URL: the credentials, and values whose name suggests a secret."""
     credentials = [
-        value.split(" ", 1)[-1] for name, value in headers.items() if name.lower() == "authorization"
+        value.split(" ", 1)[-1] for name, value in headers.items() if name.lower().endswith("authorization")
     ]
-    return Secrets((*credentials, *(value for name, value in headers.items() if holds_secret(name))))
+    named = [value for name, value in headers.items() if holds_secret(name)]
+    in_url: list[str] = []
+    for part in secret_parts(url):
+        value = url[part.start : part.end]
+        in_url += [value, unquote_plus(value)]
+        if part.name == "login":
+            # The name of a user is no secret, but a token may stand there without a password.
+            in_url.append(unquote(value.partition(":")[2] or value))
+    return Secrets((*credentials, *named, *in_url))
 
 
-def holds_secret(header: str) -> bool:
-    """Return True if the name of a header suggests that its value is a secret."""
-    return any(word in header.lower() for word in _SECRET_WORDS)
+def holds_secret(name: str) -> bool:
+    """Return True if the name of a header or of a parameter suggests that its value is a secret."""
+    return _SECRET_NAME.search(name) is not None

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
+from cutover.checking.masked_report import masked_report
 from cutover.contract import ContractReport
 from cutover.contract.findings import Finding
-from cutover.http.secrets import Secrets
+from cutover.http.secrets import Secrets, mask_urls
 from cutover.text import printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Verdict:
     """The result of checking one target."""
 
     target: str
-    """The URL or file name, as the user typed it."""
+    """The URL or file name, as the user typed it; `masked` replaces its secrets."""
     report: ContractReport
     unreachable: str | None = None
     """The reason why the target could not be reached; None if it was reached."""
@@ -37,21 +38,10 @@ class Verdict:
         return EXIT_UNREACHABLE if self.unreachable else 0 if self.report.ok else 1
 
     def masked(self, secrets: Secrets) -> "Verdict":
-        """Return this verdict with every secret in its findings masked; a server may echo the headers that it received."""
-        findings = tuple(_masked(finding, secrets) for finding in self.report.findings)
-        return attrs.evolve(self, report=attrs.evolve(self.report, findings=findings))
-
-
-def _masked(finding: Finding, secrets: Secrets) -> Finding:
-    def mask(text: str | None) -> str | None:
-        return None if text is None else secrets.mask_text(text)
-
-    return attrs.evolve(
-        finding,
-        message=secrets.mask_text(finding.message),
-        expected=mask(finding.expected),
-        actual=mask(finding.actual),
-    )
+        """Return this verdict with every secret masked, also those in URLs; a server may echo what it received."""
+        unreachable = None if self.unreachable is None else secrets.mask_text(mask_urls(self.unreachable))
+        report = masked_report(self.report, secrets)
+        return attrs.evolve(self, target=mask_urls(self.target), report=report, unreachable=unreachable)
 
 
 def as_lines(verdict: Verdict) -> list[str]:

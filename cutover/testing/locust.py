@@ -33,7 +33,7 @@ from geventhttpclient.header import Headers
 from geventhttpclient.url import URL
 
 from cutover.checking.arguments import bounded, context_for, judged_by, request_for
-from cutover.checking.masking import masked
+from cutover.checking.masked_report import masked_report
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.errors import ContractViolation
 from cutover.http.connection import SSE_HEADERS
@@ -114,7 +114,7 @@ class StreamUser(FastHttpUser):
         )
         began = time.time()
         stream.run()
-        report = masked(stream.checker.report(), secrets_of(fields))
+        report = masked_report(stream.checker.report(), secrets_of(fields))
         self._count(report, name or path, url=url, began=began, violation=_violation(report, stream))
         return report
 

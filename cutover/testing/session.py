@@ -530,26 +530,28 @@ class StreamSession:
         headers = dict(request.headers)
         if self._stream.last_event_id is not None:
             headers[LAST_EVENT_ID] = printable(self._stream.last_event_id)
+        url = self._stream.client.url_of(request)
         context = FailureContext(
             findings=findings,
             report=report,
             method=request.method,
-            url=self._stream.client.url_of(request),
+            url=url,
             in_process=self._in_process,
             request_headers=headers,
+            client_headers=self._stream.client.headers,
             request_body=request.body,
             status=self.status,
             unreachable=self._stream.unreachable,
             response_headers=self._stream.headers,
             events=self._log.kept(),
             app_error=app_error,
-            replay=self._record(),
+            replay=self._record(url),
         )
         violation = ContractViolation(explain(context), findings=findings)
         violation.__cause__ = app_error or self._stream.failed_by
         return violation
 
-    def _record(self) -> str | None:
+    def _record(self, url: str) -> str | None:
         """Save the body and return a command or hint to check it again; None without a folder or body, or if saving fails."""
         if self._recordings is None or not self._captured:
             return None
@@ -557,7 +559,7 @@ class StreamSession:
             self._recordings,
             bytes(self._captured),
             contract=self._stream.checker.contract,
-            secrets=secrets_of(self._stream.request.headers),
+            secrets=secrets_of({**self._stream.client.headers, **self._stream.request.headers}, url),
             received=self.report.byte_count - self._dropped,
         )
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.http.secrets import SHORTEST_SECRET, Secrets
+from cutover.http.secrets import SHORTEST_SECRET, Secrets, holds_secret, mask_login, mask_urls, secrets_of
 from cutover.text import CUT, printable
 
 SECRETS = (
@@ -133,3 +133,59 @@ def test_the_largest_body_is_masked_in_less_than_seconds(body: bytes) -> None:
     started = time.process_time()
     secrets.mask(body)
     assert time.process_time() - started < 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h.example/x?key=abc&n=1", "https://h.example/x?key=***&n=1"),
+        ("POST /x?n=1&api_key=abc: failed", "POST /x?n=1&api_key=*** failed"),
+        ("/x?access_token=a&Token=b#id_token=c", "/x?access_token=***&Token=***#id_token=***"),
+        ("/x?api%5Fkey=a%26b&sig=c;d&code=e", "/x?api%5Fkey=***&sig=***&code=***"),
+        ("/x?note=a;token=b", "/x?note=a;token=***"),
+        ("/x?token=a;key=b&n=1", "/x?token=***&n=1"),
+        ("https://me:pass@h.example/@a", "https://***@h.example/@a"),
+        ("https://me:pa@ss@h.example", "https://***@h.example"),
+        ("https://token@h.example?x-amz-signature=a", "https://***@h.example?x-amz-signature=***"),
+        (
+            '{"url": "https://h.example?sig=abc", "token": "kept"}',
+            '{"url": "https://h.example?sig=***", "token": "kept"}',
+        ),
+        ("https://h.example/a@b?x=c@d", "https://h.example/a@b?x=c@d"),
+        (
+            "/x?max_tokens=100&author=me&keyword=k&design=d&zipcode=z&key=",
+            "/x?max_tokens=100&author=me&keyword=k&design=d&zipcode=z&key=",
+        ),
+        ("what? token=abc, me@h.example", "what? token=abc, me@h.example"),
+    ],
+)
+def test_a_secret_of_a_url_is_masked_and_nothing_else(text: str, shown: str) -> None:
+    assert mask_urls(text) == shown
+
+
+def test_the_login_of_a_value_that_is_no_url_is_masked() -> None:
+    for value in ("http://me:pa/ss@host:x", "me:pa/ss@host:x", "http://a@me:pa\nss@host:x"):
+        assert mask_login(value) == ("http://" if "://" in value else "") + "***@host:x"
+    assert mask_login("http://host/x") == "http://host/x"
+
+
+def test_the_secrets_of_a_request_are_those_of_its_headers_and_its_url() -> None:
+    headers = {"Proxy-Authorization": "Basic abcd", "x-auth": "efgh", "accept": "text/plain"}
+    found = secrets_of(headers, "https://me:p%40ss@h.example/x?key=a%2Bb+c&n=nnnn https://t0ken@h.example")
+    echoed = "abcd efgh p@ss me:p@ss a%2Bb+c a+b c t0ken"
+    assert set(found.mask_text(echoed)) == {"*", " "}
+    assert found.mask_text("text/plain me nnnn https") == "text/plain me nnnn https"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("Authorization", True),
+        ("X-Api-Key", True),
+        ("set-cookie", True),
+        ("accept", False),
+        ("x-max-tokens", False),
+    ],
+)
+def test_the_name_of_a_header_tells_a_secret(name: str, *, secret: bool) -> None:
+    assert holds_secret(name) is secret

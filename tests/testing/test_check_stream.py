@@ -31,3 +31,27 @@ async def test_an_echoed_credential_is_masked_in_the_findings() -> None:
     with pytest.raises(ContractViolation) as caught:
         report.raise_for_violations()
     assert "marked" not in str(caught.value)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("path", "params"), [("/x?key=marked+key&n=1", {}), ("/x", {"sig": "marked key", "n": "1"})]
+)
+async def test_an_echoed_secret_of_the_url_is_masked_in_the_findings(
+    path: str, params: dict[str, str], *, resume: bool
+) -> None:
+    def echo_url(request: httpx.Request) -> httpx.Response:
+        said = (
+            f"{request.url.params} {' '.join(request.url.params.values())} {request.headers['authorization']}"
+        )
+        return httpx.Response(200, headers=HEADERS, content=f"data: no JSON, but {said}\n\n".encode())
+
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(echo_url),
+        base_url="https://me:marked-password@chat.example",
+        params=params,
+    ) as client:
+        report = await check_stream(client, path, resume=resume)
+    assert "no JSON, but " in repr(report)
+    assert "n=1" in repr(report)
+    assert not any(secret in repr(report) for secret in ("marked", "bWFya2VkLX"))

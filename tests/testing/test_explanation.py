@@ -213,3 +213,83 @@ def test_a_long_stream_keeps_its_beginning_and_its_end() -> None:
     kept = [event.index for event in log.kept()]
     assert kept[:100] == list(range(100))
     assert kept[100:] == list(range(4000, 5000))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"text":"' + b"x" * (5 << 20) + b'"}', id="too long"),
+        pytest.param(b"\xff\xfe binary", id="no text"),
+        pytest.param("a\u202eb\x9b[2J".encode(), id="not printable"),
+        pytest.param(b"@file", id="a file for curl"),
+    ],
+)
+def test_a_body_that_cannot_stand_in_a_command_comes_from_a_file(body: bytes) -> None:
+    context = failure(request_body=body)
+    shown = explain(context)
+    assert len(shown) < 4000
+    assert shlex.split(curl(context))[-3:] == ["--data-binary", "@request-body", REST["url"]]
+    assert (
+        f"  body:   {len(body)} bytes, not shown; write the body that the test sends to the file request-body first"
+        in shown
+    )
+    assert all(char.isprintable() for line in shown.split("\n") for char in line)
+
+
+def test_a_body_up_to_two_thousand_bytes_stands_in_the_command() -> None:
+    for size, inline in ((2000, True), (2001, False)):
+        context = failure(request_body=b"x" * size)
+        assert ("x" * size in curl(context)) is inline
+        assert ("  body: " in explain(context)) is not inline
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_the_command_has_a_variable_for_each_secret_of_the_url(*, in_process: bool) -> None:
+    base = "http://app" if in_process else "https://me:pa55word@chat.example"
+    url = f"{base}/x?n=1&key=k3y-value&api-token=t0ken%2Bvalue&note=it's&2fa-key=abc"
+    command = curl(failure(url=url, in_process=in_process))
+    for variable, value in {
+        "BASE_URL": base,
+        "LOGIN": "me:pa55word",
+        "KEY": "k3y-value",
+        "API_TOKEN": "t0ken%2Bvalue",
+        "_2FA_KEY": "abc",
+    }.items():
+        assert in_process or variable == "BASE_URL" or value not in command
+        command = command.replace(f'"${variable}"', value)
+    assert shlex.split(command)[-1] == url
+
+
+def test_no_secret_of_the_url_is_in_the_message() -> None:
+    url = "https://me:pa55word@chat.example/x?key=k3y-value&access_token=t0ken%2Bvalue&n=1"
+    echoed = Finding(
+        rule="head.status",
+        message=f"no route {url}",
+        actual="k3y-value is no key",
+        expected="not t0ken+value",
+    )
+    seen = event(0, "error")
+    context = failure(
+        echoed,
+        url=url,
+        unreachable=f"POST {url}: failed",
+        status=None,
+        app_error=ValueError(f"at {url}" + "x" * 400),
+        events=(SeenEvent(kind="error", index=0, byte_offset=0, elapsed=0.0, data="pa55word"), seen),
+    )
+    for shown in (
+        explain(context),
+        explain(failure(echoed, url=url, response_headers=((b"location", url.encode()),))),
+    ):
+        for secret in ("pa55word", "k3y-value", "t0ken"):
+            assert secret not in shown
+        assert "POST https://chat.example/x?key=***&access_token=***&n=1" in shown
+
+
+def test_a_secret_that_the_tests_client_adds_is_hidden() -> None:
+    echoed = Finding(rule="head.status", message="the token sk-12345 is not known")
+    assert "sk-12345" not in explain(failure(echoed, client_headers={"authorization": "Bearer sk-12345"}))
+
+
+def test_a_path_in_a_finding_is_escaped() -> None:
+    assert "\x1b" not in explain(failure(Finding(rule="schema.value", message="m", path="/\x1b[2J")))

@@ -641,6 +641,27 @@ async def test_the_requested_url_is_shown_without_its_password() -> None:
     assert f"POST http://chat.example/v2{PATH}" in str(failure)
     assert f"nothing at /v2{PATH}" in str(failure)
     assert "pa55word" not in str(failure)
+    assert 'http://"$LOGIN"@chat.example/v2' in str(failure)
+
+
+async def test_secrets_of_the_query_and_of_the_client_are_in_no_message_and_no_recording(
+    tmp_path: Path,
+) -> None:
+    def echo(request: httpx.Request) -> httpx.Response:
+        head = {"content-type": "text/event-stream", "x-vercel-ai-ui-message-stream": "v1"}
+        said = f"{request.url} {request.headers['x-api-key']} {request.url.params['key']}"
+        return httpx.Response(200, headers=head, text=f'data: {{"type":"start","messageId":"{said}"}}\n\n')
+
+    headers, params = {"x-api-key": "h3ader-value"}, {"key": "k3y value"}
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(echo), base_url="http://chat.example", headers=headers, params=params
+    ) as client:
+        failure = await failure_of(client, recordings=tmp_path / "streams")
+    [kept] = (tmp_path / "streams").iterdir()
+    assert "$KEY" in str(failure)
+    for text in (str(failure), kept.read_text()):
+        assert "start" in text
+        assert not any(secret in text for secret in ("h3ader-value", "k3y"))
 
 
 async def test_a_recording_holds_no_token_and_may_fail_to_be_written(tmp_path: Path) -> None:

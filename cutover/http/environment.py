@@ -18,6 +18,7 @@ import httpx
 
 from cutover.errors import ConfigurationError
 from cutover.http.no_proxy import Unproxied, parse_no_proxy
+from cutover.http.secrets import mask_login
 from cutover.text import printable
 
 _CERT_FILE, _CERT_DIR, _KEY_LOG = "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"
@@ -38,6 +39,8 @@ class HttpEnvironment:
     """One TLS context for all clients, because making it takes 20 ms."""
     proxies: Mapping[str, httpx.Proxy] = attrs.field(factory=dict, repr=False)
     """Proxies by the scheme of the requested URL: ``http``, ``https``, and ``all`` for a scheme without a proxy of its own."""
+    variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """The variable that named each proxy, by the same scheme."""
     unproxied: Sequence[Unproxied] = ()
     """The entries of NO_PROXY."""
 
@@ -56,7 +59,11 @@ class HttpEnvironment:
             else _ProxyTransport(
                 direct=direct,
                 proxies={
-                    scheme: _through(proxy, self.context, limits) for scheme, proxy in self.proxies.items()
+                    scheme: _Proxied(
+                        transport=_through(proxy, self.context, limits),
+                        proxy=f"the proxy {_shown(str(proxy.url))} of {self.variables[scheme]}",
+                    )
+                    for scheme, proxy in self.proxies.items()
                 },
                 unproxied=self.unproxied,
             )
@@ -83,6 +90,26 @@ class _ProxyTransport(httpx.AsyncBaseTransport):
         """Close every connection."""
         for transport in (self.direct, *self.proxies.values()):
             await transport.aclose()
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Proxied(httpx.AsyncBaseTransport):
+    """A transport through one proxy. It names the proxy in its failures: the host of the request may be well."""
+
+    transport: httpx.AsyncBaseTransport
+    proxy: str
+    """The proxy in words."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        try:
+            return await self.transport.handle_async_request(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            raise type(error)(f"{error}; through {self.proxy}".removeprefix("; ")) from error
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.transport.aclose()
 
 
 def _through(proxy: httpx.Proxy, context: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
@@ -119,7 +146,8 @@ def read_environment(*, tls: bool = True, default_credentials: bool = False) -> 
         problems += _bundle_problems()
     if problems:
         raise ConfigurationError(problems)
-    return HttpEnvironment(context=context, proxies=proxies, unproxied=unproxied)
+    variables = {scheme: name for scheme, (name, _) in given.items()}
+    return HttpEnvironment(context=context, proxies=proxies, variables=variables, unproxied=unproxied)
 
 
 def _context(problems: list[str]) -> ssl.SSLContext:
@@ -191,11 +219,8 @@ def _given_proxies() -> dict[str, tuple[str, str]]:
 
 
 def _proxy(name: str, url: str, context: ssl.SSLContext, problems: list[str]) -> httpx.Proxy | None:
-    """Return a proxy that can be used; else None, and note the problem.
-
-    The URL may hold a password, so no problem shows more of it than its scheme.
-    """
-    scheme = url.partition("://")[0].lower()
+    """Return a proxy that can be used; else None, and note the problem."""
+    scheme, shown = url.partition("://")[0].lower(), _shown(url)
     wanted = "http://, https://, socks5:// or socks5h:// and a host"
     remedy = f"correct it, or unset {name}"
     try:
@@ -203,7 +228,7 @@ def _proxy(name: str, url: str, context: ssl.SSLContext, problems: list[str]) ->
             # The name `socks` is what some desktops write; they mean SOCKS 5.
             hint = "socks5://" if scheme == "socks" else ""
             problems.append(
-                f"{name} starts with {printable(scheme)}://; a proxy's URL is {wanted}; "
+                f"{name} starts with {printable(scheme)}://: {shown}; a proxy's URL is {wanted}; "
                 + (f"write {hint}, or unset {name}" if hint else remedy)
             )
             return None
@@ -217,13 +242,20 @@ def _proxy(name: str, url: str, context: ssl.SSLContext, problems: list[str]) ->
         _through(proxy, context, _LIMITS)
     except ImportError:
         problems.append(
-            f"{name} names a SOCKS proxy, and the package for it is missing: pip install 'httpx[socks]', or unset {name}"
+            f"{name} names a SOCKS proxy, {shown}, and the package for it is missing: pip install 'httpx[socks]', or unset {name}"
         )
         return None
     except (httpx.InvalidURL, ValueError):
-        problems.append(f"{name} is not the URL of a proxy: {wanted}; {remedy}")
+        problems.append(f"{name} is not the URL of a proxy: {shown}; write {wanted}; {remedy}")
         return None
     return proxy
+
+
+def _shown(url: str) -> str:
+    """Return the URL of a proxy without its login. A port that is no number may be a part of a password, so it is left out too."""
+    shown = mask_login(url)
+    # In brackets stands an IPv6 address, which has colons of its own.
+    return printable(shown if "[" in shown else re.sub(r":(?!//|[0-9]*(?:/|\Z)).*\Z", ":***", shown))
 
 
 def _unproxied(problems: list[str]) -> Sequence[Unproxied]:

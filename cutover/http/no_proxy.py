@@ -13,11 +13,13 @@ from typing import Self
 import attrs
 import httpx
 
+from cutover.http.secrets import mask_login
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENTRY = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
-    r"(?:\[(?P<bracketed>[0-9a-f:.]+(?:/[0-9]+)?)\]|(?P<host>[^\s\[\]:/@?#]*))"
+    r"(?:\[(?P<bracketed>[0-9a-f:.]+(?:%[^\s\]]*)?(?:/[0-9]+)?)\]|(?P<host>[^\s\[\]:/@?#]*))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
 
@@ -44,16 +46,16 @@ class Unproxied:
         Raises:
             ValueError: The text is no entry.
         """
-        text = entry.strip().lower()
+        text, shown = entry.strip().lower(), mask_login(entry)
         if (network := _network(text)) is not None:
             return cls(network=network)
         found = _ENTRY.fullmatch(text)
         if found is None:
-            raise ValueError(f"{entry!r} is no host name, address or network")
+            raise ValueError(f"{shown!r} is no host name, address or network")
         host = found["bracketed"] or found["host"]
         network = _network(host)
         if found["bracketed"] and network is None:
-            raise ValueError(f"{entry!r} holds no IPv6 address")
+            raise ValueError(f"{shown!r} holds no IPv6 address")
         name = "" if network is not None else host.removeprefix("*")
         return cls(
             scheme="" if found["scheme"] in {None, "all"} else found["scheme"],
@@ -88,8 +90,8 @@ def parse_no_proxy(text: str) -> Sequence[Unproxied]:
 
 
 def _network(text: str) -> Network | None:
-    """Return the network of an address or of a network; None for any other text."""
+    """Return the network of an address or of a network; None for any other text. The zone of an address, as in ``fe80::1%eth0``, does not count."""
     try:
-        return ipaddress.ip_network(text, strict=False)
+        return ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
     except ValueError:
         return None

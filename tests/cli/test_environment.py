@@ -18,10 +18,11 @@ WRONG = {
     "SSLKEYLOGFILE": "/no/such/folder/keys.log",
     "HTTP_PROXY": "ftp://proxy.example",
     "https_proxy": "http://[::1",
-    "ALL_PROXY": "socks://127.0.0.1:1080",
+    "ALL_PROXY": "socks://me:secret-word@127.0.0.1:1080/",
     "all_proxy": "http://proxy.example:port",
     "NO_PROXY": "[::1",
 }
+SHOWN = {**WRONG, "ALL_PROXY": "socks://***@127.0.0.1:1080/", "all_proxy": "http://proxy.example:***"}
 OTHER_BYTES = b"run-\xff"
 needs_such_names = pytest.mark.skipif(
     sys.platform != "linux", reason="other systems refuse such names themselves"
@@ -42,11 +43,13 @@ def called(
     )
 
 
-def refused(done: subprocess.CompletedProcess[str], name: str) -> None:
+def refused(done: subprocess.CompletedProcess[str], name: str, value: str = "") -> None:
     """Assert that a command refused an input by its name, without a traceback."""
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.lower().startswith("error: ")]
     assert name in line
+    assert value in line
+    assert "secret-word" not in done.stderr
     assert "Traceback" not in done.stderr
     assert "a fault in cutover" not in done.stderr
 
@@ -66,15 +69,17 @@ def test_a_variable_that_cannot_work_is_refused_by_run_check_and_recover(tmp_pat
         env = bare(run_env(simulation, tmp_path, CANARY_STEPS="100", XDG_STATE_HOME=str(tmp_path / "state")))
         url = simulation.env["BASE_URL"]
         for name in names:
-            refused(called("run", *simulation.revisions, env={**env, name: WRONG[name]}), name)
+            refused(called("run", *simulation.revisions, env={**env, name: WRONG[name]}), name, SHOWN[name])
         for name in names[::2]:
-            refused(called("check", f"{url}/api/chat/stream", env={**env, name: WRONG[name]}), name)
+            refused(
+                called("check", f"{url}/api/chat/stream", env={**env, name: WRONG[name]}), name, SHOWN[name]
+            )
         assert list(tmp_path.iterdir()) == []
         assert called("run", *simulation.revisions, env=env).returncode == 0
         before = (tmp_path / "run" / "journal.jsonl").read_bytes()
         for name in names[1::2]:
             again = {**env, name: WRONG[name]}
-            refused(called("recover", "--revert", str(tmp_path / "run"), env=again), name)
+            refused(called("recover", "--revert", str(tmp_path / "run"), env=again), name, SHOWN[name])
         assert (tmp_path / "run" / "journal.jsonl").read_bytes() == before
         assert not (tmp_path / "run" / "recovery").exists()
 
@@ -97,7 +102,7 @@ def test_commands_that_open_no_connection_do_not_look_at_the_variables(tmp_path:
 def test_a_live_train_reaches_production_that_no_proxy_names_in_brackets(tmp_path: Path) -> None:
     with served() as simulation:
         env = bare(run_env(simulation, tmp_path, CANARY_STEPS="100"))
-        proxies = {"ALL_PROXY": "http://127.0.0.1:9", "NO_PROXY": "[::1],127.0.0.0/8"}
+        proxies = {"ALL_PROXY": "http://127.0.0.1:9", "NO_PROXY": "localhost,[::1],fd00::/8,127.0.0.0/8"}
         done = called("run", *simulation.revisions, env={**env, **proxies})
         assert done.returncode == 0, done.stderr
 

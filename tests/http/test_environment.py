@@ -96,7 +96,7 @@ def test_a_socks_proxy_without_its_package_is_named(scheme: str, monkeypatch: py
     monkeypatch.setitem(__import__("sys").modules, "socksio", None)
     (problem,) = problems(monkeypatch, {"ALL_PROXY": f"{scheme}://127.0.0.1:9"})
     assert problem == (
-        "ALL_PROXY names a SOCKS proxy, and the package for it is missing: pip install 'httpx[socks]', or unset ALL_PROXY"
+        f"ALL_PROXY names a SOCKS proxy, {scheme}://127.0.0.1:9, and the package for it is missing: pip install 'httpx[socks]', or unset ALL_PROXY"
     )
 
 
@@ -105,6 +105,40 @@ def test_a_socks_proxy_without_its_package_is_named(scheme: str, monkeypatch: py
 )
 def test_the_password_of_a_proxy_is_not_shown(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret-word" not in "".join(problems(monkeypatch, {"HTTPS_PROXY": value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("ALL_PROXY", "socks://me:secret-word@127.0.0.1:1080/", "socks://***@127.0.0.1:1080/"),
+        ("all_proxy", "me:secret-word@host:x1", "http://***@host:***"),
+        ("HTTPS_PROXY", "http://me:secret-word", "http://me:***"),
+        ("HTTPS_PROXY", "http://host:65536", "http://host:65536"),
+        ("HTTPS_PROXY", "http://[fe80::ab", "http://[fe80::ab"),
+        ("HTTPS_PROXY", "http://[fe80::ab]:99999", "http://[fe80::ab]:99999"),
+        ("http_proxy", "ftp://me:secret-word@host:21/", "ftp://***@host:21/"),
+        ("NO_PROXY", "localhost,me:secret-word@[::", "'***@[::'"),
+    ],
+)
+def test_a_refused_value_is_shown_without_its_login(
+    name: str, value: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = problems(monkeypatch, {name: value})
+    assert problem.startswith(name)
+    assert shown in problem
+    assert "secret-word" not in problem
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://me:secret-word@127.0.0.1:9")
+    async with read_environment().client() as client:
+        with pytest.raises(
+            httpx.ConnectError, match=r"; through the proxy http://127\.0\.0\.1:9 of ALL_PROXY"
+        ) as caught:
+            await client.get(f"{scheme}://service.example/")
+    assert "secret-word" not in str(caught.value)
 
 
 def test_a_bundle_for_google_matters_only_with_default_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +190,12 @@ def test_no_context_trusts_everybody() -> None:
         ("[::1]", ["http://[::1]:5"], ["http://[::2]"]),
         ("[::1]:80", ["http://[::1]"], ["https://[::1]", "http://[::1]:81"]),
         ("fd00::/8", ["http://[fd12::1]"], ["http://[fe80::1]", "http://fd12.example"]),
+        ("[fe80::1%eth0]", ["http://[fe80::1]"], ["http://[fe80::2]"]),
+        (
+            "localhost,[::1],fd00::/8",
+            ["http://[fd12::1]", "http://[::1]", "http://localhost"],
+            ["http://[fe80::1]"],
+        ),
         ("[fd00::/8]", ["http://[fd12::1]"], ["http://[fe80::1]"]),
         ("10.1.2.3/8", ["http://10.200.0.1"], ["http://11.0.0.1", "http://10.example"]),
         ("127.0.0.1", ["http://127.0.0.1:9"], ["http://127.0.0.2"]),

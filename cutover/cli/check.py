@@ -1,22 +1,21 @@
 """``cutover check``: check URLs and recordings against a contract."""
 
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from cutover.checking.recording import check_recording
-from cutover.cli.check_request import Sent, read_target, sent_by_user
+from cutover.cli.check_request import Sent, read_method, read_target, sent_by_user
+from cutover.cli.check_targets import is_url, refuse_lone_method, refuse_recordings, refuse_unusable
 from cutover.cli.check_urls import check_urls
 from cutover.cli.contracts import choose_contract
 from cutover.cli.explain_rule import explanation
 from cutover.cli.signals import run_command
-from cutover.config.values import is_utf8
 from cutover.contract import StreamContract
 from cutover.errors import ConfigurationError
 from cutover.protocols import SHIPPED
@@ -26,6 +25,20 @@ from cutover.text import printable
 
 if TYPE_CHECKING:
     from cutover.http.environment import HttpEnvironment
+
+
+class _Seconds(click.FloatRange):
+    """A time: more than zero."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  as in click
+        """Return the number. Not a number is none, though it is not below zero."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no time", param, ctx)
+        return seconds
+
+
+_SECONDS = _Seconds(min=0, min_open=True)
 
 
 @click.command(
@@ -65,20 +78,51 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    type=click.Choice(["GET", "POST"], case_sensitive=False),
-    help="The method of the request. Default: the contract's.",
+    metavar="METHOD",
+    callback=read_method,
+    help="The method of the request, such as GET, POST or PUT. Default: the contract's.",
 )
 @click.option(
+    "--deadline",
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    "deadline",
+    type=_SECONDS,
     help="Longest time for a stream, in seconds. A stream without an end is left then. Default: the contract's.",
+)
+@click.option(
+    "--first-event",
+    type=_SECONDS,
+    help="Longest time to the first event, in seconds. Comments do not count. Default: the contract's.",
+)
+@click.option(
+    "--gap",
+    type=_SECONDS,
+    help="Longest time between two events, in seconds. Comments do not count. Default: the contract's.",
+)
+@click.option(
+    "--max-event-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest event, in bytes. Default: the contract's.",
+)
+@click.option(
+    "--known-call",
+    "known_calls",
+    multiple=True,
+    metavar="ID",
+    help="A tool call in the message that the stream continues, so that the stream may refer to it; can be given several times.",
+)
+@click.option(
+    "--no-strict",
+    is_flag=True,
+    help="Give the verdict of the client itself: a break that a user sees, but that the client survives, is shown and no violation.",
 )
 @click.option(
     "--header",
     "headers",
     multiple=True,
     metavar="'NAME: VALUE'",
-    help="Send this header; can be given several times. $VAR in VALUE is read from the environment and never shown.",
+    help="Send this header; can be given several times. $VAR in VALUE is read from the environment and never shown; $$ stands for $.",
 )
 @click.option(
     "--data",
@@ -107,7 +151,12 @@ def check(
     overlays: tuple[Path, ...],
     terminator: str | None,
     method: str | None,
-    seconds: float | None,
+    deadline: float | None,
+    first_event: float | None,
+    gap: float | None,
+    max_event_bytes: int | None,
+    known_calls: tuple[str, ...],
+    no_strict: bool,
     headers: tuple[str, ...],
     data: str | None,
     resume: bool,
@@ -120,16 +169,30 @@ def check(
     A TARGET is a URL that streams, or a file with a recorded body (`-`: standard input).
     """
     choice = choose_contract(
-        name, openapi, path=path, overlays=overlays, terminator=terminator, method=method, seconds=seconds
+        name,
+        openapi,
+        path=path,
+        overlays=overlays,
+        terminator=terminator,
+        method=method,
+        limits={
+            "whole": deadline,
+            "first_event": first_event,
+            "event_gap": gap,
+            "max_event_bytes": max_event_bytes,
+        },
+        strict=not no_strict,
     )
     if explain is not None:
         click.echo(explanation(explain, choice.for_explanation))
         return
-    _refuse_unusable(targets, data)
+    refuse_unusable(targets, data)
+    if method is not None and openapi is None:
+        refuse_lone_method(targets)
     if resume:
-        _refuse_recordings(targets)
-    contracts = {target: choice.contract_for(target).strict() for target in targets}
-    sent = attrs.evolve(sent_by_user(headers, data), resume=resume)
+        refuse_recordings(targets)
+    contracts = {target: choice.contract_for(target) for target in targets}
+    sent = sent_by_user(headers, data, method=method, known_calls=known_calls, resume=resume)
     environment = _environment(targets)
     if junit_xml is not None:
         if importlib.util.find_spec("junitparser") is None:
@@ -148,40 +211,9 @@ def check(
     sys.exit(max([code, *(verdict.exit_code for verdict in verdicts)]))
 
 
-def _refuse_unusable(targets: Sequence[str], data: str | None) -> None:
-    """Raise a usage error for targets that cannot be checked, before any request is sent."""
-    if not targets:
-        raise click.UsageError("Missing argument 'TARGET...'.")
-    if targets.count("-") + (data == "@-") > 1:
-        raise click.UsageError("standard input (`-`) can be read only once")
-    for target in targets:
-        if not is_utf8(target):
-            raise click.UsageError(
-                f"TARGET {target!a} is not UTF-8, and the report cannot hold such a name; rename the file"
-            )
-    for target in filter(_is_url, targets):
-        try:
-            parts = urlsplit(target)
-            usable = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise click.UsageError(f"{printable(target)}: not a URL with a host (and a valid port, if any)")
-
-
-def _refuse_recordings(targets: Sequence[str]) -> None:
-    """Raise a usage error for a target that is no URL: only a service can be asked to resume."""
-    for target in targets:
-        if not _is_url(target):
-            raise click.UsageError(
-                f"--resume needs URLs, because only a service can resume a stream; {printable(target)} is a recording. "
-                "Check it without --resume"
-            )
-
-
 def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
     """Return the certificates and proxies for URLs, or None if every target is a recording; raise a usage error for a wrong variable."""
-    if not any(map(_is_url, targets)):
+    if not any(map(is_url, targets)):
         return None
     # Checking a recording needs no HTTP client.
     from cutover.http.environment import read_environment  # noqa: PLC0415
@@ -190,10 +222,6 @@ def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
         return read_environment(tls=any(target.lower().startswith("https:") for target in targets))
     except ConfigurationError as error:
         raise click.UsageError("; ".join(error.problems)) from error
-
-
-def _is_url(target: str) -> bool:
-    return target.lower().startswith(("http://", "https://"))
 
 
 def _write(path: Path, report: bytes) -> None:
@@ -213,20 +241,22 @@ def _check_all(
 ) -> tuple[int, list[Verdict]]:
     """Return an exit code and the verdicts in target order. After a signal or fault the code is not 0 and some are missing."""
     verdicts = {
-        at: _check_recording_file(target, contracts[target])
+        at: _check_recording_file(target, contracts[target], sent)
         for at, target in enumerate(targets)
-        if not _is_url(target)
+        if not is_url(target)
     }
-    urls = {at: target for at, target in enumerate(targets) if _is_url(target)}
+    urls = {at: target for at, target in enumerate(targets) if is_url(target)}
     code = run_command(check_urls, urls, contracts, sent, environment, verdicts) if environment else 0
-    return code, [verdicts[at].masked(sent.secrets) for at in sorted(verdicts)]
+    return code, [verdicts[at].masked(sent.secrets_for(targets[at])) for at in sorted(verdicts)]
 
 
-def _check_recording_file(target: str, contract: StreamContract) -> Verdict:
+def _check_recording_file(target: str, contract: StreamContract, sent: Sent) -> Verdict:
     try:
         body = read_target(target)
     except OSError as error:
         raise click.UsageError(
             f"{printable(target)}: neither an http(s) URL nor a file that can be read ({error.strerror})"
         ) from error
-    return Verdict(target=target, report=check_recording(body, contract=contract, strict=False))
+    # The contract is the strict form already, unless the client's own verdict was asked for.
+    report = check_recording(body, contract=contract, strict=False, context=sent.context())
+    return Verdict(target=target, report=report)

@@ -13,7 +13,7 @@ import msgspec
 from cutover.cli.check_request import Sent
 from cutover.cli.signals import until_signalled
 from cutover.config.config import INPUTS
-from cutover.contract import StreamContext, StreamContract
+from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.report.check_verdicts import Verdict
 from cutover.report.terminal import Terminal
@@ -51,18 +51,20 @@ async def _check_url(
     from cutover.http.connection import StreamRequest  # noqa: PLC0415
 
     body, lane_headers, thread_id = _lane_turn(target)
-    if contract.method == "GET" and sent.body is None:
+    method = sent.method or contract.method
+    if method != "POST" and sent.body is None:
         body, lane_headers, thread_id = b"", {}, None
     content = body if sent.body is None else sent.body
-    typed = {"content-type": "application/json"} if content or contract.method == "POST" else {}
+    typed = {"content-type": "application/json"} if content or method == "POST" else {}
     request = StreamRequest(
-        method=contract.method,
+        method=method,
         url=target,
         headers={**typed, **lane_headers, **sent.headers},
         body=content,
         label="check",
     )
-    context = StreamContext(thread_id=thread_id) if thread_id and sent.body is None else None
+    # The thread of a body that the user gives is unknown.
+    context = sent.context(thread_id if sent.body is None else None)
     async with environment.client() as client:
         if sent.resume:
             drill = await drill_resume(client, request, contract=contract, context=context)

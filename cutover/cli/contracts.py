@@ -96,16 +96,18 @@ class ContractChoice:
     path: str | None
     """The path of the operation; None: that of the URL, or of the only event stream."""
     method: str | None
-    """The method; None: the contract's."""
+    """The method of the operation; None: that of the path's event stream."""
     terminator: str | None
     """The data of the event that ends the stream; None: the contract's."""
-    seconds: float | None
-    """The longest time for a stream, in seconds; None: the contract's."""
+    limits: Mapping[str, Any]
+    """Limits of the contract that the user replaced, by their name in `Limits`."""
+    strict: bool
+    """True for the contract in which each break that a user can see is a violation; False for the verdict of the client itself."""
 
     @property
     def for_explanation(self) -> StreamContract:
         """Return the contract whose severities an explanation of a rule shows."""
-        return self.named if self.document is None else self.contract_for("")
+        return self.named if self.document is None else self._from_document(self.document, "")
 
     def contract_for(self, target: str) -> StreamContract:
         """Return the contract of a target: a URL, or a recording.
@@ -114,15 +116,12 @@ class ContractChoice:
             click.UsageError: If none can be derived from the document.
         """
         contract = self.named if self.document is None else self._from_document(self.document, target)
-        limits = (
-            contract.limits if self.seconds is None else attrs.evolve(contract.limits, whole=self.seconds)
-        )
-        return attrs.evolve(
+        changed = attrs.evolve(
             contract,
-            limits=limits,
-            method=self.method or contract.method,
+            limits=attrs.evolve(contract.limits, **self.limits),
             terminator=contract.terminator if self.terminator is None else self.terminator,
         )
+        return changed.strict() if self.strict else changed
 
     def _from_document(self, document: Mapping[str, Any], target: str) -> StreamContract:
         path = self.path or _path_of(document, target)
@@ -140,7 +139,8 @@ def choose_contract(
     overlays: Sequence[Path],
     terminator: str | None,
     method: str | None,
-    seconds: float | None,
+    limits: Mapping[str, Any],
+    strict: bool,
 ) -> ContractChoice:
     """Return the choice that the options of `cutover check` make.
 
@@ -157,7 +157,8 @@ def choose_contract(
         path=path,
         method=method,
         terminator=terminator,
-        seconds=seconds,
+        limits={name: value for name, value in limits.items() if value is not None},
+        strict=strict,
     )
 
 

@@ -72,6 +72,12 @@ class EventJudge:
     _fast_paths_by_state: dict[str, Mapping[type[Any], FastPath]] = attrs.field(factory=dict, init=False)
     # Struct class of a chunk, or class of another event -> the number of events.
     _counts: defaultdict[type[Any], int] = attrs.field(factory=lambda: defaultdict(int), init=False)
+    # The class of the last chunk that took its fast path alone, and that path; None once the state may have changed. Most chunks of a
+    # live stream are of the same class as the one before, and to look up and count each of them would take time.
+    _same: type[Any] | None = attrs.field(default=None, init=False)
+    _same_path: FastPath | None = attrs.field(default=None, init=False)
+    # The number of further chunks of that class, which are not in `_counts` yet.
+    _again: int = attrs.field(default=0, init=False)
     awaits_content: bool = attrs.field(init=False)
     """True until the first event with content has come; False if the contract does not say what content is."""
     # The number of events of a kind with content that were empty, before the first one with content.
@@ -97,7 +103,7 @@ class EventJudge:
     def event_count(self) -> int:
         """Return the number of message events so far."""
         # A `Remarked` counts twice: once itself, and once as the chunk in it.
-        return sum(self._counts.values()) - self._counts.get(Remarked, 0)
+        return sum(self._counts.values()) - self._counts.get(Remarked, 0) + self._again
 
     @property
     def is_terminator_alone(self) -> bool:
@@ -136,7 +142,7 @@ class EventJudge:
             read = self._reader.judge(payload)
         else:
             struct = type(read)
-            fast = self._fast_paths.get(struct)
+            fast = self._same_path if struct is self._same else self._fast_paths.get(struct)
             if fast is not None:
                 name_of, opened, opener, is_open = fast
                 if (
@@ -144,7 +150,12 @@ class EventJudge:
                     and not (is_open and needs_look(payload))
                     and (opener is None or self.walk.open_fast(opener, read))
                 ):
-                    self._counts[struct] += 1
+                    if struct is self._same:
+                        self._again += 1
+                    else:
+                        self._count_again()
+                        self._counts[struct] += 1
+                        self._same, self._same_path = struct, fast
                     return ()
             read = self._reader.look_inside(read, payload)
         index = self.event_count if self._rules is not None or type(read) in _WANTS_INDEX else -1
@@ -207,12 +218,19 @@ class EventJudge:
 
     def chunk_counts(self) -> Mapping[str, int]:
         """Return the number of chunks of each kind, and of terminators. Refused chunks do not count."""
+        self._count_again()
         counts: Counter[str] = Counter()
         for struct, count in self._counts.items():
             if struct not in _NOT_PLAIN_CHUNK:
                 counts[self._plan_of(struct).kind] += count
         ended = self._counts[Terminator]
         return {**counts, str(self.contract.terminator): ended} if ended else dict(counts)
+
+    def _count_again(self) -> None:
+        """Count the chunks of the same class as the one before."""
+        if self._again and self._same is not None:
+            self._counts[self._same] += self._again
+            self._again = 0
 
     def _plan_of(self, struct: type[Any]) -> KindPlan:
         """Return the plan of a chunk's kind. A kind of a family, such as `data-weather`, is planned at its first chunk."""
@@ -243,6 +261,8 @@ class EventJudge:
                 self._look_for_content(plan, read, before)
         if self._rules is not None:
             deviations = [*deviations, *self._follow(read, payload, index)]
+        self._count_again()
+        self._same = None
         self._fast_paths = self._fast_paths_by_state.get(self.walk.state) or self._find_fast_paths()
         if deviations and before in self.contract.grammar.unseen:
             return [msgspec.structs.replace(each, is_unseen=True) for each in deviations]

@@ -219,7 +219,6 @@ def test_a_dollar_sign_stands_for_itself_unless_a_name_follows() -> None:
     assert requests[0].headers["x-price"] == "$NAME $5 100$ $-a ${5} value valueb $value"
 
 
-@pytest.mark.xfail(reason="httpx-sse replaces the header", strict=True)
 def test_the_header_accept_is_sent_as_given_else_as_the_standard_says() -> None:
     with service() as (base, requests):
         for more in (("--header", "Accept: application/x-ndjson"), ()):

@@ -34,7 +34,10 @@ _METHODS = ("GET", "POST")
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """The largest sizes and the longest times that a contract allows. Sizes are in bytes, times in seconds."""
+    """The largest sizes and the longest times of a check. Sizes are in bytes, times in seconds.
+
+    They say nothing about a client: most clients have no such limits.
+    """
 
     max_event_bytes: int = 1 << 20
     """Largest size of an event's `data` lines, and of any line. The parser drops a larger event. Default: 1 MiB."""

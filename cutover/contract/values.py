@@ -18,7 +18,7 @@ from cutover.contract.chunks import Refusal, Remarked, Terminator
 from cutover.contract.entry_reader import EntryReader
 from cutover.contract.findings import Deviation
 from cutover.contract.grammar import ServiceError
-from cutover.contract.javascript import NotJsonError, parse, whole_number
+from cutover.contract.javascript import NotJsonError, decode_plain, parse, whole_number
 from cutover.contract.kind_table import KindEntry, KindTable
 from cutover.contract.kinds import SINGLE, EventName, Kind
 from cutover.contract.paths import (
@@ -124,6 +124,7 @@ class ValueReader(EntryReader):
         name, own_id, retry = self.fields
         kind: str | None
         value: Any = MISSING
+        rounded: tuple[Deviation, ...] = ()
         if self._is_named or (name is not None and name in self._by_name):
             kind = name or "message"
             entry = self._entries.get(kind) or self._find(kind)
@@ -137,8 +138,9 @@ class ValueReader(EntryReader):
                 value = text
         if value is MISSING:
             try:
-                value = msgspec.json.decode(payload)
+                value = decode_plain(payload)
             except _UNDECODABLE:
+                rounded = rounded_in(payload)
                 try:
                     value = _decoded(text)
                 except NotJsonError as error:
@@ -175,8 +177,7 @@ class ValueReader(EntryReader):
         chunk = self._chunk(entry, value) if self.last else entry.chunk(value, name, own_id, retry)
         unknown = entry.shape.unknown_fields(value, text) if self.wants_unknown else ()
         remarks = self._remarks(kind) if self._uses_names else ()
-        if not entry.shape.is_text:
-            remarks += rounded_in(payload)
+        remarks += rounded
         return Remarked(chunk, unknown, remarks) if unknown or remarks else chunk
 
     # There is one path alone, and it is exact.
@@ -251,7 +252,10 @@ class ValueReader(EntryReader):
 
 def _decoded(text: str) -> Any:  # noqa: ANN401
     """Return the value of a JSON text by the exact path, in which integers stay integers."""
-    return parse(text, parse_int=whole_number)
+    try:
+        return msgspec.json.decode(text)
+    except _UNDECODABLE:
+        return parse(text, parse_int=whole_number)
 
 
 def _is_told(value: Any, path: Sequence[str]) -> bool:  # noqa: ANN401

@@ -55,12 +55,12 @@ def test_junit_has_one_case_for_each_target_in_the_given_order(tmp_path: Path) -
     )
     failure, error = found[0][0], found[1][0]
     assert failure.get("type") == "schema.unknown-kind"
-    assert failure.get("message") == "expected a known type, got type: 'text-dleta'"
+    assert failure.get("message") == 'expected a known type, got type: "text-dleta"'
     assert (failure.text or "").splitlines() == [
         RULES["schema.unknown-kind"].why,
         "at: event 2, byte 127",
         "expected: a known type",
-        "got: type: 'text-dleta'",
+        'got: type: "text-dleta"',
     ]
     assert error.get("type") == "unreachable"
     assert NOWHERE in (error.get("message") or "")

@@ -258,7 +258,19 @@ CONTIGUOUS = [
     ([1, 2.0], [("sequence.gap", 1, "expected an integer at n, got 2.0")]),
     ([True], [("sequence.gap", 0, "expected an integer at n, got true")]),
     ([None], [("sequence.gap", 0, "expected an integer at n, got null")]),
-    ([2**70, 2**70 + 1], []),
+    (
+        [2**70, 2**70 + 1],
+        [
+            (
+                "json.unsafe-integer",
+                0,
+                (
+                    "expected integers up to 9007199254740991, which JavaScript keeps exactly, got 1180591620717411303424, "
+                    "which JavaScript reads as 1.1805916207174113e+21, in events 0 and 1"
+                ),
+            )
+        ],
+    ),
     (["²"], [("sequence.gap", 0, 'expected an integer at n, got "²"')]),
 ]
 

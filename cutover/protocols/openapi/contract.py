@@ -22,7 +22,6 @@ from cutover.contract.kind_table import KindEntry, KindTable
 from cutover.contract.kinds import Kind
 from cutover.contract.order import OrderError
 from cutover.contract.paths import parse_path, value_at
-from cutover.contract.reading import rounded_in
 from cutover.errors import OpenApiError
 from cutover.protocols.openapi.description import Reading, StreamDescription, describe_stream
 from cutover.protocols.openapi.event_validator import EventValidator
@@ -225,8 +224,7 @@ class OpenApiReader(EntryReader):
         problems = validator.check(name, text, own_id, retry, self.last_event_id)
         value = validator.value
         kind = (name or "message") if self._kind_at is _BY_NAME else self._kind(value, name)
-        rounded = rounded_in(payload) if value is not None else ()
-        if not (problems or self._is_rich or rounded) and kind in self._entries:
+        if not (problems or self._is_rich) and kind in self._entries:
             # Most events are good, and of a kind that has come before.
             return self._entries[kind].chunk(text if value is None else value, name, own_id, retry)
         if self._items is not None:
@@ -239,7 +237,7 @@ class OpenApiReader(EntryReader):
             )
             return Refusal(_deviation(problem, Severity.VIOLATION, validator.description.kinds), known, chunk)
         chunk = self._chunk(self._find(kind or "message"), text if value is None else value)
-        remarks = (*(_deviation(problem, Severity.WARNING) for problem in problems), *rounded)
+        remarks = tuple(_deviation(problem, Severity.WARNING) for problem in problems)
         return Remarked(chunk, (), remarks) if remarks else chunk
 
     judge = decode

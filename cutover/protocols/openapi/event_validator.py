@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from cutover.contract.reading import rounded_in
 from cutover.protocols.openapi import shape
 from cutover.protocols.openapi.description import Mode, StreamDescription
 from cutover.protocols.openapi.faults import WARNINGS, FaultFinder, Problem
@@ -205,6 +206,8 @@ class EventValidator:
     def _warnings(self, name: str, attempt: _Attempt, data: str, last_event_id: str) -> Sequence[Problem]:
         """Return the warnings about an event that holds."""
         found: dict[str, Problem] = {}
+        for each in () if self.value is None else rounded_in(data):
+            found[each.rule] = Problem(each.rule, "", "", each.expected, each.actual)
         if attempt.inherits:
             actual = f"none; the id {escaped(last_event_id)} is inherited"
             found["id"] = Problem("schema.inherited-id", "/id", "required", "an id line", actual)

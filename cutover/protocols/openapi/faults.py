@@ -40,7 +40,9 @@ _RULES: Final = {
     "writeOnly": "schema.write-only",
 }
 """Keyword -> the rule that its fault breaks. Every other keyword: `schema.value`."""
-WARNINGS: Final = frozenset({"schema.format", "schema.inherited-id", "schema.write-only"})
+WARNINGS: Final = frozenset(
+    {"json.unsafe-integer", "schema.format", "schema.inherited-id", "schema.write-only"}
+)
 """The rules whose findings are warnings."""
 _MOST_DEPTH = 30
 """Most unions inside one another that are explained."""

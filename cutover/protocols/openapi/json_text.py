@@ -16,8 +16,9 @@ import msgspec
 
 from cutover.contract import javascript
 
-fast_decode = msgspec.json.Decoder().decode
+fast_decode = javascript.decode_plain
 """Decodes most JSON. It raises a ValueError or a RecursionError for some JSON that `decode_json` accepts."""
+_decode_any = msgspec.json.Decoder().decode
 MAX_DEPTH: Final = 1500
 """Levels of a value that a schema is applied to. What is deeper is taken as null, so that no schema recurses without end."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -35,7 +36,7 @@ def decode_json(text: str) -> Any:  # noqa: ANN401  JSON is anything
         NotJsonError: If the text is not JSON by RFC 8259. NaN and Infinity are not.
     """
     try:
-        return fast_decode(text)
+        return _decode_any(text)
     except (ValueError, RecursionError):
         pass
     try:

@@ -30,6 +30,7 @@ class RawServer:
     """False to answer as soon as the head of the request has come."""
     keeps_alive: bool = False
     """True to wait for another request after the answer, instead of closing the connection."""
+    pause: float = PAUSE
     port: int = 0
     requests: list[bytes] = attrs.field(factory=list)
     """The bytes that came before the answer, one for each connection."""
@@ -61,7 +62,7 @@ class RawServer:
                 return
         self.requests.append(request)
         for number, piece in enumerate(self.pieces):
-            await anyio.sleep(PAUSE if number else 0)
+            await anyio.sleep(self.pause if number else 0)
             if piece is WAIT:
                 with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
                     while True:
@@ -97,9 +98,10 @@ async def answering(
     tls: ssl.SSLContext | None = None,
     waits_for_body: bool = True,
     keeps_alive: bool = False,
+    pause: float = PAUSE,
 ) -> AsyncGenerator[RawServer]:
     """Serve these pieces on a free port."""
-    server = RawServer(pieces, waits_for_body, keeps_alive)
+    server = RawServer(pieces, waits_for_body, keeps_alive, pause)
     async with (
         await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
         anyio.create_task_group() as tasks,

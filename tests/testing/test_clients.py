@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import tracemalloc
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ import attrs
 import httpx
 import pytest
 
-from cutover import ContractReport, check_stream, stream_contract
+from cutover import ContractReport, ContractViolation, check_stream, stream_contract
 from cutover.checking.checked_stream import Hold
 from cutover.checking.probe import probe_stream
 from cutover.contract import FailureKind, Limits
@@ -420,6 +421,30 @@ async def test_a_client_that_is_closed_while_it_reads_ends_the_check(library: st
                 tasks.start_soon(check, client, server.url())
                 await anyio.sleep(0.05)
     assert actual_of(reports[0], "transport.reset")
+
+
+@pytest.mark.parametrize("reader", ["check", "session"])
+async def test_nothing_keeps_a_body_that_nobody_asked_for(library: str, reader: str) -> None:
+    delta = b'data: {"type": "text-delta", "id": "1", "delta": "%s"}\n\n' % (b"x" * 4000)
+    opening = EVENT + b'data: {"type": "text-start", "id": "1"}\n\n'
+    pieces = [b"%x\r\n%s\r\n" % (len(each), each) for each in (opening, *[delta * 25] * 200)]
+    async with answering(CHUNKED, *pieces, b"0\r\n\r\n", pause=0) as server, opened(library) as client:
+        tracemalloc.start()
+        try:
+            if reader == "check":
+                report = await check_stream(client, server.url(), contract=AI_SDK_7)
+            else:
+                async with stream_contract(client, server.url(), contract=AI_SDK_7) as stream:
+                    with pytest.raises(ContractViolation):
+                        await stream.drain()
+                    report = stream.report
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert report.chunk_counts["text-delta"] == 5000
+    assert report.byte_count > 20_000_000
+    # A session keeps events up to a bound, for a test that reads them.
+    assert most < (2_000_000 if reader == "check" else 6_000_000)
 
 
 def test_a_session_of_aiohttp_on_trio_is_refused_in_one_sentence() -> None:

@@ -207,6 +207,8 @@ class StreamContract:
     remarks: tuple[Deviation, ...] = ()
     """Weaknesses of the contract itself, such as those of the document that it was read from. Every report shows them."""
     _compiled: CompiledModel = attrs.field(init=False, eq=False, repr=False)
+    # The strict form, once it was asked for: thousands of streams share it.
+    _strict_form: "list[StreamContract]" = attrs.field(factory=list, init=False, eq=False, repr=False)
 
     @classmethod
     def from_openapi(
@@ -395,7 +397,12 @@ class StreamContract:
         return self.severity(deviation.rule)
 
     def strict(self) -> "StreamContract":
-        """Return a copy of this contract in which every loss is a violation."""
+        """Return a copy of this contract in which every loss is a violation. Each call returns the same one."""
+        if not self._strict_form:
+            self._strict_form.append(self._make_strict())
+        return self._strict_form[0]
+
+    def _make_strict(self) -> "StreamContract":
         ids = (*RULES, *(rule.id for rule in self.rules))
         losses = {rule: Severity.VIOLATION for rule in ids if self.severity(rule) is Severity.LOSS}
         # A variant of the copy with severities of its own is then strict too.

@@ -47,6 +47,9 @@ FastPath: TypeAlias = tuple[Callable[[Any], Any] | None, Mapping[Any, int], Kind
 3. The plan of the kind if it opens something; None if it does not.
 4. True if the chunk may hold a forbidden key or a long integer, so that its text must be searched.
 """
+_NOTHING: Mapping[Any, int] = {}
+_ALWAYS_FAST: FastPath = (None, _NOTHING, None, False)
+"""The fast path of a kind that names nothing. Streams share it, because thousands of them may be open at once."""
 
 
 @attrs.define(eq=False)
@@ -310,12 +313,17 @@ class EventJudge:
                 and not (self.awaits_content and plan.content is not None)
                 and not (self._rules is not None and self._rules.follows(plan.kind))
             ):
-                name_of, opened = None, {}
+                name_of, opened = None, _NOTHING
                 if plan.fast_name is not None:
                     at, loop = plan.fast_name
                     name_of, opened = plan.keys[at], things[at][loop]
-                is_open = struct in self._reader.open_structs
-                found[struct] = (name_of, opened, plan if plan.fast_opens else None, is_open)
+                path = (
+                    name_of,
+                    opened,
+                    plan if plan.fast_opens else None,
+                    struct in self._reader.open_structs,
+                )
+                found[struct] = _ALWAYS_FAST if path == _ALWAYS_FAST else path
         self._fast_paths_by_state[state] = found
         return found
 

@@ -47,8 +47,8 @@ FastPath: TypeAlias = tuple[Callable[[Any], Any] | None, Mapping[Any, int], Kind
 3. The plan of the kind if it opens something; None if it does not.
 4. True if the chunk may hold a forbidden key or a long integer, so that its text must be searched.
 """
-_NOTHING: Mapping[Any, int] = {}
-_ALWAYS_FAST: FastPath = (None, _NOTHING, None, False)
+_NO_THINGS: Mapping[Any, int] = {}
+_ALWAYS_FAST: FastPath = (None, _NO_THINGS, None, False)
 """The fast path of a kind that names nothing. Streams share it, because thousands of them may be open at once."""
 
 
@@ -313,7 +313,7 @@ class EventJudge:
                 and not (self.awaits_content and plan.content is not None)
                 and not (self._rules is not None and self._rules.follows(plan.kind))
             ):
-                name_of, opened = None, _NOTHING
+                name_of, opened = None, _NO_THINGS
                 if plan.fast_name is not None:
                     at, loop = plan.fast_name
                     name_of, opened = plan.keys[at], things[at][loop]

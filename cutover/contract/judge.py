@@ -8,6 +8,8 @@ state of the grammar, `_fast_paths` lists the kinds of chunk that may take it, w
 (`FastPath`). If a chunk names nothing, or names a thing that is open, the judge counts it and is done. All other events
 take the exact path, `_take`, which follows the grammar (`Walk`). The exact path may change the state, so it also selects
 the list of fast paths for the new state.
+
+This module is long because the fast path and the exact path must count and judge alike, and are read together.
 """
 
 from collections import Counter, defaultdict

@@ -7,6 +7,8 @@ Three rules ask whether the events came as they happened:
 - `timing.not-streamed`: nothing came for a while, and then more events at once than a model sends within that time.
 - `timing.held-back`: the same with an answer that an honest service may send so: a short one, or one body of announced length.
 - `timing.bursts`: the events came in a few groups, with a pause before each.
+
+This module is long because these rules, the gaps and the deadlines are told from the same few times.
 """
 
 from collections.abc import Iterator, Sequence

@@ -328,7 +328,8 @@ def test_a_turn_that_is_over_while_its_connection_stays_open_says_so(
     kind: FailureKind | None, rule: str, contract: Any
 ) -> None:
     checker = ContractChecker(contract)
-    checker.receive_data(sse(START, STEP) + WORDS + sse(END_STEP, FINISH, DONE), elapsed=0.4)
+    text = WORDS + sse({"type": "text-end", "id": "1", "turnId": "u"})
+    checker.receive_data(sse(START, STEP) + text + sse(END_STEP, FINISH, DONE), elapsed=0.4)
     if kind is None:
         found = checker.receive_eof(elapsed=125.0)
     else:

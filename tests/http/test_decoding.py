@@ -213,7 +213,8 @@ class TestChecks:
         streamed = await report_on(answer([gzip.compress(BODY)], "gzip"), event_hooks=hooks)
         assert (rules_of(report), report.event_count) == (rules_of(streamed), streamed.event_count)
 
-    @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, httpx itself leaves its generators open
+    # On trio, httpx itself leaves its generators open.
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
     async def test_a_hook_that_reads_a_body_with_a_lying_header_is_no_reset(self) -> None:
         async def read_first(response: httpx.Response) -> None:
             await response.aread()
@@ -237,7 +238,7 @@ class TestChecks:
 
         async with (
             httpx.AsyncClient(transport=StreamingASGITransport(squeezing), base_url="http://app") as client,
-            stream_contract(client, "/", contract=AI_SDK_7, deadline=9.0) as stream,
+            stream_contract(client, "/", contract=AI_SDK_7, strict=False, deadline=9.0) as stream,
         ):
             start = anyio.current_time()
             for kind in ("start", "finish", "[DONE]"):

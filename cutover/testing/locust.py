@@ -75,8 +75,8 @@ class StreamUser(FastHttpUser):
         Redirects are not followed, and no cookie is kept or sent. Each stream has a connection of its own. When Locust stops
         this user, its stream is closed and counts nowhere.
 
-        The statistics get an entry with the name of the stream (its whole time, its bytes), and the entries "NAME: first event" and
-        "NAME: longest gap". A stream that breaks the contract is a failure of the first entry. The failure is named by its rule.
+        The statistics get an entry with the name of the stream (its whole time, its bytes), and the entries "NAME: first event",
+        "NAME: first content" (if the contract says which kinds have content) and "NAME: longest gap". A stream that breaks the contract is a failure of the first entry. The failure is named by its rule.
 
         Args:
             path: Path and query, relative to `host`; or an absolute URL.
@@ -160,18 +160,13 @@ class StreamUser(FastHttpUser):
 
         times = report.timings
         fire(name, times.end or 0.0, report.byte_count, violation)
-        parts = {"first event": times.first_event, "first content": _first_content(report)}
+        parts = {"first event": times.first_event, "first content": times.first_content}
         if times.first_event is not None:
             # Of a stream that never began, the longest gap would be the time until it was given up.
             parts["longest gap"] = times.max_gap
         for part, seconds in parts.items():
             if seconds is not None:
                 fire(f"{name}: {part}", seconds, 0, None)
-
-
-def _first_content(_report: ContractReport) -> float | None:
-    """Return the seconds to the first event with content; None if the contract does not say which kinds have content."""
-    return None
 
 
 def _violation(report: ContractReport, stream: GeventStream) -> ContractViolation | None:

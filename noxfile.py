@@ -95,7 +95,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Side by side with the peers, in one run; figures, not verdicts."""
-    session.install("-e", EVERYTHING, *_group("test"))
+    session.install("-e", EVERYTHING, *_group("test"), *_group("benchmarks"))
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script), env={"PYTHONPATH": "."})
 

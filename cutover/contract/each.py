@@ -88,7 +88,6 @@ class Each:
             cleared_by=frozenset(self.closed_by),
             closed_before=frozenset(self.closed_before),
             closed_at_end=self.must_close,
-            forgives_unopened=True,
             repeats=self.repeats,
             counts_from=self.counts_from,
         )

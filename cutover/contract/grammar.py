@@ -31,7 +31,9 @@ END: Final = "end of the body"
 ABSENT: Final = ""
 """The state of a thing that is not open: it was never opened, or has been closed."""
 OPEN: Final = "open"
-"""The one other state of a thing in a scope that `open_scope` makes."""
+"""The state of an open thing in a scope that `open_scope` makes."""
+BEGUN: Final = "begun"
+"""The state of a thing in such a scope that has begun to come: it can be named, and its first chunks are not complete."""
 
 
 MISSING_EVENT_RULES: Final = frozenset(
@@ -69,6 +71,8 @@ class Scope:
 
     name: str
     """The thing in words, such as ``text part``."""
+    what_ends: str = ""
+    """What must come to its end, in words, if it is not the whole thing, such as the input of a call."""
     key: tuple[str, ...]
     """Paths to the values that identify a thing together."""
     flags: tuple[str, ...] = ()
@@ -89,8 +93,6 @@ class Scope:
     """Kinds of chunk that close the things that were opened in the current step."""
     known: bool = False
     """True if the calls of `StreamContext.known_tool_calls` are open from the beginning of the stream."""
-    forgives_unopened: bool = False
-    """True if a thing that a chunk named without its opening is not reported again when it is still open at the end."""
     repeats: tuple[str, ...] = ()
     """Paths whose value every chunk of a thing must repeat from the chunk that opened it, if it has one."""
     counts_from: int | None = None
@@ -102,25 +104,37 @@ def open_scope(  # noqa: D417  the other arguments are the attributes of `Scope`
     opened_by: Iterable[str],
     named_by: Iterable[str] = (),
     closed_by: Iterable[str] = (),
+    begun_by: Iterable[str] = (),
+    once: Iterable[str] = (),
     rule: str,
     **attributes: Any,  # noqa: ANN401
 ) -> Scope:
-    """Return a scope whose things are open or not, and know no other state.
+    """Return a scope whose things are open, begun or neither.
 
     Args:
-        opened_by: Kinds of chunk that open a thing. A thing that is open already stays open.
-        named_by: Kinds of chunk that must name an open thing.
+        opened_by: Kinds of chunk that open a thing, or complete one that has begun. A thing that is open already stays open.
+        named_by: Kinds of chunk that must name an open thing. One that has begun is then complete.
         closed_by: Kinds of chunk that close the thing that they name. List a kind in ``named_by`` too if the thing must be open.
+        begun_by: Kinds of chunk with which a thing begins. It must be completed where things must be closed. Default: none.
+        once: Those of `opened_by` and `begun_by` that break `order.part-reopened` if their thing is there already. Default: none.
         rule: Id of the rule that a chunk breaks if it names a thing that is not open.
     """
     opening, naming, closing = frozenset(opened_by), frozenset(named_by), frozenset(closed_by)
+    beginning, once, name = frozenset(begun_by), frozenset(once), attributes["name"]
 
     def moves_of(kind: str) -> Mapping[str, Transition]:
-        after = ABSENT if kind in closing else OPEN
-        unopened = (rule, f"an open {attributes['name']}") if kind in naming else (None, None)
-        return {ABSENT: Transition(after, *unopened), OPEN: Transition(after)}
+        after = ABSENT if kind in closing else BEGUN if kind in beginning else OPEN
+        unopened = (rule, f"an open {name}") if kind in naming else (None, None)
+        reopened = ("order.part-reopened", f"the id of a new {name}") if kind in once else (None, None)
+        there = Transition(after, *reopened)
+        return {ABSENT: Transition(after, *unopened), OPEN: there} | ({BEGUN: there} if beginning else {})
 
-    return Scope(moves={kind: moves_of(kind) for kind in opening | naming | closing}, **attributes)
+    return Scope(
+        moves={kind: moves_of(kind) for kind in opening | naming | closing | beginning},
+        states=(OPEN, BEGUN) if beginning else (OPEN,),
+        unfinished=frozenset({BEGUN if beginning else OPEN}),
+        **attributes,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -233,8 +247,9 @@ class KindPlan:
     """States in which a chunk of the kind may take the fast path: it is in order if the thing that it names is open."""
     fast_name: tuple[int, str] | None
     """Scope and state of the thing that a chunk on the fast path names; None if it names nothing."""
-    fast_opens: tuple[int, ...]
-    """Scopes in which a chunk on the fast path opens a thing."""
+    fast_opens: tuple[tuple[int, Callable[[Any], Hashable], str, bool], ...]
+    """Scopes in which a chunk on the fast path opens a thing: the scope, its function of `keys`, the state of the opened thing, and True
+    if the thing may be there already. The first scope alone can have False. All have the same paths to their ids."""
 
 
 def plan_kind(
@@ -271,18 +286,24 @@ def plan_kind(
     moves = grammar.moves[symbol]
     names = [(at, loop) for at, moved in touches if (loop := _named_state(moved)) is not None]
     opens = [at for at, moved in touches if _only_opens(grammar.scopes[at], moved)]
+    are_alike = len({grammar.scopes[at].key for at in opens}) <= 1
+    strict = [at for at in opens if grammar.scopes[at].moves[kind][OPEN].rule is not None]
     starts_step = kind in grammar.new_step
+    keys = {at: key_getter(grammar.scopes[at], getter) for at, _ in touches}
     is_fast = (
         not (is_watched or told or starts_step or clears or drops or repeats)
         and len(names) <= 1
         and len(names) + len(opens) == len(touches)
+        and are_alike
+        and len(strict) <= 1
+        and len(opens) <= _MOST_OPENED
     )
     return KindPlan(
         kind=kind,
         symbol=symbol,
         moves=moves,
         touches=touches,
-        keys={at: key_getter(grammar.scopes[at], getter) for at, _ in touches},
+        keys=keys,
         clears=clears,
         drops=drops,
         starts_step=starts_step,
@@ -295,8 +316,21 @@ def plan_kind(
             state for state, move in moves.items() if is_fast and move == Transition(state)
         ),
         fast_name=names[0] if is_fast and names else None,
-        fast_opens=tuple(opens) if is_fast else (),
+        fast_opens=tuple(
+            sorted(
+                (
+                    (at, keys[at], moved[ABSENT].to, moved[OPEN].rule is None)
+                    for at, moved in touches
+                    if is_fast and at in opens
+                ),
+                key=lambda opened: opened[3],
+            )
+        ),
     )
+
+
+_MOST_OPENED = 2
+"""Largest number of scopes in which a chunk on the fast path opens a thing."""
 
 
 def _missing(_: object) -> Any:  # noqa: ANN401
@@ -312,12 +346,13 @@ def _named_state(moves: Mapping[str, Transition]) -> str | None:
 
 
 def _only_opens(scope: Scope, moves: Mapping[str, Transition]) -> bool:
-    """Return True if a chunk with these transitions opens a thing, and changes nothing in one that is open."""
+    """Return True if a chunk with these transitions opens or completes a thing, and changes nothing in one that is open."""
     return (
         scope.counts_from is None
         and not scope.repeats
-        and scope.states == (OPEN,)
-        and dict(moves) == {ABSENT: Transition(OPEN), OPEN: Transition(OPEN)}
+        and scope.states in {(OPEN,), (OPEN, BEGUN)}
+        and moves[ABSENT].rule is None
+        and moves[ABSENT].to in {OPEN, BEGUN}
     )
 
 

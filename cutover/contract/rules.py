@@ -294,6 +294,16 @@ _ALL = (
         "A delta or an end names a part that is not open: a client refuses it or loses its text.",
     ),
     Rule(
+        "order.part-reopened",
+        "A part or a call was opened again while it was open: a client shows its first half as if it were still being written.",
+        severity=_WARNING,
+    ),
+    Rule(
+        "order.empty-id",
+        "A part or a call has an empty id: a client cannot tell it from the next one without an id, and mixes them.",
+        severity=_WARNING,
+    ),
+    Rule(
         "order.part-left-open",
         "A part was never ended: a client shows it as if it were still being written.",
         severity=_WARNING,

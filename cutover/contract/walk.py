@@ -7,13 +7,13 @@ This module is long because each way in which a chunk opens, moves or closes a t
 """
 
 import contextlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from cutover.contract.findings import Deviation
-from cutover.contract.grammar import ABSENT, END, OPEN, Grammar, KindPlan, ServiceError, Transition
+from cutover.contract.grammar import ABSENT, BEGUN, END, OPEN, Grammar, KindPlan, ServiceError, Transition
 from cutover.contract.paths import MISSING, identity, json_text, parse_path, value_words
 from cutover.text import printable
 
@@ -90,12 +90,31 @@ class Walk:
         return self.grammar.transitions[self.state, END].rule is None
 
     def open_fast(self, plan: KindPlan, chunk: Any) -> bool:  # noqa: ANN401
-        """Open the things that a chunk on the fast path opens. Return False if the memory for open things is used up."""
-        for at in plan.fast_opens:
-            key = plan.keys[at](chunk)
-            if key not in self.things[at][OPEN]:
-                self._put(at, key, OPEN, step=self._step)
-        return self._room >= 0
+        """Open or complete the things that a chunk on the fast path opens.
+
+        Return False, and change nothing, if there may be something to report: only the first scope of the plan can show that.
+        """
+        things, step, left = self.things, self._step, len(plan.fast_opens)
+        for at, key_of, state, may_be_there in plan.fast_opens:
+            key, states = key_of(chunk), things[at]
+            opened = states[OPEN]
+            if key in opened:
+                if not may_be_there:
+                    return False
+            elif len(states) > 1 and key in states[BEGUN]:
+                if not may_be_there:
+                    return False
+                states[state][key] = states[BEGUN].pop(key)
+            else:
+                # Most ids are plain texts.
+                size = _ENTRY_BYTES + len(key) if type(key) is str else _entry_bytes(key)
+                # There must be room for the things in the other scopes too.
+                if self._room < left * size or key == "" or (type(key) is tuple and "" in key):
+                    return False
+                self._room -= size
+                states[state][key] = step
+            left -= 1
+        return True
 
     def take(self, plan: KindPlan, chunk: Any) -> Sequence[Deviation]:  # noqa: ANN401
         """Move on by one chunk, and return the rules that it breaks. The walk goes on as if a missing event had come."""
@@ -244,7 +263,8 @@ class Walk:
         for at, moves in plan.touches:
             if at not in lost:
                 found += self._touch(plan, at, moves, plan.keys[at](chunk), chunk)
-        return found
+        # A chunk may open things in two scopes, and its empty id is one fault.
+        return list(dict.fromkeys(found)) if len(found) > 1 else found
 
     def _touch(
         self,
@@ -258,16 +278,8 @@ class Walk:
         states = self.things[at]
         before = next((name for name, keys in states.items() if key in keys), ABSENT)
         move = moves[before]
-        found: list[Deviation] = []
-        # The thing may have been opened after the memory for open things was used up.
-        if move.rule is not None and not (before == ABSENT and self._is_full):
-            if self._is_told:
-                pass
-            elif self._unreadable and not move.is_extra:
-                self._unreadable -= 1
-            else:
-                actual = printable(f"{plan.kind} for {self._describe(at, key)}")
-                found.append(Deviation(move.rule, move.expected or "", actual))
+        fault = self._fault(plan, at, moves, key, before)
+        found = [] if fault is None else [fault]
         if move.to != before:
             step = states[before].pop(key) if before != ABSENT else None
             if step is not None and move.to != ABSENT:
@@ -276,14 +288,50 @@ class Walk:
                 self._free(at, key)
             else:
                 scope = self.grammar.scopes[at]
-                is_guessed = move.rule is not None and scope.forgives_unopened
-                self._put(at, key, move.to, step=_GUESSED if is_guessed else self._step)
+                self._put(at, key, move.to, step=_GUESSED if move.rule is not None else self._step)
                 if scope.counts_from is not None:
                     gap = self._count(plan.kind, at, key)
                     found += () if move.rule is not None or self._is_told else gap
         if at in plan.repeats:
             found += self._compare(plan, at, key, tuple(identity(read(chunk)) for read in plan.repeats[at]))
         return found
+
+    def _fault(
+        self,
+        plan: KindPlan,
+        at: int,
+        moves: Any,  # noqa: ANN401  Mapping[str, Transition]
+        key: Key,
+        before: str,
+    ) -> Deviation | None:
+        """Return the rule that a chunk breaks for the thing with this key, unless its cause has been reported before.
+
+        Args:
+            plan: The plan of the chunk's kind.
+            at: The scope.
+            moves: The transitions of the thing on this kind.
+            key: The key.
+            before: The state of the thing.
+        """
+        move = moves[before]
+        if before == ABSENT and _opens(moves) and _is_empty(key):
+            empty = Deviation("order.empty-id", "an id that is not empty", f"{plan.kind} with an empty id")
+            return None if self._is_told else empty
+        # The thing may have been opened after the memory for open things was used up.
+        if move.rule is None or self._is_told or (before == ABSENT and self._is_full):
+            return None
+        is_reopened = move.rule == "order.part-reopened"
+        if is_reopened and self.things[at][before][key] == _GUESSED:
+            # Its opening was reported as missing. Here it comes, late.
+            self.things[at][before][key] = self._step
+            return None
+        if self._unreadable and not move.is_extra:
+            self._unreadable -= 1
+            return None
+        actual = printable(f"{plan.kind} for {self._describe(at, key)}")
+        return Deviation(
+            move.rule, move.expected or "", f"{actual}, which is open already" if is_reopened else actual
+        )
 
     def _compare(self, plan: KindPlan, at: int, key: Key, values: tuple[Any, ...]) -> Sequence[Deviation]:
         """Return the deviations of values that differ from those of the chunk that opened the thing."""
@@ -354,7 +402,9 @@ class Walk:
         names = ", ".join(self._describe(at, key) for key in keys)
         return (
             Deviation(
-                "order.part-left-open", f"the end of each {scope.name}", f"no end for {printable(names)}"
+                "order.part-left-open",
+                f"the end of each {scope.what_ends or scope.name}",
+                f"no end for {printable(names)}",
             ),
         )
 
@@ -397,6 +447,16 @@ def _known_keys(known: frozenset[str], flags: int) -> Sequence[Key]:
     ]
 
 
+def _opens(moves: Mapping[str, Transition]) -> bool:
+    """Return True if a chunk with these transitions opens a thing that is not open."""
+    return moves[ABSENT].rule is None and moves[ABSENT].to != ABSENT
+
+
+def _is_empty(key: Key) -> bool:
+    """Return True if a part of a key is an empty text."""
+    return key == "" or (type(key) is tuple and "" in key)
+
+
 def _opens_or_ends(plan: KindPlan, at: int, unfinished: frozenset[str]) -> bool:
     """Return True if a chunk of this kind can open a thing in this scope, or end one."""
     moves = next(moves for scope, moves in plan.touches if scope == at)
@@ -414,7 +474,7 @@ def _is_absent(key: Key) -> bool:
 
 def _entry_bytes(key: Key) -> int:
     """Return the rough memory of one open thing, in bytes."""
-    return _ENTRY_BYTES + _length(key)
+    return _ENTRY_BYTES + (len(key) if type(key) is str else _length(key))
 
 
 def _length(value: Hashable) -> int:

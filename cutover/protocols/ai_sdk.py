@@ -327,7 +327,6 @@ TABLE = {
 _RESULTS = frozenset(
     {"tool-output-available", "tool-output-error", "tool-output-denied", "tool-approval-response"}
 )
-_CALLS = frozenset({"tool-input-start", "tool-input-available", "tool-input-error"})
 _RESET = frozenset({"reset-step"})
 
 
@@ -338,6 +337,7 @@ def _parts(name: str, *, closed_with_step: bool) -> Scope:
         opened_by={f"{name}-start"},
         named_by={f"{name}-delta", f"{name}-end"},
         closed_by={f"{name}-end"},
+        once={f"{name}-start"},
         closed_before=_RESET | ({"finish-step"} if closed_with_step else frozenset()),
         closed_at_end=True,
         rule="order.unopened-part",
@@ -370,7 +370,12 @@ def _grammar(call_flags: tuple[str, ...], *, closed_with_step: bool) -> Grammar:
                 name="tool call",
                 key=("toolCallId",),
                 flags=call_flags,
-                opened_by=_CALLS,
+                # What names the call without its whole input completes it too: the client shows the result.
+                begun_by={"tool-input-start"},
+                opened_by={"tool-input-available", "tool-input-error"},
+                once={"tool-input-start"},
+                what_ends="tool input",
+                closed_at_end=True,
                 named_by=(_RESULTS - {"tool-approval-response"}) | {"tool-approval-request"},
                 dropped_by=_RESET,
                 rule="order.unknown-call",

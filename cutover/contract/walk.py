@@ -6,7 +6,7 @@ of a service gives one finding, not a finding for each later chunk.
 This module is long because each way in which a chunk opens, moves or closes a thing changes the same few tables.
 """
 
-import contextlib
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +55,10 @@ class Walk:
     # The number of unreadable events that have hidden no report yet. Each may be the event that seems to be missing later, so
     # each hides one report.
     _unreadable: int = attrs.field(default=0, init=False)
+    # Scope -> the number of refused chunks whose id was lost, so that a thing seems not open, or left open. Each hides one report there.
+    _lost: Counter[int] = attrs.field(factory=Counter, init=False)
+    # The symbols that have been reported as missing, and may come late.
+    _missed: set[str] = attrs.field(factory=set, init=False)
     # The number of chunks reported as unexpected. Each may have told that the end of a part is missing, so each excuses one open part.
     _told: int = attrs.field(default=0, init=False)
     # True while a chunk is taken that has been reported as unexpected in the order of all events.
@@ -194,15 +198,12 @@ class Walk:
         self.state = move.to
         self._seen.add(plan.symbol)
         # If the field with the key is missing, the chunk can open or close nothing.
-        with contextlib.suppress(AttributeError):
-            lost = (
-                () if refused is None else self._without_key(plan, chunk, refused, is_tolerated=is_tolerated)
-            )
-            for at in lost:
-                # The thing that it opens will seem not open, or the thing that it closes will seem left open.
-                self._unreadable += _opens_or_ends(plan, at, self.grammar.scopes[at].unfinished)
-            changed = self._change(plan, chunk, lost)
-            found += changed if is_tolerated else ()
+        lost = self._without_key(plan, chunk, refused, is_tolerated=is_tolerated)
+        for at in lost:
+            # The thing that it opens will seem not open, or the thing that it closes will seem left open.
+            self._lost[at] += _opens_or_ends(plan, at, self.grammar.scopes[at].unfinished)
+        changed = self._change(plan, chunk, lost)
+        found += changed if is_tolerated else ()
         self._is_told = False
         return found
 
@@ -210,11 +211,13 @@ class Walk:
         self,
         plan: KindPlan,
         chunk: Any,  # noqa: ANN401
-        refused: Deviation,
+        refused: Deviation | None,
         *,
         is_tolerated: bool,
     ) -> Sequence[int]:
         """Return the scopes for which a refused chunk has no usable key: it is missing, or part of what was refused."""
+        if refused is None:
+            return [at for at, _ in plan.touches if not _has_key(plan, at, chunk)]
         steps = tuple((refused.path or "").split("/")[1:])
         if is_tolerated or refused.rule in {"schema.missing-field", "schema.unknown-field"}:
             # What is there may still be right.
@@ -231,10 +234,15 @@ class Walk:
         # The table calls this event a duplicate, but no such event has come: the event is late, and was reported as missing.
         if move.rule is None or (move.rule == "order.duplicate" and symbol not in self._seen):
             return ()
+        if move.rule == "order.after-finish" and symbol in self._missed:
+            self._missed.discard(symbol)
+            return ()
         may_hide = self.ends_unreadable if move.rule == "terminator.missing" else not move.is_extra
         if self._unreadable and move.rule in self.grammar.excused and may_hide:
             self._unreadable -= 1
             return ()
+        if move.expected is not None and move.expected in self.grammar.symbols:
+            self._missed.add(move.expected)
         return (Deviation(move.rule, move.expected or "", actual),)
 
     def _change(self, plan: KindPlan, chunk: Any, lost: Sequence[int] = ()) -> Sequence[Deviation]:  # noqa: ANN401
@@ -325,8 +333,7 @@ class Walk:
             # Its opening was reported as missing. Here it comes, late.
             self.things[at][before][key] = self._step
             return None
-        if self._unreadable and not move.is_extra:
-            self._unreadable -= 1
+        if not move.is_extra and self._is_explained(at, 1):
             return None
         actual = printable(f"{plan.kind} for {self._describe(at, key)}")
         return Deviation(
@@ -393,8 +400,7 @@ class Walk:
         ]
         if not keys or self.is_broken_off:
             return ()
-        if len(keys) <= self._unreadable:
-            self._unreadable -= len(keys)
+        if self._is_explained(at, len(keys)):
             return ()
         if len(keys) <= self._told:
             self._told -= len(keys)
@@ -407,6 +413,15 @@ class Walk:
                 f"no end for {printable(names)}",
             ),
         )
+
+    def _is_explained(self, at: int, count: int) -> bool:
+        """Return True if events that could not be read explain this number of faults of the scope, which they then hide."""
+        here = min(count, self._lost[at])
+        if count - here > self._unreadable:
+            return False
+        self._lost[at] -= here
+        self._unreadable -= count - here
+        return True
 
     def _describe(self, at: int, key: Key) -> str:
         """Return the identity of a thing in words, for a finding."""
@@ -462,6 +477,16 @@ def _opens_or_ends(plan: KindPlan, at: int, unfinished: frozenset[str]) -> bool:
     moves = next(moves for scope, moves in plan.touches if scope == at)
     ends = any(move.to not in unfinished for state, move in moves.items() if state in unfinished)
     return ends or moves[ABSENT].rule is None
+
+
+def _has_key(plan: KindPlan, at: int, chunk: Any) -> bool:  # noqa: ANN401
+    """Return True if the good part of a chunk has the fields that matter in this scope: those of its key, and those that it repeats."""
+    try:
+        for read in (plan.keys[at], *plan.repeats.get(at, ())):
+            read(chunk)
+    except AttributeError:
+        return False
+    return True
 
 
 _ABSENT_PART = identity(MISSING)

@@ -5,7 +5,7 @@ A first use::
     from cutover import check_recording
     from cutover.protocols import AI_SDK_7
 
-    body = b'data: {"type": "start"}\n\ndata: {"type": "finish"}\n\ndata: [DONE]\n\n'
+    body = b'data: {"type": "start"}\n\ndata: {"type": "abort"}\n\ndata: [DONE]\n\n'
     check_recording(body, contract=AI_SDK_7).raise_for_violations()
 """
 

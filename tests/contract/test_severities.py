@@ -8,7 +8,7 @@ import pytest
 from cutover.contract import ANYTHING, RULES, Kind, NeverFalls, Severity, StreamContract
 from cutover.contract.findings import Deviation
 from cutover.protocols import AI_SDK_5, AI_SDK_6, AI_SDK_7, COMPAT_LANE, SHIPPED
-from tests.support.own_streams import DONE, chunk, report_on
+from tests.support.own_streams import chunk, event, report_on
 
 BASE = StreamContract(name="x", chunks=ANYTHING, order="a b")
 
@@ -101,22 +101,73 @@ def test_warnings_about_unknown_fields_come_once_and_violations_each_time() -> N
     assert len(report_on(warned, *events).findings) == 1
 
 
-@pytest.mark.parametrize("contract", [AI_SDK_5, AI_SDK_6, AI_SDK_7], ids=lambda each: each.name)
-@pytest.mark.parametrize("severity", [Severity.WARNING, "ignored"])
-def test_an_owner_accepts_an_error_turn_and_all_else_is_judged(
-    contract: StreamContract, severity: Severity | str
+ERROR_TURN = [
+    chunk("start"), chunk("start-step"), chunk("text-start", id="1"), chunk("text-delta", id="1", delta="a"),
+    chunk("error", errorText="overloaded"), chunk("finish-step"), chunk("finish"), event("[DONE]"),
+]  # fmt: skip
+LANE_ERROR = [
+    chunk("start"), chunk("start-step"), chunk("error", code="turn_failed", message="m", retryable=False),
+    chunk("finish", status="error"), event("[DONE]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("severity", ["warning", "ignored"])
+@pytest.mark.parametrize("is_strict_first", [True, False])
+@pytest.mark.parametrize("is_whole", [True, False], ids=["with the others", "alone"])
+def test_an_intended_error_turn_is_accepted_and_all_else_is_judged(
+    severity: str, is_strict_first: bool, is_whole: bool
 ) -> None:
-    accepting = attrs.evolve(
-        contract, severities={**contract.severities, "stream.service-error": severity}
-    ).strict()
-    turn = [
-        chunk("start"),
-        chunk("start-step"),
-        chunk("text-start", id="1"),
-        chunk("error", errorText="busy"),
-    ]
-    assert report_on(accepting, *turn, DONE).ok
-    assert [each.rule for each in report_on(accepting, *turn).violations] == ["terminator.missing"]
-    assert [each.rule for each in report_on(contract.strict(), *turn, DONE).violations] == [
-        "stream.service-error"
-    ]
+    for contract, turn in (
+        (AI_SDK_5, ERROR_TURN),
+        (AI_SDK_6, ERROR_TURN),
+        (AI_SDK_7, ERROR_TURN),
+        (COMPAT_LANE, LANE_ERROR),
+    ):
+        given: dict[str, Severity | str] = {"stream.service-error": severity}
+        given |= contract.severities if is_whole else {}
+        base = contract.strict() if is_strict_first else contract
+        own = attrs.evolve(base, severities=given)
+        own = own if is_strict_first else own.strict()
+        report = report_on(own, *turn)
+        assert report.ok
+        assert report.service_error in {"overloaded", "turn_failed"}
+        assert [each.severity.value for each in report.findings] == [severity] * (severity != "ignored")
+        assert not report_on(own, *turn[:-1]).ok, "the terminator is still asked for"
+        assert not report_on(own, *turn[:2]).ok
+        assert not report_on(contract.strict(), *turn).ok
+        # Without an error, the rest is as strict as before.
+        good = [
+            turn[0],
+            turn[1],
+            *(
+                [chunk("text-start", id="1"), chunk("text-end", id="1")]
+                if contract is not COMPAT_LANE
+                else []
+            ),
+            chunk("finish-step"),
+            event("[DONE]"),
+        ]
+        assert [each.rule for each in report_on(own, *good).violations] == ["order.finish-missing"]
+
+
+def test_a_variant_of_a_shipped_contract_keeps_the_weights_of_its_protocol() -> None:
+    own = attrs.evolve(AI_SDK_6, severities={"stream.service-error": "warning"})
+    others = RULES.keys() - {"stream.service-error"}
+    assert {rule: own.severity(rule) for rule in others} == {rule: AI_SDK_6.severity(rule) for rule in others}
+    strict = attrs.evolve(AI_SDK_6.strict(), severities={"stream.service-error": "warning"})
+    assert {rule: strict.severity(rule) for rule in RULES} == {
+        rule: own.strict().severity(rule) for rule in RULES
+    }
+    told = attrs.evolve(AI_SDK_6, severities={"stream.service-error": "loss"})
+    assert told.strict().severity("stream.service-error") is Severity.VIOLATION, "that is what a loss means"
+
+
+def test_the_weight_of_a_protocol_wins_over_the_one_of_a_deviation() -> None:
+    unsaid = Deviation("schema.value", "a", "b", severity=Severity.LOSS)
+    assert BASE.severity_of(unsaid) is Severity.LOSS
+    assert (
+        attrs.evolve(BASE, protocol_severities={"schema.value": "warning"}).severity_of(unsaid)
+        is Severity.WARNING
+    )
+    with pytest.raises(ValueError, match=r"no such rule: a\.b"):
+        attrs.evolve(BASE, protocol_severities={"a.b": "warning"})

@@ -271,3 +271,20 @@ def test_a_line_of_the_first_body_is_told_once_after_a_reconnection() -> None:
     checker.receive_eof(elapsed=0.5)
     assert [each.rule for each in checker.report().findings] == ["stream.unframed"]
     assert json.dumps([each.byte_offset for each in checker.report().findings]) == "[0]"
+
+
+def test_a_gap_behind_the_first_content_has_its_place() -> None:
+    checker = ContractChecker(AI_SDK_7)
+    for elapsed, text in (
+        (1.0, START),
+        (1.1, STEP),
+        (1.2, OPEN),
+        (1.3, delta("a")),
+        (1.4, delta("b")),
+        (30.0, delta("c")),
+    ):
+        checker.receive_data(text.encode(), elapsed=elapsed)
+    (finding,) = checker.report().findings
+    assert (finding.rule, finding.event_index) == ("timing.event-gap", 5)
+    assert checker.report().timings.first_content == 1.3
+    assert checker.report().content_count == 3

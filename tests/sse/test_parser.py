@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cutover.sse import parser as parser_module
-from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, StreamEvent, Truncated
+from cutover.sse.events import Comment, MessageEvent, Oversized, Retry, Run, StreamEvent, Truncated
 from cutover.sse.parser import EventStreamParser
 from tests.support.paths import FIXTURES
 from tests.support.reference_parser import interpret
@@ -316,3 +316,12 @@ def test_events_whose_names_alternate_are_read_as_if_each_came_by_itself() -> No
     parser = EventStreamParser()
     whole = (event for each in events for event in parser.receive_data(each.encode()))
     assert list(whole) == expected
+
+
+def test_long_events_that_are_not_ascii_come_as_bytes_in_one_run() -> None:
+    payload = ("é" * 2000).encode()
+    parser = EventStreamParser()
+    parser.receive_data(b"\n")
+    (run,) = parser.receive_runs(b"data: %b\n\n" % payload * 3)
+    assert isinstance(run, Run)
+    assert run.payloads == [payload] * 3

@@ -101,7 +101,7 @@ BROKEN = {
         [HEAD + b"content-length: 100\r\n\r\n" + EVENT],
         f"{len(EVENT)} bytes",
         "the reply was cut short",
-        "100",
+        "complet",
     ),
     "reset within chunks": ([CHUNKED + CHUNK, RESET], f"{len(EVENT)} bytes", "the connection was reset", ""),
     "reset of a body that ends with the connection": (

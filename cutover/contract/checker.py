@@ -656,9 +656,14 @@ class ContractChecker:
             else:
                 yield each
         if self._judge.shows_nothing and not is_alone and self._events and not self._explains_no_content:
-            kinds = sorted(kind for kind in self._judge.chunk_counts() if kind != self.contract.terminator)
-            came = ", ".join(kinds)
-            yield Deviation("stream.no-content", "something that a user sees", printable(f"only {came}"))
+            came = ", ".join(
+                kind for kind in sorted(self._judge.chunk_counts()) if kind != self.contract.terminator
+            )
+            yield Deviation(
+                "stream.no-content",
+                "something that a user sees",
+                printable(f"only {came or 'events of no known kind'}"),
+            )
 
     @property
     def _explains_no_content(self) -> bool:

@@ -72,7 +72,7 @@ class Scope:
     name: str
     """The thing in words, such as ``text part``."""
     what_ends: str = ""
-    """What must come to its end, in words, if it is not the whole thing, such as the input of a call."""
+    """The part of the thing that must come to its end, in words, such as the input of a call; empty for the whole thing."""
     key: tuple[str, ...]
     """Paths to the values that identify a thing together."""
     flags: tuple[str, ...] = ()

@@ -126,6 +126,12 @@ def test_a_tolerated_fault_does_not_hide_that_nothing_came() -> None:
     assert rules_of(calm.strict(), START, event("{"), *END[1:]) == ["stream.no-content"]
 
 
+def test_a_turn_of_nothing_that_is_known_is_told_so() -> None:
+    calm = attrs.evolve(OWN, severities={"schema.unknown-kind": "ignored"})
+    (finding,) = report_on(calm, chunk("x")).findings
+    assert finding.message == "expected something that a user sees, got only events of no known kind"
+
+
 def test_the_lanes_preview_is_a_whole_turn() -> None:
     for contract in (COMPAT_LANE, COMPAT_LANE.strict()):
         assert rules_of(contract, START, STEP, *END) == []

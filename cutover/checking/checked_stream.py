@@ -183,7 +183,10 @@ class CheckedStream:
             self.checker.receive_eof(elapsed=self.elapsed())
             return None
         exchange = self._response.exchange if self._response is not None else None
-        self.arrived = (anyio.current_time() if exchange is None else exchange.sent_at) - self._started
+        arrived = (anyio.current_time() if exchange is None else exchange.sent_at) - self._started
+        # What an app sent before a pause of the reader counts as sent at the end of the pause.
+        if arrived > self.arrived:
+            self.arrived = arrived
         self.checker.receive_data(piece if self.gate is None else self.gate(piece), elapsed=self.arrived)
         left, gap = self._granted - self.arrived, self.checker.contract.limits.event_gap
         if left < gap or left > gap + _SLACK * gap:
@@ -193,6 +196,22 @@ class CheckedStream:
             if not self.progress.first_event.is_set() and self.checker.report().event_count:
                 self.progress.first_event.set()
         return piece
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Take the time of this block out of the times of the stream: its reader does not read, and the stream has no part in that.
+
+        Use it between two calls of `receive`, in a block of `in_time`.
+        """
+        began, scope = anyio.current_time(), self._wait_scope
+        if scope is not None:
+            scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._started += anyio.current_time() - began
+            if scope is not None:
+                scope.deadline = self._started + self._granted
 
     async def settle(self, seconds: float) -> BaseException | None:
         """Wait until an app in this process has ended, at most for so many seconds; return its error, or None without one.

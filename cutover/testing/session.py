@@ -381,7 +381,8 @@ class StreamSession:
                     self._notify()
                 while log.is_full:
                     self._space = anyio.Event()
-                    await self._space.wait()
+                    with stream.paused():
+                        await self._space.wait()
 
     async def _settle(self) -> None:
         """Wait until an app in this process has ended, for its grace period, and note an error after its response."""

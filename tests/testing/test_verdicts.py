@@ -268,6 +268,28 @@ async def test_a_session_keeps_large_events_by_their_memory() -> None:
     assert peak < 60 * large
 
 
+@pytest.mark.parametrize("paced", [0.0, 5.0])
+async def test_a_test_that_reads_late_is_not_blamed_on_the_stream(
+    monkeypatch: pytest.MonkeyPatch, paced: float
+) -> None:
+    monkeypatch.setattr("cutover.testing.events.MAX_UNREAD", 5)
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        head = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        for kind in [*["progress"] * 40, "done"]:
+            body = b'data: {"type":"%b"}\n\n' % kind.encode()
+            await send({"type": "http.response.body", "body": body, "more_body": kind != "done"})
+            await anyio.sleep(paced)
+
+    contract = attrs.evolve(JOB, limits=attrs.evolve(JOB.limits, whole=400.0))
+    async with stream_contract(app, "/", contract=contract) as stream:
+        await stream.expect("progress")
+        await anyio.sleep(300)
+        await stream.expect("done")
+        assert stream.report.timings.max_gap == pytest.approx(paced, abs=5.1)
+
+
 async def test_a_probe_keeps_a_body_only_if_asked() -> None:
     async with httpx.AsyncClient(
         transport=StreamingASGITransport(service()), base_url="http://app"

@@ -50,7 +50,7 @@ def assert_agreement(major: int, bodies: Sequence[bytes]) -> list[ai_sdk.Reading
     """Assert that client and contract of one major refuse the same bodies for the same reason. Return the readings."""
     readings = ai_sdk.read(major, [ai_sdk.recorded(body) for body in bodies])
     for body, reading in zip(bodies, readings, strict=True):
-        report = check_recording(body, contract=ai_sdk.CONTRACTS[major])
+        report = check_recording(body, contract=ai_sdk.CONTRACTS[major], strict=False)
         assert ai_sdk.stage(report) == reading.stage, (reading, report.findings, body)
     return readings
 
@@ -99,7 +99,7 @@ def test_client_and_contract_agree_on_a_refused_chunk_of_a_dynamic_tool(major: i
 def test_a_body_that_a_client_shows_as_an_empty_answer_fails_the_strict_contract(major: int) -> None:
     for body, reading in zip(NO_STREAMS, assert_agreement(major, NO_STREAMS), strict=True):
         assert (reading.stage, reading.kinds, reading.text) == (None, (), "")
-        strict = check_recording(body, contract=ai_sdk.CONTRACTS[major].strict())
+        strict = check_recording(body, contract=ai_sdk.CONTRACTS[major])
         assert "stream.empty" in {finding.rule for finding in strict.violations}
 
 
@@ -136,7 +136,9 @@ async def _rules(url: str, *, major: int | None) -> set[str]:
     contract = COMPAT_LANE if major is None else ai_sdk.CONTRACTS[major]
     headers = {**COMPATIBLE, "authorization": f"Bearer {CREDENTIALS.auth_token}"}
     async with httpx.AsyncClient(base_url=url) as client:
-        report = await check_stream(client, "/api/chat/stream", contract=contract, json=CHAT, headers=headers)
+        report = await check_stream(
+            client, "/api/chat/stream", contract=contract, strict=False, json=CHAT, headers=headers
+        )
     return {finding.rule for finding in report.violations}
 
 

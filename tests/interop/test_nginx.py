@@ -24,7 +24,7 @@ TURN = (
     '{"type":"text-start","id":"1","turnId":"u"}',
     *(
         f'{{"type":"text-delta","id":"1","delta":"{word} ","channel":"assistant"}}'
-        for word in ("It", "takes", "its", "time") * 5
+        for word in ("It", "takes", "its", "time") * 6
     ),
     '{"type":"finish-step","status":"accepted","turnId":"u"}',
     '{"type":"finish","status":"accepted"}',

@@ -107,7 +107,7 @@ class TestStreams:
         assert report.ok
         assert report.violations == ()
         assert report.event_count == 9
-        assert [each["exception"] for each in seen] == [None, None, None]
+        assert [each["exception"] for each in seen] == [None, None, None, None]
 
     @pytest.mark.parametrize(("path", "rule"), BROKEN.items())
     def test_a_broken_stream_is_a_failure_that_is_named_by_its_rule(
@@ -302,15 +302,15 @@ class TestStatistics:
     def test_a_stream_has_an_entry_of_its_own_and_one_for_each_time(self, base_url: str) -> None:
         user, seen = user_of(base_url, context=lambda self: {"tenant": "blue"})
         report = user.check_stream("/good?run=1", json=BODY, name="chat")
-        assert seen.names == ["chat", "chat: first event", "chat: longest gap"]
+        assert seen.names == ["chat", "chat: first event", "chat: first content", "chat: longest gap"]
         assert {each["request_type"] for each in seen} == {"SSE"}
         times = report.timings
         assert [each["response_time"] for each in seen] == [
             pytest.approx(seconds * 1000)
-            for seconds in (times.end, times.first_event, times.max_gap)
+            for seconds in (times.end, times.first_event, times.first_content, times.max_gap)
             if seconds is not None
         ]
-        assert [each["response_length"] for each in seen] == [report.byte_count, 0, 0]
+        assert [each["response_length"] for each in seen] == [report.byte_count, 0, 0, 0]
         assert {each["url"] for each in seen} == {f"{base_url}/good?run=1"}
         assert [each["context"] for each in seen] == [{"tenant": "blue"}] * 3
         assert all(time.time() - 60 < each["start_time"] <= time.time() for each in seen)

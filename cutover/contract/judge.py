@@ -319,12 +319,8 @@ class EventJudge:
                 if plan.fast_name is not None:
                     at, loop = plan.fast_name
                     name_of, opened = plan.keys[at], things[at][loop]
-                path = (
-                    name_of,
-                    opened,
-                    plan if plan.fast_opens else None,
-                    struct in self._reader.open_structs,
-                )
+                opens, is_open = plan if plan.fast_opens else None, struct in self._reader.open_structs
+                path = (name_of, opened, opens, is_open)
                 found[struct] = _ALWAYS_FAST if path == _ALWAYS_FAST else path
         self._fast_paths_by_state[state] = found
         return found

@@ -518,3 +518,38 @@ def test_open_parts_are_bounded_and_beyond_the_bound_not_judged() -> None:
     )
     assert [finding.rule for finding in report.findings] == ["order.too-many-open"]
     assert report.ok
+
+
+def rules_after_failed_decoding(status: int, content_type: str) -> list[str]:
+    headers = [
+        (b"content-encoding", b"br"),
+        (b"content-type", content_type.encode()),
+        (b"x-vercel-ai-ui-message-stream", b"v1"),
+    ]
+    checker = ContractChecker(COMPAT_LANE)
+    checker.receive_head(status, headers, elapsed=0.0)
+    returned = checker.receive_failure(FailureKind.DECODING, elapsed=0.0, detail="no decoder")
+    rules = [finding.rule for finding in checker.report().findings]
+    assert {finding.rule for finding in returned} <= set(rules)
+    assert not checker.report().ok
+    return [rule for rule in rules if rule not in {"head.header-missing", "head.charset"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "rule"),
+    [
+        (200, "text/event-stream", "transport.decoding"),
+        (200, "text/html", "head.content-type"),
+        (307, "text/html", "head.redirect"),
+        (503, "text/event-stream", "head.status"),
+    ],
+)
+def test_a_body_that_cannot_be_decoded_is_one_finding(status: int, content_type: str, rule: str) -> None:
+    assert rules_after_failed_decoding(status, content_type) == [rule]
+
+
+@pytest.mark.parametrize("coding", [b"none", b"None", b"identity", b""])
+def test_a_coding_that_changes_nothing_is_no_compression(coding: bytes) -> None:
+    checker = ContractChecker(AI_SDK_7)
+    checker.receive_head(200, [(b"content-encoding", coding)], elapsed=0.0)
+    assert "head.compressed" not in {finding.rule for finding in checker.report().findings}

@@ -22,6 +22,8 @@ from cutover.checking.checked_stream import Hold
 from cutover.checking.probe import probe_stream
 from cutover.contract import FailureKind, Limits
 from cutover.http.connection import StreamRequest
+from cutover.production.lane import COMPAT
+from cutover.production.lane_prober import LaneProber
 from cutover.protocols import AI_SDK_7
 from tests.support.raw_server import RESET, WAIT, answering
 
@@ -327,6 +329,23 @@ async def test_redirects_are_reported_and_not_followed(library: str) -> None:
         report = await report_of(library, server.url())
     actual_of(report, "head.redirect")
     assert len(server.requests) == 1
+
+
+async def test_the_probes_of_a_train_take_either_client(library: str) -> None:
+    async with answering(CHUNKED + CHUNK, b"0\r\n\r\n") as server, opened(library) as client:
+        prober = LaneProber(
+            client=client,
+            base_url=server.url(""),
+            lane=COMPAT,
+            headers={"x-build": "7"},
+            contract=AI_SDK_7,
+            thread_prefix="probe",
+            token="marked-token",
+        )
+        probe = await prober.probe(COMPAT.aliases[0], label="smoke")
+    assert (probe.status, probe.body, probe.unreachable) == (200, EVENT, None)
+    assert b"POST /api/chat/stream HTTP/1.1" in server.requests[0]
+    assert b"authorization: bearer marked-token" in server.requests[0].lower()
 
 
 # ---------------------------------------------------------------- the response

@@ -185,8 +185,7 @@ class CheckedStream:
         exchange = self._response.exchange if self._response is not None else None
         arrived = (anyio.current_time() if exchange is None else exchange.sent_at) - self._started
         # What an app sent before a pause of the reader counts as sent at the end of the pause.
-        if arrived > self.arrived:
-            self.arrived = arrived
+        self.arrived = max(arrived, self.arrived)
         self.checker.receive_data(piece if self.gate is None else self.gate(piece), elapsed=self.arrived)
         left, gap = self._granted - self.arrived, self.checker.contract.limits.event_gap
         if left < gap or left > gap + _SLACK * gap:

@@ -219,7 +219,7 @@ class ContractChecker:
             elapsed: Seconds since the request was sent.
         """
         before = len(self._findings)
-        self._watch.head = elapsed
+        self._watch.head, self._watch.is_direct = elapsed, self.is_direct
         self._head = Head.of(status, headers)
         self._watch.length_announced = self._head.first("content-length") is not None
         wrong = judge_status(self.contract.head, self._head)

@@ -139,12 +139,8 @@ async def _once(content: bytes) -> AsyncGenerator[bytes]:
 
 
 def _is_of_app(error: Exception, exchanges: Sequence[Exchange | None]) -> bool:
-    """Return True if an app in this process raised the error as one of its own.
-
-    An app that raises an OSError stands for a broken connection, as a simulated service does.
-    """
-    raised = any(exchange is not None and exchange.error is error for exchange in exchanges)
-    return raised and not isinstance(error, OSError)
+    """Return True if an app in this process raised the error."""
+    return any(exchange is not None and exchange.error is error for exchange in exchanges)
 
 
 def _failure_of(error: Exception) -> StreamFailure | None:

@@ -45,6 +45,8 @@ _UNFRAMED = 1024
 """Bytes that are kept of the first line that is no field."""
 _NO_NAME = re.compile(rb"[^\w.\x80-\xff-]")
 """A byte that is in no name of a field, such as a space, a quotation mark, a brace or an angle bracket."""
+_NAMES = frozenset({b"data", b"event", b"id", b"retry"})
+"""The names of the fields of an event stream (WHATWG HTML 9.2.6)."""
 _RETRY_DIGITS = 18
 """A `retry` value of this many digits or more counts as 10 to this power: longer than any client waits, and cheap to parse."""
 
@@ -72,6 +74,14 @@ def _shape(prefix: bytes, eol: bytes, name: str | None = None) -> _Shape:
 
 _PLAIN = {eol: _shape(b"data: ", eol) for eol in (b"\n", b"\r\n")}
 """Line end -> the shape of events without an `event` line."""
+
+
+def _is_lost(name: bytes, value: bytes) -> bool:
+    """Return True if a line that the standard ignores was meant for the reader: it has no field name, a misspelt one, JSON or an error."""
+    if name in _NAMES:
+        return False
+    is_meant = name.lower() in _NAMES or name == b"error" or value.startswith((b"{", b"["))
+    return is_meant or _NO_NAME.search(name) is not None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -513,7 +523,7 @@ class EventStreamParser:
             digits = value.lstrip(b"0") or b"0"
             self._retry = int(digits) if len(digits) < _RETRY_DIGITS else 10**_RETRY_DIGITS
             items.append(Retry(self._retry, offset))
-        elif _NO_NAME.search(name):
+        elif _is_lost(name, value):
             if self.unframed is None:
                 self.unframed = Unframed(line[:_UNFRAMED], offset)
             else:

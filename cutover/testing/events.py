@@ -89,8 +89,10 @@ class EventLog:
             return False
         unread = self.end - self.readers.slowest
         if unread <= MAX_UNREAD and self._window_bytes > MAX_UNREAD_BYTES:
-            # Events that were read do not count.
+            # Events that were read do not count. The next trim stays due, because it may have to drop unread ones.
+            due = self._trim_at, self._trim_at_bytes
             self.trim()
+            self._trim_at, self._trim_at_bytes = due
             if unread <= 1 or self._window_bytes <= MAX_UNREAD_BYTES:
                 return False
         elif unread <= MAX_UNREAD:

@@ -37,7 +37,7 @@ from cutover.checking.masked_report import masked_report
 from cutover.contract import ContractChecker, ContractReport, StreamContext, StreamContract
 from cutover.errors import ContractViolation
 from cutover.http.connection import SSE_HEADERS
-from cutover.http.secrets import secrets_of
+from cutover.http.secrets import mask_urls, secrets_of
 from cutover.protocols import COMPAT_LANE
 from cutover.testing.gevent_stream import GeventConnection, GeventStream
 
@@ -115,7 +115,13 @@ class StreamUser(FastHttpUser):
         began = time.time()
         stream.run()
         report = masked_report(stream.checker.report(), secrets_of(fields))
-        self._count(report, name or path, url=url, began=began, violation=_violation(report, stream))
+        self._count(
+            report,
+            name or mask_urls(path),
+            url=mask_urls(url),
+            began=began,
+            violation=_violation(report, stream),
+        )
         return report
 
     def _url(self, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Lines that are neither a field nor a comment are counted, however the bytes are cut; the first one is kept, with its place."""
+"""Lines that are neither a field nor a comment, or misspell a field, are counted, however the bytes are cut; the first one is kept, with its place."""
 
 import pytest
 
@@ -30,7 +30,11 @@ GOOD = b"data: 1\n\n"
         (b"x-trace: 1", 0),
         (b"unknown", 0),
         ("größe: 1".encode(), 0),
-        (b"Data: {}", 0),
+        (b"Data: {}", 1),
+        (b"DATA: x", 1),
+        (b"dat: {}", 1),
+        (b"payload: [1]", 1),
+        (b"error: upstream 500", 1),
         (b"id: \0", 0),
         (b"retry: {}", 0),
         (b": {}", 0),

@@ -312,7 +312,7 @@ class TestStatistics:
         ]
         assert [each["response_length"] for each in seen] == [report.byte_count, 0, 0, 0]
         assert {each["url"] for each in seen} == {f"{base_url}/good?run=1"}
-        assert [each["context"] for each in seen] == [{"tenant": "blue"}] * 3
+        assert [each["context"] for each in seen] == [{"tenant": "blue"}] * 4
         assert all(time.time() - 60 < each["start_time"] <= time.time() for each in seen)
 
     @pytest.mark.parametrize("path", ["/failed", "/html", "/no-answer", "/redirect"])

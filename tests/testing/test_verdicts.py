@@ -290,6 +290,33 @@ async def test_a_test_that_reads_late_is_not_blamed_on_the_stream(
         assert stream.report.timings.max_gap == pytest.approx(paced, abs=5.1)
 
 
+async def test_a_slow_task_bounds_the_memory_of_large_events_too() -> None:
+    large = 1 << 20
+    events = [f'{{"type":"progress","text":"{"x" * (large - 100)}"}}'] * 120
+    contract = attrs.evolve(JOB, limits=attrs.evolve(JOB.limits, max_event_bytes=2 * large))
+    app = service([*events, '{"type":"done"}'])
+    del events
+    gc.collect()
+    tracemalloc.start()
+    try:
+        async with stream_contract(app, "/", contract=contract) as stream, anyio.create_task_group() as tasks:
+            await stream.expect("progress")
+
+            async def read_on() -> None:
+                await stream.expect("done")
+                await anyio.sleep_forever()
+
+            tasks.start_soon(read_on)
+            await anyio.sleep(1)
+            with pytest.raises(RuntimeError, match="has not read"):
+                await stream.expect("progress")
+            tasks.cancel_scope.cancel()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 70 * large
+
+
 async def test_a_probe_keeps_a_body_only_if_asked() -> None:
     async with httpx.AsyncClient(
         transport=StreamingASGITransport(service()), base_url="http://app"
@@ -341,6 +368,45 @@ async def test_an_error_in_a_group_is_named_itself() -> None:
     assert "the app raised ValueError: no model; KeyError: 'turn'" in message
     assert "sub-exception" not in message.partition("again:")[0]
     assert isinstance(caught.value.__cause__, ExceptionGroup)
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file"), ConnectionRefusedError("no model"), TimeoutError("slow")]
+)
+async def test_an_error_of_the_app_is_its_own_whatever_its_type(error: Exception) -> None:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        head = [(b"content-type", b"text/event-stream"), (b"x-vercel-ai-ui-message-stream", b"v1")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": b'data: {"type":"start"}\n\n', "more_body": True})
+        raise error
+
+    async with httpx.AsyncClient(transport=StreamingASGITransport(app), base_url="http://app") as client:
+        with pytest.raises(type(error)):
+            await check_stream(client, "/", contract=AI_SDK_6)
+    with pytest.raises(
+        ContractViolation, match=rf"^transport\.reset: .*the app raised {type(error).__name__}"
+    ):
+        async with stream_contract(app, "/", contract=AI_SDK_6) as stream:
+            await stream.drain()
+
+
+@pytest.mark.parametrize(("is_split", "rules"), [(True, []), (False, ["timing.not-streamed"])])
+async def test_in_process_the_apps_own_sends_decide_whether_it_streamed(
+    is_split: bool, rules: list[str]
+) -> None:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        head = [(b"content-type", b"text/event-stream"), (b"x-vercel-ai-ui-message-stream", b"v1")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await anyio.sleep(1.1)
+        delta = '{"type":"text-delta","id":"1","delta":"Hi"}'
+        events = [f"data: {each}\n\n".encode() for each in [*GOOD[:4], *[delta] * 40, *GOOD[4:]]]
+        for body in events if is_split else [b"".join(events)]:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with httpx.AsyncClient(transport=StreamingASGITransport(app), base_url="http://app") as client:
+        report = await check_stream(client, "/", contract=AI_SDK_6)
+    assert [finding.rule for finding in report.findings] == rules
 
 
 # (i) causes

@@ -14,8 +14,8 @@ from cutover.text import escaped, escaped_lines, printable
 
 _REDIRECTS = range(300, 400)
 _HTTP_SPACE = " \t"
-_NO_CODING = frozenset({"", "identity", "none"})
-"""Values of `content-encoding` with which nothing is compressed. `none` is no registered one; it keeps middleware from compressing."""
+_NO_CODING = frozenset({"", "identity", "none", "utf-8", "utf8"})
+"""Values of `content-encoding` with which nothing is compressed. Only `identity` is registered; the others stand there often."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # IMF-fixdate, the form of a date that a sender must use (RFC 9110 5.6.7): Tue, 30 Jun 2026 00:00:00 GMT
 _HTTP_DATE = re.compile(

@@ -17,8 +17,8 @@ _LARGEST_OUTPUT = 256 * 1024
 """Bytes of the largest piece that is asked for at once."""
 _LARGEST_INPUT = 64 * 1024
 """Bytes that are decompressed at once. The rest of them is copied for each piece that comes out, and for each member."""
-_NOT_CODED = frozenset({"", "identity", "none"})
-"""Codings that change nothing. `none` is no registered name, but some services send it to switch compression off."""
+_NOT_CODED = frozenset({"", "identity", "none", "utf-8", "utf8"})
+"""Codings that change nothing. Only `identity` is a registered name; `none` switches middleware off, and a charset stands there by mistake."""
 _ZLIB_HEADER = 2
 """Bytes of the header by which a body of RFC 1950 is told from one of RFC 1951."""
 _CUT = "the end of the compressed content is missing"

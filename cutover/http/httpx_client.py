@@ -144,7 +144,10 @@ def _is_of_app(error: Exception, exchanges: Sequence[Exchange | None]) -> bool:
 
 
 def _failure_of(error: Exception) -> StreamFailure | None:
-    """Return the failure that an error of httpx means; None for another error, such as one of an event hook."""
+    """Return the failure that an error of httpx means; None for another error, such as one of an event hook.
+
+    A request that itself breaks HTTP, such as by a header with a line end, is no failure: the caller must mend it.
+    """
     match error:
         case httpx.HTTPStatusError():
             # A hook has called `raise_for_status`. The second line of the message is a link that explains statuses.
@@ -164,7 +167,7 @@ def _failure_of(error: Exception) -> StreamFailure | None:
         case _ if type(error) is httpx.TimeoutException or type(error).__name__ == "AllMockedAssertionError":
             # pytest-httpx raises the first one, which no transport raises itself, and respx the second one.
             return StreamFailure(FailureKind.NO_ROUTE, str(error))
-        case httpx.HTTPError() | OSError():
+        case httpx.HTTPError() | OSError() if not isinstance(error, httpx.LocalProtocolError):
             return StreamFailure(FailureKind.RESET, describe_failure(error))
         case _:
             return None

@@ -89,7 +89,9 @@ def test_one_status_or_several_are_allowed(statuses: Any) -> None:
     assert rules_of(head, PLAIN, 500) == ["head.status"]
 
 
-@pytest.mark.parametrize("value", ["none", "None", "identity", "IDENTITY", "", " none ", "identity, none"])
+@pytest.mark.parametrize(
+    "value", ["none", "None", "identity", "IDENTITY", "", " none ", "identity, none", "UTF-8"]
+)
 def test_a_coding_that_compresses_nothing_is_no_compression(value: str) -> None:
     assert rules_of(HeadRules(), {**PLAIN, "content-encoding": value}) == []
 

@@ -49,6 +49,7 @@ CODED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "deflate without its header": ("deflate", raw_deflate),
     "br": ("br", brotli),
     "none": ("none", bytes),
+    "a charset": ("utf-8", bytes),
     "identity": ("identity", bytes),
     "an empty coding": ("", bytes),
     "identity and gzip": ("identity, gzip", gzip.compress),

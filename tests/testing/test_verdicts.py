@@ -444,6 +444,17 @@ async def test_a_failure_is_named_by_its_cause_in_the_clients_words(
     assert caught.value.__cause__ is error
 
 
+async def test_a_header_that_cannot_be_sent_is_not_blamed_on_the_network() -> None:
+    def raises(_: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError("Illegal header value")
+
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(raises), base_url="http://x.example"
+    ) as client:
+        with pytest.raises(httpx.LocalProtocolError, match="Illegal header value"):
+            await check_stream(client, "/")
+
+
 async def test_a_hook_that_refuses_a_status_is_named_with_the_status() -> None:
     async def refuse(response: httpx.Response) -> None:
         response.raise_for_status()

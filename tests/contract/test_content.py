@@ -253,7 +253,7 @@ def test_the_line_is_shown_as_the_cause_of_an_early_end() -> None:
 
 
 def test_fields_that_the_standard_ignores_are_no_such_lines() -> None:
-    ignored = "x-trace: 1\nunknown\nid: \0\nretry: soon\n: {\nData: 1\n"
+    ignored = "x-trace: 1\nunknown\nid: \0\nretry: soon\n: {\n"
     assert rules_of(AI_SDK_7.strict(), START, STEP, OPEN, delta("a"), ignored + CLOSE, *END) == []
 
 

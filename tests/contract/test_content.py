@@ -294,3 +294,11 @@ def test_a_gap_behind_the_first_content_has_its_place() -> None:
     assert (finding.rule, finding.event_index) == ("timing.event-gap", 5)
     assert checker.report().timings.first_content == 1.3
     assert checker.report().content_count == 3
+
+
+def test_a_piece_of_deltas_for_a_part_that_is_not_open_is_reported_behind_the_first_content() -> None:
+    checker = ContractChecker(AI_SDK_7)
+    checker.receive_data("".join((START, STEP, OPEN, delta("a"))).encode(), elapsed=0.1)
+    lost = 'data: {"type":"text-delta","id":"other","delta":"b"}\n\n' * 30
+    found = checker.receive_data(lost.encode(), elapsed=0.2)
+    assert [(each.rule, each.event_index) for each in found][:1] == [("order.unopened-part", 4)]

@@ -14,6 +14,10 @@ from cutover.simulation.streams import DONE, event_bytes, event_type
 Change = Callable[[Reply], Reply]
 
 
+_LONG = 30
+"""Times that each word of a held-back answer comes: more than a model sends at once."""
+
+
 def _body(change: Callable[[tuple[Piece, ...]], Iterable[Piece]]) -> Change:
     """Return a change of only the body of an event stream."""
 
@@ -131,10 +135,17 @@ def service_error(code: str, *, retryable: bool) -> Change:
 
 
 def held_back(seconds: float) -> Change:
-    """Return a change that sends all events at once after a delay, as a buffering proxy does, and drops all other pieces."""
+    """Return a change that sends all events at once after a delay, as a buffering proxy does, and drops all other pieces.
+
+    The answer is a long one: each of its words comes many times. A short answer at once after a delay may be an honest one.
+    """
 
     def changed(reply: Reply) -> Reply:
-        whole = b"".join(event_bytes(piece) for piece in reply.body if isinstance(piece, Event))
+        whole = b"".join(
+            event_bytes(piece) * (_LONG if event_type(piece) == "text-delta" else 1)
+            for piece in reply.body
+            if isinstance(piece, Event)
+        )
         return attrs.evolve(reply, body=(whole,), held=seconds) if whole else reply
 
     return changed

@@ -8,6 +8,7 @@ from types import AsyncGeneratorType
 import anyio
 import attrs
 
+from cutover.checking.waiting import give_up, wait_until
 from cutover.contract import ContractChecker, FailureKind
 from cutover.http.asgi.exchange import Exchange
 from cutover.http.connection import OpenStream, StreamClient, StreamFailure, StreamRequest, reader_of
@@ -138,7 +139,7 @@ class CheckedStream:
         finally:
             self._wait_scope = None
         if self._response is None:
-            self._record_timeout()
+            self.was_left = give_up(self.checker, self.leave_after, elapsed=self.elapsed())
             return False
         self.status, self.headers = self._response.status, self._response.headers
         self.checker.is_direct = self._response.exchange is not None
@@ -163,7 +164,7 @@ class CheckedStream:
         was_late, self._wait_scope = self._wait_scope.cancelled_caught, None
         if was_late and self._receive is not None:
             self._receive = None
-            self._record_timeout()
+            self.was_left = give_up(self.checker, self.leave_after, elapsed=self.elapsed())
 
     async def receive(self) -> bytes | None:
         """Wait for the next piece of the body, check it and return it; return None once the stream has ended in any way.
@@ -246,7 +247,7 @@ class CheckedStream:
         """Return the time at which to stop waiting, in seconds since the request was sent. A held request gets its hold time on top."""
         if self.hold is not None and not self.hold.released.is_set():
             return HOLD_SECONDS + (self.checker.next_deadline or math.inf)
-        return min(self.checker.next_deadline or math.inf, self.leave_after or math.inf)
+        return wait_until(self.checker, self.leave_after)
 
     def _move_deadline(self) -> None:
         """Give the wait the time that the contract gives: a little more for a gap between events, but never more for the whole."""
@@ -267,19 +268,6 @@ class CheckedStream:
         else:
             self.failure = failure.reason
         self.checker.receive_failure(failure.kind, elapsed=self.elapsed(), detail=failure.reason)
-
-    def _record_timeout(self) -> None:
-        # The deadline may be long past: the wait for an app in this process ends only after its grace period.
-        elapsed = min(self.elapsed(), self.checker.next_deadline or math.inf)
-        # Without an event there is nothing to judge, and that is no pass.
-        if self.leave_after is not None and elapsed >= self.leave_after and self.checker.report().event_count:
-            self.was_left = True
-            self.checker.receive_leave(elapsed=self.leave_after)
-            return
-        whole = self.checker.contract.limits.whole
-        self.checker.receive_failure(
-            FailureKind.DEADLINE if elapsed >= whole else FailureKind.STALL, elapsed=elapsed
-        )
 
     async def _held_body(self, hold: Hold) -> AsyncGenerator[bytes]:
         """Yield the body of the request without its last byte, and that byte after the release."""

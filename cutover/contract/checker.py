@@ -192,7 +192,7 @@ class ContractChecker:
         self._reads_fields = self._judge.reads_fields
         self._needs_ids = self.contract.resume == "id"
         self._tells_names = not self.contract.wants_names
-        self._watch = Watch(self.contract.limits, is_direct=self.is_direct)
+        self._watch = Watch(self.contract.limits)
         framing = self.contract.framing
         self._framing = None if framing.is_standard else FramingWatch(framing)
         self._note(self.contract.remarks)
@@ -219,7 +219,7 @@ class ContractChecker:
             elapsed: Seconds since the request was sent.
         """
         before = len(self._findings)
-        self._watch.head, self._watch.is_direct = elapsed, self.is_direct
+        self._watch.head = elapsed
         self._head = Head.of(status, headers)
         self._watch.length_announced = self._head.first("content-length") is not None
         wrong = judge_status(self.contract.head, self._head)
@@ -443,6 +443,7 @@ class ContractChecker:
             came_in_one_call=events == self._first_events,
             comments=self._comments_in_gap,
             is_over=self._judge.walk.is_over,
+            is_direct=self.is_direct,
         )
 
     @property

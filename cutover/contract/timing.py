@@ -82,6 +82,8 @@ class Course:
     """The number of comments since the last message event."""
     is_over: bool
     """True if the last event of the turn has come."""
+    is_direct: bool
+    """True if each call of the checker was one `send` of an app in this process, so that nothing can have collected events."""
 
 
 @attrs.define(eq=False)
@@ -95,8 +97,6 @@ class Watch:
 
     limits: Limits
     """The longest times that the contract allows."""
-    is_direct: bool = attrs.field(default=False, kw_only=True)
-    """True if each call of the checker is one `send` of an app in this process, so that nothing can have collected events."""
     head: float | None = attrs.field(default=None, init=False)
     """Seconds to the head; None before it."""
     first_byte: float | None = attrs.field(default=None, init=False)
@@ -195,14 +195,14 @@ class Watch:
         """Yield the rule that the stream breaks if its events did not come as they happened."""
         groups = self._pauses + 1
         if course.events > 1 and self._was_held_back(course):
-            is_honest = not self.is_direct and course.content_events <= _MODEL_BURST
+            is_honest = not course.is_direct and course.content_events <= _MODEL_BURST
             yield Deviation(
                 "timing.held-back" if is_honest or self._came_as_one_answer else "timing.not-streamed",
                 "events as they happen",
                 f"not streamed: nothing for {self.first_byte:.3f} s, then {course.events} events within {self._span:.3f} s",
             )
         elif (
-            not self.is_direct
+            not course.is_direct
             and self._pauses
             and course.events >= groups * _BURST_EVENTS
             and self._span - self._paused <= groups * _BURST_LENGTH
@@ -252,7 +252,7 @@ class Watch:
 
     def _was_held_back(self, course: Course) -> bool:
         """Return True if all events came at once after a long wait."""
-        at_once = course.came_in_one_call if self.is_direct else self._span <= self.limits.at_once
+        at_once = course.came_in_one_call if course.is_direct else self._span <= self.limits.at_once
         return at_once and self.first_byte is not None and self.first_byte >= self.limits.held_back_after
 
     def timings(self, events: int) -> Timings:

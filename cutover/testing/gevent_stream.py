@@ -19,6 +19,7 @@ import gevent
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
+from cutover.checking.waiting import give_up, wait_until
 from cutover.contract import ContractChecker, FailureKind
 from cutover.http.decoding import Decoder, DecodingError, decoder_for
 
@@ -171,7 +172,7 @@ class GeventStream:
                     self._decoder.finish()
                 self.checker.receive_eof(elapsed=self._elapsed())
         except _LateError:
-            self._give_up()
+            give_up(self.checker, self.leave_after, elapsed=self._elapsed())
         except DecodingError as error:
             self._fail(FailureKind.DECODING, error)
         except _BROKEN as error:
@@ -208,31 +209,15 @@ class GeventStream:
         """Return the seconds since the request began, with the time to connect."""
         return time.perf_counter() - self._started
 
-    def _deadline(self) -> float:
-        """Return the elapsed time at which waiting ends."""
-        return min(self.checker.next_deadline or math.inf, self.leave_after or math.inf)
-
     def _wait(self, action: Callable[[], Result]) -> Result:
         """Return the result of an action that may wait, but not beyond the deadline: then it raises `_LateError`."""
-        seconds = self._deadline() - self._elapsed()
+        seconds = wait_until(self.checker, self.leave_after) - self._elapsed()
         if seconds > 0:
             # The loop's clock stands still while code runs. A timer that starts by an old time would end too early.
             gevent.get_hub().loop.update_now()
             with gevent.Timeout(None if seconds == math.inf else seconds, False):  # noqa: FBT003  gevent's own flag
                 return action()
         raise _LateError
-
-    def _give_up(self) -> None:
-        """End the check of a stream that let a deadline pass."""
-        elapsed = min(self._elapsed(), self._deadline())
-        # Without an event there is nothing to judge, and that is no pass.
-        if self.leave_after is not None and elapsed >= self.leave_after and self.checker.report().event_count:
-            self.checker.receive_leave(elapsed=self.leave_after)
-            return
-        whole = self.checker.contract.limits.whole
-        self.checker.receive_failure(
-            FailureKind.DEADLINE if elapsed >= whole else FailureKind.STALL, elapsed=elapsed
-        )
 
     def _fail(self, kind: FailureKind, error: Exception) -> None:
         """End the check of a stream whose connection failed."""

@@ -70,26 +70,17 @@ def seen(
     if isinstance(event, SeenEvent):
         return event
     kind, data = _describe(event, reader)
-    if not isinstance(event, MessageEvent):
-        return SeenEvent(
-            kind=kind,
-            index=None,
-            byte_offset=event.byte_offset,
-            elapsed=elapsed,
-            data=data,
-            event=None,
-            last_event_id=last_event_id,
-        )
+    message = event if isinstance(event, MessageEvent) else None
     return SeenEvent(
         kind=kind,
-        index=index,
+        index=None if message is None else index,
         byte_offset=event.byte_offset,
         elapsed=elapsed,
         data=data,
-        event=event.event,
-        id=event.id,
-        retry=event.retry,
-        last_event_id=event.last_event_id,
+        event=None if message is None else message.event,
+        id=None if message is None else message.id,
+        retry=None if message is None else message.retry,
+        last_event_id=last_event_id,
     )
 
 

@@ -5,7 +5,7 @@ import copy
 import gc
 import pickle
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -247,25 +247,38 @@ async def test_something_that_is_no_peer_is_refused_at_once() -> None:
 # (l) memory
 
 
-async def test_a_session_keeps_large_events_by_their_memory() -> None:
-    large = 1 << 20
-    events = [f'{{"type":"progress","text":"{"x" * (large - 100)}"}}'] * 160
-    contract = attrs.evolve(JOB, limits=attrs.evolve(JOB.limits, max_event_bytes=2 * large))
-    app = service([*events, '{"type":"done"}'])
-    del events
+LARGE = 1 << 20
+LARGE_JOB = attrs.evolve(JOB, limits=attrs.evolve(JOB.limits, max_event_bytes=2 * LARGE))
+
+
+def large_service(count: int) -> FastAPI:
+    """Return an app that sends so many events of 1 MiB, all from one text."""
+    event = f'{{"type":"progress","text":"{"x" * (LARGE - 100)}"}}'
+    return service([*[event] * count, '{"type":"done"}'])
+
+
+@contextlib.contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Hold the memory that this block takes at one time to so many bytes."""
     gc.collect()
     tracemalloc.start()
     try:
-        async with stream_contract(app, "/", contract=contract) as stream:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < size
+
+
+async def test_a_session_keeps_large_events_by_their_memory() -> None:
+    app = large_service(160)
+    with at_most(60 * LARGE):
+        async with stream_contract(app, "/", contract=LARGE_JOB) as stream:
             await stream.expect("progress")
             # Nobody reads: what waits is bounded.
             await anyio.sleep(1)
             await stream.expect("done")
             assert (await stream.drain()).ok
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 60 * large
 
 
 @pytest.mark.parametrize("paced", [0.0, 5.0])
@@ -291,15 +304,12 @@ async def test_a_test_that_reads_late_is_not_blamed_on_the_stream(
 
 
 async def test_a_slow_task_bounds_the_memory_of_large_events_too() -> None:
-    large = 1 << 20
-    events = [f'{{"type":"progress","text":"{"x" * (large - 100)}"}}'] * 120
-    contract = attrs.evolve(JOB, limits=attrs.evolve(JOB.limits, max_event_bytes=2 * large))
-    app = service([*events, '{"type":"done"}'])
-    del events
-    gc.collect()
-    tracemalloc.start()
-    try:
-        async with stream_contract(app, "/", contract=contract) as stream, anyio.create_task_group() as tasks:
+    app = large_service(120)
+    with at_most(70 * LARGE):
+        async with (
+            stream_contract(app, "/", contract=LARGE_JOB) as stream,
+            anyio.create_task_group() as tasks,
+        ):
             await stream.expect("progress")
 
             async def read_on() -> None:
@@ -311,10 +321,6 @@ async def test_a_slow_task_bounds_the_memory_of_large_events_too() -> None:
             with pytest.raises(RuntimeError, match="has not read"):
                 await stream.expect("progress")
             tasks.cancel_scope.cancel()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 70 * large
 
 
 async def test_a_probe_keeps_a_body_only_if_asked() -> None:

@@ -194,8 +194,8 @@ class Train:
                 with anyio.CancelScope(deadline=ends), suppress(Exception):
                     # If the traffic cannot be read again, its earlier proof stands.
                     async with self._undo_executor() as executor:
-                        await executor.look_again(stable=self.plan.drill.stable_revision)
-                plan = plan_undo(self.journal.events, stable=self.plan.drill.stable_revision)
+                        await executor.look_again(stable=self.plan.drill.share.stable_revision)
+                plan = plan_undo(self.journal.events, stable=self.plan.drill.share.stable_revision)
                 if plan:
                     await self._carry_out(plan, reason, ends=ends)
                 if plan.routes is not None and self.undone.proven:
@@ -315,7 +315,7 @@ async def _final_state(train: Train, recorder: StepRecorder) -> StepResult:
     plan = final_state.Plan(
         routes=tuple(goal),
         traffic=train.captured_traffic,
-        canary_revision=train.plan.drill.canary_revision,
+        canary_revision=train.plan.drill.share.canary_revision,
         budget=train.plan.error_budget.budget,
     )
     return await final_state.run(plan, train.services, recorder)

@@ -15,6 +15,7 @@ from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
 from cutover.report.preview import train_seconds, turns_in_a_row
+from cutover.train import canary_share
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
 from cutover.train.undo_executor import UNDO_DEADLINE
@@ -58,7 +59,9 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
             token_info_url=GOOGLE_TOKEN_INFO if is_google(config.cloud_run_api_url) else "",
         ),
         error_budget=_plan(error_budget.Plan, config),
-        drill=_plan(rollback_drill.Plan, config, gcloud_service=gcloud_service),
+        drill=_plan(
+            rollback_drill.Plan, config, share=_plan(canary_share.Plan, config), gcloud_service=gcloud_service
+        ),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
         gcloud_service=gcloud_service,

@@ -10,6 +10,7 @@ from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.config.manifest import shipped_manifest
 from cutover.http.secrets import Secrets
+from cutover.train import canary_share
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.wiring.step_plans import train_plan
@@ -18,6 +19,7 @@ from tests.support.embedded_trains import live_config
 
 DERIVED = {
     "new",
+    "share",
     "old",
     "contract",
     "thread_id",
@@ -67,12 +69,15 @@ def _plans(config: CutoverConfig) -> dict[ModuleType, attrs.AttrsInstance]:
         preflight: plan.preflight,
         error_budget: plan.error_budget,
         rollback_drill: plan.drill,
+        canary_share: plan.drill.share,
         route_flip: plan.flip,
         dual_run: plan.dual_run,
     }
 
 
-@pytest.mark.parametrize("step", [preflight, error_budget, rollback_drill, route_flip, dual_run])
+@pytest.mark.parametrize(
+    "step", [preflight, error_budget, rollback_drill, canary_share, route_flip, dual_run]
+)
 def test_each_field_of_a_plan_has_the_value_of_the_input_of_its_name(
     step: ModuleType, tmp_path: Path
 ) -> None:
@@ -83,7 +88,9 @@ def test_each_field_of_a_plan_has_the_value_of_the_input_of_its_name(
     assert {name: getattr(plan, name) for name in names} == {name: getattr(config, name) for name in names}
 
 
-@pytest.mark.parametrize("step", [preflight, error_budget, rollback_drill, route_flip, dual_run, final_state])
+@pytest.mark.parametrize(
+    "step", [preflight, error_budget, rollback_drill, canary_share, route_flip, dual_run, final_state]
+)
 def test_each_field_of_a_plan_is_an_input_or_derived(step: ModuleType, tmp_path: Path) -> None:
     config = live_config(tmp_path)
     names = {field.name for field in attrs.fields(step.Plan)}

@@ -1,0 +1,272 @@
+"""The canary's shares in one step of the train: the canary gets a share, and streams watch and judge it while it has that share.
+
+The canary rollback drill gives it one share after another. A step that moves the canary for good gives it all traffic by the same way.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+import attrs
+
+from cutover.checking.probe import Probe
+from cutover.errors import PeerError
+from cutover.model.gates import SENTINELS
+from cutover.model.results import Check, SentinelTally, StepStatus
+from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
+from cutover.model.train_events import TrafficIntended
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.services import Services
+from cutover.production.traffic.mover import SETTLE_DEADLINE, TrafficMover
+from cutover.train.canary_answers import StepAnswers, ask_on
+from cutover.train.canary_evidence import CanaryEvidence
+from cutover.train.canary_tag import CanaryTag
+from cutover.train.sentinels import Sentinels, Watch
+from cutover.train.soak import Seen, look, look_count, paced_count, soak
+from cutover.train.step_recorder import StepRecorder
+from cutover.train.stream_proof import LAG_SECONDS
+
+FRONT_DOOR = "the front door"
+"""The place of a look at BASE_URL; the other places are the revisions with a URL of their own."""
+_ALL = 100
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """The plan by which each share is held, watched and judged."""
+
+    stable_revision: str
+    canary_revision: str
+    canary_soak_seconds: float
+    """Seconds for which each share is held and watched."""
+    canary_look_seconds: float
+    """Longest time in seconds between two looks at every alias while a share is held."""
+    max_broken_streams: int
+    canary_tag: str
+    """The tag that the canary gets for the time of the step, if ``CanaryEvidence.gives_tag`` says so."""
+    accept_blind_drill: bool
+    """True: a share may pass although no stream is known to have been answered by the canary."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class CanaryShares:
+    """The shares of the canary in one step of the train, and what their streams showed."""
+
+    plan: Plan
+    captured: TrafficState
+    """The split that the preflight captured."""
+    state: TrafficState
+    """The split at the last read."""
+    services: Services
+    sentinels: Sentinels
+    recorder: StepRecorder
+    evidence: CanaryEvidence
+    """The evidence that the preflight found."""
+    label: str
+    """The beginning of the labels of the requests."""
+    mover: TrafficMover = attrs.field(init=False)
+    tag: CanaryTag = attrs.field(init=False)
+    """The tag that the step may give the canary."""
+    answers: StepAnswers | None = None
+    """The counts of the present share; None before the first one."""
+    by_canary: dict[str, dict[str, int]] = attrs.field(factory=dict)
+    """Share -> the number of streams that the canary answered: at the front door, by the header, and at its tag."""
+    blind: bool = False
+    """True if a share passed although no stream is known to have been answered by the canary."""
+    tallies: list[SentinelTally] = attrs.field(factory=list)
+    fault_seen_at: float | None = None
+    """Time on the clock at which the first evidence of a fault of the present share was seen; None without any."""
+    named: set[str] = attrs.field(factory=set)
+    """The revisions that have answered at the front door so far, by the header."""
+
+    def __attrs_post_init__(self) -> None:
+        """Make the mover and the tag of the step."""
+        self.mover = TrafficMover(
+            backend=self.services.traffic,
+            journal=self.recorder.journal,
+            clock=self.services.clock,
+            captured=self.captured,
+            step_id=self.recorder.step_id,
+            refuse_reason=self._overtaken,
+        )
+        self.tag = CanaryTag(
+            canary=self.plan.canary_revision,
+            name=self.plan.canary_tag,
+            captured=self.captured,
+            services=self.services,
+            mover=self.mover,
+            recorder=self.recorder,
+        )
+
+    async def give(self, percent: int) -> None:
+        """Give the canary a share, hold it for the soak, and record one check for all of it.
+
+        The check fails at the first sign of a fault. The share stays as it is: a rollback is the caller's.
+        """
+        name = f"traffic-{percent}"
+        shares = {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
+        targets = (*split(self.captured, shares), *([self.tag.row] if self.tag.row else []))
+        # A fault of an earlier step was tolerated, so it is not the cause of a later rollback.
+        self.fault_seen_at = None
+        watch = self.sentinels.around(name, on_fault=self.see_fault)
+        async with watch.open():
+            shift = await watch.across(
+                lambda: self.mover.shift(
+                    targets,
+                    current=self.state,
+                    label=f"{self.label}.{name}",
+                    on_refusal=OnRefusal.STOP,
+                    deadline=SETTLE_DEADLINE,
+                )
+            )
+            self.state = shift.state or self.state
+            if shift.proven:
+                self.answers = StepAnswers(
+                    canary=self.plan.canary_revision,
+                    percent=percent,
+                    lag_ends=self.services.clock.now() + LAG_SECONDS,
+                )
+                await self._soak(percent, targets, name, watch)
+                counts = {"front": self.answers.at_front, "tag": self.answers.at_tag}
+                self.by_canary[name] = counts
+            else:
+                self.see_fault()
+                self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
+        self.count(watch)
+
+    def see_fault(self) -> None:
+        """Note the time of the first evidence of a fault."""
+        if self.fault_seen_at is None:
+            self.fault_seen_at = self.services.clock.now()
+
+    def count(self, watch: Watch) -> None:
+        """Add the tally of one change to the tallies. Record a failed check if it has a break and the step has too many."""
+        tally = watch.tally()
+        self.tallies.append(tally)
+        broken = sum(seen.broken for seen in self.tallies)
+        if tally.broken and broken > self.plan.max_broken_streams:
+            detail = f"{tally.broken} of {tally.streams} streams broke across {tally.change}: {'; '.join(tally.details)}"
+            if tally.shown_in_flight:
+                detail += f" ({tally.shown_in_flight})"
+            self.recorder.check(f"{tally.change}-sentinels", StepStatus.FAIL, detail, kind=SENTINELS)
+
+    async def _soak(self, percent: int, targets: tuple[TrafficTarget, ...], name: str, watch: Watch) -> None:
+        """Watch one canary step through its soak, up to the first sign of a fault; record one check for the whole soak."""
+        seen = Seen()
+        plan = self.plan
+        whole = await soak(
+            plan.canary_soak_seconds,
+            clock=self.services.clock,
+            watch=watch,
+            paced=paced_count(plan.canary_soak_seconds),
+            looks=look_count(plan.canary_soak_seconds, plan.canary_look_seconds),
+            take_look=lambda: self._look(name, seen),
+        )
+        if not whole and not seen.log.bad:
+            detail = "the soak was ended early, because a sentinel stream broke"
+            self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic")
+        elif seen.log.bad or await self._held(targets, name):
+            check = await self._judge(percent, name, seen)
+            if check.status.failed:
+                self.see_fault()
+        else:
+            self.see_fault()
+
+    async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
+        """Read the split once more; return True if it held through the soak, else record a failed check and return False."""
+        try:
+            self.state = await self.services.traffic.read(label=f"{self.label}.{name}.held")
+        except PeerError as error:
+            self.recorder.failure(name, error, kind="traffic", tolerable=False)
+            return False
+        if problem := mismatch_reason(self.state, targets):
+            detail = f"the split did not hold through the soak: {problem}"
+            self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
+        return not problem
+
+    async def _look(self, name: str, seen: Seen) -> bool:
+        """Probe the front door, and each revision that has a tag URL, side by side; return True if every probe is good."""
+        probers = {FRONT_DOOR: self.services.prober}
+        for revision in (self.plan.canary_revision, self.plan.stable_revision):
+            if url := self.tag_url(revision):
+                probers[revision] = self.services.prober.at(url)
+        began = self.services.clock.now()
+
+        def take(where: str, probe: Probe) -> None:
+            self._count_answer(where, probe, began=began)
+            seen.log.add(probe)
+            if not probe.ok:
+                self.see_fault()
+                # At a tag URL the header outweighs the tag.
+                name = None if where == FRONT_DOOR else self.services.prober.revision(probe)
+                seen.failing.add(name or where)
+
+        return await look(probers, label=f"{self.label}.{name}", take=take)
+
+    def _count_answer(self, where: str, probe: Probe, *, began: float) -> None:
+        """Count a stream of a look by the revision that answered."""
+        assert self.answers is not None  # noqa: S101  a look belongs to a step
+        name = self.services.prober.revision(probe)
+        if where == FRONT_DOOR:
+            self._names([probe])
+            self.answers.count_front([name], began=began)
+        elif where == self.plan.canary_revision:
+            self.answers.count_tag([name])
+
+    async def _judge(self, percent: int, name: str, seen: Seen) -> Check:
+        """Record the check of one step: it passes only with a number of streams that the canary answered."""
+        answers = self.answers
+        assert answers is not None  # noqa: S101  a step is judged
+        log = seen.log
+        if seen.failing:
+            blame = _blame(seen.failing, self.plan)
+            return self.recorder.stream_check(name, log, blame=blame, kind="traffic")
+        more = await ask_on(
+            answers, self.services.prober, clock=self.services.clock, label=f"{self.label}.{name}.on"
+        )
+        self._names(more)
+        for probe in more:
+            log.add(probe)
+        if log.bad:
+            blame = _blame({FRONT_DOOR}, self.plan)
+            return self.recorder.stream_check(name, log, blame=blame, kind="traffic")
+        if problem := answers.share_problem():
+            return self.recorder.check(name, StepStatus.FAIL, problem, kind="traffic", tolerable=False)
+        who = answers.describe()
+        if not answers.by_canary:
+            if not self.plan.accept_blind_drill:
+                detail = f"the canary has {percent} % of the traffic, but {who}"
+                return self.recorder.check(name, StepStatus.ERROR, detail, kind="traffic")
+            self.blind = True
+            who += "; ACCEPT_BLIND_DRILL=1 accepts that"
+        detail = f"{self.state.describe_served()}; {log.count} probes keep the contract; {who}"
+        return self.recorder.stream_check(name, log, detail=detail, kind="traffic")
+
+    def _names(self, probes: Iterable[Probe]) -> set[str]:
+        """Return the revisions that answered these probes, by the header; add them to ``named``."""
+        names = self.services.prober.revisions(probes)
+        self.named |= names
+        return names
+
+    def tag_url(self, revision: str) -> str | None:
+        """Return the tag URL at which a revision is probed; None if it has none, or if no instance can be reached there."""
+        closed = self.evidence.closed | ({self.plan.canary_revision} if self.tag.closed else set())
+        return None if revision in closed else self.state.tag_url(revision)
+
+    def _overtaken(self, state: TrafficState) -> str:
+        """Return the reason not to go forward from this state: somebody else has changed the split since the train's last write."""
+        asked = [event.wanted for event in self.recorder.journal.events if isinstance(event, TrafficIntended)]
+        ours = any(state.asks_for(rows) for rows in (self.captured.targets, *asked))
+        # The same rows can be somebody else's release: LATEST, and a newer revision behind it.
+        released = state.asks_for_latest and state.latest_ready != self.captured.latest_ready
+        if ours and not released:
+            return ""
+        return f"somebody else changed the service in the meantime: {state.describe_served()}"
+
+
+def _blame(failing: AbstractSet[str], plan: Plan) -> str:
+    """Return who breaks the contract, in words: the canary alone, stable too, or the front door."""
+    if plan.stable_revision in failing:
+        return "stable breaks the contract too, so the canary is not the only cause"
+    if plan.canary_revision in failing:
+        return f"{plan.canary_revision} breaks the contract at its own URL"
+    return "a stream through the front door breaks the contract"

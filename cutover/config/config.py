@@ -111,6 +111,10 @@ class CutoverConfig:
         default=False,
         help="1: drill even if neither a tag URL nor REVISION_HEADER can show whether the canary answers",
     )
+    promote: bool = flag_field(
+        default=False,
+        help="1: after a passed drill and the flip the canary gets 100 % and keeps it; 0: the captured split stays",
+    )
     flip_confirm_seconds: float = number_field(
         default=5.0, most=DAY, help="seconds after the flip until the routes are read again"
     )
@@ -316,6 +320,7 @@ class CutoverConfig:
             "base_url": self.base_url,
             "dry_run": self.dry_run,
             "apply_route_flip": self.apply_route_flip,
+            "promote": self.promote,
             "stable_revision": self.stable_revision,
             "canary_revision": self.canary_revision,
             "project": self.project,

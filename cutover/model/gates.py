@@ -70,10 +70,13 @@ GATES: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("stream_smoke", (step_ids.SMOKE_PRE, step_ids.SMOKE_POST), "stream_smoke"),
     ("canary_drill", (step_ids.DRILL,), "canary_drill"),
     ("route_flip", (step_ids.FLIP,), "route_flip"),
+    ("promotion", (step_ids.PROMOTION,), None),
     ("dual_run", (step_ids.DUAL_RUN,), "dual_run"),
     ("final_state", (step_ids.FINAL_STATE,), None),
 )
 """(gate, the steps that it adds up, the field of ``Ceilings`` that applies); with None no failure is tolerated."""
+_LATER = frozenset({"promotion"})
+"""The gates that the journals of earlier versions have no step for; without the step such a gate is not part of the run."""
 
 
 def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]:
@@ -89,7 +92,8 @@ def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]
                 observed_failed=sum(step.failure_count for step in ran),
                 max_failed=getattr(ceilings, ceiling) if ceiling else 0,
                 evaluated=len(ran) == len(ids),
-                configured=not any(step.by_configuration for step in steps),
+                configured=not any(step.by_configuration for step in steps)
+                and (bool(steps) or name not in _LATER),
                 intolerable=any(step.intolerable for step in ran),
             )
         )

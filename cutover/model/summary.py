@@ -58,9 +58,9 @@ class CutoverSummary:
 
     @property
     def blind_drill(self) -> bool:
-        """True if a step of the drill passed although no stream is known to have been answered by the canary."""
-        drill = self.step(step_ids.DRILL)
-        return drill is not None and drill.facts.get("blind") is True
+        """True if a share of the canary passed although no stream is known to have been answered by the canary."""
+        moved = (self.step(step_id) for step_id in (step_ids.DRILL, step_ids.PROMOTION))
+        return any(step is not None and step.facts.get("blind") is True for step in moved)
 
     @property
     def judged_nothing(self) -> bool:

@@ -25,6 +25,7 @@ _STEP_SCHEMAS = {
     step_ids.SMOKE_UNDONE: "openagents.webparity.production_stream_smoke.v1",
     step_ids.FLIP: "openagents.webparity.route_flip.v1",
     step_ids.DRILL: "openagents.webparity.canary_drill.v1",
+    step_ids.PROMOTION: "openagents.webparity.canary_promotion.v1",
     step_ids.DUAL_RUN: "openagents.webparity.staging_dual_run_diff.v1",
 }
 _OTHER_SCHEMA = "openagents.webparity.cutover_step.v1"

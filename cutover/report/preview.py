@@ -21,6 +21,7 @@ _OTHER_SHIFTS = 2
 """Changes of the traffic besides the steps of the drill: the rollback, and the restore of the captured split."""
 _FLIP_SECONDS = 30.0
 """Seconds to set and prove the routes of every instance, or only to verify them."""
+_ALL = 100
 _COMPARE_SECONDS = 2.0
 """Seconds for one request of the dual run."""
 
@@ -66,10 +67,12 @@ def turns(config: CutoverConfig) -> Turns:
     # The rollback.
     front += looks * aliases + around
     front += around + confirm if config.apply_route_flip else 0
+    promotions = 1 if config.promote else 0
+    front += promotions * (looked + around + paced)
     return Turns(
         front=front + streams,
-        canary_tag=aliases + steps * looked,
-        stable_tag=steps * looked,
+        canary_tag=aliases + (steps + promotions) * looked,
+        stable_tag=(steps + promotions) * looked,
         legacy=streams,
     )
 
@@ -79,17 +82,20 @@ def most_turns_to_see_canary(config: CutoverConfig) -> int:
 
     The streams that are sent while the front door may still lag come on top.
     """
-    return sum(streams_until_certain(percent) for percent in config.canary_steps)
+    shares = (*config.canary_steps, *([_ALL] if config.promote else []))
+    return sum(streams_until_certain(percent) for percent in shares)
 
 
 def train_seconds(config: CutoverConfig) -> float:
     """Return the seconds that a train without faults takes at most, in a usual production; the undo is not counted."""
-    shifts = len(config.canary_steps) + _OTHER_SHIFTS
-    flips = 2 if config.apply_route_flip else 1
+    shares = len(config.canary_steps) + config.promote
+    shifts = shares + _OTHER_SHIFTS
+    # A promotion sets or verifies the routes once more, on the canary's instances.
+    flips = (2 if config.apply_route_flip else 1) + config.promote
     return (
         _READS_SECONDS
         + shifts * _SHIFT_SECONDS
-        + len(config.canary_steps) * config.canary_soak_seconds
+        + shares * config.canary_soak_seconds
         + flips * _FLIP_SECONDS
         + (config.flip_confirm_seconds if config.apply_route_flip else 0.0)
         + len(config.manifest) * _COMPARE_SECONDS
@@ -100,7 +106,7 @@ def turns_in_a_row(config: CutoverConfig) -> int:
     """Return the number of chat turns that a train must wait for one after another. ``train_seconds`` takes them for short."""
     streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
     # Both smokes and the canary's own URL; for each step and for the flip the turns around the change and the last look or sentinel.
-    return 3 + 2 * len(config.canary_steps) + ROLLBACK_LOOKS + 2 + streams
+    return 3 + 2 * (len(config.canary_steps) + config.promote) + ROLLBACK_LOOKS + 2 + streams
 
 
 def describe(config: CutoverConfig) -> Iterator[str]:
@@ -124,6 +130,8 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         if config.apply_route_flip
         else "routes    are only verified (APPLY_ROUTE_FLIP=0)"
     )
+    if config.promote:
+        yield f"promote   after that {config.canary_revision} gets 100 % and keeps it; it is held and watched as in the drill"
     yield (
         f"compare   with {config.legacy_base_url}"
         if config.run_dual_run

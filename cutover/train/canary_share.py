@@ -3,7 +3,7 @@
 The canary rollback drill gives it one share after another. A step that moves the canary for good gives it all traffic by the same way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 import attrs
@@ -97,12 +97,19 @@ class CanaryShares:
             recorder=self.recorder,
         )
 
-    async def give(self, percent: int) -> None:
+    async def give(
+        self, percent: int, *, change: str = "", once_served: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         """Give the canary a share, hold it for the soak, and record one check for all of it.
 
         The check fails at the first sign of a fault. The share stays as it is: a rollback is the caller's.
+
+        Args:
+            percent: The share.
+            change: The name of the change, for its check and its sentinels; empty for ``traffic-<percent>``.
+            once_served: Called when the share is served, before it is watched; False ends it there. It records its own check.
         """
-        name = f"traffic-{percent}"
+        name = change or f"traffic-{percent}"
         shares = {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
         targets = (*split(self.captured, shares), *([self.tag.row] if self.tag.row else []))
         # A fault of an earlier step was tolerated, so it is not the cause of a later rollback.
@@ -119,7 +126,9 @@ class CanaryShares:
                 )
             )
             self.state = shift.state or self.state
-            if shift.proven:
+            if shift.proven and once_served is not None and not await once_served():
+                self.see_fault()
+            elif shift.proven:
                 self.answers = StepAnswers(
                     canary=self.plan.canary_revision,
                     percent=percent,

@@ -3,7 +3,7 @@
 The module is a little longer than most, because the stage table, the train and its undo are read together.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import anyio
@@ -32,7 +32,15 @@ from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
-from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
+from cutover.train.steps import (
+    dual_run,
+    error_budget,
+    final_state,
+    preflight,
+    promotion,
+    rollback_drill,
+    route_flip,
+)
 from cutover.train.steps import stream_smoke as smoke
 from cutover.train.token_lifetimes import check_again
 from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, together
@@ -46,6 +54,8 @@ class TrainPlan:
     error_budget: error_budget.Plan
     drill: rollback_drill.Plan
     flip: route_flip.Plan
+    promotion: promotion.Plan | None
+    """None if the configuration leaves the promotion out."""
     dual_run: dual_run.Plan | None
     """None if the configuration leaves the dual run out."""
     held_streams: int
@@ -163,13 +173,21 @@ class Train:
         may = may_go_on(self.results, self.plan.ceilings) and self.journal.stopped is None
         async with anyio.create_task_group() as group:
             for step_id, step in stage.steps:
-                if step_id == dual_run.STEP_ID and self.plan.dual_run is None:
-                    self._finish(_skipped(step_id, "RUN_DUAL_RUN is 0", by_configuration=True))
+                if left_out := self._left_out(step_id):
+                    self._finish(_skipped(step_id, left_out, by_configuration=True))
                 elif not may:
                     why = self.journal.stopped or "an earlier step failed"
                     self._finish(_skipped(step_id, f"not run: {why}", by_configuration=False))
                 else:
                     group.start_soon(self._run_step, step_id, step)
+
+    def _left_out(self, step_id: str) -> str:
+        """Return the reason why the configuration leaves a step out; an empty text if it does not."""
+        if step_id == dual_run.STEP_ID and self.plan.dual_run is None:
+            return "RUN_DUAL_RUN is 0"
+        if step_id == promotion.STEP_ID and self.plan.promotion is None:
+            return "PROMOTE is 0"
+        return ""
 
     async def _run_step(self, step_id: str, step: Step) -> None:
         self.journal.record(StepStarted(step_id=step_id))
@@ -298,6 +316,32 @@ async def _flip(train: Train, recorder: StepRecorder) -> StepResult:
     )
 
 
+def _wanted_routes(train: Train) -> tuple[tuple[str, str | None], ...]:
+    """Return the overrides of a flip in the order of the writes; after a flip that only verifies them, the captured ones."""
+    routes = train.captured_routes
+    if not train.plan.flip.apply_route_flip:
+        return routes.overrides
+    return route_flip.wanted_routes(routes, train.services.control.lane.new_target)
+
+
+async def _promotion(train: Train, recorder: StepRecorder) -> StepResult:
+    plan, services, evidence = train.plan.promotion, train.services, train.captured.evidence
+    assert plan is not None  # noqa: S101  without a plan the train skips this step
+    return await promotion.run(
+        plan,
+        train.captured_traffic,
+        services,
+        train.sentinels,
+        recorder,
+        evidence=evidence,
+        routes=promotion.Routes(
+            captured=train.captured_routes,
+            wanted=_wanted_routes(train),
+            apply=train.plan.flip.apply_route_flip,
+        ),
+    )
+
+
 async def _smoke_post(train: Train, recorder: StepRecorder) -> StepResult:
     return await smoke.run(smoke.Plan(phase=smoke.Phase.POST), train.services.prober, recorder)
 
@@ -308,13 +352,10 @@ async def _dual_run(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _final_state(train: Train, recorder: StepRecorder) -> StepResult:
-    routes = train.captured_routes
-    goal: Sequence[tuple[str, str | None]] = routes.overrides
-    if train.plan.flip.apply_route_flip:
-        goal = tuple(dict(route_flip.wanted_routes(routes, train.services.control.lane.new_target)).items())
     plan = final_state.Plan(
-        routes=tuple(goal),
-        traffic=train.captured_traffic,
+        routes=tuple(dict(_wanted_routes(train)).items()),
+        captured=train.captured_traffic,
+        promoted=train.plan.promotion is not None,
         canary_revision=train.plan.drill.share.canary_revision,
         budget=train.plan.error_budget.budget,
     )
@@ -326,7 +367,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(steps=((smoke.Phase.PRE.step_id, _smoke_pre),)),
     Stage(steps=((rollback_drill.STEP_ID, _drill),)),
     Stage(steps=((route_flip.STEP_ID, _flip),)),
+    Stage(steps=((promotion.STEP_ID, _promotion),)),
     Stage(steps=((smoke.Phase.POST.step_id, _smoke_post), (dual_run.STEP_ID, _dual_run))),
     Stage(steps=((final_state.STEP_ID, _final_state),)),
 )
-"""The stages, in order. The drill moves traffic and the flip sets overrides, so each is alone in its stage."""
+"""The stages, in order. A step that moves traffic or sets overrides is alone in its stage."""

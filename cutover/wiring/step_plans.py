@@ -17,7 +17,7 @@ from cutover.protocols import COMPAT_LANE
 from cutover.report.preview import train_seconds, turns_in_a_row
 from cutover.train import canary_share
 from cutover.train.engine import TrainPlan
-from cutover.train.steps import dual_run, error_budget, preflight, rollback_drill, route_flip
+from cutover.train.steps import dual_run, error_budget, preflight, promotion, rollback_drill, route_flip
 from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.earlier_runs import run_that_asked_for
 from cutover.wiring.token_sources import Tokens
@@ -45,6 +45,7 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         tokens: The tokens of the run.
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
+    share = _plan(canary_share.Plan, config)
     gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
     return _plan(
         TrainPlan,
@@ -59,10 +60,9 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
             token_info_url=GOOGLE_TOKEN_INFO if is_google(config.cloud_run_api_url) else "",
         ),
         error_budget=_plan(error_budget.Plan, config),
-        drill=_plan(
-            rollback_drill.Plan, config, share=_plan(canary_share.Plan, config), gcloud_service=gcloud_service
-        ),
+        drill=_plan(rollback_drill.Plan, config, share=share, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
+        promotion=promotion.Plan(share=share, gcloud_service=gcloud_service) if config.promote else None,
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
         gcloud_service=gcloud_service,
     )

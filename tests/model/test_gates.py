@@ -48,11 +48,16 @@ class TestGates:
     def test_where_everything_passes_every_gate_holds(self) -> None:
         gates = judge(train(), Ceilings())
         assert [found.name for found in gates] == [
-            "preflight", "error_budget", "stream_smoke", "canary_drill", "route_flip", "dual_run", "final_state",
-            "broken_streams",
+            "preflight", "error_budget", "stream_smoke", "canary_drill", "route_flip", "promotion", "dual_run",
+            "final_state", "broken_streams",
         ]  # fmt: skip
         assert all(found.holds for found in gates)
         assert reasons(gates) == ()
+
+    def test_a_run_of_an_earlier_version_has_no_promotion(self) -> None:
+        earlier = [result for result in train() if result.step_id != "canary-promotion"]
+        found = gate(earlier, "promotion")
+        assert (found.configured, found.holds) == (False, True)
 
     @pytest.mark.parametrize(("name", "step_id", "ceiling"), TOLERANT)
     @given(failed=st.integers(0, 6), tolerated=st.integers(0, 6), kind=st.sampled_from([FAIL, ERROR]))

@@ -70,7 +70,11 @@ def _finished_run(factory: pytest.TempPathFactory, *faults: str, **changes: obje
 def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A train that passed, with every optional part configured."""
     return _finished_run(
-        tmp_path_factory, run_dual_run=True, held_streams=2, slo_error_budget_consumed_percent=1.5
+        tmp_path_factory,
+        run_dual_run=True,
+        promote=True,
+        held_streams=2,
+        slo_error_budget_consumed_percent=1.5,
     )
 
 

@@ -295,6 +295,15 @@ REQUEST_GROUPS = (
     ),
     RequestGroup("moving routes", r"flip\.apply\.\d\..*", ROUTE_CHANGE_FAULTS, _override),
     RequestGroup("write probes", r"flip\.write-.*", ANY_REQUEST_FAULTS, _write_probe, is_repeated=False),
+    RequestGroup("moving traffic", r"promotion\.promotion\.write", TRAFFIC_CHANGE_FAULTS, _promote),
+    RequestGroup("reading back", r"promotion\.promotion\.read-back", ANY_REQUEST_FAULTS, _read_back),
+    RequestGroup("moving routes", r"promotion\.routes\.\d\..*", ROUTE_CHANGE_FAULTS, _override),
+    RequestGroup(
+        "reading",
+        r"promotion\.(status-.*|routes\.read-back|promotion\.held)",
+        ANY_REQUEST_FAULTS,
+        _read_forward,
+    ),
     RequestGroup(
         "reading",
         r"flip\..*|final\..*|drill\.status-post|drill\.traffic-\d+\.held",
@@ -320,7 +329,7 @@ REQUEST_GROUPS = (
     ),
     RequestGroup(
         "streams",
-        r"(drill|stream-smoke-post|sentinel|dual)\..*",
+        r"(drill|promotion|stream-smoke-post|sentinel|dual)\..*",
         ANY_REQUEST_FAULTS,
         _always_no_go,
         is_repeated=False,

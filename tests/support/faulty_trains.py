@@ -71,6 +71,11 @@ SCENARIOS = {
             labels=r"dual\..*\.(me|root|chat-stream)|dual-identity\..*",
             config={"run_dual_run": True},
         ),
+        Scenario(
+            name="promotion",
+            labels=r"promotion\.(promotion\.(write|read-back|held|the front door\.chat-stream)|routes\.[05]\..*)",
+            config={"promote": True, "canary_steps": (100,)},
+        ),
         Scenario(name="LATEST", labels=r"drill\.restore\..*", layout={"latest": True}),
         Scenario(
             name="verify only",

@@ -21,10 +21,10 @@ from cutover.record.journal import read_journal
 from cutover.report.terminal import conclusion
 from cutover.simulation import Operation, SimulatedProduction
 from cutover.simulation.deployment import Target
-from tests.support.embedded_trains import STABLE
+from tests.support.embedded_trains import CANARY, STABLE
 
 AS_CAPTURED, AS_MEANT, ON_STABLE, OPEN = "as captured", "as meant", "on stable", "not put back"
-"""Where a train leaves production. A train that passes leaves the routes flipped and the traffic as captured."""
+"""Where a train leaves production. A train that passes leaves the routes flipped and the traffic as captured, or promoted."""
 
 
 def left_behind(production: SimulatedProduction, before: "State") -> str:
@@ -32,7 +32,12 @@ def left_behind(production: SimulatedProduction, before: "State") -> str:
     now = state(production)
     if now == before:
         return AS_CAPTURED
-    if now == attrs.evolve(before, overrides=now.overrides) and set(now.overrides) == {FLIPPED}:
+    tags = {target for target in before.asked if not target.percent}
+    promoted = attrs.evolve(
+        before, served={CANARY: 100}, asked=frozenset({Target(revision=CANARY, percent=100), *tags})
+    )
+    meant = (attrs.evolve(each, overrides=now.overrides) for each in (before, promoted))
+    if now in meant and set(now.overrides) == {FLIPPED}:
         return AS_MEANT
     return ON_STABLE if now == attrs.evolve(before, asked=now.asked) else OPEN
 

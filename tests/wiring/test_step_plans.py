@@ -31,7 +31,7 @@ DERIVED = {
     "token_info_url",
 }
 """Fields of plans that are made of several inputs."""
-CAPTURED = {"routes", "traffic"}
+CAPTURED = {"routes", "captured", "promoted"}
 """Fields of the final state's plan that hold the capture of the preflight, or what the flip wrote."""
 CHANGED = {
     "stable_revision": "chat-1",

@@ -7,7 +7,7 @@ from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import StepResult, StepStatus
-from cutover.model.traffic_state import TrafficState, describe_shares, mismatch_reason, release_reason
+from cutover.model.traffic_state import TrafficState, describe_shares, mismatch_reason, release_reason, split
 from cutover.model.train_events import TrafficRead
 from cutover.production.services import Services
 from cutover.train.step_recorder import StepRecorder
@@ -20,8 +20,10 @@ class Plan:
     """The plan of the final state: the wanted routes, traffic and budget."""
 
     routes: tuple[tuple[str, str | None], ...]
-    traffic: TrafficState
-    """The captured split, which must be served again."""
+    captured: TrafficState
+    """The split before the first change."""
+    promoted: bool
+    """True if the canary was promoted, and must have all traffic; False if the captured split must be served again."""
     canary_revision: str
     budget: ErrorBudget
 
@@ -51,8 +53,12 @@ async def _traffic(plan: Plan, services: Services, recorder: StepRecorder) -> No
     except PeerError as error:
         recorder.failure("traffic", error, tolerable=False)
         return
-    problem = mismatch_reason(state, plan.traffic.targets) or release_reason(plan.traffic, state)
+    if plan.promoted:
+        problem = mismatch_reason(state, split(plan.captured, {plan.canary_revision: 100}))
+    else:
+        problem = mismatch_reason(state, plan.captured.targets) or release_reason(plan.captured, state)
     recorder.journal.record(TrafficRead(found=state, proven=not problem))
     share = state.served().get(plan.canary_revision, 0)
-    detail = problem or f"{describe_shares(state.served())}: as captured, the canary at {share} %"
+    goal = "as promoted" if plan.promoted else "as captured"
+    detail = problem or f"{describe_shares(state.served())}: {goal}, the canary at {share} %"
     recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, detail, tolerable=False)

@@ -1,0 +1,175 @@
+"""The promotion: after a passed drill and the flip, the canary gets all traffic and keeps it.
+
+``canary_share.py`` moves, watches and judges it as in the drill. If the promotion or a later step fails, the undo of the train gives the captured
+split back.
+
+An override lives in the memory of one instance, and the flip has set it on stable's. So the promotion sets the overrides of the flip once more,
+on the canary's instances, as soon as they have the traffic. It sets none after a flip that only verified them.
+"""
+
+import attrs
+
+from cutover.errors import PeerError
+from cutover.model import step_ids
+from cutover.model.results import StepResult, StepStatus
+from cutover.model.route_state import RouteState
+from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
+from cutover.production.on_refusal import OnRefusal
+from cutover.production.routes.writer import set_routes
+from cutover.production.services import Services
+from cutover.train import canary_share
+from cutover.train.canary_evidence import CanaryEvidence
+from cutover.train.sentinels import Sentinels
+from cutover.train.step_recorder import StepRecorder
+
+STEP_ID = step_ids.PROMOTION
+CHANGE = "promotion"
+"""The name of the change, for its check and its sentinels."""
+_ALL = 100
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """The plan of the promotion."""
+
+    share: canary_share.Plan
+    gcloud_service: str
+    """The service in a gcloud command: ``SERVICE --project P --region R``."""
+
+
+@attrs.frozen(kw_only=True)
+class Routes:
+    """The overrides that must hold once the canary has the traffic."""
+
+    captured: RouteState
+    """The overrides before the train's first change."""
+    wanted: tuple[tuple[str, str | None], ...]
+    """(route key, override) in the order of the writes."""
+    apply: bool
+    """True if the flip has set them; then the promotion sets them on the canary's instances."""
+
+
+def promoted(captured: TrafficState, canary: str) -> tuple[TrafficTarget, ...]:
+    """Return the targets after a promotion: all traffic on the canary, and every captured tag."""
+    return split(captured, {canary: _ALL})
+
+
+async def run(
+    plan: Plan,
+    captured: TrafficState,
+    services: Services,
+    sentinels: Sentinels,
+    recorder: StepRecorder,
+    *,
+    evidence: CanaryEvidence,
+    routes: Routes,
+) -> StepResult:
+    """Give the canary all traffic, set the overrides on its instances, watch it as in the drill, and read the split back.
+
+    Nothing is moved if the split cannot be read, is in change, or is no longer as the preflight captured it.
+    """
+    try:
+        found = await services.traffic.read(label="promotion.status-pre")
+    except PeerError as error:
+        recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
+        return recorder.finish()
+    if moved := captured.differences_from(found) or found.unready_reason():
+        detail = f"the split is not as the drill left it, and was not changed: {moved}"
+        recorder.check("status-pre", StepStatus.FAIL, detail, tolerable=False)
+        return recorder.finish()
+    recorder.check("status-pre", StepStatus.PASS, found.describe_served())
+    shares = canary_share.CanaryShares(
+        plan=plan.share,
+        captured=captured,
+        state=found,
+        services=services,
+        sentinels=sentinels,
+        recorder=recorder,
+        evidence=evidence,
+        label=CHANGE,
+    )
+    if evidence.gives_tag:
+        shares.state = await shares.tag.give(shares.state)
+    if _holds(recorder):
+        await shares.give(_ALL, change=CHANGE, once_served=lambda: _routes(routes, services, recorder))
+    if _holds(recorder) and shares.tag.row is not None:
+        await _take_tag_away(plan, shares)
+    if _holds(recorder):
+        await _status_post(plan, shares)
+    return recorder.finish(
+        f"the canary has all traffic: {shares.state.describe_served()}",
+        facts={
+            "traffic": shares.state.served(),
+            "captured_traffic": captured.served(),
+            "canary_streams": shares.by_canary,
+            "blind": shares.blind,
+        },
+        sentinels=shares.tallies,
+    )
+
+
+def _holds(recorder: StepRecorder) -> bool:
+    return not any(check.status.failed for check in recorder.checks)
+
+
+async def _routes(routes: Routes, services: Services, recorder: StepRecorder) -> bool:
+    """Set the overrides on the canary's instances, or only verify them; return True if they hold."""
+    if routes.apply:
+        change = await set_routes(
+            services.control,
+            routes.wanted,
+            captured=routes.captured,
+            step_id=STEP_ID,
+            label=f"{CHANGE}.routes",
+            on_refusal=OnRefusal.STOP,
+            journal=recorder.journal,
+            clock=services.clock,
+            own_states=(*routes.captured.overrides, *routes.wanted),
+        )
+        holds, detail = change.proven, change.detail
+    else:
+        try:
+            sample = await services.control.sample(label=f"{CHANGE}.routes")
+        except PeerError as error:
+            recorder.failure("routes", error, kind="control_status", tolerable=False)
+            return False
+        holds, detail = sample.holds(routes.wanted), sample.describe()
+        if not holds:
+            detail += (
+                "; an override lives in the memory of one instance, and the canary's instances do not have those of stable: "
+                "set APPLY_ROUTE_FLIP=1 so that the promotion sets them there"
+            )
+    status = StepStatus.PASS if holds else StepStatus.FAIL
+    recorder.check("routes", status, detail, kind="control_status", tolerable=False)
+    return holds
+
+
+async def _take_tag_away(plan: Plan, shares: canary_share.CanaryShares) -> None:
+    """Take the tag of the step away again. No share moves."""
+    shift = await shares.mover.shift(
+        promoted(shares.captured, plan.share.canary_revision),
+        current=shares.state,
+        label=f"{CHANGE}.untag",
+        on_refusal=OnRefusal.STOP,
+    )
+    shares.state = shift.state or shares.state
+    status = StepStatus.PASS if shift.proven else StepStatus.FAIL
+    detail = "the tag of the promotion is taken away" if shift.proven else shift.detail
+    shares.recorder.check("untag", status, detail, kind="traffic", tolerable=False)
+
+
+async def _status_post(plan: Plan, shares: canary_share.CanaryShares) -> None:
+    try:
+        shares.state = await shares.services.traffic.read(label=f"{CHANGE}.status-post")
+    except PeerError as error:
+        shares.recorder.failure("status-post", error, tolerable=False)
+        return
+    problem = mismatch_reason(shares.state, promoted(shares.captured, plan.share.canary_revision))
+    detail = problem or shares.state.describe_served()
+    if not problem and shares.captured.asks_for_latest:
+        detail += (
+            "; LATEST had the traffic before, and now the revision is pinned: later deployments get no traffic until you run "
+            f"gcloud run services update-traffic {plan.gcloud_service} --to-latest"
+        )
+    status = StepStatus.FAIL if problem else StepStatus.PASS
+    shares.recorder.check("status-post", status, detail, tolerable=False)

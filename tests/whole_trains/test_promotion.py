@@ -1,0 +1,165 @@
+"""PROMOTE=1: after the flip the canary gets all traffic and keeps it, or the captured split comes back."""
+
+from pathlib import Path
+
+import pytest
+
+from cutover.clock import EventLoopClock
+from cutover.model.results import StepStatus
+from cutover.model.summary import CutoverSummary
+from cutover.model.train_events import StepStarted, TrainEvent
+from cutover.simulation import Fault
+from cutover.simulation.deployment import Target
+from cutover.simulation.exchange import STREAMS, Fate, problem
+from cutover.simulation.faults import Outcome, Refuse, Role, Scope, Strike
+from cutover.wiring.embedded import simulated
+from cutover.wiring.recover import recover_production
+from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+PROMOTION = "canary-promotion"
+BROKEN_STREAM = Refuse(problem(500, "internal", "Something went wrong."))
+
+
+def promotion_of(tmp_path: Path, **changes: object) -> EmbeddedTrain:
+    layout = changes.pop("layout", {})
+    faults = changes.pop("faults", ())
+    config = live_config(tmp_path, promote=True, **changes)
+    return EmbeddedTrain(config, faults=faults, layout_changes=layout)  # type: ignore[arg-type]
+
+
+def broken(scope: Scope) -> Fault:
+    return Fault(
+        name="broken-streams",
+        sentence="Streams fail with 500.",
+        strikes=(Strike(scope, BROKEN_STREAM),),
+        outcome=Outcome(exit_code=1),
+    )
+
+
+def check_of(summary: CutoverSummary, check_id: str) -> str:
+    step = summary.step(PROMOTION)
+    assert step is not None
+    return next(check.detail for check in step.checks if check.check_id == check_id)
+
+
+def status_of(summary: CutoverSummary, step_id: str) -> StepStatus:
+    step = summary.step(step_id)
+    assert step is not None
+    return step.status
+
+
+class TestPassed:
+    async def test_the_canary_keeps_all_traffic(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+        summary = await trial.run()
+        assert (summary.passed, summary.exit_code) == (True, 0)
+        assert trial.production.traffic == {CANARY: 100}
+        assert summary.gate("promotion").holds
+        assert "the canary at 100 %" in next(
+            check.detail for step in summary.steps if step.step_id == "final-state" for check in step.checks if check.check_id == "traffic"
+        )  # fmt: skip
+
+    async def test_the_canarys_instances_get_the_overrides_of_the_flip(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path, layout={"instances": 3})
+        assert (await trial.run()).passed
+        canaries = trial.production._front_door.all_of(CANARY)
+        assert len(canaries) == 3
+        for instance in canaries:
+            assert set(instance.overrides.values()) == {"rust_shell"}
+
+    async def test_the_captured_tags_stay_and_a_tag_of_the_train_goes(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path, layout={"tag_urls": {}})
+        assert (await trial.run()).passed
+        assert trial.production.traffic == {CANARY: 100}
+        assert trial.production.tags == {}
+
+    async def test_a_pin_in_the_place_of_latest_is_shown_with_the_command_that_ends_it(
+        self, tmp_path: Path
+    ) -> None:
+        summary = await promotion_of(tmp_path, layout={"latest": True}).run()
+        assert summary.passed
+        assert "--to-latest" in check_of(summary, "status-post")
+
+    async def test_the_summary_says_that_the_canary_keeps_the_traffic(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+        await trial.run()
+        assert trial.config.output_dir is not None
+        text = (trial.config.output_dir / "SUMMARY.md").read_text()
+        assert "The canary has all traffic, and keeps it." in text
+        assert "captured split again" not in text
+
+    async def test_a_passed_promotion_can_be_reverted(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+        assert (await trial.run()).passed
+        folder = trial.config.output_dir
+        assert folder is not None
+        again = simulated(trial.config, trial.production, clock=EventLoopClock())
+        recovery = await recover_production(again, folder, mode="revert")
+        assert recovery.closed
+        assert trial.production.traffic == {STABLE: 100}
+        assert set(trial.production.route_targets().values()) == {None}
+
+
+class TestNotPassed:
+    async def test_after_a_failed_drill_nothing_is_promoted(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path, faults=(broken(Scope(operations=STREAMS, role=Role.CANARY)),))
+        summary = await trial.run()
+        assert summary.exit_code == 1
+        assert status_of(summary, PROMOTION) is StepStatus.SKIP
+        assert not summary.gate("promotion").holds
+        assert trial.production.traffic == {STABLE: 100}
+
+    async def test_a_canary_that_breaks_under_all_traffic_after_the_flip_gives_it_back(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(
+            tmp_path, faults=(broken(Scope(operations=STREAMS, role=Role.CANARY, flipped=True)),)
+        )
+        summary = await trial.run()
+        assert (status_of(summary, "route-flip"), status_of(summary, PROMOTION)) == (
+            StepStatus.PASS,
+            StepStatus.FAIL,
+        )
+        assert summary.exit_code == 1
+        assert summary.undo is not None
+        assert summary.undo.proven
+        assert trial.production.traffic == {STABLE: 100}
+        assert set(trial.production.route_targets().values()) == {None}
+
+    async def test_a_later_step_that_fails_takes_the_promotion_back(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+        broken_post = broken(Scope(operations=STREAMS))
+
+        def break_after_promotion(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+                trial.production._active._faults = (broken_post,)
+
+        summary = await trial.run(observer=break_after_promotion)
+        assert status_of(summary, PROMOTION) is StepStatus.PASS
+        assert trial.production.traffic == {STABLE: 100}
+        assert summary.exit_code == 1
+
+    async def test_a_split_that_somebody_else_changed_before_it_is_left_alone(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+
+        def deploy(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == PROMOTION:
+                trial.production._deployment.update((Target(revision=STABLE, percent=90), Target(revision=CANARY, percent=10)), Fate())  # fmt: skip
+
+        summary = await trial.run(observer=deploy)
+        assert status_of(summary, PROMOTION) is StepStatus.FAIL
+        assert "not as the drill left it" in check_of(summary, "status-pre")
+        assert trial.production.traffic == {STABLE: 90, CANARY: 10}
+
+    async def test_overrides_that_only_stables_instances_have_end_a_promotion_that_may_set_none(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(tmp_path, layout={"flipped": True}, apply_route_flip=False)
+        for instance in trial.production._front_door.all_of(CANARY):
+            instance.overrides.clear()
+        summary = await trial.run()
+        assert summary.exit_code == 1
+        assert "set APPLY_ROUTE_FLIP=1" in check_of(summary, "routes")
+        assert trial.production.traffic == {STABLE: 100}

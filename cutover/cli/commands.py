@@ -1,4 +1,4 @@
-"""The command ``cutover`` with its subcommands: ``run``, ``check``, ``lint-openapi``, ``simulate``, ``recover``."""
+"""The command ``cutover`` with its subcommands: ``run``, ``check``, ``lint-openapi``, ``simulate``, ``recover``, ``watch``."""
 
 import signal
 
@@ -9,6 +9,7 @@ from cutover.cli.lint_openapi import lint_openapi
 from cutover.cli.recover import recover
 from cutover.cli.run import run
 from cutover.cli.simulate import simulate
+from cutover.cli.watch import watch
 
 
 class _Commands(click.Group):
@@ -31,5 +32,5 @@ def main() -> None:
     """Move production chat streams to a new service, safely."""
 
 
-for command in (run, check, lint_openapi, simulate, recover):
+for command in (run, check, lint_openapi, simulate, recover, watch):
     main.add_command(command)

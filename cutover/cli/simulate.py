@@ -115,6 +115,7 @@ def environment(layout: Layout, credentials: Credentials) -> list[str]:
         "REGION": layout.region,
         "SERVICE": layout.service,
         "REVISION_HEADER": layout.revision_header,
+        "INSTANCE_HEADER": layout.instance_header,
         "AUTH_TOKEN": credentials.auth_token,
         "CONTROL_ACCESS_TOKEN": credentials.control_token,
         "CLOUD_RUN_ACCESS_TOKEN": credentials.cloud_run_token,

@@ -174,6 +174,10 @@ class CutoverConfig:
     revision_header: str = text_field(
         rule=values.header_name, help="response header that names the revision that answered"
     )
+    instance_header: str = text_field(
+        rule=values.header_name,
+        help="response header that names the instance that answered, for `cutover watch`",
+    )
     cohort_key: str = text_field(default="prod-rust-route-flip", help="cohort key of the route evaluations")
     thread_id_prefix: str = text_field(
         default="thread_prod_stream_smoke", rule=values.thread_prefix, help="prefix of the probes' thread ids"
@@ -332,6 +336,7 @@ class CutoverConfig:
             "compat_protocol_version": self.compat_protocol_version,
             "compat_schema_version": self.compat_schema_version,
             "revision_header": self.revision_header,
+            "instance_header": self.instance_header,
             "run_dual_run": self.run_dual_run,
             "legacy_base_url": self.legacy_base_url or None,
             "canary_steps": list(self.canary_steps),

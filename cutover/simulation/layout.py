@@ -149,6 +149,8 @@ class Layout:
     """True if each turn is the short preview of the lane: one body with a content-length, without text."""
     revision_header: str = "x-cutover-revision"
     """Lower-case name of the response header that names the revision of the chat service; empty for no header."""
+    instance_header: str = "x-cutover-instance"
+    """Lower-case name of the response header that names the instance of the chat service; empty for no header."""
     token_lifetimes: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_seconds)
     """Seconds from the first request until a token expires, by the token's name; a token without an entry never expires."""
     tells_sessions: bool = True

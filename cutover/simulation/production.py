@@ -342,6 +342,8 @@ class SimulatedProduction:
         reply = refusal or self._ask(request, operation, place.site, instance)
         if instance is not None and self.layout.revision_header:
             reply = reply.with_header(self.layout.revision_header, instance.revision)
+        if instance is not None and self.layout.instance_header:
+            reply = reply.with_header(self.layout.instance_header, f"{instance.revision}-{instance.number}")
         for effect in effects:
             if isinstance(effect, Rewrite):
                 reply = effect.change(reply)

@@ -129,6 +129,7 @@ class Production:
                 token=self.tokens.control,
                 headers=lane_headers(config),
                 revision_header=config.revision_header or None,
+                instance_header=config.instance_header or None,
             ),
             traffic=self._traffic(outbound),
             service=outbound,

@@ -1,4 +1,7 @@
-"""``recover_cutover``: finish the undo of an interrupted train, or undo a completed cutover, from the journal."""
+"""``recover_cutover``: finish the undo of an interrupted train, or undo a completed cutover, from the journal.
+
+The module is a little longer than most, because the configuration of an earlier run is read here from its journal.
+"""
 
 import contextlib
 import os
@@ -46,6 +49,7 @@ _CONFIG_FACTS = (
     "compat_protocol_version",
     "compat_schema_version",
     "revision_header",
+    "instance_header",
 )
 _RECOVERY_TOKENS = tuple(token for token in TOKEN_INPUTS if token != "legacy_auth_token")  # noqa: S105  a field's name
 
@@ -115,7 +119,7 @@ async def recover_cutover(
             warnings.warn(evidence.failed, RuntimeWarning, stacklevel=2)
         return Recovery(closed=True, detail="nothing was open: it was a rehearsal", written=written)
     needs = _needs(_open_parts(events, stable=str(started.facts.get("stable_revision")), mode=way))
-    config = _config(started.facts, folder, env, needs)
+    config = configuration_of_run(started.facts, folder, env, needs)
     return await recover_production(live(config), folder, mode=way, observer=observer)
 
 
@@ -206,9 +210,21 @@ def _needs(plan: UndoPlan) -> frozenset[str]:
     return frozenset(traffic | routes)
 
 
-def _config(
+def configuration_of_run(
     facts: Mapping[str, object], folder: Path, env: Mapping[str, str] | None, needs: frozenset[str]
 ) -> CutoverConfig:
+    """Return the configuration of an earlier run, from the facts in its journal and the variables that give tokens.
+
+    Args:
+        facts: The facts of ``TrainStarted``.
+        folder: The run directory.
+        env: The variables; None for the environment of the process.
+        needs: The tokens that are needed, by field, and the program gcloud.
+
+    Raises:
+        NotStartedError: The facts name no revisions.
+        ConfigurationError: A token is missing, or an input is wrong.
+    """
     given = os.environ if env is None else env
     values: dict[str, Any] = {name: facts[name] for name in _CONFIG_FACTS if name in facts}
     if not {"stable_revision", "canary_revision"} <= values.keys():
@@ -225,9 +241,7 @@ def _config(
     control = token_inputs("control_access_token")
     if control[0] in needs and not any(variables.get(name.upper()) or values.get(name) for name in control):
         token, file, command = (name.upper() for name in control)
-        lost = (
-            f"{token} is missing: the train changed routes, and without it they cannot be read or set back; "
-        )
+        lost = f"{token} is missing: without it the routes of this run cannot be read or set back; "
         raise ConfigurationError([f"{lost}set it, or {file}, or {command}"])
     return CutoverConfig.from_env(
         stable_revision=stable,

@@ -29,7 +29,7 @@ from cutover.record.journal import Journal
 from cutover.report.reporter import Reporter
 from cutover.simulation import Operation
 from cutover.wiring.production import live
-from cutover.wiring.recover import _config, _needs, _open_parts
+from cutover.wiring.recover import _needs, _open_parts, configuration_of_run
 from cutover.wiring.run import run_cutover
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 from tests.support.full_disk import disk_with_room_for
@@ -348,16 +348,18 @@ class TestNotStarted:
                 broken = {"CLOUD_RUN_ACCESS_TOKEN_FILE": str(tmp_path / "none")}
                 if part == "traffic":
                     assert needs == {"cloud_run_access_token", "gcloud"}
-                    assert _config(facts, found.folder, {}, needs).control_access_token == ""
+                    assert configuration_of_run(facts, found.folder, {}, needs).control_access_token == ""
                     with pytest.raises(
                         ConfigurationError, match=r"CLOUD_RUN_ACCESS_TOKEN_FILE: .* cannot be read"
                     ):
-                        _config(facts, found.folder, broken, needs)
+                        configuration_of_run(facts, found.folder, broken, needs)
                 else:
                     assert needs == {"control_access_token"}
                     env = {"CONTROL_ACCESS_TOKEN": "x", **broken}
                     assert (
-                        _config({**facts, "traffic_backend": "gcloud"}, found.folder, env, needs).needs
+                        configuration_of_run(
+                            {**facts, "traffic_backend": "gcloud"}, found.folder, env, needs
+                        ).needs
                         == needs
                     )
                 assert (await found.recover()).closed
@@ -370,7 +372,7 @@ class TestNotStarted:
             assert recovery.closed
             assert recovery.detail.startswith("nothing was open: the cutover is complete")
             with pytest.raises(
-                ConfigurationError, match="CONTROL_ACCESS_TOKEN is missing: the train changed routes"
+                ConfigurationError, match="CONTROL_ACCESS_TOKEN is missing: without it the routes"
             ):
                 await recover_cutover(found.folder, way="revert", env={})
 
@@ -383,16 +385,16 @@ class TestNotStarted:
             needs = frozenset({"control_access_token"})
             sources = {"control_access_token_file": str(path), "auth_token_command": "no-such-program"}
             facts = {**found.told()[0].facts, "token_sources": sources}  # type: ignore[union-attr]
-            production = live(_config(facts, found.folder, {}, needs))
+            production = live(configuration_of_run(facts, found.folder, {}, needs))
             assert await production.tokens.control.value() == "of-the-file"
             assert production.config.auth_token_command == "no-such-program"
             # A variable wins over the journal.
             env = {"CONTROL_ACCESS_TOKEN": "of-the-variable"}
-            production = live(_config(facts, found.folder, env, needs))
+            production = live(configuration_of_run(facts, found.folder, env, needs))
             assert await production.tokens.control.value() == "of-the-variable"
             path.unlink()
             with pytest.raises(ConfigurationError, match=r"CONTROL_ACCESS_TOKEN_FILE: .* cannot be read"):
-                _config(facts, found.folder, {}, needs)
+                configuration_of_run(facts, found.folder, {}, needs)
             assert (await found.recover()).closed
 
     async def test_tokens_come_from_the_environment(

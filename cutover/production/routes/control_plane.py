@@ -43,11 +43,23 @@ class Evaluation:
 
 
 @attrs.frozen(kw_only=True)
+class RouteAnswer:
+    """The reads of a sample that saw one state at one origin."""
+
+    state: RouteState
+    origin: str
+    """The instance and the revision that answered, in words, as far as headers name them."""
+    reads: int
+
+
+@attrs.frozen(kw_only=True)
 class RouteSample:
     """The states that the reads of a sample saw."""
 
     shares: tuple[tuple[RouteState, int], ...]
     """(state, number of reads that saw it), the most frequent first."""
+    answers: tuple[RouteAnswer, ...] = ()
+    """The same reads, told apart by who answered; the most frequent first."""
     revisions: tuple[str | None, ...] = ()
     """The revisions that answered, each once, by the header; None stands for replies without the header."""
 
@@ -56,14 +68,18 @@ class RouteSample:
         """The state that every read saw; None if two reads saw different overrides or a different ``mode``."""
         return self.shares[0][0] if len(self.shares) == 1 else None
 
+    @property
+    def reads(self) -> int:
+        """The number of reads."""
+        return sum(count for _, count in self.shares)
+
     def holds(self, wanted: Sequence[tuple[str, str | None]]) -> bool:
         """Return True if every read saw these overrides."""
         return all(state.holds(wanted) for state, _ in self.shares)
 
     def describe(self) -> str:
         """Return the states and their numbers of reads in words."""
-        total = sum(count for _, count in self.shares)
-        return "; ".join(f"{count} of {total} reads: {state.describe()}" for state, count in self.shares)
+        return "; ".join(f"{count} of {self.reads} reads: {state.describe()}" for state, count in self.shares)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +99,14 @@ class StatusReply:
     state: RouteState
     revision: str | None
     """The revision that answered; None if no header names it."""
+    instance: str | None = None
+    """The instance that answered; None if no header names it."""
+
+    @property
+    def origin(self) -> str:
+        """The instance and the revision that answered, in words."""
+        revision = f"revision {self.revision}" if self.revision else "a revision without a name"
+        return f"instance {self.instance} of {revision}" if self.instance else f"an instance of {revision}"
 
 
 @attrs.define(eq=False)
@@ -98,6 +122,8 @@ class ControlPlane:
     """The lane's headers for client build, protocol and schema. A service that enforces them answers 426 without them."""
     revision_header: str | None = None
     """Name of the response header that names the revision that answered."""
+    instance_header: str | None = None
+    """Name of the response header that names the instance that answered."""
 
     def at(self, base_url: str) -> "ControlPlane":
         """Return the API at another address of the same service, such as the tag URL of a revision."""
@@ -126,8 +152,11 @@ class ControlPlane:
             attempts=attempts,
         )
         state = _route_state(self._expect_success(reply))
-        name = reply.header(self.revision_header) if self.revision_header else None
-        return StatusReply(state=state, revision=printable(name, 80) if name else None)
+        return StatusReply(
+            state=state,
+            revision=_name_in(reply, self.revision_header),
+            instance=_name_in(reply, self.instance_header),
+        )
 
     async def sample(self, *, label: str) -> RouteSample:
         """Return a sample of ``SAMPLE_READS`` status reads.
@@ -136,6 +165,7 @@ class ControlPlane:
             PeerError: A read had no usable answer, after retries.
         """
         seen: Counter[RouteState] = Counter()
+        by_origin: Counter[tuple[RouteState, str]] = Counter()
         revisions: dict[str | None, None] = {}
         failures: list[PeerError] = []
         remaining = iter(range(SAMPLE_READS))
@@ -147,6 +177,7 @@ class ControlPlane:
                 try:
                     reply = await self.read_status(label=label)
                     seen[reply.state] += 1
+                    by_origin[reply.state, reply.origin] += 1
                     revisions[reply.revision] = None
                 except PeerError as error:
                     failures.append(error)
@@ -156,7 +187,14 @@ class ControlPlane:
                 readers.start_soon(reader)
         if failures:
             raise failures[0]
-        return RouteSample(shares=tuple(seen.most_common()), revisions=tuple(revisions))
+        return RouteSample(
+            shares=tuple(seen.most_common()),
+            answers=tuple(
+                RouteAnswer(state=state, origin=origin, reads=reads)
+                for (state, origin), reads in by_origin.most_common()
+            ),
+            revisions=tuple(revisions),
+        )
 
     async def evaluate(self, path: str, *, cohort_key: str, label: str) -> Evaluation:
         """Return the target of a path.
@@ -287,6 +325,12 @@ class ControlPlane:
                 raise
             meaning = f"{error}: the user of CONTROL_ACCESS_TOKEN may not do this; overrides need an administrator: give the token of one"
             raise RefusedError(meaning, status=error.status, retry_after=error.retry_after) from error
+
+
+def _name_in(reply: Reply, header: str | None) -> str | None:
+    """Return the value of a header that names who answered, safe to print; None without the header."""
+    name = reply.header(header) if header else None
+    return printable(name, 80) if name else None
 
 
 def _override_body(key: str, word: str | None) -> dict[str, str | None]:

@@ -5,6 +5,7 @@
     ├── OpenApiError             no contract can be derived from an OpenAPI document; also a ValueError
     ├── ConfigurationError       the input is wrong; the error lists every problem                  exit 2
     ├── NotStartedError          the train, or the recovery, could not start                        exit 3
+    ├── NotDecidedError          a decision was refused: the train does not wait for it, or nothing was written   exit 3
     ├── UndoUnprovenError        an interrupted train could not prove that its changes are undone   exit 4
     └── PeerError                one request got no usable answer; the steps catch it, a caller never sees it
         ├── NoAnswerError            no reply came
@@ -101,6 +102,10 @@ class ConfigurationError(CutoverError):
 
 class NotStartedError(CutoverError):
     """The train, or the recovery, could not start. Production was not changed."""
+
+
+class NotDecidedError(CutoverError):
+    """A decision was refused: the train does not wait for it, or it could not be written. Nothing was written."""
 
 
 class UndoUnprovenError(CutoverError):

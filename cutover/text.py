@@ -61,6 +61,22 @@ def recover_command(run_directory: Path | str, *options: str) -> str:
     return shlex.join(["cutover", "recover", *options, str(Path(run_directory).absolute())])
 
 
+def status_command(run_directory: Path | str) -> str:
+    """Return the shell command that shows where a run stands."""
+    return shlex.join(["cutover", "status", str(Path(run_directory).absolute())])
+
+
+def decide_command(run_directory: Path | str, *, shown: str) -> str:
+    """Return the shell command that lets a waiting train go on, with NAME and TEXT to fill in.
+
+    Args:
+        run_directory: The run directory of the train.
+        shown: The id of the wait whose state was shown.
+    """
+    where = str(Path(run_directory).absolute())
+    return f"{shlex.join(['cutover', 'decide', where, 'go', '--shown', shown])} --by NAME --because TEXT"
+
+
 def timestamp(moment: datetime) -> str:
     """Return a UTC time as ISO 8601 with milliseconds. Two such texts sort in order of time."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

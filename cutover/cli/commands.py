@@ -1,14 +1,16 @@
-"""The command ``cutover`` with its subcommands: ``run``, ``check``, ``lint-openapi``, ``simulate``, ``recover``, ``watch``."""
+"""The command ``cutover`` and its subcommands."""
 
 import signal
 
 import click
 
 from cutover.cli.check import check
+from cutover.cli.decide import decide
 from cutover.cli.lint_openapi import lint_openapi
 from cutover.cli.recover import recover
 from cutover.cli.run import run
 from cutover.cli.simulate import simulate
+from cutover.cli.status import status
 from cutover.cli.watch import watch
 
 
@@ -32,5 +34,5 @@ def main() -> None:
     """Move production chat streams to a new service, safely."""
 
 
-for command in (run, check, lint_openapi, simulate, recover, watch):
+for command in (run, status, decide, watch, recover, check, lint_openapi, simulate):
     main.add_command(command)

@@ -17,6 +17,7 @@ from cutover.config.inputs import (
     Input,
     count_field,
     flag_field,
+    holds_field,
     inputs_of,
     number_field,
     optional_text_field,
@@ -122,6 +123,15 @@ class CutoverConfig:
         default=2,
         most=50,
         help="requests held in flight across each change, besides the held responses; 0: no sentinels",
+    )
+    hold_at: tuple[str, ...] = holds_field(
+        help="places where the train waits for `cutover decide`: shares of CANARY_STEPS after their soak, and flip (before the first override)"
+    )
+    hold_timeout: float = number_field(
+        default=3600.0,
+        most=DAY,
+        above=True,
+        help="longest time in seconds for one wait at HOLD_AT; without a decision the train then undoes its changes",
     )
     run_dual_run: bool = flag_field(default=False, help="1: compare with the legacy service")
     legacy_base_url: str = url_field(
@@ -342,6 +352,8 @@ class CutoverConfig:
             "canary_steps": list(self.canary_steps),
             "canary_tag": self.canary_tag,
             "accept_blind_drill": self.accept_blind_drill,
+            "hold_at": list(self.hold_at),
+            "hold_timeout": self.hold_timeout,
             "budget": attrs.asdict(self.budget) | {"source": self.budget.source.value},
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),

@@ -54,6 +54,12 @@ def _steps_from_toml(value: object) -> tuple[int, ...]:
     return tuple(_count_from_toml(percent) for percent in value)
 
 
+def _holds_from_toml(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError  # noqa: TRY004
+    return tuple(place if isinstance(place, str) else str(_count_from_toml(place)) for place in value)
+
+
 @attrs.frozen(kw_only=True)
 class Kind:
     """One kind of input: it reads the text of a variable or an option, and a value of a TOML file."""
@@ -73,6 +79,12 @@ NUMBER = Kind(parse=values.parse_number, from_toml=_number_from_toml, in_file="a
 COUNT = Kind(parse=values.parse_count, from_toml=_count_from_toml, in_file="a whole number, 0 or more")
 STEPS = Kind(
     parse=values.parse_steps, from_toml=_steps_from_toml, in_file="whole percents like [5, 25, 50, 100]"
+)
+HOLDS = Kind(
+    parse=values.parse_holds,
+    from_toml=_holds_from_toml,
+    in_file='whole percents and names like [25, 100, "flip"]',
+    empty_is_unset=True,
 )
 URL = Kind(parse=values.parse_url, empty_is_unset=True)
 TEXT = Kind(parse=str, empty_is_unset=True)
@@ -199,6 +211,11 @@ def token_command_field(variable: str) -> str:
 def steps_field(*, default: tuple[int, ...], help: str) -> tuple[int, ...]:  # noqa: A002
     """Declare an input that is a list of rising percents."""
     return _field(default, STEPS, values.steps, help, converter=tuple)
+
+
+def holds_field(*, help: str) -> tuple[str, ...]:  # noqa: A002
+    """Declare an input that is a list of places where the train waits for a decision; empty by default."""
+    return _field((), HOLDS, values.holds, help, converter=tuple)
 
 
 def path_field(*, default: Path | None = None, help: str) -> Path | None:  # noqa: A002

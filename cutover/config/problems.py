@@ -13,6 +13,7 @@ from cutover.config.files import read_file
 from cutover.config.inputs import Input
 from cutover.http.places import place_of
 from cutover.http.tokens import read_grant
+from cutover.model.holds import FLIP
 
 if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
@@ -34,6 +35,8 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
             wrong.add(declared.field)
             yield f"{config.name_of(declared.field)} {problem}"
     yield from _plain_http_problems(config)
+    if wrong.isdisjoint({"hold_at", "canary_steps"}):
+        yield from _hold_problems(config)
     yield from _token_problems(config, inputs, wrong)
     if config.run_dual_run:
         yield from _dual_run_problems(config, wrong)
@@ -50,6 +53,18 @@ def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
         url = getattr(config, field)
         if not values.url(url) and (problem := values.plain_http(url)):
             yield f"{config.name_of(field)} {problem}"
+
+
+def _hold_problems(config: "CutoverConfig") -> Iterator[str]:
+    """Give the problems of holds at which this train never comes by."""
+    name = config.name_of("hold_at")
+    steps = ",".join(map(str, config.canary_steps))
+    for hold in config.hold_at:
+        if hold.isdecimal() and int(hold) not in config.canary_steps:
+            yield f"{name} has {hold}, and {config.name_of('canary_steps')} has no step of {hold} %: {steps}"
+    if FLIP in config.hold_at and not config.apply_route_flip:
+        flip = config.source_of("apply_route_flip")
+        yield f"{name} has {FLIP}, but this train sets no override: set {flip.set_to(value=True)}, or leave {FLIP} out"
 
 
 def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set[str]) -> Iterator[str]:

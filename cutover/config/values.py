@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cutover.http.tokens import token_problem
+from cutover.model.holds import NAMED_HOLDS
 
 Rule = Callable[[object], str]
 
@@ -57,6 +58,11 @@ def parse_steps(text: str) -> tuple[int, ...]:
     if not all(re.fullmatch(r"[1-9][0-9]{0,2}", part) for part in parts):
         raise ValueError("must be whole percents like 5,25,50,100")
     return tuple(int(part) for part in parts)
+
+
+def parse_holds(text: str) -> tuple[str, ...]:
+    """Read the places of holds, such as ``25,100,flip``. The rule ``holds`` checks them."""
+    return tuple(part.strip() for part in text.split(","))
 
 
 def parse_url(text: str) -> str:
@@ -158,6 +164,19 @@ def steps(value: object) -> str:
         return ""
     shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return f"must be whole percents from 1 to 100, strictly rising, not {shown!r}"
+
+
+def holds(value: object) -> str:
+    """Accept whole percents from 1 to 100 and the names of holds, each once."""
+    places = value if isinstance(value, tuple) else ("",)
+    shares = re.compile("[1-9][0-9]?|100")
+    known = all(
+        isinstance(place, str) and (place in NAMED_HOLDS or shares.fullmatch(place)) for place in places
+    )
+    if known and len(set(places)) == len(places):
+        return ""
+    shown = ",".join(map(str, places)) if isinstance(value, tuple) else value
+    return f"must be shares of CANARY_STEPS and {' or '.join(NAMED_HOLDS)}, each once, like 25,100,flip, not {shown!r}"
 
 
 def url(value: object) -> str:

@@ -7,6 +7,7 @@ import msgspec
 
 from cutover.model import step_ids
 from cutover.model.gates import JUDGED_NOTHING, Ceilings, Gate, judge
+from cutover.model.holds import Hold, holds_of
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.train_events import (
     CheckRecorded,
@@ -43,6 +44,8 @@ class CutoverSummary:
     interrupted: str | None
     """Name of the exception that interrupted the run; None if none did."""
     started_at: str
+    holds: tuple[Hold, ...]
+    """The waits for an operator's decision, in order."""
     finished_at: str
     """Time of the verdict; empty if the run never reached one."""
 
@@ -133,6 +136,7 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
         undo=undo,
         interrupted=interrupted,
         started_at=events[0].at if events else "",
+        holds=holds_of(events),
         finished_at=finished.at if finished else "",
     )
 

@@ -129,6 +129,38 @@ class TrafficSettled(_Event):
 
 
 @attrs.frozen(kw_only=True)
+class Waiting(_Event):
+    """The train waits for an operator's decision. Streams and split are watched meanwhile."""
+
+    step_id: str
+    hold: str
+    """The place of HOLD_AT: a share of the canary in percent, such as ``25``, or the name of a step's beginning, such as ``flip``."""
+    wait: str
+    """The id of this wait: its number in the train, and a digest of the state that is shown. A decision names it."""
+    state: str
+    """The state that the operator decides about, in words."""
+    until: str
+    """Time at which the train stops waiting, and undoes: UTC, ISO 8601."""
+    decide: str
+    """The shell command that lets the train go on, with NAME and TEXT to fill in; empty where nobody can decide."""
+
+
+@attrs.frozen(kw_only=True)
+class DecisionTaken(_Event):
+    """The train has read the decision that it waits for."""
+
+    step_id: str
+    hold: str
+    wait: str
+    """The id of the wait that the decision ends."""
+    answer: str
+    """``go`` or ``stop``."""
+    by: str
+    """The name that was given as the decider's. Nothing proves it."""
+    because: str
+
+
+@attrs.frozen(kw_only=True)
 class StepFinished(_Event):
     """A step has ended, or was skipped."""
 
@@ -199,7 +231,7 @@ class UnknownEvent(_Event):
 
 TrainEvent = (
     TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
-    | RoutesRead | TrafficSettled | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
+    | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
     | UnknownEvent
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ from cutover.model.train_events import Observer, TrainEvent, UnknownEvent
 from cutover.record.evidence import EvidenceFolder
 from cutover.text import printable
 
-VERSION = (1, 1)
+VERSION = (1, 2)
 """The version of the format that this cutover writes: major, minor."""
 _FIRST_VERSION = (1, 0)
 """The version of a file that names none."""

@@ -30,6 +30,7 @@ from cutover.record.lock_file import (
     SHARED_FOLDERS,
     SHARED_PREFIX,
     content_of,
+    is_held,
     lock_folder,
     read_lock,
     state_folder,
@@ -56,6 +57,33 @@ class Holder:
         host, since, user = (printable(text, 80) for text in (self.host, self.since, self.user))
         by = f", user {user}" if user else ""
         return f"pid {self.pid} on {host}, since {since}{by}, run directory {printable(self.run_directory, 1000)}"
+
+
+@attrs.frozen(kw_only=True)
+class RunProcess:
+    """The process that a lock names for a run."""
+
+    holder: Holder
+    alive: bool
+    """True if it holds the lock. A process that was killed, or that has ended without emptying the lock, does not."""
+
+
+def process_of(run_directory: Path) -> RunProcess | None:
+    """Return the process that runs, ran or recovers a run; None if no lock of this machine names the run. Nothing is changed.
+
+    Raises:
+        NotStartedError: The locks cannot be read.
+    """
+    lock = ServiceLock.left_by(run_directory)
+    if lock is None:
+        return None
+    try:
+        holder, alive = _holder(read_lock(lock.path)), is_held(lock.path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotStartedError(f"the lock {lock.path} cannot be read: {error}") from error
+    return None if holder is None else RunProcess(holder=holder, alive=alive)
 
 
 @attrs.define(eq=False)

@@ -186,6 +186,23 @@ def read_lock(path: Path) -> bytes:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Return True if a process holds a lock. The lock is taken for a moment to find out, so ask only about one that names a run.
+
+    Raises:
+        OSError: It cannot be read, or is no ordinary file.
+    """
+    handle = os.open(path, os.O_RDONLY | _OPENING)
+    try:
+        _must_be_ordinary(handle)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def content_of(handle: int) -> bytes:
     """Return the content of an open lock, up to a bound."""
     return os.pread(handle, MOST, 0)

@@ -11,6 +11,7 @@ import msgspec
 
 from cutover.model import step_ids
 from cutover.model.gates import Gate
+from cutover.model.holds import Hold, place
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
 from cutover.model.train_events import StepFinished, TrainEvent
@@ -95,6 +96,7 @@ def summary_document(summary: CutoverSummary) -> dict[str, object]:
         "interrupted": summary.interrupted,
         "blind_drill": summary.blind_drill,
         "undo": None if summary.undo is None else _undo_document(summary),
+        "holds": [_hold_document(hold) for hold in summary.holds],
         "sentinels": [_sentinel_document(tally) for tally in summary.sentinels],
         "started_at": summary.started_at,
         "steps": [step_row(step) for step in summary.steps],
@@ -166,6 +168,24 @@ def _undo_document(summary: CutoverSummary) -> dict[str, object]:
     return {"proven": summary.undo.proven, "detail": summary.undo.detail, "to_do": list(summary.undo.to_do)}
 
 
+def _hold_document(hold: Hold) -> dict[str, object]:
+    waiting, decision, check = hold.waiting, hold.decision, hold.check
+    return {
+        "step_id": waiting.step_id,
+        "hold": waiting.hold,
+        "wait": waiting.wait,
+        "state": waiting.state,
+        "since": waiting.at,
+        "until": waiting.until,
+        "answer": decision.answer if decision else None,
+        "by": decision.by if decision else None,
+        "because": decision.because if decision else None,
+        "decided_at": decision.at if decision else None,
+        "status": check.status.value if check else None,
+        "detail": check.detail if check else None,
+    }
+
+
 def _sentinel_document(tally: SentinelTally) -> dict[str, object]:
     return {
         "change": tally.change,
@@ -217,7 +237,7 @@ def markdown(text: object) -> str:
 
 def render_markdown(summary: CutoverSummary) -> str:
     """Return the content of ``SUMMARY.md``."""
-    return _template().render(summary=summary, facts=summary.facts)
+    return _template().render(summary=summary, facts=summary.facts, place=place)
 
 
 @cache

@@ -6,6 +6,7 @@ import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.config.default_credentials import why_no_default_credentials
+from cutover.model.holds import place
 from cutover.model.manifest import ResponseKind
 from cutover.model.share_test import streams_until_certain
 from cutover.production.lane import COMPAT
@@ -13,6 +14,7 @@ from cutover.train.sentinels import response_count
 from cutover.train.soak import confirm_count, look_count, paced_count
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
 
+_MINUTE = 60.0
 _READS_SECONDS = 60.0
 """Seconds for the preflight, both smokes and the final state."""
 _SHIFT_SECONDS = 15.0
@@ -98,8 +100,14 @@ def train_seconds(config: CutoverConfig) -> float:
         + shares * config.canary_soak_seconds
         + flips * _FLIP_SECONDS
         + (config.flip_confirm_seconds if config.apply_route_flip else 0.0)
+        + len(config.hold_at) * config.hold_timeout
         + len(config.manifest) * _COMPARE_SECONDS
     )
+
+
+def _turns_a_minute(config: CutoverConfig) -> int:
+    """Return the number of chat turns that a minute of a wait starts at each of the front door and the tag URLs."""
+    return look_count(_MINUTE, config.canary_look_seconds) * len(COMPAT.aliases)
 
 
 def turns_in_a_row(config: CutoverConfig) -> int:
@@ -125,6 +133,9 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     yield f"          then {config.stable_revision} gets 100 %, and then the captured split is restored"
     if config.canary_tag:
         yield f"          if the canary has no tag, it has the tag {config.canary_tag} at 0 % during the drill"
+    if config.hold_at:
+        yield f"hold      waits {', '.join(map(place, config.hold_at))}, up to {config.hold_timeout:g} s each, until `cutover decide` says go;"
+        yield f"          each minute of a wait at a share starts about {_turns_a_minute(config)} chat turns at each place that is watched"
     yield (
         "routes    each domain and the global override are set to the new service, and that is proven"
         if config.apply_route_flip

@@ -9,12 +9,14 @@ from typing import Protocol, TextIO
 
 import attrs
 
+from cutover.model.holds import place
 from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
 from cutover.model.traffic_state import describe_shares, shares
 from cutover.model.train_events import (
     CheckRecorded,
     Decided,
+    DecisionTaken,
     Interrupted,
     RouteIntended,
     StepFinished,
@@ -26,6 +28,7 @@ from cutover.model.train_events import (
     TrainStarted,
     UndoFinished,
     UndoStarted,
+    Waiting,
 )
 from cutover.model.undo_plan import UndoPlan
 from cutover.text import printable
@@ -98,6 +101,10 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
             return f"{event.step_id}   asking for {describe_shares(shares(event.wanted, latest=None))}"
         case TrafficRead():
             return f"traffic   {describe_shares(event.found.served())}{'' if event.proven else '  (NOT as asked)'}"
+        case Waiting():
+            return f"{event.step_id}   WAITING {place(event.hold)} until {event.until[11:19]} for a decision; {event.state}; {event.decide}"
+        case DecisionTaken():
+            return f"{event.step_id}   {event.answer}, decided by {event.by}: {event.because}"
         case RouteIntended() if event.times == 1:
             return f"{event.step_id}   setting {event.key} to {event.wanted or 'clear'}"
         case StepFinished():

@@ -1,16 +1,21 @@
 """The canary's shares in one step of the train: the canary gets a share, and streams watch and judge it while it has that share.
 
 The canary rollback drill gives it one share after another. A step that moves the canary for good gives it all traffic by the same way.
+
+The module is longer than most, because the soak of a share and the wait that may follow it watch and judge by the same code.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
+import anyio
 import attrs
 
 from cutover.checking.probe import Probe
 from cutover.errors import PeerError
 from cutover.model.gates import SENTINELS
+from cutover.model.holds import check_id
 from cutover.model.results import Check, SentinelTally, StepStatus
 from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
 from cutover.model.train_events import TrafficIntended
@@ -20,6 +25,7 @@ from cutover.production.traffic.mover import SETTLE_DEADLINE, TrafficMover
 from cutover.train.canary_answers import StepAnswers, ask_on
 from cutover.train.canary_evidence import CanaryEvidence
 from cutover.train.canary_tag import CanaryTag
+from cutover.train.hold import Ending, Holds
 from cutover.train.sentinels import Sentinels, Watch
 from cutover.train.soak import Seen, look, look_count, paced_count, soak
 from cutover.train.step_recorder import StepRecorder
@@ -27,6 +33,8 @@ from cutover.train.stream_proof import LAG_SECONDS
 
 FRONT_DOOR = "the front door"
 """The place of a look at BASE_URL; the other places are the revisions with a URL of their own."""
+SPLIT_SECONDS = 30.0
+"""Seconds between two reads of the split during a wait for a decision."""
 _ALL = 100
 
 
@@ -110,8 +118,7 @@ class CanaryShares:
             once_served: Called when the share is served, before it is watched; False ends it there. It records its own check.
         """
         name = change or f"traffic-{percent}"
-        shares = {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
-        targets = (*split(self.captured, shares), *([self.tag.row] if self.tag.row else []))
+        targets = self._targets(percent)
         # A fault of an earlier step was tolerated, so it is not the cause of a later rollback.
         self.fault_seen_at = None
         watch = self.sentinels.around(name, on_fault=self.see_fault)
@@ -141,6 +148,56 @@ class CanaryShares:
                 self.see_fault()
                 self.recorder.check(name, StepStatus.FAIL, shift.detail, kind="traffic", tolerable=False)
         self.count(watch)
+
+    async def hold(self, percent: int, holds: Holds) -> None:
+        """Keep a share that was given and judged until an operator's decision, and watch it as in the soak; record one check.
+
+        The check passes only with the decision ``go``. A fault ends the wait at once, and no number of failed checks tolerates it.
+        """
+        name, targets, every = check_id(str(percent)), self._targets(percent), self.plan.canary_look_seconds
+        seen = Seen()
+        split_watch = _SplitWatch(shares=self, targets=targets, label=f"{self.label}.{name}.split")
+        watch = self.sentinels.around(name, on_fault=self.see_fault)
+
+        async def take_look() -> bool:
+            return await self._look(name, seen) and await split_watch.holds()
+
+        async def keep_watch(seconds: float, ends: anyio.Event) -> bool:
+            return await soak(
+                seconds,
+                clock=self.services.clock,
+                watch=watch,
+                paced=paced_count(seconds),
+                looks=look_count(seconds, every),
+                take_look=take_look,
+                ends=ends,
+            )
+
+        state = f"{self.state.describe_served()}; {self.recorder.checks[-1].detail}"
+        async with watch.open():
+            held = await holds.wait(str(percent), state=state, recorder=self.recorder, keep_watch=keep_watch)
+        if held.ending is Ending.FAULT:
+            self._fault_of_hold(name, seen, split_watch.problem)
+        elif held.ending is Ending.NO_GO or await self._held(targets, name, through="wait"):
+            held.record(self.recorder)
+        else:
+            self.see_fault()
+        self.count(watch)
+
+    def _fault_of_hold(self, name: str, seen: Seen, problem: str) -> None:
+        """Record the check of a wait that a fault ended."""
+        self.see_fault()
+        if seen.log.bad:
+            blame = _blame(seen.failing, self.plan)
+            self.recorder.stream_check(name, seen.log, blame=blame, kind="traffic", tolerable=False)
+        else:
+            detail = problem or "the wait was ended early, because a sentinel stream broke"
+            self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
+
+    def _targets(self, percent: int) -> tuple[TrafficTarget, ...]:
+        """Return the split in which the canary has this share."""
+        shares = {self.plan.stable_revision: _ALL - percent, self.plan.canary_revision: percent}
+        return (*split(self.captured, shares), *([self.tag.row] if self.tag.row else []))
 
     def see_fault(self) -> None:
         """Note the time of the first evidence of a fault."""
@@ -180,7 +237,7 @@ class CanaryShares:
         else:
             self.see_fault()
 
-    async def _held(self, targets: tuple[TrafficTarget, ...], name: str) -> bool:
+    async def _held(self, targets: tuple[TrafficTarget, ...], name: str, *, through: str = "soak") -> bool:
         """Read the split once more; return True if it held through the soak, else record a failed check and return False."""
         try:
             self.state = await self.services.traffic.read(label=f"{self.label}.{name}.held")
@@ -188,7 +245,7 @@ class CanaryShares:
             self.recorder.failure(name, error, kind="traffic", tolerable=False)
             return False
         if problem := mismatch_reason(self.state, targets):
-            detail = f"the split did not hold through the soak: {problem}"
+            detail = f"the split did not hold through the {through}: {problem}"
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
         return not problem
 
@@ -270,6 +327,29 @@ class CanaryShares:
         if ours and not released:
             return ""
         return f"somebody else changed the service in the meantime: {state.describe_served()}"
+
+
+@attrs.define(eq=False, kw_only=True)
+class _SplitWatch:
+    """The reads of the split during a wait: one with a look, at most every ``SPLIT_SECONDS``."""
+
+    shares: CanaryShares
+    targets: tuple[TrafficTarget, ...]
+    label: str
+    problem: str = ""
+    """The reason why the split is not as it was given; empty while it is, as far as the reads show."""
+    _next: float = 0.0
+
+    async def holds(self) -> bool:
+        """Return False if a read shows another split. A read without an answer shows nothing: the read after the wait must have one."""
+        services = self.shares.services
+        if services.clock.now() >= self._next:
+            self._next = services.clock.now() + SPLIT_SECONDS
+            with suppress(PeerError):
+                found = await services.traffic.read(label=self.label)
+                reason = mismatch_reason(found, self.targets)
+                self.problem = reason and f"the split did not hold through the wait: {reason}"
+        return not self.problem
 
 
 def _blame(failing: AbstractSet[str], plan: Plan) -> str:

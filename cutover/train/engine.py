@@ -12,6 +12,7 @@ import attrs
 from cutover.clock import utc_now
 from cutover.errors import UndoUnprovenError, root_cause
 from cutover.model.gates import Ceilings, exit_code, judge, may_go_on, reasons
+from cutover.model.holds import refused_holds
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState
@@ -28,8 +29,10 @@ from cutover.model.train_events import (
 )
 from cutover.model.undo_plan import UndoPlan, plan_undo
 from cutover.production.services import Services
+from cutover.record.decisions import Decisions
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
+from cutover.train import hold
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import (
@@ -56,6 +59,7 @@ class TrainPlan:
     flip: route_flip.Plan
     promotion: promotion.Plan | None
     """None if the configuration leaves the promotion out."""
+    hold: hold.Plan
     dual_run: dual_run.Plan | None
     """None if the configuration leaves the dual run out."""
     held_streams: int
@@ -87,6 +91,8 @@ class Train:
     """Returns the exit code of a cancelled train. After a fault in cutover itself the exit code is 1."""
     journal: Journal
     evidence: EvidenceFolder
+    decisions: Decisions
+    """The decisions that the holds wait for."""
     write_step: Callable[[StepResult], str | None] = lambda _: None
     """Writes the summary of a step that is about to finish; returns its file, or None if it was not written."""
     prepare_verdict: Callable[[TrainEvent], bool] = lambda _: True
@@ -95,9 +101,11 @@ class Train:
     captured: preflight.Captured = attrs.field(factory=preflight.Captured)
     undone: UndoResult = NOTHING_TO_UNDO
     sentinels: Sentinels = attrs.field(init=False)
+    holds: hold.Holds = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Make the sentinels, which all steps share."""
+        """Make the sentinels and the holds, which all steps share."""
+        self.holds = hold.Holds(plan=self.plan.hold, clock=self.services.clock, decisions=self.decisions)
         self.sentinels = Sentinels(
             prober=self.services.prober,
             held=self.plan.held_streams,
@@ -148,7 +156,7 @@ class Train:
                     undone=self.undone.proven,
                     recorded=self.journal.stopped is None,
                 ),
-                reasons=(*why, *filter(None, [self.journal.stopped])),
+                reasons=(*why, *refused_holds(self.journal.events), *filter(None, [self.journal.stopped])),
             )
         )
 
@@ -306,13 +314,24 @@ async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
 async def _drill(train: Train, recorder: StepRecorder) -> StepResult:
     plan, services, evidence = train.plan.drill, train.services, train.captured.evidence
     return await rollback_drill.run(
-        plan, train.captured_traffic, services, train.sentinels, recorder, evidence=evidence
+        plan,
+        train.captured_traffic,
+        services,
+        train.sentinels,
+        recorder,
+        evidence=evidence,
+        holds=train.holds,
     )
 
 
 async def _flip(train: Train, recorder: StepRecorder) -> StepResult:
     return await route_flip.run(
-        train.plan.flip, train.captured_routes, train.services, train.sentinels, recorder
+        train.plan.flip,
+        train.captured_routes,
+        train.services,
+        train.sentinels,
+        recorder,
+        holds=train.holds,
     )
 
 

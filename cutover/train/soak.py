@@ -92,6 +92,7 @@ async def soak(
     paced: int,
     looks: int = 0,
     take_look: Callable[[], Awaitable[bool]] | None = None,
+    ends: anyio.Event | None = None,
 ) -> bool:
     """Watch a window; return True at its end, and False at once when a look is bad or too many sentinels broke.
 
@@ -104,6 +105,7 @@ async def soak(
         paced: Number of sentinels to send, spread over the window.
         looks: Number of looks, the first at the start and the last at the end; 0 for none.
         take_look: Takes one look, and returns True if it was good.
+        ends: Ends the window before its time: no look or sentinel begins after it is set.
     """
     begun = clock.now()
     whole = False
@@ -126,11 +128,14 @@ async def soak(
 
         async with anyio.create_task_group() as work:
             tasks.start_soon(stop_on_broken_sentinels)
-            for at, kind in _moments(window, paced=paced, looks=looks):
-                await _sleep_until(begun + at, clock)
-                await slots[kind].acquire()
-                work.start_soon(run, kind)
-            await _sleep_until(begun + window, clock)
+            with anyio.CancelScope() as beginnings:
+                if ends is not None:
+                    tasks.start_soon(_cancel_after, ends, beginnings)
+                for at, kind in _moments(window, paced=paced, looks=looks):
+                    await _sleep_until(begun + at, clock)
+                    await slots[kind].acquire()
+                    work.start_soon(run, kind)
+                await _sleep_until(begun + window, clock)
             await watch.ended()
         # A fault would have left this block before here. Only the watcher of the sentinels is left.
         whole = True
@@ -145,6 +150,11 @@ def _moments(window: float, *, paced: int, looks: int) -> Iterator[tuple[float, 
     at_looks = ((window * number / last, 2, "look") for number in range(looks))
     for at, _, kind in heapq.merge(sentinels, at_looks):
         yield at, kind
+
+
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def _sleep_until(moment: float, clock: Clock) -> None:

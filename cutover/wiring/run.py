@@ -17,6 +17,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.model.undo_plan import plan_undo
+from cutover.record.decisions import DecisionFile, Decisions, DecisionsOfRehearsal
 from cutover.record.evidence import EvidenceFolder, make_private_folder
 from cutover.record.journal import Journal
 from cutover.report.reporter import Reporter
@@ -122,6 +123,7 @@ async def _run_train(
                 interrupted_code=interrupted_code,
                 journal=journal,
                 evidence=reporter.evidence,
+                decisions=_decisions(production),
                 write_step=reporter.write_step,
                 prepare_verdict=reporter.prepare_verdict,
             )
@@ -138,6 +140,14 @@ async def _run_train(
             code = NOT_STARTED if failed else interrupted_code()
             journal.record(TrainFinished(passed=False, exit_code=code, reasons=(why,)))
         raise
+
+
+def _decisions(production: Production) -> Decisions:
+    """Return the decisions that the train's holds wait for."""
+    config = production.config
+    if config.dry_run or config.output_dir is None:
+        return DecisionsOfRehearsal(run_id=production.run_id)
+    return DecisionFile(folder=config.output_dir, run_id=production.run_id)
 
 
 def _missing(evidence: EvidenceFolder, journal: Journal) -> str:

@@ -15,7 +15,7 @@ from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
 from cutover.report.preview import train_seconds, turns_in_a_row
-from cutover.train import canary_share
+from cutover.train import canary_share, hold
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, preflight, promotion, rollback_drill, route_flip
 from cutover.train.undo_executor import UNDO_DEADLINE
@@ -63,6 +63,7 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         drill=_plan(rollback_drill.Plan, config, share=share, gcloud_service=gcloud_service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
         promotion=promotion.Plan(share=share, gcloud_service=gcloud_service) if config.promote else None,
+        hold=_plan(hold.Plan, config, run_id=run_id),
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
         gcloud_service=gcloud_service,
     )

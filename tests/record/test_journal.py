@@ -23,6 +23,7 @@ from cutover.model.train_events import (
     CheckRecorded,
     CommandStarted,
     Decided,
+    DecisionTaken,
     Interrupted,
     RouteIntended,
     RoutesRead,
@@ -37,6 +38,7 @@ from cutover.model.train_events import (
     UndoFinished,
     UndoStarted,
     UnknownEvent,
+    Waiting,
 )
 from cutover.model.undo_plan import plan_undo
 from cutover.record.journal import Journal, read_journal
@@ -114,6 +116,8 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     TrafficRead: st.builds(TrafficRead, found=TRAFFIC),
     RoutesRead: st.builds(RoutesRead, shares=tuples_of(st.tuples(ROUTES, COUNTS))),
     TrafficSettled: st.builds(TrafficSettled),
+    Waiting: st.builds(Waiting),
+    DecisionTaken: st.builds(DecisionTaken),
     StepFinished: st.builds(StepFinished, result=RESULTS),
     Interrupted: st.builds(Interrupted),
     UndoStarted: st.builds(UndoStarted),
@@ -253,7 +257,7 @@ class TestVersions:
         journal.record(ONE)
         journal.record(TWO)
         first, second = map(msgspec.json.decode, path.read_bytes().splitlines())
-        assert first["version"] == "1.1"
+        assert first["version"] == "1.2"
         assert "version" not in second
 
     def test_a_journal_without_a_version_is_read_and_the_first_line_appended_names_one(
@@ -266,11 +270,11 @@ class TestVersions:
             journal.record(event)
             journal.close()
         lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
-        assert [line.get("version") for line in lines] == [None, "1.1", None]
+        assert [line.get("version") for line in lines] == [None, "1.2", None]
         assert bare(read_journal(path))[1:] == [ONE, TWO]
 
     def test_an_event_that_only_a_newer_minor_version_knows_is_kept_and_passed_over(self, path: Path) -> None:
-        self.started(path, "1.2")
+        self.started(path, "1.9")
         path.write_bytes(path.read_bytes() + MIRROR + b'{"event":"StepStarted","step_id":"one","who":{}}\n')
         before = path.read_bytes()
         journal = Journal.reopen(path)
@@ -297,12 +301,12 @@ class TestVersions:
     def test_a_newer_version_that_went_on_with_a_journal_is_seen_in_its_own_first_line(
         self, path: Path
     ) -> None:
-        self.started(path, "1.1")
+        self.started(path, "1.2")
         later = b'{"event":"StepStarted","step_id":"one","version":"1.9"}\n'
         path.write_bytes(path.read_bytes() + later + MIRROR)
         assert isinstance(read_journal(path)[-1], UnknownEvent)
 
-    @pytest.mark.parametrize("version", [None, "1.0", "1.1"])
+    @pytest.mark.parametrize("version", [None, "1.0", "1.2"])
     @pytest.mark.parametrize("name", ["MirrorIntended", "UnknownEvent"])
     def test_an_unknown_event_of_the_same_or_an_older_version_is_damage(
         self, version: str | None, name: str, path: Path
@@ -313,7 +317,7 @@ class TestVersions:
             read_journal(path)
 
     def test_a_known_event_of_a_newer_minor_version_is_still_checked(self, path: Path) -> None:
-        self.started(path, "1.2")
+        self.started(path, "1.9")
         path.write_bytes(path.read_bytes() + b'{"event":"StepStarted"}\n')
         with pytest.raises(NotStartedError, match="line 2 is not a train event"):
             read_journal(path)

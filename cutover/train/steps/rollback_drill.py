@@ -17,6 +17,7 @@ from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.train import canary_share
 from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence
+from cutover.train.hold import Holds
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS
@@ -53,6 +54,7 @@ async def run(
     recorder: StepRecorder,
     *,
     evidence: CanaryEvidence,
+    holds: Holds,
 ) -> StepResult:
     """Move traffic step by step, roll back, and restore the captured split; a failed drill leaves all traffic on stable.
 
@@ -80,7 +82,9 @@ async def run(
         evidence=evidence,
         label="drill",
     )
-    drill = _Drill(plan=plan, services=services, sentinels=sentinels, recorder=recorder, shares=shares)
+    drill = _Drill(
+        plan=plan, services=services, sentinels=sentinels, recorder=recorder, shares=shares, holds=holds
+    )
     return await drill.run()
 
 
@@ -91,6 +95,7 @@ class _Drill:
     sentinels: Sentinels
     recorder: StepRecorder
     shares: canary_share.CanaryShares
+    holds: Holds
     rollback_seconds: float | None = None
     rolled_back: bool = True
     """False if a rollback could not be proven, by the control plane and by the streams."""
@@ -108,6 +113,8 @@ class _Drill:
         if self._may_go_on():
             for percent in self.plan.canary_steps:
                 await self.shares.give(percent)
+                if self._may_go_on() and self.holds.at(str(percent)):
+                    await self.shares.hold(percent, self.holds)
                 if not self._may_go_on():
                     break
         await self._rollback()

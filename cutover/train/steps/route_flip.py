@@ -7,12 +7,15 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.model import step_ids
+from cutover.model.holds import FLIP
 from cutover.model.results import SentinelTally, StepResult, StepStatus
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import WriteProbe
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.writer import RouteChange, set_routes
 from cutover.production.services import Services
+from cutover.train.flip_hold import hold_before_flip
+from cutover.train.hold import Holds
 from cutover.train.sentinels import Sentinels, Watch
 from cutover.train.soak import confirm_count, soak
 from cutover.train.step_recorder import StepRecorder
@@ -45,33 +48,36 @@ def wanted_routes(captured: RouteState, new_target: str) -> tuple[tuple[str, str
 
 
 async def run(
-    plan: Plan, captured: RouteState, services: Services, sentinels: Sentinels, recorder: StepRecorder
+    plan: Plan,
+    captured: RouteState,
+    services: Services,
+    sentinels: Sentinels,
+    recorder: StepRecorder,
+    *,
+    holds: Holds,
 ) -> StepResult:
     """Verify the routes, or set and verify them with sentinel streams across the change.
 
-    The step ends early and sets nothing if the overrides cannot be read, if the instances disagree, or if somebody else has
-    changed the overrides since the preflight.
+    The step ends early and sets nothing if the overrides cannot be read, if the instances disagree, if somebody else has
+    changed the overrides since the preflight, or if the hold before the flip does not end with ``go``.
     """
-    try:
-        before = await services.control.sample(label="flip.control-status")
-    except PeerError as error:
-        recorder.failure("control-status", error, kind="control_status", tolerable=False)
+    if not await _is_as_captured("control-status", captured, services, recorder):
         return recorder.finish()
-    if before.agreed is None:
-        detail = f"the instances disagree: {before.describe()}; {services.control.how_to_agree(before)}"
-        recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
-        return recorder.finish()
-    if moved := captured.differences_from(before.agreed):
-        detail = f"the overrides have changed since the preflight, so the flip changed nothing: {moved}"
-        recorder.check("control-status", StepStatus.FAIL, detail, kind="control_status", tolerable=False)
-        return recorder.finish()
-    recorder.check("control-status", StepStatus.PASS, before.describe(), kind="control_status")
+    tallies: tuple[SentinelTally, ...] = ()
+    if plan.apply_route_flip and holds.at(FLIP):
+        tallies = (
+            await hold_before_flip(services, sentinels, recorder, holds, every=plan.canary_look_seconds),
+        )
+        if recorder.checks[-1].status.failed or not await _is_as_captured(
+            "control-status-after-hold", captured, services, recorder
+        ):
+            return recorder.finish(sentinels=tallies)
     watch = sentinels.around(STEP_ID)
     async with watch.open():
         goal = await _carry_out(plan, captured, services, watch, recorder)
-    tallies = _tallies(plan, watch)
+    tally = watch.tally()
+    tallies += (tally,) if plan.apply_route_flip else ()
     if watch.too_many.is_set():
-        (tally,) = tallies
         detail = (
             f"{tally.broken} of {tally.streams} streams broke across the flip: {'; '.join(tally.details)}"
         )
@@ -110,8 +116,24 @@ async def _carry_out(
     return goal
 
 
-def _tallies(plan: Plan, watch: Watch) -> tuple[SentinelTally, ...]:
-    return (watch.tally(),) if plan.apply_route_flip else ()
+async def _is_as_captured(
+    name: str, captured: RouteState, services: Services, recorder: StepRecorder
+) -> bool:
+    """Read the overrides; record a check, and return True if every instance still has the captured ones."""
+    try:
+        found = await services.control.sample(label=f"flip.{name}")
+    except PeerError as error:
+        recorder.failure(name, error, kind="control_status", tolerable=False)
+        return False
+    status, detail = StepStatus.PASS, found.describe()
+    if found.agreed is None:
+        status = StepStatus.FAIL
+        detail = f"the instances disagree: {found.describe()}; {services.control.how_to_agree(found)}"
+    elif moved := captured.differences_from(found.agreed):
+        status = StepStatus.FAIL
+        detail = f"the overrides have changed since the preflight, so the flip changed nothing: {moved}"
+    recorder.check(name, status, detail, kind="control_status", tolerable=not status.failed)
+    return not status.failed
 
 
 async def _apply(

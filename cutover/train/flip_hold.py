@@ -1,0 +1,62 @@
+"""The hold before the route flip: the train waits for a decision before it sets the first override."""
+
+import anyio
+
+from cutover.model.gates import SENTINELS
+from cutover.model.holds import FLIP, check_id
+from cutover.model.results import SentinelTally, StepStatus
+from cutover.production.services import Services
+from cutover.train.hold import Ending, Holds
+from cutover.train.sentinels import Sentinels
+from cutover.train.soak import Seen, look, look_count, paced_count, soak
+from cutover.train.step_recorder import StepRecorder
+
+
+async def hold_before_flip(
+    services: Services, sentinels: Sentinels, recorder: StepRecorder, holds: Holds, *, every: float
+) -> SentinelTally:
+    """Wait for a decision, and look at every alias at the front door meanwhile; record one check, and return the tally of the sentinels.
+
+    A bad stream ends the wait: if the front door is broken before the flip, nobody can tell what the flip breaks.
+
+    Args:
+        services: The services of the train.
+        sentinels: The sentinels of the train.
+        recorder: The recorder of the flip. Its last check tells the overrides before the flip.
+        holds: The holds of the train.
+        every: Longest time in seconds between two looks.
+    """
+    name, seen = check_id(FLIP), Seen()
+    watch = sentinels.around(name)
+
+    async def take_look() -> bool:
+        places = {"front": services.prober}
+        return await look(places, label=f"flip.{name}", take=lambda _, probe: seen.log.add(probe))
+
+    async def keep_watch(seconds: float, ends: anyio.Event) -> bool:
+        return await soak(
+            seconds,
+            clock=services.clock,
+            watch=watch,
+            paced=paced_count(seconds),
+            looks=look_count(seconds, every),
+            take_look=take_look,
+            ends=ends,
+        )
+
+    target = services.control.lane.new_target
+    state = f"the overrides: {recorder.checks[-1].detail}; the flip sets all of them to {target}"
+    async with watch.open():
+        held = await holds.wait(FLIP, state=state, recorder=recorder, keep_watch=keep_watch)
+    tally = watch.tally()
+    if held.ending is not Ending.FAULT:
+        held.record(recorder)
+    elif seen.log.bad:
+        blame = "a stream through the front door broke the contract before the flip"
+        recorder.stream_check(name, seen.log, blame=blame, kind="stream", tolerable=False)
+    else:
+        detail = (
+            f"{tally.broken} of {tally.streams} streams broke before the flip: {'; '.join(tally.details)}"
+        )
+        recorder.check(name, StepStatus.FAIL, detail, kind=SENTINELS, tolerable=False)
+    return tally

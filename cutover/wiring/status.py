@@ -1,0 +1,81 @@
+"""The status of a run: its journal and its lock, read and never changed, also while its train runs."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from cutover.config.config import RUNS
+from cutover.errors import ConfigurationError, NotStartedError
+from cutover.model.run_status import RunStatus, run_status
+from cutover.model.train_events import TrainEvent
+from cutover.record.earlier_runs import newest_run
+from cutover.record.journal import read_journal
+from cutover.record.lock import RunProcess, process_of
+from cutover.record.lock_file import user_name
+from cutover.text import printable
+
+
+@attrs.frozen(kw_only=True)
+class RunView:
+    """The status of a run, its folder and its process."""
+
+    folder: Path
+    status: RunStatus
+    process: RunProcess | None
+    """The process that a lock of this machine names for the run; None if none does, as for a rehearsal."""
+
+
+def look_at(run_directory: Path) -> RunView:
+    """Return the status of the run in a folder.
+
+    Raises:
+        ConfigurationError: The folder holds no run, or it cannot be read.
+        NotStartedError: The locks cannot be read.
+    """
+    # The lock first: a train that ends between the two reads has its verdict in the journal then.
+    process = process_of(run_directory)
+    return RunView(folder=run_directory, status=run_status(read_run(run_directory)), process=process)
+
+
+def latest_run(variables: Mapping[str, str]) -> Path:
+    """Return the run directory that OUTPUT_DIR names; without it the newest one in the folder of runs.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if given := variables.get("OUTPUT_DIR"):
+        return Path(given)
+    if (found := newest_run(RUNS)) is None:
+        problem = f"there is no run in {RUNS} (seen from this folder), and OUTPUT_DIR is not set"
+        raise ConfigurationError([f"{problem}: name the run directory, as `cutover run` printed it"])
+    return found
+
+
+def read_run(run_directory: Path) -> list[TrainEvent]:
+    """Return the events of the run in a folder.
+
+    Raises:
+        ConfigurationError: The folder holds no run, or its journal cannot be read.
+    """
+    path = run_directory / "journal.jsonl"
+    shown = printable(str(run_directory), 1000)
+    try:
+        return read_journal(path)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            [f"{shown} is no run directory: it has no journal.jsonl; `cutover run` names the run directory"]
+        ) from None
+    except PermissionError:
+        owner = f", it belongs to user {_owner(path)}" if _owner(path) else ""
+        raise ConfigurationError([f"{shown} cannot be read by this user{owner}"]) from None
+    except (OSError, NotStartedError) as error:
+        raise ConfigurationError([f"{shown} cannot be read: {error}"]) from error
+
+
+def _owner(path: Path) -> str:
+    try:
+        return "" if sys.platform == "win32" else user_name(path.parent.stat().st_uid)
+    except OSError:
+        return ""

@@ -19,7 +19,7 @@ import msgspec
 from cutover.errors import NotDecidedError
 from cutover.model.train_events import Waiting
 from cutover.record.lock_file import user_name, whose
-from cutover.text import printable
+from cutover.text import decide_command, printable
 
 if sys.platform != "win32":
     import fcntl
@@ -82,6 +82,10 @@ class Decisions(Protocol):
         """
         ...
 
+    def command(self, wait: str) -> str:
+        """Return the shell command that decides ``go`` for a wait, with NAME and TEXT to fill in; empty where nobody can decide."""
+        ...
+
     @property
     def complaints(self) -> tuple[str, ...]:
         """The reasons why something in the store was passed over, each once."""
@@ -121,6 +125,10 @@ class DecisionFile:
     def path(self) -> Path:
         """The file."""
         return self.folder / FILE
+
+    def command(self, wait: str) -> str:
+        """Return the shell command that decides ``go`` for a wait."""
+        return decide_command(self.folder, shown=wait)
 
     async def first(self, waiting: Waiting) -> Decision | None:
         """Return the first decision for this wait; lines that are none, or that are for another wait, are passed over."""
@@ -178,6 +186,10 @@ class DecisionsOfRehearsal:
 
     run_id: str
     complaints: tuple[str, ...] = ()
+
+    def command(self, wait: str) -> str:  # noqa: ARG002  the seam's
+        """Return an empty text: nobody can decide."""
+        return ""
 
     async def first(self, waiting: Waiting) -> Decision | None:
         """Return a ``go`` in the name of the rehearsal."""

@@ -149,13 +149,8 @@ class Journal:
     def _write(self, event: TrainEvent) -> None:
         """Write an event to the file and fsync it, unless the journal is broken."""
         if self._file is not None and self.broken is None:
-            fields = {"event": type(event).__name__, "at": event.at, **msgspec.to_builtins(event)}
-            # A monotonic clock means nothing to another process.
-            del fields["tick"]
-            if self._version < VERSION:
-                fields["version"] = ".".join(map(str, VERSION))
-                self._version = VERSION
-            line = msgspec.json.encode(fields) + b"\n"
+            line = line_of_event(event, with_version=self._version < VERSION)
+            self._version = max(self._version, VERSION)
             try:
                 if os.write(self._file, line) != len(line):
                     raise OSError("short write")  # noqa: TRY301  a short write means a full disk
@@ -179,6 +174,21 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
+
+
+def line_of_event(event: TrainEvent, *, with_version: bool) -> bytes:
+    """Return the line of an event in the file, with its line end.
+
+    Args:
+        event: The event.
+        with_version: True for the first line that a process writes: it names the version of the format.
+    """
+    fields = {"event": type(event).__name__, "at": event.at, **msgspec.to_builtins(event)}
+    # A monotonic clock means nothing to another process.
+    del fields["tick"]
+    if with_version:
+        fields["version"] = ".".join(map(str, VERSION))
+    return msgspec.json.encode(fields) + b"\n"
 
 
 def read_journal(path: Path) -> list[TrainEvent]:

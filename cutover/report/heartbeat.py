@@ -44,7 +44,8 @@ class Heartbeat:
                 continue
             self._spoke = self.clock.now()
             at_work = ", ".join(self.progress.running) or "no step"
+            waits_for = f"waiting for {self.progress.waits_for}; " if self.progress.waits_for else ""
             self.terminal.line(
-                f"{utc_now()[11:19]} still running: {at_work}; traffic, as read last: {self.progress.split}; "
+                f"{utc_now()[11:19]} still running: {at_work}; {waits_for}traffic, as read last: {self.progress.split}; "
                 f"elapsed: {self._spoke - self._started:.0f} s"
             )

@@ -91,6 +91,7 @@ class LiveView(AbstractContextManager["LiveView"]):
         return Group(
             table,
             _text(f"traffic: {self.progress.split}   elapsed: {elapsed:.0f} s"),
+            *([_text(f"waiting for {self.progress.waits_for}")] if self.progress.waits_for else []),
             _text(self.progress.last, _LONGEST_LAST),
             *(Text(printable(line, 2000), style="bold") for line in tuple(self.notices)),
         )

@@ -86,6 +86,9 @@ class Terminal:
         else:
             self._traffic_lines.add(line)
         self.line(f"{event.at[11:19]} {line}")
+        if isinstance(event, Waiting) and event.decide:
+            self.line(f"  DO      {event.decide}")
+            self.line("          (with stop in place of go, the train undoes its changes)")
 
 
 def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line for each type of event
@@ -102,7 +105,7 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
         case TrafficRead():
             return f"traffic   {describe_shares(event.found.served())}{'' if event.proven else '  (NOT as asked)'}"
         case Waiting():
-            return f"{event.step_id}   WAITING {place(event.hold)} until {event.until[11:19]} for a decision; {event.state}; {event.decide}"
+            return f"{event.step_id}   WAITING {place(event.hold)} until {event.until[11:19]} for a decision: {event.state}"
         case DecisionTaken():
             return f"{event.step_id}   {event.answer}, decided by {event.by}: {event.because}"
         case RouteIntended() if event.times == 1:

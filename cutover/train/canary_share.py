@@ -173,7 +173,8 @@ class CanaryShares:
                 ends=ends,
             )
 
-        state = f"{self.state.describe_served()}; {self.recorder.checks[-1].detail}"
+        served, judged = self.state.describe_served(), self._detail_of(f"traffic-{percent}")
+        state = judged if served in judged else f"{served}; {judged}"
         async with watch.open():
             held = await holds.wait(str(percent), state=state, recorder=self.recorder, keep_watch=keep_watch)
         if held.ending is Ending.FAULT:
@@ -193,6 +194,10 @@ class CanaryShares:
         else:
             detail = problem or "the wait was ended early, because a sentinel stream broke"
             self.recorder.check(name, StepStatus.FAIL, detail, kind="traffic", tolerable=False)
+
+    def _detail_of(self, name: str) -> str:
+        """Return the text of the latest check of this name."""
+        return next((check.detail for check in reversed(self.recorder.checks) if check.check_id == name), "")
 
     def _targets(self, percent: int) -> tuple[TrafficTarget, ...]:
         """Return the split in which the canary has this share."""

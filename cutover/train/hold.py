@@ -18,7 +18,7 @@ from cutover.model.holds import CHECK_KIND, GO, check_id
 from cutover.model.results import Check, StepStatus
 from cutover.model.train_events import DecisionTaken, Waiting
 from cutover.record.decisions import Decision, Decisions
-from cutover.text import decide_command, timestamp
+from cutover.text import timestamp
 from cutover.train.step_recorder import StepRecorder
 
 POLL_SECONDS = 1.0
@@ -129,14 +129,13 @@ class Holds:
         until = timestamp(datetime.now(UTC) + timedelta(seconds=self.plan.hold_timeout))
         shown = f"{self.plan.run_id}\n{recorder.step_id}\n{hold}\n{state}\n{until}"
         wait = f"{self._waits}-{hashlib.sha256(shown.encode()).hexdigest()[:_DIGEST]}"
-        folder = recorder.evidence.root
         waiting = Waiting(
             step_id=recorder.step_id,
             hold=hold,
             wait=wait,
             state=recorder.evidence.secrets.mask_text(state),
             until=until,
-            decide="" if folder is None else decide_command(folder, shown=wait),
+            decide=self.decisions.command(wait),
         )
         recorder.journal.record(waiting)
         return waiting

@@ -14,9 +14,11 @@ from cutover.model.train_events import (
     Interrupted,
     StepFinished,
     StepStarted,
+    TrafficIntended,
     TrafficRead,
     TrainStarted,
     UndoStarted,
+    Waiting,
 )
 from cutover.report.heartbeat import LONGEST_SILENCE, Heartbeat
 from cutover.report.terminal import Terminal
@@ -41,14 +43,17 @@ async def test_a_long_soak_says_every_30_s_which_step_runs_and_who_serves() -> N
     async def soak(heartbeat: Heartbeat) -> None:
         heartbeat.observe(TrainStarted(run_id="r", facts={}))
         heartbeat.observe(StepStarted(step_id="canary-rollback-drill"))
+        heartbeat.observe(
+            TrafficIntended(step_id="canary-rollback-drill", captured=SPLIT, wanted=TARGETS, etag=None)
+        )
         heartbeat.observe(TrafficRead(found=SPLIT, proven=True))
         await anyio.sleep(95)
 
     lines = await lines_of(soak)
     assert LONGEST_SILENCE == 30
-    assert lines[3:] == [
-        "still running: canary-rollback-drill; traffic, as read last: canary 5 %, stable 95 %; elapsed: "
-        f"{seconds} s"
+    assert lines[4:] == [
+        "still running: canary-rollback-drill; waiting for the streams that watch the new split; traffic, as read last: canary 5 %, "
+        f"stable 95 %; elapsed: {seconds} s"
         for seconds in (30, 60, 90)
     ]
 
@@ -92,3 +97,32 @@ async def test_side_by_side_steps_and_the_undo_are_named() -> None:
 
 async def test_before_the_first_event_nothing_is_said() -> None:
     assert await lines_of(lambda _: anyio.sleep(100)) == []
+
+
+async def test_a_wait_for_a_decision_says_every_30_s_what_to_run() -> None:
+    async def hold(heartbeat: Heartbeat) -> None:
+        heartbeat.observe(StepStarted(step_id="canary-rollback-drill"))
+        heartbeat.observe(
+            Waiting(
+                step_id="canary-rollback-drill",
+                hold="25",
+                wait="1-abc",
+                state="canary 25 %",
+                until="2026-11-29T03:04:05.000Z",
+                decide="cutover decide /run go --shown 1-abc --by NAME --because TEXT",
+            )
+        )
+        await anyio.sleep(65)
+
+    lines = await lines_of(hold)
+    assert lines[1:4] == [
+        "canary-rollback-drill   WAITING at 25 % until 03:04:05 for a decision: canary 25 %",
+        "DO      cutover decide /run go --shown 1-abc --by NAME --because TEXT",
+        "(with stop in place of go, the train undoes its changes)",
+    ]
+    said = [line for line in lines if "still running" in line]
+    assert len(said) == 2
+    assert (
+        "waiting for a decision at 25 % until 03:04:05: cutover decide /run go --shown 1-abc --by NAME --because TEXT;"
+        in said[0]
+    )

@@ -18,6 +18,7 @@ from cutover.errors import ConfigurationError, UndoUnprovenError
 from cutover.model.train_events import Observer, TrainEvent, TrainFinished
 from cutover.model.undo_plan import plan_undo
 from cutover.report.heartbeat import Heartbeat
+from cutover.report.json_lines import JsonLines
 from cutover.report.terminal import Terminal, conclusion, describe_undo
 from cutover.text import recover_command
 
@@ -82,6 +83,12 @@ def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, .
     metavar="FAULT",
     help="Give the rehearsal's production this fault; can be given several times. `list` names all faults.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the train events on standard output, one JSON object a line, as in journal.jsonl, and nothing else there.",
+)
 @_options
 def run(
     stable: str,
@@ -89,6 +96,7 @@ def run(
     file: str | None,
     show_config: bool,
     what_if: tuple[str, ...],
+    as_json: bool,
     **options: str | None,
 ) -> None:
     """Run a release train. STABLE is the Cloud Run revision that has all the traffic now, CANARY the one to test.
@@ -105,7 +113,9 @@ def run(
             what_if=what_if,
         )
 
-    sys.exit(run_command(_show if show_config else _run_train, configure))
+    if show_config and as_json:
+        raise click.UsageError("--show-config and --json exclude each other: give one of them")
+    sys.exit(run_command(_show, configure) if show_config else run_command(_run_train, configure, as_json))
 
 
 def _file(named: str | None) -> Path | None:
@@ -130,10 +140,24 @@ async def _show(configure: Configure) -> int:
     return await until_signalled(show, Terminal(), changes_production=False)
 
 
-async def _run_train(configure: Configure) -> int:
+async def _run_train(configure: Configure, as_json: bool) -> int:
+    terminal = Terminal()
+    if not as_json:
+        return await _run_and_conclude(configure, terminal, Terminal(sys.stdout), lambda _: None)
+    # Machines read standard output, so people's words are on standard error.
+    with JsonLines.on(sys.stdout) as lines:
+        code = await _run_and_conclude(configure, terminal, terminal, lines.observe)
+    if lines.lost:
+        terminal.line(
+            f"standard output: {lines.lost}; the exit code is correct, and journal.jsonl has every event"
+        )
+    return code
+
+
+async def _run_and_conclude(configure: Configure, terminal: Terminal, out: Terminal, also: Observer) -> int:
+    """Run a train; say its progress on ``terminal`` and its end on ``out``. ``also`` gets each event too."""
     from cutover.report.preview import describe  # noqa: PLC0415  `cutover --help` should not load the train
 
-    terminal, out = Terminal(), Terminal(sys.stdout)
     heartbeat = Heartbeat(terminal)
 
     async def train(interruption: Interruption) -> int:
@@ -152,7 +176,7 @@ async def _run_train(configure: Configure) -> int:
             evidence = str(config.output_dir / "SUMMARY.md")
             interruption.recover = recover_command(config.output_dir)
         try:
-            summary = await _observed(config, heartbeat, interruption)
+            summary = await _observed(config, heartbeat, interruption, also)
         except (anyio.get_cancelled_exc_class(), UndoUnprovenError):
             if evidence is not None:
                 out.line(f"evidence  {evidence}")
@@ -167,7 +191,7 @@ async def _run_train(configure: Configure) -> int:
 
 
 async def _observed(
-    config: CutoverConfig, heartbeat: Heartbeat, interruption: Interruption
+    config: CutoverConfig, heartbeat: Heartbeat, interruption: Interruption, also: Observer
 ) -> "CutoverSummary":
     """Run the train, with a live view on a terminal and plain lines elsewhere. A rehearsal ends too soon for a live view."""
     from cutover.wiring.run import run_cutover  # noqa: PLC0415
@@ -179,6 +203,7 @@ async def _observed(
             events.append(event)
             if isinstance(event, TrainFinished):
                 interruption.verdict = event.exit_code
+            also(event)
             show(event)
 
         return observe

@@ -125,10 +125,10 @@ class CutoverConfig:
         help="requests held in flight across each change, besides the held responses; 0: no sentinels",
     )
     hold_at: tuple[str, ...] = holds_field(
-        help="places where the train waits for `cutover decide`: shares of CANARY_STEPS after their soak, and flip (before the first override)"
+        help="places where the train waits for `cutover decide`: shares of CANARY_STEPS after their soak, flip (before the first override), promote (before the promotion)"
     )
     hold_timeout: float = number_field(
-        default=3600.0,
+        default=1800.0,
         most=DAY,
         above=True,
         help="longest time in seconds for one wait at HOLD_AT; without a decision the train then undoes its changes",

@@ -13,7 +13,7 @@ from cutover.config.files import read_file
 from cutover.config.inputs import Input
 from cutover.http.places import place_of
 from cutover.http.tokens import read_grant
-from cutover.model.holds import FLIP
+from cutover.model.holds import FLIP, PROMOTE
 
 if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
@@ -65,6 +65,9 @@ def _hold_problems(config: "CutoverConfig") -> Iterator[str]:
     if FLIP in config.hold_at and not config.apply_route_flip:
         flip = config.source_of("apply_route_flip")
         yield f"{name} has {FLIP}, but this train sets no override: set {flip.set_to(value=True)}, or leave {FLIP} out"
+    if PROMOTE in config.hold_at and not config.promote:
+        promotion = config.source_of("promote")
+        yield f"{name} has {PROMOTE}, but this train promotes nothing: set {promotion.set_to(value=True)}, or leave {PROMOTE} out"
 
 
 def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set[str]) -> Iterator[str]:

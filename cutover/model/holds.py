@@ -22,7 +22,9 @@ GO, STOP = "go", "stop"
 ANSWERS = (GO, STOP)
 FLIP = "flip"
 """The hold before the first override is set."""
-NAMED_HOLDS = (FLIP,)
+PROMOTE = "promote"
+"""The hold before the promotion gives the canary all traffic."""
+NAMED_HOLDS = (FLIP, PROMOTE)
 """The holds that are no share of the canary."""
 CHECK_KIND = "hold"
 """The ``kind`` of a hold's check that tells the decision, or that none came. A fault that ended the wait has another kind."""
@@ -35,7 +37,7 @@ def check_id(hold: str) -> str:
 
 def place(hold: str) -> str:
     """Return a hold in words."""
-    return f"at {hold} %" if hold.isdecimal() else f"before the {hold}"
+    return f"at {hold} %" if hold.isdecimal() else f"before the {'promotion' if hold == PROMOTE else hold}"
 
 
 @attrs.frozen(kw_only=True)

@@ -35,6 +35,7 @@ _FIRST = {
     step_ids.SMOKE_PRE: "the end of a stream at every alias",
     step_ids.DRILL: "the canary's own URL",
     step_ids.FLIP: "the routes of every instance",
+    step_ids.PROMOTION: "the split as the drill left it",
     step_ids.SMOKE_POST: "the end of a stream at every alias",
     step_ids.SMOKE_UNDONE: "the end of a stream at every alias",
     step_ids.DUAL_RUN: "the answers of both services",

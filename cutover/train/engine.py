@@ -358,6 +358,7 @@ async def _promotion(train: Train, recorder: StepRecorder) -> StepResult:
             wanted=_wanted_routes(train),
             apply=train.plan.flip.apply_route_flip,
         ),
+        holds=train.holds,
     )
 
 

@@ -482,3 +482,46 @@ def test_a_dual_run_of_one_place_with_itself_is_refused(legacy: str, live: dict[
 
 def test_two_urls_of_one_place_are_no_problem_without_a_dual_run() -> None:
     _config(RUN_DUAL_RUN="0", BASE_URL="https://chat.example", LEGACY_BASE_URL="https://chat.example/")
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (
+            {"HOLD_AT": "25,flop"},
+            "HOLD_AT must be shares of CANARY_STEPS and flip or promote, each once, like 25,100,flip, not '25,flop'",
+        ),
+        ({"HOLD_AT": "25,25"}, "each once"),
+        ({"HOLD_AT": "25,"}, "HOLD_AT must be shares"),
+        ({"HOLD_AT": "101"}, "HOLD_AT must be shares"),
+        ({"HOLD_AT": "30"}, "HOLD_AT has 30, and CANARY_STEPS has no step of 30 %: 5,25,50,100"),
+        (
+            {"HOLD_AT": "flip"},
+            "HOLD_AT has flip, but this train sets no override: set APPLY_ROUTE_FLIP=1, or leave flip out",
+        ),
+        (
+            {"HOLD_AT": "promote"},
+            "HOLD_AT has promote, but this train promotes nothing: set PROMOTE=1, or leave promote out",
+        ),
+        ({"HOLD_TIMEOUT": "0"}, "HOLD_TIMEOUT must be a number, more than 0 and at most 86400"),
+    ],
+)
+def test_a_hold_that_the_train_never_comes_by_is_refused(env: dict[str, str], said: str) -> None:
+    assert said in _problems(**env)
+
+
+def test_holds_are_read_from_a_variable_and_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "cutover.toml"
+    file.write_text('hold_at = [25, "100", "flip"]\napply_route_flip = true\n')
+    more = {"HOLD_AT": " 100 , flip", "APPLY_ROUTE_FLIP": "1"}
+
+    def read(env: dict[str, str]) -> tuple[str, ...]:
+        return CutoverConfig.from_env(
+            stable_revision="chat-1", canary_revision="chat-2", env=env, file=file
+        ).hold_at
+
+    assert read({}) == ("25", "100", "flip")
+    assert read(more) == ("100", "flip")
+    file.write_text("hold_at = 25\n")
+    with pytest.raises(ConfigurationError, match=r"hold_at in .* must be whole percents and names like"):
+        read({})

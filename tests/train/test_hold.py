@@ -59,14 +59,10 @@ class Night:
                 return waiting
             await anyio.sleep(0.5)
 
-    async def decides(self, answer: str, shown: str | None = None) -> Decided:
-        return await decide(
-            self.folder,
-            answer,  # type: ignore[arg-type]
-            by="alice",
-            because="the dashboards are green",
-            shown=shown,
-        )
+    async def decides(
+        self, answer: str, shown: str | None = None, because: str = "the dashboards are green"
+    ) -> Decided:
+        return await decide(self.folder, answer, by="alice", because=because, shown=shown)  # type: ignore[arg-type]
 
     def write(self, text: str | bytes) -> None:
         path = self.folder / FILE
@@ -178,6 +174,28 @@ async def test_overrides_that_somebody_changes_while_the_flip_waits_stop_the_fli
     assert flip is not None
     assert "control-status-after-hold: the overrides have changed since the preflight" in flip.detail
     assert summary.exit_code == 1
+
+
+async def test_the_promotion_waits_with_all_traffic_on_stable(tmp_path: Path) -> None:
+    answers = iter(("go", "stop"))
+    shown: list[str] = []
+
+    async def operator(night: Night) -> None:
+        waiting = await night.waits("promote")
+        shown.append(waiting.state)
+        assert night.trial.production.traffic == {STABLE: 100}
+        assert (await night.decides(next(answers))).taken
+
+    changes = {"hold_at": ("promote",), "promote": True, "canary_steps": (100,)}
+    summary, trial, _ = await _held(tmp_path / "go", operator, **changes)  # type: ignore[arg-type]
+    assert (summary.passed, trial.production.traffic) == (True, {CANARY: 100})
+    assert set(trial.production.route_targets().values()) == {"rust_shell"}
+    assert shown == [f"{STABLE} 100 %; the promotion gives {CANARY} all traffic"]
+    summary, trial, checks = await _held(tmp_path / "stop", operator, **changes)  # type: ignore[arg-type]
+    assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
+    assert checks["hold-promote"].detail.startswith("stop, decided by alice")
+    # The flip was undone too.
+    assert set(trial.production.route_targets().values()) == {None}
 
 
 async def test_stop_undoes_at_once_and_the_reason_names_who_and_why(tmp_path: Path) -> None:
@@ -322,12 +340,15 @@ async def test_garbage_and_foreign_decisions_in_the_file_are_passed_over(tmp_pat
         night.write('{"half a line')
         await anyio.sleep(30)
         assert open_wait(night.events) is not None
-        assert (await night.decides("go")).taken
+        assert (await night.decides("go", because="I have marked-auth-token")).taken
 
     with pytest.warns(RuntimeWarning, match="has a line that is no decision, and it was passed over"):
         summary, _, _ = await _held(tmp_path, operator)
     assert summary.passed
-    assert [hold.decision.by for hold in summary.holds if hold.decision] == ["alice"]
+    # No token reaches an artifact, also not by the hand of an operator.
+    assert [(each.decision.by, each.decision.because) for each in summary.holds if each.decision] == [
+        ("alice", "I have " + "*" * len("marked-auth-token"))
+    ]
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others", "folder"])

@@ -11,7 +11,8 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.model import step_ids
-from cutover.model.results import StepResult, StepStatus
+from cutover.model.holds import PROMOTE
+from cutover.model.results import SentinelTally, StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
 from cutover.production.on_refusal import OnRefusal
@@ -19,6 +20,8 @@ from cutover.production.routes.writer import set_routes
 from cutover.production.services import Services
 from cutover.train import canary_share
 from cutover.train.canary_evidence import CanaryEvidence
+from cutover.train.front_door_hold import hold_at_front_door
+from cutover.train.hold import Holds
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 
@@ -63,21 +66,30 @@ async def run(
     *,
     evidence: CanaryEvidence,
     routes: Routes,
+    holds: Holds,
 ) -> StepResult:
     """Give the canary all traffic, set the overrides on its instances, watch it as in the drill, and read the split back.
 
-    Nothing is moved if the split cannot be read, is in change, or is no longer as the preflight captured it.
+    Nothing is moved if the split cannot be read, is in change, or is no longer as the preflight captured it, or if the hold before the
+    promotion does not end with ``go``.
     """
-    try:
-        found = await services.traffic.read(label="promotion.status-pre")
-    except PeerError as error:
-        recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
-        return recorder.finish()
-    if moved := captured.differences_from(found) or found.unready_reason():
-        detail = f"the split is not as the drill left it, and was not changed: {moved}"
-        recorder.check("status-pre", StepStatus.FAIL, detail, tolerable=False)
-        return recorder.finish()
-    recorder.check("status-pre", StepStatus.PASS, found.describe_served())
+    found = await _read_as_captured("status-pre", captured, services, recorder)
+    tallies: tuple[SentinelTally, ...] = ()
+    if found is not None and holds.at(PROMOTE):
+        tally = await hold_at_front_door(
+            PROMOTE,
+            state=f"{found.describe_served()}; the promotion gives {plan.share.canary_revision} all traffic",
+            services=services,
+            sentinels=sentinels,
+            recorder=recorder,
+            holds=holds,
+            every=plan.share.canary_look_seconds,
+        )
+        tallies = (tally,)
+        if _holds(recorder):
+            found = await _read_as_captured("status-pre-after-hold", captured, services, recorder)
+    if found is None or not _holds(recorder):
+        return recorder.finish(sentinels=tallies)
     shares = canary_share.CanaryShares(
         plan=plan.share,
         captured=captured,
@@ -104,8 +116,25 @@ async def run(
             "canary_streams": shares.by_canary,
             "blind": shares.blind,
         },
-        sentinels=shares.tallies,
+        sentinels=(*tallies, *shares.tallies),
     )
+
+
+async def _read_as_captured(
+    name: str, captured: TrafficState, services: Services, recorder: StepRecorder
+) -> TrafficState | None:
+    """Read the split, and record a check; return the split, or None if it is not the captured one."""
+    try:
+        found = await services.traffic.read(label=f"{CHANGE}.{name}")
+    except PeerError as error:
+        recorder.check(name, StepStatus.ERROR, str(error), tolerable=False)
+        return None
+    if moved := captured.differences_from(found) or found.unready_reason():
+        detail = f"the split is not as the drill left it, and was not changed: {moved}"
+        recorder.check(name, StepStatus.FAIL, detail, tolerable=False)
+        return None
+    recorder.check(name, StepStatus.PASS, found.describe_served())
+    return found
 
 
 def _holds(recorder: StepRecorder) -> bool:

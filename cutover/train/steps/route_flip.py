@@ -14,7 +14,7 @@ from cutover.production.lane import WriteProbe
 from cutover.production.on_refusal import OnRefusal
 from cutover.production.routes.writer import RouteChange, set_routes
 from cutover.production.services import Services
-from cutover.train.flip_hold import hold_before_flip
+from cutover.train.front_door_hold import hold_at_front_door
 from cutover.train.hold import Holds
 from cutover.train.sentinels import Sentinels, Watch
 from cutover.train.soak import confirm_count, soak
@@ -65,9 +65,17 @@ async def run(
         return recorder.finish()
     tallies: tuple[SentinelTally, ...] = ()
     if plan.apply_route_flip and holds.at(FLIP):
-        tallies = (
-            await hold_before_flip(services, sentinels, recorder, holds, every=plan.canary_look_seconds),
+        target = services.control.lane.new_target
+        tally = await hold_at_front_door(
+            FLIP,
+            state=f"the overrides: {recorder.checks[-1].detail}; the flip sets all of them to {target}",
+            services=services,
+            sentinels=sentinels,
+            recorder=recorder,
+            holds=holds,
+            every=plan.canary_look_seconds,
         )
+        tallies = (tally,)
         if recorder.checks[-1].status.failed or not await _is_as_captured(
             "control-status-after-hold", captured, services, recorder
         ):

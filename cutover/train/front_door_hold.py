@@ -1,9 +1,9 @@
-"""The hold before the route flip: the train waits for a decision before it sets the first override."""
+"""A hold before a step that changes something, while stable serves everything: the train waits, and looks at the front door."""
 
 import anyio
 
 from cutover.model.gates import SENTINELS
-from cutover.model.holds import FLIP, check_id
+from cutover.model.holds import check_id, place
 from cutover.model.results import SentinelTally, StepStatus
 from cutover.production.services import Services
 from cutover.train.hold import Ending, Holds
@@ -12,26 +12,36 @@ from cutover.train.soak import Seen, look, look_count, paced_count, soak
 from cutover.train.step_recorder import StepRecorder
 
 
-async def hold_before_flip(
-    services: Services, sentinels: Sentinels, recorder: StepRecorder, holds: Holds, *, every: float
+async def hold_at_front_door(
+    hold: str,
+    *,
+    state: str,
+    services: Services,
+    sentinels: Sentinels,
+    recorder: StepRecorder,
+    holds: Holds,
+    every: float,
 ) -> SentinelTally:
     """Wait for a decision, and look at every alias at the front door meanwhile; record one check, and return the tally of the sentinels.
 
-    A bad stream ends the wait: if the front door is broken before the flip, nobody can tell what the flip breaks.
+    A bad stream ends the wait: if the front door is broken before the change, nobody can tell what the change breaks.
 
     Args:
+        hold: The place of the wait.
+        state: The state that the operator decides about, in words.
         services: The services of the train.
         sentinels: The sentinels of the train.
-        recorder: The recorder of the flip. Its last check tells the overrides before the flip.
+        recorder: The recorder of the step.
         holds: The holds of the train.
         every: Longest time in seconds between two looks.
     """
-    name, seen = check_id(FLIP), Seen()
+    name, seen = check_id(hold), Seen()
+    label = f"{recorder.step_id}.{name}"
     watch = sentinels.around(name)
 
     async def take_look() -> bool:
         places = {"front": services.prober}
-        return await look(places, label=f"flip.{name}", take=lambda _, probe: seen.log.add(probe))
+        return await look(places, label=label, take=lambda _, probe: seen.log.add(probe))
 
     async def keep_watch(seconds: float, ends: anyio.Event) -> bool:
         return await soak(
@@ -44,19 +54,15 @@ async def hold_before_flip(
             ends=ends,
         )
 
-    target = services.control.lane.new_target
-    state = f"the overrides: {recorder.checks[-1].detail}; the flip sets all of them to {target}"
     async with watch.open():
-        held = await holds.wait(FLIP, state=state, recorder=recorder, keep_watch=keep_watch)
+        held = await holds.wait(hold, state=state, recorder=recorder, keep_watch=keep_watch)
     tally = watch.tally()
     if held.ending is not Ending.FAULT:
         held.record(recorder)
     elif seen.log.bad:
-        blame = "a stream through the front door broke the contract before the flip"
+        blame = f"a stream through the front door broke the contract {place(hold)}"
         recorder.stream_check(name, seen.log, blame=blame, kind="stream", tolerable=False)
     else:
-        detail = (
-            f"{tally.broken} of {tally.streams} streams broke before the flip: {'; '.join(tally.details)}"
-        )
+        detail = f"{tally.broken} of {tally.streams} streams broke {place(hold)}: {'; '.join(tally.details)}"
         recorder.check(name, StepStatus.FAIL, detail, kind=SENTINELS, tolerable=False)
     return tally

@@ -7,6 +7,7 @@ import click
 from cutover.cli.check import check
 from cutover.cli.decide import decide
 from cutover.cli.lint_openapi import lint_openapi
+from cutover.cli.preflight import preflight
 from cutover.cli.recover import recover
 from cutover.cli.run import run
 from cutover.cli.simulate import simulate
@@ -34,5 +35,5 @@ def main() -> None:
     """Move production chat streams to a new service, safely."""
 
 
-for command in (run, status, decide, watch, recover, check, lint_openapi, simulate):
+for command in (preflight, run, status, decide, watch, recover, check, lint_openapi, simulate):
     main.add_command(command)

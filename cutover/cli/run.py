@@ -30,7 +30,7 @@ Configure = Callable[[], CutoverConfig]
 """Function that reads the configuration or raises ConfigurationError. `until_signalled` prints its problems."""
 
 
-def _options(command: Command) -> Command:
+def input_options(command: Command) -> Command:
     """Give a command an option for each input that is no secret."""
     for declared in reversed(INPUTS):
         if not declared.secret:
@@ -52,7 +52,7 @@ def _epilog() -> str:
     )
 
 
-def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+def list_faults(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
     """Print every fault and end the command, if ``list`` is among the names."""
     if "list" in names:
         from cutover.simulation import FAULTS, VARIANTS  # noqa: PLC0415  only where it is asked for
@@ -79,7 +79,7 @@ def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, .
     "--what-if",
     multiple=True,
     is_eager=True,
-    callback=_list_faults,
+    callback=list_faults,
     metavar="FAULT",
     help="Give the rehearsal's production this fault; can be given several times. `list` names all faults.",
 )
@@ -89,7 +89,7 @@ def _list_faults(context: click.Context, _: click.Parameter, names: tuple[str, .
     is_flag=True,
     help="Print the train events on standard output, one JSON object a line, as in journal.jsonl, and nothing else there.",
 )
-@_options
+@input_options
 def run(
     stable: str,
     canary: str,
@@ -109,7 +109,7 @@ def run(
             stable_revision=stable,
             canary_revision=canary,
             options={field: text for field, text in options.items() if text is not None},
-            file=_file(file),
+            file=file_of_inputs(file),
             what_if=what_if,
         )
 
@@ -118,7 +118,7 @@ def run(
     sys.exit(run_command(_show, configure) if show_config else run_command(_run_train, configure, as_json))
 
 
-def _file(named: str | None) -> Path | None:
+def file_of_inputs(named: str | None) -> Path | None:
     """Return the file to read: the named one, else ``cutover.toml`` if it exists, else None. Refuse an empty name."""
     if named is None:
         # A broken link counts as a file here: reading it fails, so the user learns of it.

@@ -160,6 +160,8 @@ async def _serve(production: SimulatedProduction, listeners: Sequence[socket.soc
         lifespan="off",
         log_level="critical",
         access_log=False,
+        # The simulation sends its own.
+        date_header=False,
         timeout_graceful_shutdown=1,
     )
     await uvicorn.Server(config).serve(sockets=list(listeners))

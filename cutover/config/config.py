@@ -45,9 +45,16 @@ DAY = 86_400.0
 """Seconds in a day."""
 TOLERATED = "failed checks that are tolerated"
 ALL_NEEDS = frozenset(
-    {"control_access_token", "auth_token", "cloud_run_access_token", "legacy_auth_token", "gcloud"}
+    {
+        "control_access_token",
+        "auth_token",
+        "cloud_run_access_token",
+        "legacy_auth_token",
+        "gcloud",
+        "output_dir",
+    }
 )
-"""Everything from outside that a live run can use: the tokens, by field, and the program gcloud."""
+"""Everything from outside that a live run can use: the tokens, by field, the program gcloud, and a folder that can be written."""
 
 
 @attrs.frozen(kw_only=True)
@@ -234,6 +241,7 @@ class CutoverConfig:
         env: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
         file: Path | None = None,
+        live_as: str = "",
         **more: object,
     ) -> "CutoverConfig":
         """Read the configuration from options, variables and a file. Without OUTPUT_DIR, ``output_dir`` is a new name under ``RUNS``.
@@ -247,6 +255,7 @@ class CutoverConfig:
             env: The variables; None means the process's environment.
             options: Texts of options, by field.
             file: A TOML file whose keys are the fields; None means no file, even if there is a ``cutover.toml``.
+            live_as: The name of a command that asks production unless DRY_RUN=1 is set; empty: DRY_RUN is 1 unless it is set.
             more: Values of fields that win over every source, such as ``what_if``.
 
         Raises:
@@ -259,6 +268,9 @@ class CutoverConfig:
         for declared in INPUTS:
             if not declared.secret:
                 reading.read(declared)
+        if live_as and "dry_run" not in reading.sources:
+            reading.values["dry_run"] = False
+            reading.sources["dry_run"] = Source(name=live_as, assignment=live_as)
         # A rehearsal needs no token and takes none.
         take = reading.note if reading.values.get("dry_run", True) else reading.read
         for declared in INPUTS:

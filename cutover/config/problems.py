@@ -42,8 +42,8 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
         yield from _dual_run_problems(config, wrong)
     if not config.dry_run:
         yield from _live_problems(config)
-    if config.output_dir is not None and "output_dir" not in wrong:
-        yield from _directory_problems(config.output_dir, config.name_of("output_dir"))
+    if config.output_dir is not None and "output_dir" not in wrong and "output_dir" in config.needs:
+        yield from directory_problems(config.output_dir, config.name_of("output_dir"))
 
 
 def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
@@ -140,7 +140,8 @@ def _live_problems(config: "CutoverConfig") -> Iterator[str]:
         yield f"what_if is for rehearsals: it needs {config.source_of('dry_run').set_to(value=True)}"
 
 
-def _directory_problems(path: Path, name: str) -> Iterator[str]:
+def directory_problems(path: Path, name: str) -> Iterator[str]:
+    """Give the problem of a run directory that cannot be made or written, or that holds a run already."""
     try:
         if not values.is_utf8(path.resolve()):
             yield (

@@ -29,6 +29,8 @@ _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 """The name by which OpenSSL finds a certificate in a folder (openssl-rehash(1))."""
 _LARGEST_PORT = 65_535
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+PROXY = "cutover_proxy"
+"""The extension of a response that names the proxy which it came through, in words."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +96,7 @@ class _ProxyTransport(httpx.AsyncBaseTransport):
 
 @attrs.define(eq=False, kw_only=True)
 class _Proxied(httpx.AsyncBaseTransport):
-    """A transport through one proxy. It names the proxy in its failures: the host of the request may be well."""
+    """A transport through one proxy. It names the proxy in its responses, and in its failures: the host of the request may be well."""
 
     transport: httpx.AsyncBaseTransport
     proxy: str
@@ -103,9 +105,11 @@ class _Proxied(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request."""
         try:
-            return await self.transport.handle_async_request(request)
+            response = await self.transport.handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise type(error)(f"{error}; through {self.proxy}".removeprefix("; ")) from error
+        response.extensions = {**response.extensions, PROXY: self.proxy}
+        return response
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -42,6 +42,8 @@ class Check:
     findings: tuple[Finding, ...] = ()
     tolerable: bool = True
     """True if a limit (MAX_*) may tolerate a failure. False in the preflight, the budget and the final state, and for each change."""
+    warns: bool = False
+    """True if the check passes and its detail is a warning, with the thing to do. A warning fails no train."""
     recorded_at: str = ""
 
 

@@ -135,6 +135,26 @@ class ServiceLock:
                     return cls(path)
         return None
 
+    def obstacle(self) -> str:
+        """Return the reason why a train could not take this lock now, and the thing to do; an empty text if it could. Nothing is written.
+
+        An empty lock is not taken, because a train that starts in this moment must find it free.
+        """
+        for path in (self.path, *self.earlier):
+            try:
+                left = _holder(read_lock(path))
+                if left is not None:
+                    return (
+                        f"another train is live: {left.describe()}; wait for its end"
+                        if is_held(path)
+                        else _unrecovered(path, left)
+                    )
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                return f"the lock {path}{whose(path)} cannot be read: {error}; let its owner look at it"
+        return ""
+
     @contextlib.contextmanager
     def held(self, *, recovering: Path | None = None) -> Iterator["ServiceLock"]:
         """Hold the lock during the ``with`` block. The content that ``sign`` writes stays until ``close`` empties the lock.

@@ -187,10 +187,10 @@ def read_lock(path: Path) -> bytes:
 
 
 def is_held(path: Path) -> bool:
-    """Return True if a process holds a lock. The lock is taken for a moment to find out, so ask only about one that names a run.
+    """Return True if a process holds this lock. For that the lock is taken for a moment, together with other readers.
 
     Raises:
-        OSError: It cannot be read, or is no ordinary file.
+        OSError: It cannot be opened or taken, or is no ordinary file.
     """
     handle = os.open(path, os.O_RDONLY | _OPENING)
     try:

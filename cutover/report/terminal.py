@@ -100,6 +100,8 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
             return f"{event.step_id} ..."
         case CheckRecorded() if event.check.status.failed:
             return f"{event.step_id}   {event.check.check_id}: {_MARKS[event.check.status]}  {event.check.detail}"
+        case CheckRecorded() if event.check.warns:
+            return f"{event.step_id}   {event.check.check_id}: warn  {event.check.detail}"
         case TrafficIntended():
             return f"{event.step_id}   asking for {describe_shares(shares(event.wanted, latest=None))}"
         case TrafficRead():

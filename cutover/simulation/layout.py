@@ -115,6 +115,8 @@ class Layout:
     """The callers that reach the service. With any other value than ``INGRESS_TRAFFIC_ALL`` a tag URL answers 404."""
     default_uri_disabled: bool = False
     """True if the service has no URL of its own, so that a tag URL answers 404."""
+    clock_ahead: float = 0.0
+    """Seconds by which the Date header of every reply is ahead of the clock of this machine; negative if it is behind."""
     served: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)
     """Served percent by revision at the start; empty: stable, or LATEST, has everything."""
     requested: Mapping[str, int] = attrs.field(factory=dict, converter=_frozen_split)

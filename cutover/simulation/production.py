@@ -4,7 +4,9 @@ This module is longer than most, because it also holds what a test can see and c
 """
 
 import random
+import time
 from collections.abc import Callable, Sequence
+from email.utils import formatdate
 
 import anyio
 import attrs
@@ -332,7 +334,9 @@ class SimulatedProduction:
         self, request: Request, operation: Operation, place: Place | None, instance: Instance | None
     ) -> Reply:
         if place is None:
-            return html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
+            return self._dated(
+                html_reply("<!doctype html><title>Error 404 (Not Found)</title>\n", status=404)
+            )
         request = self._without_expired_token(attrs.evolve(request, path=place.path))
         effects = self._active.strike(self._situation(request, operation, place.site, instance))
         for effect in effects:
@@ -347,7 +351,11 @@ class SimulatedProduction:
         for effect in effects:
             if isinstance(effect, Rewrite):
                 reply = effect.change(reply)
-        return reply
+        return self._dated(reply)
+
+    def _dated(self, reply: Reply) -> Reply:
+        """Return the reply with a Date header (RFC 9110 6.6.1)."""
+        return reply.with_header("date", formatdate(time.time() + self.layout.clock_ahead, usegmt=True))
 
     def _ask(self, request: Request, operation: Operation, site: Site, instance: Instance | None) -> Reply:
         if site is Site.CLOUD_RUN:

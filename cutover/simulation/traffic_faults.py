@@ -288,6 +288,12 @@ TRAFFIC_FAULTS = (
 
 DEPLOYMENT_VARIANTS = (
     Fault(
+        name="clock-ahead",
+        sentence="Every reply has a Date header that is ten minutes ahead of the clock of this machine.",
+        arrange=lambda layout: attrs.evolve(layout, clock_ahead=600.0),
+        outcome=PASSED,
+    ),
+    Fault(
         name="settles-later",
         sentence="Every traffic update takes 2 seconds to settle.",
         arrange=lambda layout: attrs.evolve(layout, settle_seconds=2.0),

@@ -49,6 +49,15 @@ class CanaryEvidence:
         """True if something tells that the canary answers, or will tell it once the canary has a tag."""
         return self.header or self.tag or self.gives_tag
 
+    def facts(self) -> dict[str, object]:
+        """Return the evidence, ready for JSON."""
+        return {
+            "header": self.header,
+            "tag": self.tag,
+            "gives_tag": self.gives_tag,
+            "closed": sorted(self.closed),
+        }
+
 
 @attrs.frozen(kw_only=True)
 class TagAnswer:

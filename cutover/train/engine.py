@@ -160,6 +160,10 @@ class Train:
             )
         )
 
+    async def look(self) -> None:
+        """Run the first stage alone, which changes nothing."""
+        await self._run_stage(STAGES[0])
+
     @property
     def captured_routes(self) -> RouteState:
         """The captured overrides, for the flip, the undo and the final state."""

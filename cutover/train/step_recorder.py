@@ -28,6 +28,7 @@ class CheckFields(TypedDict, total=False):
     body_path: str | None
     findings: tuple[Finding, ...]
     tolerable: bool
+    warns: bool
 
 
 @attrs.define(eq=False)

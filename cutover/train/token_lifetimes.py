@@ -21,7 +21,12 @@ _LANE_ROLES = frozenset({"control", "auth"})
 
 
 async def check_tokens(
-    seconds_needed: float, services: Services, recorder: StepRecorder, *, token_info_url: str = ""
+    seconds_needed: float,
+    services: Services,
+    recorder: StepRecorder,
+    *,
+    unasked: Mapping[str, str] | None = None,
+    token_info_url: str = "",
 ) -> Mapping[str, float]:
     """Record a check for each token: an ``error`` if it expires too early, else a ``pass`` that says what is known.
 
@@ -31,13 +36,59 @@ async def check_tokens(
         seconds_needed: Seconds for which a token must still live.
         services: The services of the train, with their tokens.
         recorder: Gets the checks.
+        unasked: Role of a token -> the reason why nobody is asked how long it lives, because nobody answers there.
         token_info_url: The page where Google tells the lifetime of the token for Cloud Run; empty: nobody is asked.
     """
     ends: dict[str, float] = {}
+
+    async def check(role: str, token: Token) -> None:
+        status, warns, detail = StepStatus.PASS, False, token.reason
+        if token.renewable:
+            detail = f"{token.name}: read again when it expires or is refused"
+        elif token.grant is not None:
+            why_not = (unasked or {}).get(role, "")
+            left = token.seconds_left()
+            if left is None and not why_not:
+                left = await _asked_seconds(role, token, services, token_info_url)
+            if left is not None:
+                ends[token.name] = services.clock.now() + left
+            status, warns, detail = _judged(token.name, left, seconds_needed, why_not)
+        recorder.check(f"token-{role}", status, detail, tolerable=False, warns=warns)
+
     async with anyio.create_task_group() as group:
         for role, token in services.tokens.items():
-            group.start_soon(_check, role, token, seconds_needed, services, recorder, token_info_url, ends)
+            group.start_soon(check, role, token)
     return ends
+
+
+def _judged(
+    name: str, left: float | None, seconds_needed: float, why_not: str
+) -> tuple[StepStatus, bool, str]:
+    """Return the status of a fixed token, True if it is a warning, and the detail. ``why_not`` is the reason why nobody was asked."""
+    if left is None and why_not:
+        return StepStatus.SKIP, False, why_not
+    if left is None:
+        detail = (
+            f"how long {name} lives is not known; the train and its undo need up to {seconds_needed:.0f} s: "
+            f"make sure that it lives as long, or set {name}_FILE or {name}_COMMAND in its place"
+        )
+        return StepStatus.PASS, True, detail
+    if left < seconds_needed:
+        return StepStatus.ERROR, False, _too_short(name, left, seconds_needed)
+    return (
+        StepStatus.PASS,
+        False,
+        f"{name} lives {left:.0f} s more, and up to {seconds_needed:.0f} s are needed",
+    )
+
+
+async def _asked_seconds(role: str, token: Token, services: Services, token_info_url: str) -> float | None:
+    """Return the seconds that a token lives, as the service that gave it out says; None if nobody says."""
+    if role in _LANE_ROLES:
+        return await _session_seconds(role, token, services)
+    if role == _CLOUD_RUN and token_info_url:
+        return await _google_seconds(role, token, services, token_info_url)
+    return None
 
 
 def check_again(
@@ -64,35 +115,6 @@ def check_again(
         if end - now < needed:
             detail = f"a chat turn takes {turn:.0f} s, so: {_too_short(name, end - now, needed)}"
             recorder.check(f"lifetime-{name}", StepStatus.ERROR, detail, tolerable=False)
-
-
-async def _check(
-    role: str,
-    token: Token,
-    seconds_needed: float,
-    services: Services,
-    recorder: StepRecorder,
-    token_info_url: str,
-    ends: dict[str, float],
-) -> None:
-    status, detail = StepStatus.PASS, token.reason
-    if token.renewable:
-        detail = f"{token.name}: read again when it expires or is refused"
-    elif token.grant is not None:
-        left = token.seconds_left()
-        if left is None and role in _LANE_ROLES:
-            left = await _session_seconds(role, token, services)
-        if left is None and role == _CLOUD_RUN and token_info_url:
-            left = await _google_seconds(role, token, services, token_info_url)
-        if left is not None:
-            ends[token.name] = services.clock.now() + left
-        if left is None:
-            detail = f"how long {token.name} lives is not known; the train and its undo need up to {seconds_needed:.0f} s"
-        elif left < seconds_needed:
-            status, detail = StepStatus.ERROR, _too_short(token.name, left, seconds_needed)
-        else:
-            detail = f"{token.name} lives {left:.0f} s more, and up to {seconds_needed:.0f} s are needed"
-    recorder.check(f"token-{role}", status, detail, tolerable=False)
 
 
 def _too_short(name: str, left: float, seconds_needed: float) -> str:

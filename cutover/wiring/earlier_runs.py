@@ -1,6 +1,7 @@
-"""The search for the earlier run that may have left a split behind, in the journals beside the run directory."""
+"""The search for earlier runs that may have left a split or an override behind, in the journals beside the run directory."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cutover.config.config import CutoverConfig
 from cutover.model.traffic_state import TrafficState, shares
@@ -31,6 +32,20 @@ def run_that_asked_for(config: CutoverConfig, splits: Sequence[Mapping[str, int]
             return f"the run in {folder} may have left this; to undo that run: {recover_command(folder)}"
         closed = closed or _closed(str(folder), asked[0].captured, splits)
     return closed
+
+
+def unfinished_runs(config: CutoverConfig) -> Sequence[Path]:
+    """Return the directories of the live runs of this service beside the run directory whose journals leave a change open, the newest first."""
+    if config.output_dir is None or config.dry_run:
+        return ()
+    found = []
+    for folder, events in earlier_runs(config.output_dir):
+        started = next((event for event in events if isinstance(event, TrainStarted)), None)
+        if started is None or not _same_service(config, started.facts):
+            continue
+        if plan_undo(events, stable=str(started.facts.get("stable_revision"))):
+            found.append(folder)
+    return found
 
 
 def _closed(folder: str, captured: TrafficState, splits: Sequence[Mapping[str, int]]) -> str:

@@ -204,10 +204,10 @@ def _open_parts(events: Sequence[TrainEvent], *, stable: str, mode: RecoveryMode
 
 
 def _needs(plan: UndoPlan) -> frozenset[str]:
-    """Return the tokens that a recovery uses for certain, and the program gcloud if it reads the traffic."""
+    """Return the things that a recovery uses for certain: its folder, the tokens, and the program gcloud if it reads the traffic."""
     traffic = {"cloud_run_access_token", "gcloud"} if plan.traffic is not None else set()
     routes = {"control_access_token"} if plan.routes is not None else set()
-    return frozenset(traffic | routes)
+    return frozenset({"output_dir"} | traffic | routes)
 
 
 def configuration_of_run(

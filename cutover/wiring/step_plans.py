@@ -17,6 +17,7 @@ from cutover.protocols import COMPAT_LANE
 from cutover.report.preview import train_seconds, turns_in_a_row
 from cutover.train import canary_share, hold
 from cutover.train.engine import TrainPlan
+from cutover.train.reachability import Address
 from cutover.train.steps import dual_run, error_budget, preflight, promotion, rollback_drill, route_flip
 from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.earlier_runs import run_that_asked_for
@@ -53,6 +54,7 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         preflight=_plan(
             preflight.Plan,
             config,
+            addresses=addresses(config),
             gcloud_service=gcloud_service,
             earlier_run=partial(run_that_asked_for, config),
             seconds_needed=train_seconds(config) + UNDO_DEADLINE,
@@ -66,6 +68,16 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         hold=_plan(hold.Plan, config, run_id=run_id),
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
         gcloud_service=gcloud_service,
+    )
+
+
+def addresses(config: CutoverConfig) -> tuple[Address, ...]:
+    """Return the addresses that the train of a configuration needs. gcloud finds its own, and only a dual run needs the legacy service."""
+    fields = ["base_url"]
+    fields += ["cloud_run_api_url"] if config.traffic_backend != "gcloud" else []
+    fields += ["legacy_base_url"] if config.run_dual_run else []
+    return tuple(
+        Address(field=field, name=config.name_of(field), url=getattr(config, field)) for field in fields
     )
 
 

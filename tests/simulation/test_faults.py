@@ -1,6 +1,8 @@
 """Each fault of the simulation changes the behaviour that its sentence describes, and nothing else."""
 
 import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -73,7 +75,8 @@ async def conversation(*faults: Fault) -> list[object]:
         seen.extend(
             (
                 answer.status,
-                sorted(answer.headers.items()),
+                # The date is that of the real clock, and two conversations may lie in two seconds.
+                sorted((name, value) for name, value in answer.headers.items() if name != "date"),
                 tuple(answer.chunks),
                 answer.complete,
                 clock.seconds,
@@ -104,6 +107,16 @@ async def conversation(*faults: Fault) -> list[object]:
     clock.seconds += 300
     await look()
     return seen
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("faults", "ahead"), [((), 0), ((VARIANTS["clock-ahead"],), 600)])
+async def test_every_reply_has_a_date(faults: tuple[Fault, ...], ahead: int) -> None:
+    peer = production(*faults)
+    answers = [await chat(peer), await cloud_run(peer), await ask(peer, "GET", "https://nobody.example/")]
+    for answer in answers:
+        date = parsedate_to_datetime(answer.headers["date"])
+        assert abs((date - datetime.now(UTC)).total_seconds() - ahead) < 5
 
 
 @pytest.mark.anyio

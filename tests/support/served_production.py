@@ -105,6 +105,8 @@ def served(
                 lifespan="off",
                 log_level="critical",
                 access_log=False,
+                # The simulation sends its own.
+                date_header=False,
                 timeout_graceful_shutdown=1,
             )
         )

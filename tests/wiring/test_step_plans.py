@@ -29,6 +29,7 @@ DERIVED = {
     "seconds_needed",
     "turns_in_a_row",
     "token_info_url",
+    "addresses",
 }
 """Fields of plans that are made of several inputs."""
 CAPTURED = {"routes", "captured", "promoted"}

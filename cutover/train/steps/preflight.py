@@ -1,6 +1,6 @@
-"""The preflight: it checks that production has one clear state, that the tokens work, and that both revisions are ready.
+"""The preflight: it checks that every address answers, that production has one clear state, that the tokens work, and that both revisions are ready.
 
-It changes nothing. It tries the tokens of the control plane and of Cloud Run, and the permission to update the traffic. If the flip will set
+`cutover preflight` runs it too. It changes nothing. It tries the tokens of the control plane and of Cloud Run, and the permission to update the traffic. If the flip will set
 overrides, it proves that the token may set them. The smoke that follows tries AUTH_TOKEN, because only a chat stream certainly needs that
 token. If the service refuses it, the check is an ``error``.
 """
@@ -10,26 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 import attrs
 
-from cutover.errors import PeerError, RefusedError
-from cutover.http.statuses import TOO_MANY_REQUESTS
+from cutover.errors import PeerError
 from cutover.http.tokens import UNAUTHORIZED
 from cutover.model import step_ids
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
-from cutover.model.traffic_state import TrafficState, describe_shares, shares
+from cutover.model.traffic_state import TrafficState
 from cutover.production.services import Services
-from cutover.production.traffic.backend import advice
 from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence, EvidenceSearch, names_others
+from cutover.train.reachability import Address, address_facts, check_addresses
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.token_lifetimes import check_tokens
+from cutover.train.traffic_readiness import TrafficReadiness, status_of
 
 STEP_ID = step_ids.PREFLIGHT
+_FRONT, _CLOUD_RUN = "base_url", "cloud_run_api_url"
+"""The fields of the two addresses whose APIs are read."""
+_ROUTES_REMEDY = "check BASE_URL and CONTROL_ACCESS_TOKEN, and start again when the route-split API answers"
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
     """The plan of the preflight."""
 
+    addresses: tuple[Address, ...] = ()
+    """The addresses that the train needs, which are asked first."""
     stable_revision: str
     canary_revision: str
     canary_tag: str
@@ -66,40 +71,71 @@ class _Found:
     """The parts of the capture as they are read."""
 
     routes: RouteState | None = None
-    traffic: TrafficState | None = None
     revisions: tuple[str | None, ...] = ()
     """The revisions that answered the status reads, by the header."""
     token_ends: Mapping[str, float] = attrs.field(factory=dict)
 
 
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> tuple[StepResult, Captured]:
-    """Read the routes, the traffic and both revisions side by side, and check each. Return the result and the capture."""
+    """Ask at every address; then read the routes, the traffic and both revisions side by side, and check each. Return the result and the capture."""
     found = _Found()
+    reached = await check_addresses(plan.addresses, plan.seconds_needed, services, recorder)
+    # An address without an answer has its line. More requests to it would only cost time, and say the same again.
+    closed = {
+        each.field: f"not asked, because {each.name} is not reached"
+        for each in plan.addresses
+        if each.field not in reached
+    }
+    traffic = TrafficReadiness(
+        stable_revision=plan.stable_revision,
+        canary_revision=plan.canary_revision,
+        gcloud_service=plan.gcloud_service,
+        earlier_run=plan.earlier_run,
+        services=services,
+        recorder=recorder,
+    )
     async with anyio.create_task_group() as reads:
-        reads.start_soon(_routes, services, recorder, found)
-        if plan.apply_route_flip:
+        if no_control := closed.get(_FRONT):
+            recorder.check("routes", StepStatus.SKIP, no_control, tolerable=False)
+        else:
+            reads.start_soon(_routes, services, recorder, found)
+        if plan.apply_route_flip and not no_control:
             reads.start_soon(_permission, services, recorder)
-        reads.start_soon(_traffic, plan, services, recorder, found)
-        for role, name in (("stable", plan.stable_revision), ("canary", plan.canary_revision)):
-            reads.start_soon(_revision, role, name, services, recorder)
-        reads.start_soon(_tokens, plan, services, recorder, found)
-    evidence = await _evidence(plan, services, recorder, found)
+        else:
+            why = no_control or "not asked: APPLY_ROUTE_FLIP is 0, so the train sets no override"
+            recorder.check("permission-routes", StepStatus.SKIP, why, tolerable=False)
+        if no_cloud_run := closed.get(_CLOUD_RUN):
+            traffic.skip(no_cloud_run)
+        else:
+            reads.start_soon(traffic.check)
+        reads.start_soon(_tokens, plan, services, recorder, found, closed)
+    evidence = await _evidence(plan, services, recorder, found, traffic.state)
     captured = Captured(
-        routes=found.routes, traffic=found.traffic, evidence=evidence, token_ends=found.token_ends
+        routes=found.routes, traffic=traffic.state, evidence=evidence, token_ends=found.token_ends
     )
     facts = {
         "traffic": captured.traffic.served() if captured.traffic else None,
         "routes": dict(captured.routes.overrides) if captured.routes else None,
+        "addresses": [address_facts(each, reached.get(each.field)) for each in plan.addresses],
+        "evidence": evidence.facts(),
     }
     detail = "production has one clear state, and may be changed"
-    if found.traffic is not None and (warning := found.traffic.warning()):
+    if traffic.state is not None and (warning := traffic.state.warning()):
         detail += f"; WARNING: {warning}"
     return recorder.finish(detail, facts=facts), captured
 
 
-async def _tokens(plan: Plan, services: Services, recorder: StepRecorder, found: _Found) -> None:
+async def _tokens(
+    plan: Plan, services: Services, recorder: StepRecorder, found: _Found, closed: Mapping[str, str]
+) -> None:
+    """Check the lifetimes of the tokens. ``closed`` has the reason not to ask, by the field of an address without an answer."""
+    places = {"control": _FRONT, "auth": _FRONT, "cloud-run": _CLOUD_RUN}
     found.token_ends = await check_tokens(
-        plan.seconds_needed, services, recorder, token_info_url=plan.token_info_url
+        plan.seconds_needed,
+        services,
+        recorder,
+        unasked={role: closed[field] for role, field in places.items() if field in closed},
+        token_info_url=plan.token_info_url,
     )
 
 
@@ -107,8 +143,8 @@ async def _routes(services: Services, recorder: StepRecorder, found: _Found) -> 
     try:
         sample = await services.control.sample(label="preflight.routes")
     except PeerError as error:
-        advice = "; renew CONTROL_ACCESS_TOKEN" if _status(error) == UNAUTHORIZED else ""
-        recorder.check("routes", StepStatus.ERROR, f"{error}{advice}", tolerable=False)
+        advice = "renew CONTROL_ACCESS_TOKEN" if status_of(error) == UNAUTHORIZED else _ROUTES_REMEDY
+        recorder.check("routes", StepStatus.ERROR, f"{error}; {advice}", tolerable=False)
         return
     if sample.agreed is None:
         detail = (
@@ -133,59 +169,12 @@ async def _permission(services: Services, recorder: StepRecorder) -> None:
     recorder.check("permission-routes", status, permission.detail, tolerable=False)
 
 
-async def _traffic(plan: Plan, services: Services, recorder: StepRecorder, found: _Found) -> None:
-    try:
-        state = await services.traffic.read(label="preflight.traffic")
-    except PeerError as error:
-        recorder.check("traffic", StepStatus.ERROR, _unread(error), tolerable=False)
-        return
-    found.traffic = state
-    problem = _traffic_problem(plan, state)
-    detail = problem or state.describe_served()
-    if not problem and state.asks_for_latest:
-        detail += "; LATEST is pinned during the drill, and restored after it"
-    # A refusal judges nothing: the drill never began.
-    recorder.check("traffic", StepStatus.ERROR if problem else StepStatus.PASS, detail, tolerable=False)
-    await _may_write(state, services, recorder)
-
-
-def _traffic_problem(plan: Plan, state: TrafficState) -> str:
-    """Return the reason not to start a train from this traffic, and the command that mends it; an empty text if there is none.
-
-    A train starts only where stable serves everything and nothing else is asked for. From any other split the drill would take a
-    share from somebody, or give back a share that nobody served.
-    """
-    if unready := state.unready_reason():
-        return f"{unready}; to see it: gcloud run services describe {plan.gcloud_service}"
-    served, asked = state.served(), shares(state.targets, latest=state.latest_ready)
-    stable, canary = plan.stable_revision, plan.canary_revision
-    whole = {stable: 100}
-    if state.asks_for_latest and state.latest_ready == canary:
-        problem = f"LATEST is {canary} already, so the earlier split cannot be restored"
-    elif served == asked == whole:
-        return ""
-    elif not served.get(stable):
-        problem = (
-            f"{stable} serves nothing ({describe_shares(served)}): are STABLE and CANARY the wrong way round?"
-        )
-    elif served.get(canary):
-        problem = f"{canary} serves already ({describe_shares(served)}), and the drill begins with {stable} at 100 %"
-    elif served != whole:
-        problem = f"other revisions serve too ({describe_shares(served)}), and the drill begins with {stable} at 100 %"
-    else:
-        problem = (
-            f"the service's specification asks for {describe_shares(asked)}, but {describe_shares(served)} is served: "
-            "the next change of the service may move the traffic to the split of the specification"
-        )
-    command = f"gcloud run services update-traffic {plan.gcloud_service} --to-revisions {stable}=100"
-    left = plan.earlier_run([split for split in (asked, served) if split != whole])
-    return "; ".join(filter(None, (problem, left, f"to give {stable} everything: {command}")))
-
-
-async def _evidence(plan: Plan, services: Services, recorder: StepRecorder, found: _Found) -> CanaryEvidence:
+async def _evidence(
+    plan: Plan, services: Services, recorder: StepRecorder, found: _Found, traffic: TrafficState | None
+) -> CanaryEvidence:
     """Find out what can tell that the canary answers a stream; without anything the drill could prove nothing."""
     check_id = "canary-evidence"
-    if found.traffic is None or any(check.status.failed for check in recorder.checks):
+    if traffic is None or any(check.status.failed for check in recorder.checks):
         recorder.check(check_id, StepStatus.SKIP, "not looked for, because another check failed")
         return CanaryEvidence()
     search = EvidenceSearch(
@@ -194,12 +183,12 @@ async def _evidence(plan: Plan, services: Services, recorder: StepRecorder, foun
         canary_tag=plan.canary_tag,
         service=plan.service,
         services=services,
-        traffic=found.traffic,
+        traffic=traffic,
         revisions=found.revisions,
         label=f"preflight.{check_id}",
     )
     evidence, holder = await search.find()
-    status, detail = StepStatus.PASS, evidence.detail
+    status, warns, detail = StepStatus.PASS, False, evidence.detail
     named = {name for name in found.revisions if name}
     if why := names_others(services.prober.revision_header, named, stable=plan.stable_revision):
         status, detail = StepStatus.ERROR, why
@@ -210,56 +199,10 @@ async def _evidence(plan: Plan, services: Services, recorder: StepRecorder, foun
             "choose another name for CANARY_TAG, or set it to an empty text so that the drill gives no tag"
         )
     elif not evidence.exists and plan.accept_blind_drill:
+        warns = True
         detail = f"nothing will show whether the canary answers a stream, and ACCEPT_BLIND_DRILL=1 accepts that: {detail}"
     elif not evidence.exists:
         status = StepStatus.ERROR
         detail = f"nothing would show whether the canary answers a stream: {detail}. {WAYS_TO_SEE_CANARY}"
-    recorder.check(check_id, status, detail, tolerable=False)
+    recorder.check(check_id, status, detail, tolerable=False, warns=warns)
     return evidence
-
-
-async def _may_write(state: TrafficState, services: Services, recorder: StepRecorder) -> None:
-    """Try the permission to move traffic before anything moves: by a write of the captured split that changes nothing."""
-    try:
-        untried = await services.traffic.may_write(state, label="preflight.permission-traffic")
-    except PeerError as error:
-        detail = f"the permission to update the traffic is not proven, and nothing was changed: {error}"
-        detail += advice(_status(error))
-        if _status(error) == TOO_MANY_REQUESTS:
-            detail += "; wait a minute, then start again"
-        recorder.check("permission-traffic", StepStatus.ERROR, detail, tolerable=False)
-        return
-    detail = "the traffic may be updated"
-    if untried:
-        detail = f"the permission to update the traffic could not be tried: {untried}"
-    recorder.check("permission-traffic", StepStatus.PASS, detail, tolerable=False)
-
-
-async def _revision(role: str, name: str, services: Services, recorder: StepRecorder) -> None:
-    check_id = f"revision-{role}"
-    try:
-        revision = await services.traffic.revision(name, label=f"preflight.{check_id}")
-    except PeerError as error:
-        recorder.check(check_id, StepStatus.ERROR, _unread(error), tolerable=False)
-        return
-    # A revision that cannot be tried was not judged.
-    if not revision.exists:
-        detail = f"there is no revision {name}: {revision.message}; correct {role.upper()}, or SERVICE, REGION or PROJECT"
-        recorder.check(check_id, StepStatus.ERROR, detail, tolerable=False)
-    elif not revision.ready:
-        detail = (
-            f"{name} is not ready: {revision.message}; repair it, or name another revision as {role.upper()}"
-        )
-        recorder.check(check_id, StepStatus.ERROR, detail, tolerable=False)
-    else:
-        recorder.check(check_id, StepStatus.PASS, f"{name} is ready", tolerable=False)
-
-
-def _status(error: PeerError) -> int:
-    """Return the HTTP status of a refusal; 0 for any other failure."""
-    return error.status if isinstance(error, RefusedError) else 0
-
-
-def _unread(error: PeerError) -> str:
-    """Return the reason why Cloud Run could not be read, and the thing to do if the token was refused."""
-    return f"{error}{advice(_status(error))}"

@@ -7,6 +7,8 @@ import attrs
 
 from cutover.checking.arguments import bounded, context_for, judged_by, request_for
 from cutover.checking.checked_stream import CANCELLED_CLOSE_SECONDS, CheckedStream, Hold, Progress
+from cutover.checking.event_times import EventTimes
+from cutover.checking.excerpt import Excerpt, excerpts
 from cutover.checking.masked_report import masked_report
 from cutover.checking.resume_drill import drill_resume
 from cutover.contract import ContractChecker, ContractReport, FailureKind, StreamContext, StreamContract
@@ -22,6 +24,10 @@ from cutover.text import printable
 
 MAX_CAPTURE_BYTES = 4 << 20
 """Largest number of bytes of a body that are kept as evidence. The contract is checked on the whole body."""
+QUOTED_BYTES = 64 << 10
+"""Number of bytes from the beginning of a body that are kept for the excerpts of a trace where no capture was asked for."""
+_LONGEST_SECRET = 8 << 10
+"""Number of bytes at the end of a cut body that are not quoted: a secret that was cut there cannot be masked."""
 SETTLE_SECONDS = 1.0
 """Seconds for which the end of an app in this process is awaited after its response, to see an error of its background tasks."""
 
@@ -47,6 +53,11 @@ class Probe:
     Closing the connection does not count, because no user waits for it. Without a byte of the body, the seconds to the head; without a
     head, the seconds to the failure.
     """
+    event_times: tuple[float, ...] = ()
+    """The times at which events came, in seconds like those of ``report.timings``: all of them, or a part spread over the stream. Empty
+    if no trace was asked for."""
+    excerpts: tuple[Excerpt, ...] = ()
+    """The first findings with the bytes around them, with secrets masked; empty if no trace was asked for."""
     meaning: str = ""
     """The meaning of a refusal for the service that refused, and the thing to do; empty if it has no special meaning."""
 
@@ -84,6 +95,7 @@ async def probe_stream(
     contract: StreamContract,
     context: StreamContext | None = None,
     capture: bool = False,
+    trace: bool = False,
     hold: Hold | None = None,
     progress: Progress | None = None,
     secrets: Secrets = Secrets(),  # noqa: B008  this default stays empty: nothing here adds to it
@@ -101,6 +113,7 @@ async def probe_stream(
         context: The thread id of the request and the ids of earlier tool calls. None: both are unknown. Without
             a time of the request it is now.
         capture: True to keep the body for the result. Default False: nothing of it is kept.
+        trace: True to keep the times of the events, and the bytes around the first findings. Default False.
         hold: Keeps the last byte of the request back until the release. None: the request is sent at once.
         progress: Receives the progress of the stream. None: nobody waits for it.
         secrets: Secrets to mask in the headers, the body and the report of the result: a server may echo what it received.
@@ -121,6 +134,7 @@ async def probe_stream(
             contract=contract,
             context=context,
             capture=capture,
+            trace=trace,
             hold=hold,
             progress=progress,
             secrets=secrets,
@@ -170,6 +184,7 @@ async def _probe_once(
     contract: StreamContract,
     context: StreamContext | None,
     capture: bool,
+    trace: bool,
     hold: Hold | None,
     progress: Progress | None,
     secrets: Secrets,
@@ -184,7 +199,8 @@ async def _probe_once(
         hold=hold,
         progress=progress,
     )
-    captured, room = [], MAX_CAPTURE_BYTES if capture else 0
+    captured, room = [], MAX_CAPTURE_BYTES if capture else QUOTED_BYTES if trace else 0
+    times = EventTimes() if trace else None
     close_seconds = CANCELLED_CLOSE_SECONDS
     try:
         await stream.open()
@@ -193,6 +209,8 @@ async def _probe_once(
             while (piece := await stream.receive()) is not None:
                 # httpx closes the connection before it reports the end of the body, so this is the last time that no close is in.
                 elapsed = stream.arrived
+                if times is not None:
+                    times.note(elapsed, count=stream.checker.event_count)
                 if room > 0:
                     captured.append(piece[:room])
                     room -= len(captured[-1])
@@ -206,12 +224,16 @@ async def _probe_once(
             await stream.aclose()
     if app_error is not None:
         raise app_error
+    report = masked_report(stream.checker.report(), secrets)
+    body = secrets.mask(b"".join(captured)) if capture or (trace and report.findings) else b""
     return Probe(
         request=request,
         status=stream.status,
         headers=tuple((key, secrets.mask(value)) for key, value in stream.headers),
-        body=secrets.mask(b"".join(captured)),
-        report=masked_report(stream.checker.report(), secrets),
+        body=body if capture else b"",
+        report=report,
+        event_times=times.times() if times is not None else (),
+        excerpts=excerpts(report, body if room > 0 else body[:-_LONGEST_SECRET]) if trace else (),
         unreachable=stream.unreachable,
         failure=stream.failure,
         elapsed=elapsed,

@@ -292,7 +292,7 @@ class ContractChecker:
                     self._watch.first_content = elapsed
                 if not self._watch.came_in_time(elapsed):
                     late = self._watch.events_came(elapsed, self._comments_before)
-                    self._note(late, self._events - count, offset)
+                    self._note(late, self.event_count - count, offset)
                 # The comments behind the last event of the data belong to the gap that begins now.
                 self._gap_began = elapsed
         else:
@@ -407,9 +407,9 @@ class ContractChecker:
             },
             complete=self._watch.end is not None and self._interrupted is None,
             interrupted=self._interrupted,
-            timings=self._watch.timings(self._events),
+            timings=self._watch.timings(self.event_count),
             chunk_counts=self._judge.chunk_counts(),
-            event_count=self._events,
+            event_count=self.event_count,
             content_count=self._judge.content_count,
             comment_count=self._comments,
             byte_count=self._bytes,
@@ -419,14 +419,14 @@ class ContractChecker:
         )
 
     @property
-    def _events(self) -> int:
+    def event_count(self) -> int:
         """Return the number of message events so far."""
         return self._judge.event_count
 
     @property
     def _content_events(self) -> int:
         """Return the number of message events so far that may carry content: all of them if the contract does not say which do."""
-        return self._judge.content_count if self.contract.content else self._events
+        return self._judge.content_count if self.contract.content else self.event_count
 
     @property
     def _comments_in_gap(self) -> int:
@@ -436,7 +436,7 @@ class ContractChecker:
     @property
     def _course(self) -> Course:
         """Return the facts about the stream so far that the rules about its times need."""
-        events = self._events
+        events = self.event_count
         return Course(
             events=events,
             content_events=self._content_events,
@@ -557,11 +557,11 @@ class ContractChecker:
         """Report an event that the check does not read. It may be one that seems to be missing later."""
         limit = f"events of at most {self.contract.limits.max_event_bytes} bytes, which this check reads"
         self._add(Deviation("stream.oversized", limit, _NOT_CHECKED), offset=event.byte_offset)
-        self._judge.note_unreadable(self._events)
+        self._judge.note_unreadable(self.event_count)
 
     def _note_run(self, run: Run, deviations: Sequence[tuple[int, Deviation]]) -> None:
         """Add the findings about the events of a run: their type (once in a stream), and the deviations by index in the run."""
-        begins = self._events - len(run.payloads)
+        begins = self.event_count - len(run.payloads)
         if run.name is None and self.contract.framing.event_line:
             self._note_each(run, Deviation("framing.event-line", "an event line", "an event without one"))
         if self._needs_ids and run.id is None and "resume.no-id" not in self._found:
@@ -602,7 +602,7 @@ class ContractChecker:
             without: Indexes in the run of events that are left out.
             most: The largest number of findings; None for one about each event.
         """
-        begins, terminator = self._events - len(run.payloads), self.contract.terminator
+        begins, terminator = self.event_count - len(run.payloads), self.contract.terminator
         ends = {terminator, None if terminator is None else terminator.encode()}
         about = (
             index for index, each in enumerate(run.payloads) if each not in ends and index not in without
@@ -626,7 +626,7 @@ class ContractChecker:
         elif walk.is_over:
             within = f"the end of the body within {escaped_lines(cut.pending)}"
             self._add(Deviation("terminator.trailing", "nothing more", within), offset=cut.byte_offset)
-        elif self._events == 0:
+        elif self.event_count == 0:
             self._add(Deviation("stream.empty", "events", self._tell_instead()), offset=self._bytes)
         else:
             within = f"the end of the body within {escaped_lines(cut.pending)}"
@@ -643,7 +643,7 @@ class ContractChecker:
         """
         is_alone = self._judge.is_terminator_alone
         is_no_fault = self.contract.may_be_empty and (not self._beginning or self._comments > 0)
-        if is_alone or (self._events == 0 and not is_no_fault):
+        if is_alone or (self.event_count == 0 and not is_no_fault):
             yield Deviation("stream.empty", "events", self._tell_instead())
             if self.contract.severity("stream.empty") is Severity.VIOLATION:
                 return
@@ -656,7 +656,7 @@ class ContractChecker:
                 yield msgspec.structs.replace(each, actual=f"{END}{self._tell_cause()}")
             else:
                 yield each
-        if self._judge.shows_nothing and not is_alone and self._events and not self._explains_no_content:
+        if self._judge.shows_nothing and not is_alone and self.event_count and not self._explains_no_content:
             came = ", ".join(
                 kind for kind in sorted(self._judge.chunk_counts()) if kind != self.contract.terminator
             )
@@ -680,7 +680,7 @@ class ContractChecker:
 
     def _tell_instead(self) -> str:
         """Return what came instead of events, for a finding."""
-        if self._events:
+        if self.event_count:
             return f"nothing but the terminator {escaped(str(self.contract.terminator))}{self._tell_cause()}"
         # The beginning shows such lines too.
         self._tells_unframed = True
@@ -692,7 +692,7 @@ class ContractChecker:
         late = () if watch.came_in_time(elapsed) else watch.events_came(elapsed, self._comments_in_gap)
         if not (deviations or late):
             return ()
-        before, index, offset = len(self._findings), self._events - 1, self._parser.last_offset
+        before, index, offset = len(self._findings), self.event_count - 1, self._parser.last_offset
         self._note(deviations, index, offset)
         self._note(late, index, offset)
         self._note_encoding()

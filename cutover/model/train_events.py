@@ -9,6 +9,7 @@ import attrs
 
 from cutover.model.results import Check, StepResult
 from cutover.model.route_state import RouteState
+from cutover.model.seen_stream import SeenStream
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 
 TRAFFIC = "traffic"
@@ -161,6 +162,15 @@ class DecisionTaken(_Event):
 
 
 @attrs.frozen(kw_only=True)
+class StreamsSeen(_Event):
+    """Streams have come to their ends. They are recorded some at a time, and of very many streams a part."""
+
+    streams: tuple[SeenStream, ...]
+    left_out: tuple[tuple[str, int], ...] = ()
+    """(change, number of further streams that ended since the last such event and of which nothing else is recorded)."""
+
+
+@attrs.frozen(kw_only=True)
 class StepFinished(_Event):
     """A step has ended, or was skipped."""
 
@@ -231,7 +241,7 @@ class UnknownEvent(_Event):
 
 TrainEvent = (
     TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
-    | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
+    | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StreamsSeen | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
     | UnknownEvent
 )  # fmt: skip
 

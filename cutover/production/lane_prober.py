@@ -1,7 +1,7 @@
 """The prober of a lane's aliases."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import anyio
 import attrs
@@ -17,6 +17,9 @@ from cutover.http.statuses import FORBIDDEN
 from cutover.http.tokens import UNAUTHORIZED, Token, fixed
 from cutover.production.lane import Alias, Lane
 from cutover.text import printable
+
+OnEnd = Callable[["LaneProber", str, str, Probe, float], None]
+"""Gets the prober, the label of the request without the alias, the name of the alias, the probe, and the seconds since it began."""
 
 
 @attrs.define(eq=False)
@@ -38,6 +41,8 @@ class LaneProber:
     revision_header: str | None = None
     numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
     """Numbers for thread ids, shared with the probers of other addresses, so that no two probes use one thread."""
+    on_end: "OnEnd | None" = None
+    """Called with each probe at its end; shared with the probers of other addresses. None: nobody asks."""
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
@@ -58,6 +63,17 @@ class LaneProber:
         progress: Progress | None = None,
     ) -> Probe:
         """Start one turn and check its stream; return the probe. The options are those of ``probe_stream``."""
+        began = anyio.current_time()
+        probe = self._with_meaning(
+            await self._probe(alias, label=label, capture=capture, hold=hold, progress=progress)
+        )
+        if self.on_end is not None:
+            self.on_end(self, label, alias.name, probe, anyio.current_time() - began)
+        return probe
+
+    async def _probe(
+        self, alias: Alias, *, label: str, capture: bool, hold: Hold | None, progress: Progress | None
+    ) -> Probe:
         thread_id = f"{self.thread_prefix}{next(self.numbers):04d}"
         request = StreamRequest(
             method="POST",
@@ -66,17 +82,21 @@ class LaneProber:
             body=msgspec.json.encode(alias.body(thread_id, self.lane.prompt)),
             label=f"{label}.{alias.name}",
         )
-        probe = await probe_stream(
+        return await probe_stream(
             self.client,
             request,
             contract=self.contract,
             context=StreamContext(thread_id=thread_id),
             capture=capture,
+            trace=True,
             hold=hold,
             progress=progress,
             secrets=self.secrets,
             authorize=self.token,
         )
+
+    def _with_meaning(self, probe: Probe) -> Probe:
+        """Return the probe with the meaning of its refusal, if it was refused and the refusal has one."""
         if probe.status == UNAUTHORIZED:
             return attrs.evolve(probe, meaning=f"{self.token.name} was refused: renew it")
         # Only the service's own refusal has a meaning; a page may come from something in front of the service.

@@ -45,6 +45,7 @@ from cutover.train.steps import (
     route_flip,
 )
 from cutover.train.steps import stream_smoke as smoke
+from cutover.train.stream_journal import StreamJournal
 from cutover.train.token_lifetimes import check_again
 from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, together
 
@@ -102,10 +103,14 @@ class Train:
     undone: UndoResult = NOTHING_TO_UNDO
     sentinels: Sentinels = attrs.field(init=False)
     holds: hold.Holds = attrs.field(init=False)
+    streams: StreamJournal = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Make the sentinels and the holds, which all steps share."""
+        """Make the sentinels and the holds, which all steps share, and the recorder of all streams."""
         self.holds = hold.Holds(plan=self.plan.hold, clock=self.services.clock, decisions=self.decisions)
+        prober = self.services.prober
+        self.streams = StreamJournal(journal=self.journal, front_door=prober.base_url)
+        prober.on_end = self.streams.take
         self.sentinels = Sentinels(
             prober=self.services.prober,
             held=self.plan.held_streams,
@@ -134,6 +139,7 @@ class Train:
             await self._undo(self.journal.stopped or "a gate does not hold")
         except BaseException as error:
             cause = type(root_cause(error)).__name__
+            self.streams.flush()
             self.journal.record(Interrupted(cause=cause))
             # The first cancellation is raised again below.
             with suppress(anyio.get_cancelled_exc_class()):
@@ -208,6 +214,7 @@ class Train:
 
     def _finish(self, result: StepResult) -> None:
         self.results.append(attrs.evolve(result, artifact=self.write_step(result)))
+        self.streams.flush()
         self.journal.record(StepFinished(result=self.results[-1]))
 
     async def _undo(self, reason: str) -> None:
@@ -239,8 +246,18 @@ class Train:
 
     @asynccontextmanager
     async def _undo_executor(self) -> AsyncIterator[UndoExecutor]:
-        async with self.undo_services() as services:
+        async with self._services_of_undo() as services:
             yield self._executor(services)
+
+    @asynccontextmanager
+    async def _services_of_undo(self) -> AsyncIterator[Services]:
+        """Open the services for the undo; its streams are recorded too, at the latest when it is over."""
+        async with self.undo_services() as services:
+            services.prober.on_end = self.streams.take
+            try:
+                yield services
+            finally:
+                self.streams.flush()
 
     def _executor(self, services: Services) -> UndoExecutor:
         return UndoExecutor(
@@ -275,7 +292,7 @@ class Train:
         step_id = smoke.Phase.UNDONE.step_id
         self.journal.record(StepStarted(step_id=step_id))
         recorder = StepRecorder(step_id=step_id, journal=self.journal, evidence=self.evidence)
-        async with self.undo_services() as services:
+        async with self._services_of_undo() as services:
             self._finish(await smoke.run(smoke.Plan(phase=smoke.Phase.UNDONE), services.prober, recorder))
 
 

@@ -57,7 +57,7 @@ async def preflight_production(production: Production) -> PreflightReport:
             journal=journal,
             evidence=evidence,
             # The first stage waits for nobody.
-            decisions=DecisionsOfRehearsal(),
+            decisions=DecisionsOfRehearsal(run_id=production.run_id),
         )
         await train.look()
     results = {result.step_id: result for result in train.results}

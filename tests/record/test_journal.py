@@ -16,6 +16,7 @@ from cutover.contract.findings import Finding
 from cutover.errors import NotStartedError
 from cutover.model.results import Check, SentinelTally, StepResult
 from cutover.model.route_state import RouteState
+from cutover.model.seen_stream import QuotedFinding, SeenStream
 from cutover.model.summary import fold
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
@@ -29,6 +30,7 @@ from cutover.model.train_events import (
     RoutesRead,
     StepFinished,
     StepStarted,
+    StreamsSeen,
     TrafficIntended,
     TrafficRead,
     TrafficSettled,
@@ -41,7 +43,7 @@ from cutover.model.train_events import (
     Waiting,
 )
 from cutover.model.undo_plan import plan_undo
-from cutover.record.journal import Journal, read_journal
+from cutover.record.journal import VERSION, Journal, read_journal
 from tests.support.full_disk import disk_with_room_for
 
 NAMES = st.none() | st.text()
@@ -105,6 +107,23 @@ RESULTS = st.builds(
     by_configuration=st.booleans(),
     artifact=NAMES,
 )
+MILLISECONDS = st.integers(0, 10**9).map(lambda tenths: tenths / 10)
+SEEN = st.builds(
+    SeenStream,
+    place=st.text(),
+    revision=NAMES,
+    status=st.none() | COUNTS,
+    held=MILLISECONDS,
+    ended=MILLISECONDS,
+    count=COUNTS,
+    times=tuples_of(MILLISECONDS),
+    reason=st.text(),
+    findings=tuples_of(
+        st.builds(
+            QuotedFinding, event_index=st.none() | COUNTS, byte_offset=st.none() | COUNTS, after=st.text()
+        )
+    ),
+)
 EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     TrainStarted: st.builds(TrainStarted, facts=FACTS),
     StepStarted: st.builds(StepStarted),
@@ -118,6 +137,9 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     TrafficSettled: st.builds(TrafficSettled),
     Waiting: st.builds(Waiting),
     DecisionTaken: st.builds(DecisionTaken),
+    StreamsSeen: st.builds(
+        StreamsSeen, streams=tuples_of(SEEN), left_out=tuples_of(st.tuples(st.text(), COUNTS))
+    ),
     StepFinished: st.builds(StepFinished, result=RESULTS),
     Interrupted: st.builds(Interrupted),
     UndoStarted: st.builds(UndoStarted),
@@ -125,6 +147,8 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     UndoFinished: st.builds(UndoFinished, to_do=tuples_of(st.text())),
     TrainFinished: st.builds(TrainFinished, exit_code=COUNTS, reasons=tuples_of(st.text())),
 }
+CURRENT = f"{VERSION[0]}.{VERSION[1]}"
+NEWER = f"{VERSION[0]}.{VERSION[1] + 1}"
 ONE, TWO, THREE = (StepStarted(step_id=name) for name in ("one", "two", "three"))
 
 
@@ -257,7 +281,7 @@ class TestVersions:
         journal.record(ONE)
         journal.record(TWO)
         first, second = map(msgspec.json.decode, path.read_bytes().splitlines())
-        assert first["version"] == "1.2"
+        assert first["version"] == CURRENT
         assert "version" not in second
 
     def test_a_journal_without_a_version_is_read_and_the_first_line_appended_names_one(
@@ -270,11 +294,11 @@ class TestVersions:
             journal.record(event)
             journal.close()
         lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
-        assert [line.get("version") for line in lines] == [None, "1.2", None]
+        assert [line.get("version") for line in lines] == [None, CURRENT, None]
         assert bare(read_journal(path))[1:] == [ONE, TWO]
 
     def test_an_event_that_only_a_newer_minor_version_knows_is_kept_and_passed_over(self, path: Path) -> None:
-        self.started(path, "1.9")
+        self.started(path, NEWER)
         path.write_bytes(path.read_bytes() + MIRROR + b'{"event":"StepStarted","step_id":"one","who":{}}\n')
         before = path.read_bytes()
         journal = Journal.reopen(path)
@@ -301,12 +325,12 @@ class TestVersions:
     def test_a_newer_version_that_went_on_with_a_journal_is_seen_in_its_own_first_line(
         self, path: Path
     ) -> None:
-        self.started(path, "1.2")
+        self.started(path, CURRENT)
         later = b'{"event":"StepStarted","step_id":"one","version":"1.9"}\n'
         path.write_bytes(path.read_bytes() + later + MIRROR)
         assert isinstance(read_journal(path)[-1], UnknownEvent)
 
-    @pytest.mark.parametrize("version", [None, "1.0", "1.2"])
+    @pytest.mark.parametrize("version", [None, "1.0", "1.1", CURRENT])
     @pytest.mark.parametrize("name", ["MirrorIntended", "UnknownEvent"])
     def test_an_unknown_event_of_the_same_or_an_older_version_is_damage(
         self, version: str | None, name: str, path: Path
@@ -317,7 +341,7 @@ class TestVersions:
             read_journal(path)
 
     def test_a_known_event_of_a_newer_minor_version_is_still_checked(self, path: Path) -> None:
-        self.started(path, "1.9")
+        self.started(path, NEWER)
         path.write_bytes(path.read_bytes() + b'{"event":"StepStarted"}\n')
         with pytest.raises(NotStartedError, match="line 2 is not a train event"):
             read_journal(path)

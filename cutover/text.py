@@ -56,9 +56,12 @@ def escaped_lines(text: str | bytes) -> str:
     return escaped(text) + note
 
 
-def recover_command(run_directory: Path | str, *options: str) -> str:
-    """Return the shell command that recovers a run. It works from any folder of this machine."""
-    return shlex.join(["cutover", "recover", *options, str(Path(run_directory).absolute())])
+def recover_command(run: Path | str, *options: str) -> str:
+    """Return the shell command that recovers a run: a run directory, from any folder of this machine, or an address in STATE_URL."""
+    in_a_bucket = isinstance(run, str) and run.startswith("gs://")
+    return shlex.join(
+        ["cutover", "recover", *options, str(run) if in_a_bucket else str(Path(run).absolute())]
+    )
 
 
 def status_command(run_directory: Path | str) -> str:

@@ -71,13 +71,14 @@ def simulate(
     if request_log is not None:
         # Created before anything is served: the log is written when the command ends, and it is too late then to name another file.
         _write(request_log, b"")
-    listeners = {name: _listen() for name in ("front", "cloud-run", "legacy", "canary")}
+    listeners = {name: _listen() for name in ("front", "cloud-run", "legacy", "canary", "storage")}
     urls = {name: f"http://{_HOST}:{listener.getsockname()[1]}" for name, listener in listeners.items()}
     layout = Layout(
         instances=instances,
         front_url=urls["front"],
         cloud_run_url=urls["cloud-run"],
         legacy_url=urls["legacy"],
+        storage_url=urls["storage"],
         tag_urls={"canary": urls["canary"]},
         tag_url_form=urls["canary"] + "/tags/{tag}",
         flipped=flipped,
@@ -123,9 +124,15 @@ def environment(layout: Layout, credentials: Credentials) -> list[str]:
     }
     return [
         *_exports(variables),
+        f"# to keep the lock and the journal in a bucket too: {'; '.join(_exports(state_environment(layout)))}",
         f"# to move the traffic by gcloud: {'; '.join(_exports(gcloud_environment(layout.cloud_run_url)))}",
         f"# then: cutover run {layout.stable} {layout.canary}",
     ]
+
+
+def state_environment(layout: Layout) -> dict[str, str]:
+    """Return the environment variables that keep the state of a run in the simulated bucket."""
+    return {"STATE_URL": f"gs://{layout.bucket}/trains", "STATE_API_URL": layout.storage_url}
 
 
 def gcloud_environment(cloud_run_url: str) -> dict[str, str]:

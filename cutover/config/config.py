@@ -35,12 +35,14 @@ from cutover.errors import ConfigurationError
 from cutover.model.error_budget import BudgetSource, ErrorBudget
 from cutover.model.gates import Ceilings
 from cutover.model.manifest import ManifestEntry
+from cutover.record.state_address import state_url_problem
 
 RUNS = Path("storage/app/production-stream-cutover")
 """The folder in which each run gets a new run directory, unless OUTPUT_DIR names the run directory."""
 GOOGLE_API = "https://run.googleapis.com"
 GOOGLE_TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105  an address
 """The page where Google tells how long an access token lives (``expires_in``)."""
+GOOGLE_STORAGE_API = "https://storage.googleapis.com"
 DAY = 86_400.0
 """Seconds in a day."""
 TOLERATED = "failed checks that are tolerated"
@@ -210,6 +212,13 @@ class CutoverConfig:
     output_dir: Path | None = path_field(  # noqa: RUF009  attrs, and a field
         default=None, help=f"the run directory; default {RUNS}/<UTC second>-<random>/"
     )
+    state_url: str = text_field(
+        rule=state_url_problem,
+        help="gs://bucket/prefix: a live run keeps its lock and its journal there too, so that another machine can recover it",
+    )
+    state_api_url: str = url_field(
+        default=GOOGLE_STORAGE_API, help="URL of the Cloud Storage JSON API, for STATE_URL"
+    )
     what_if: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     """Faults that a rehearsal's simulated production has: names of ``FAULTS`` or ``VARIANTS`` in ``cutover.simulation``."""
     needs: frozenset[str] = attrs.field(default=ALL_NEEDS, repr=False)
@@ -369,6 +378,8 @@ class CutoverConfig:
             "budget": attrs.asdict(self.budget) | {"source": self.budget.source.value},
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),
+            "state_url": self.state_url or None,
+            "state_api_url": self.state_api_url,
             # A recovery reads its tokens from the same sources.
             "token_sources": {
                 field: value for field in TOKEN_SOURCES if (value := self._token_source(field))

@@ -1,4 +1,4 @@
-"""The use of Google's application default credentials: only without a token of Cloud Run, and only for an address of Google's."""
+"""The use of Google's application default credentials: only without CLOUD_RUN_ACCESS_TOKEN, and only for an address of Google's."""
 
 from cutover.config.config import CutoverConfig
 from cutover.config.values import is_google
@@ -7,6 +7,15 @@ from cutover.config.values import is_google
 def uses_default_credentials(config: CutoverConfig) -> bool:
     """Return True if application default credentials give the Admin API's token."""
     return _has_no_token(config) and is_google(config.cloud_run_api_url)
+
+
+def state_uses_default_credentials(config: CutoverConfig) -> bool:
+    """Return True if application default credentials give the token for the bucket of STATE_URL, with gcloud too."""
+    return (
+        bool(config.state_url)
+        and not config.given("cloud_run_access_token")
+        and is_google(config.state_api_url)
+    )
 
 
 def why_no_default_credentials(config: CutoverConfig) -> str:

@@ -49,7 +49,9 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
 def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
     if config.allow_insecure_http:
         return
-    for field in ("base_url", "cloud_run_api_url", *(["legacy_base_url"] if config.run_dual_run else [])):
+    legacy = ["legacy_base_url"] if config.run_dual_run else []
+    state = ["state_api_url"] if config.state_url else []
+    for field in ("base_url", "cloud_run_api_url", *legacy, *state):
         url = getattr(config, field)
         if not values.url(url) and (problem := values.plain_http(url)):
             yield f"{config.name_of(field)} {problem}"

@@ -186,6 +186,16 @@ class Interrupted(_Event):
 
 
 @attrs.frozen(kw_only=True)
+class TakenOver(_Event):
+    """A recovery has taken the run over in STATE_URL. The process that wrote the events before writes no more, and changes nothing more."""
+
+    by: str
+    """The process of the recovery, in words."""
+    before: str
+    """The process that held the lock before it, in words; empty if none did."""
+
+
+@attrs.frozen(kw_only=True)
 class UndoStarted(_Event):
     """The undo of the train's changes starts."""
 
@@ -241,8 +251,8 @@ class UnknownEvent(_Event):
 
 TrainEvent = (
     TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
-    | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StreamsSeen | StepFinished | Interrupted | UndoStarted | Decided | UndoFinished | TrainFinished
-    | UnknownEvent
+    | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StreamsSeen | StepFinished | Interrupted | TakenOver | UndoStarted | Decided
+    | UndoFinished | TrainFinished | UnknownEvent
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ the version of the lines before it; a file without any is of version 1.0.
 - An unknown field is ignored. An unknown kind of event is kept as an ``UnknownEvent`` where a newer minor version wrote it; elsewhere it
   is damage.
 - A file of another major version is refused.
+
+The module is a little longer than most, because the one format is written and read here.
 """
 
 import contextlib
@@ -27,6 +29,7 @@ from cutover.clock import utc_now
 from cutover.errors import NotStartedError
 from cutover.model.train_events import Observer, TrainEvent, UnknownEvent
 from cutover.record.evidence import EvidenceFolder
+from cutover.record.journal_copy import WAY_BACK_PATIENCE, JournalCopy
 from cutover.text import printable
 
 VERSION = (1, 2)
@@ -57,16 +60,38 @@ class Journal:
     """The evidence folder of the train; None if a missing artifact stops nothing, as in a recovery."""
     now: Callable[[], float] | None = None
     """The monotonic clock of the run, in seconds. None: the events have only the time of the wall clock."""
+    copy: JournalCopy | None = None
+    """The copy in STATE_URL; None if there is none."""
     _file: int | None = None
     _version: tuple[int, int] = _FIRST_VERSION
     """The version of the file so far. The next line names this cutover's version if that is newer."""
 
     @property
     def stopped(self) -> str | None:
-        """The reason why no step may change production any more: the journal or an artifact cannot be written. None if one may."""
+        """The reason why no step may change production any more; None if one may.
+
+        The journal, its copy or an artifact cannot be written, or another process has taken the run over.
+        """
+        if self.copy is not None and self.copy.stopped is not None:
+            return self.copy.stopped
         if self.broken is None and self.evidence is not None and self.evidence.failed is not None:
             return f"the evidence is incomplete, so the train cannot pass: {self.evidence.failed}"
         return self.broken
+
+    @property
+    def taken_over(self) -> str | None:
+        """The sentence that says which process has taken the run over; this one must not even undo its changes. None if none has."""
+        return self.copy.taken_over if self.copy is not None else None
+
+    @property
+    def address(self) -> str:
+        """The address of the run in STATE_URL; empty without a copy."""
+        return self.copy.address if self.copy is not None else ""
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the file and the copy, where there are any, hold every event."""
+        return self.broken is None and (self.copy is None or self.copy.is_whole)
 
     @classmethod
     def create(cls, path: Path, *, now: Callable[[], float] | None = None) -> "Journal":
@@ -119,9 +144,19 @@ class Journal:
         """Add the time to an event, append it, write it to the disk, and pass it to the observers; return it."""
         event = self._stamped(event)
         self.events.append(event)
-        self._write(event)
+        self._share(self._write(event))
         self._notify(event)
         return event
+
+    async def durable(self) -> None:
+        """Wait until the copy holds every event so far, or ``stopped`` says why it does not. Without a copy return at once."""
+        if self.copy is not None:
+            await self.copy.settled()
+
+    async def durable_if_soon(self) -> None:
+        """Wait for the copy as ``durable`` does, but only for a moment: a way back must not hang on a bucket."""
+        if self.copy is not None:
+            await self.copy.settled(WAY_BACK_PATIENCE)
 
     def commit(self, event: TrainEvent, *, ready: Callable[[TrainEvent], bool] = lambda _: True) -> bool:
         """Record an event that counts only once it is on disk; return False, and forget it, if it cannot be written.
@@ -132,7 +167,7 @@ class Journal:
         if not ready(event):
             return False
         size = os.fstat(self._file).st_size if self._file is not None else 0
-        self._write(event)
+        line = self._write(event)
         if self.broken is not None:
             if self._file is not None:
                 # A part of the line may have reached the file; nobody must read it later.
@@ -140,23 +175,32 @@ class Journal:
                     os.ftruncate(self._file, size)
             return False
         self.events.append(event)
+        self._share(line)
         self._notify(event)
         return True
 
     def _stamped(self, event: TrainEvent) -> TrainEvent:
         return attrs.evolve(event, at=utc_now(), tick=self.now() if self.now is not None else None)
 
-    def _write(self, event: TrainEvent) -> None:
-        """Write an event to the file and fsync it, unless the journal is broken."""
+    def _write(self, event: TrainEvent) -> bytes:
+        """Write an event to the file and fsync it, unless the journal is broken; return its line."""
+        if self._file is None and self.copy is None:
+            return b""
+        line = line_of_event(event, with_version=self._version < VERSION)
+        self._version = max(self._version, VERSION)
         if self._file is not None and self.broken is None:
-            line = line_of_event(event, with_version=self._version < VERSION)
-            self._version = max(self._version, VERSION)
             try:
                 if os.write(self._file, line) != len(line):
                     raise OSError("short write")  # noqa: TRY301  a short write means a full disk
                 os.fsync(self._file)
             except OSError as error:
                 self.broken = f"the journal cannot be written: {error}"
+        return line
+
+    def _share(self, line: bytes) -> None:
+        """Give a line to the copy, also where the disk has failed."""
+        if self.copy is not None and line:
+            self.copy.add(line)
 
     def _notify(self, event: TrainEvent) -> None:
         """Pass an event to the observers. Remove one that raises, and note it in ``complaints``; the train goes on."""
@@ -201,6 +245,11 @@ def read_journal(path: Path) -> list[TrainEvent]:
     return _parse(path.read_bytes(), path).events
 
 
+def parse_journal(data: bytes, name: str) -> list[TrainEvent]:
+    """Return the events of a journal that was read from ``name``; see ``read_journal``."""
+    return _parse(data, name).events
+
+
 @attrs.frozen(kw_only=True)
 class _Content:
     """The content of a journal file."""
@@ -212,7 +261,7 @@ class _Content:
     """Number of bytes of the complete lines."""
 
 
-def _parse(data: bytes, path: Path) -> _Content:
+def _parse(data: bytes, path: Path | str) -> _Content:
     # Bytes after the last line feed are an incomplete line.
     whole = data.rfind(b"\n") + 1
     if not whole and not b'{"event":'.startswith(data[:9]):

@@ -1,7 +1,8 @@
 """The lock of a service: one train at a time on this machine, whoever runs it.
 
 A held lock means that a train or a recovery is live. Content in a lock that nobody holds means that a train was killed, and must be
-recovered before the next one starts. Between machines only the etag of the service protects the traffic; nothing protects the overrides.
+recovered before the next one starts. Between machines the lock in STATE_URL does the same (``state_lock.py``); without it, only the etag of the
+service protects the traffic, and nothing protects the overrides.
 
 The locks are files in a folder that every user of the machine may write to and that outlives a restart (``SHARED_FOLDERS``). Such a folder
 is no safe place, so a lock is opened without following a link and must be a regular file, and its content is only words: bounded, shown
@@ -51,6 +52,8 @@ class Holder:
     run_directory: str
     user: str = ""
     """Name of the user; empty in a lock of an earlier version."""
+    state: str = ""
+    """The address of the run in STATE_URL; empty if there is none."""
 
     def describe(self) -> str:
         """Return the process, the time of its start and its run directory in words, safe to print."""
@@ -110,6 +113,11 @@ class ServiceLock:
         old = (state_folder() / f"{_key(each)}.lock" for each in earlier)
         return cls(path, tuple(each for each in dict.fromkeys(old) if each != path))
 
+    @staticmethod
+    def key(*parts: str) -> str:
+        """Return the name that these parts have together: the same on every machine."""
+        return _key(parts)
+
     @classmethod
     def left_by(cls, run_directory: Path) -> "ServiceLock | None":
         """Return the lock whose content names this run directory; None if there is none.
@@ -156,11 +164,12 @@ class ServiceLock:
         return ""
 
     @contextlib.contextmanager
-    def held(self, *, recovering: Path | None = None) -> Iterator["ServiceLock"]:
+    def held(self, *, recovering: Path | None = None, state: str = "") -> Iterator["ServiceLock"]:
         """Hold the lock during the ``with`` block. The content that ``sign`` writes stays until ``close`` empties the lock.
 
         Args:
             recovering: The run directory that is being recovered; content that names it is no obstacle.
+            state: The address of that run in STATE_URL, likewise: a recovery has a run directory of its own.
 
         Raises:
             NotStartedError: Another train or recovery is live, a killed train is not recovered, the lock cannot be opened, or this
@@ -170,16 +179,18 @@ class ServiceLock:
             raise NotStartedError("there is no lock on Windows, so no train can be run there")
         with contextlib.ExitStack() as stack:
             stack.callback(self._forget)
-            self._handle = _free(self.path, stack, make=True, recovering=recovering)
+            self._handle = _free(self.path, stack, make=True, recovering=recovering, state=state)
             for path in self.earlier:
                 with contextlib.suppress(FileNotFoundError):
-                    self._earlier_handles.append(_free(path, stack, make=False, recovering=recovering))
+                    self._earlier_handles.append(
+                        _free(path, stack, make=False, recovering=recovering, state=state)
+                    )
             yield self
 
     def _forget(self) -> None:
         self._handle, self._earlier_handles = -1, []
 
-    def sign(self, run_directory: Path) -> None:
+    def sign(self, run_directory: Path, *, state: str = "") -> None:
         """Write this process and its run directory into the lock, once there is a journal to recover from.
 
         A recovery signs again, so that the lock names the recovery.
@@ -193,6 +204,7 @@ class ServiceLock:
             since=utc_now(),
             run_directory=str(run_directory.resolve()),
             user=user_name(os.geteuid()) if sys.platform != "win32" else "",
+            state=state,
         )
         before = content_of(self._handle)
         try:
@@ -219,7 +231,7 @@ def _key(parts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
-def _free(path: Path, stack: contextlib.ExitStack, *, make: bool, recovering: Path | None) -> int:
+def _free(path: Path, stack: contextlib.ExitStack, *, make: bool, recovering: Path | None, state: str) -> int:
     """Take one file of a lock until the stack closes, and return its descriptor.
 
     Raises:
@@ -228,7 +240,10 @@ def _free(path: Path, stack: contextlib.ExitStack, *, make: bool, recovering: Pa
     """
     handle = stack.enter_context(taken(path, make=make, holder=_who))
     left = _holder(content_of(handle))
-    if left is not None and (recovering is None or left.run_directory != str(recovering.resolve())):
+    same_folder = (
+        left is not None and recovering is not None and left.run_directory == str(recovering.resolve())
+    )
+    if left is not None and not same_folder and not (state and left.state == state):
         raise NotStartedError(_unrecovered(path, left))
     return handle
 

@@ -8,7 +8,7 @@ import msgspec
 
 from cutover.model.results import StepResult
 from cutover.model.summary import fold
-from cutover.model.train_events import StepFinished, TrainEvent, TrainFinished, UnknownEvent
+from cutover.model.train_events import StepFinished, TakenOver, TrainEvent, TrainFinished, UnknownEvent
 from cutover.record.evidence import EvidenceFolder, StagedFile
 from cutover.record.journal import Journal
 from cutover.report.artifacts import all_files, step_file, step_log, step_rows, step_summary, summary_files
@@ -137,7 +137,7 @@ def _artifact_of(event: TrainEvent) -> str:
 
 def _has_verdict(events: Sequence[TrainEvent]) -> bool:
     """Return True if nothing that counts follows the last verdict."""
-    known = [event for event in events if not isinstance(event, UnknownEvent)]
+    known = [event for event in events if not isinstance(event, UnknownEvent | TakenOver)]
     return bool(known) and isinstance(known[-1], TrainFinished)
 
 

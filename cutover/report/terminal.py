@@ -21,6 +21,7 @@ from cutover.model.train_events import (
     RouteIntended,
     StepFinished,
     StepStarted,
+    TakenOver,
     TrafficIntended,
     TrafficRead,
     TrainEvent,
@@ -114,6 +115,8 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
             return f"{event.step_id}   setting {event.key} to {event.wanted or 'clear'}"
         case StepFinished():
             return f"{event.result.step_id} {_MARKS[event.result.status]}  {event.result.detail}"
+        case TakenOver():
+            return f"taken over in STATE_URL from {event.before}" if event.before else ""
         case Interrupted():
             return f"interrupted ({event.cause})"
         case UndoStarted():

@@ -17,6 +17,7 @@ Legacy service                        ``legacy.py``
 Cloud Run API v2                      ``cloud_run.py``
 Cloud Run API v1 (for gcloud)         ``cloud_run_v1.py``
 State behind both Cloud Run APIs      ``deployment.py``
+Cloud Storage (one bucket)            ``object_store.py``
 Changes that happen later             ``timeline.py``
 Requests and replies as values        ``exchange.py``; from and to ASGI: ``wire.py``
 Log of the requests                   ``request_log.py``

@@ -13,6 +13,7 @@ from cutover.simulation.layout import Layout
 
 _TOKENS_URL = "https://oauth2.googleapis.com"
 _CLOUD_RUN_PATHS = ("/v1/projects/", "/v2/projects/", "/apis/")
+_STORAGE_PATHS = ("/storage/v1/", "/upload/storage/v1/")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -24,6 +25,11 @@ class Site(enum.Enum):
     CLOUD_RUN = "Cloud Run API"
     LEGACY = "legacy service"
     TOKENS = "Google's page about tokens"
+    STORAGE = "Cloud Storage API"
+
+
+_OWN_PATHS = {Site.CLOUD_RUN: _CLOUD_RUN_PATHS, Site.STORAGE: _STORAGE_PATHS}
+"""A service that may share its host with another one, and the beginnings of its own paths."""
 
 
 @attrs.frozen
@@ -40,7 +46,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
     """Return the service that a request is for, or None if no service has such a URL.
 
     The URL with the longest matching path wins. A tie goes to the Cloud Run API (for its own paths alone, such as
-    ``/v2/projects/...``), then to the legacy service, the tags and the front door.
+    ``/v2/projects/...``), then to the legacy service, Cloud Storage (for its own paths alone), the tags and the front door.
 
     Args:
         layout: the URLs of the services.
@@ -53,6 +59,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
         (_regional(layout.cloud_run_url, layout.region), Site.CLOUD_RUN, None),
         (layout.legacy_url, Site.LEGACY, None),
         (_TOKENS_URL, Site.TOKENS, None),
+        (layout.storage_url, Site.STORAGE, None),
         *((url, Site.TAG, tag) for tag, url in tag_urls.items()),
         (layout.front_url, Site.FRONT, None),
     ]
@@ -63,7 +70,7 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
         host = _spelled(parts.netloc).removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
         base = parts.path.rstrip("/")
         below = path.removeprefix(base) if path == base or path.startswith(f"{base}/") else None
-        wanted = site is not Site.CLOUD_RUN or (below is not None and below.startswith(_CLOUD_RUN_PATHS))
+        wanted = below is not None and below.startswith(_OWN_PATHS.get(site, ""))
         if below is not None and wanted and len(base) > longest and _same_host(authority, host):
             found, longest = Place(site, below or "/", tag), len(base)
     return found

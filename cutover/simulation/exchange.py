@@ -30,6 +30,10 @@ class Operation(enum.Enum):
     TRAFFIC_VALIDATE = "Cloud Run traffic update that is only validated"
     OPERATION_READ = "Cloud Run operation"
     LIFETIME = "how long a token of Google lives"
+    OBJECT_WRITE = "Cloud Storage object write"
+    OBJECT_READ = "Cloud Storage object"
+    OBJECT_LIST = "Cloud Storage list of objects"
+    OBJECT_DELETE = "Cloud Storage object delete"
     OTHER = "anything else"
 
 

@@ -103,6 +103,10 @@ class Layout:
     """URL of the Cloud Run Admin API; may have the same host as the front door."""
     legacy_url: str = "https://legacy.openagents.com"
     """URL of the legacy service."""
+    storage_url: str = "https://storage.googleapis.com"
+    """URL of the Cloud Storage JSON API."""
+    bucket: str = "simulated-state"
+    """Name of the only bucket of Cloud Storage."""
     tag_urls: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping)
     """URL by traffic tag at the start: the tag ``canary`` is on the canary, all other tags are on stable."""
     tag_url_form: str = "https://{tag}---{service}.a.run.app"

@@ -21,6 +21,7 @@ from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role
 from cutover.simulation.front_door import FrontDoor
 from cutover.simulation.layout import ChangeKind, Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
+from cutover.simulation.object_store import ObjectStore
 from cutover.simulation.request_log import LoggedRequest, answered, logged
 from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit, with_body
 from cutover.simulation.service import ChatService
@@ -52,6 +53,8 @@ class SimulatedProduction:
     """Function that waits for a number of seconds of the clock."""
     seed: int = 0
     """Seed of the random choice among instances."""
+    storage: ObjectStore = attrs.field(init=False)
+    """The bucket of Cloud Storage."""
     requests: list[LoggedRequest] = attrs.field(init=False, factory=list)
     """All requests so far, in the order of arrival."""
     _began: float | None = attrs.field(init=False, default=None)
@@ -98,6 +101,7 @@ class SimulatedProduction:
         self._legacy = legacy_service(layout, self.credentials, self._timeline)
         self._cloud_run = CloudRunApi(deployment=self._deployment, credentials=self.credentials)
         self._knative = KnativeApi(deployment=self._deployment, credentials=self.credentials)
+        self.storage = ObjectStore(bucket=layout.bucket, credentials=self.credentials)
         stable, _ = self._front_door.all_of(layout.stable), self._front_door.all_of(layout.canary)
         if layout.flipped:
             for instance in stable:
@@ -322,7 +326,9 @@ class SimulatedProduction:
             return Operation.LIFETIME if place.path == "/tokeninfo" else Operation.OTHER
         return with_query(self._service_at(place).operation(request.method, place.path), request.query)
 
-    def _service_at(self, place: Place) -> ChatService | CloudRunApi | KnativeApi:
+    def _service_at(self, place: Place) -> ChatService | CloudRunApi | KnativeApi | ObjectStore:
+        if place.site is Site.STORAGE:
+            return self.storage
         if place.site is Site.CLOUD_RUN:
             return self._cloud_run_api(place.path)
         return self._legacy if place.site is Site.LEGACY else self._service
@@ -362,6 +368,8 @@ class SimulatedProduction:
             return self._cloud_run_api(request.path).answer(request, operation)
         if site is Site.TOKENS:
             return self._token_info(request.token, operation)
+        if site is Site.STORAGE:
+            return self.storage.answer(request, operation)
         if instance is None:
             return self._legacy.answer(request, operation, LEGACY_INSTANCE)
         return self._service.answer(request, operation, instance)

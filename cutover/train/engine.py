@@ -134,7 +134,7 @@ class Train:
                 await self._run_stage(stage)
             passed = all(gate.holds for gate in judge(self.results, self.plan.ceilings))
             verdict = TrainFinished(passed=True, exit_code=0)
-            if passed and self.journal.commit(verdict, ready=self.prepare_verdict):
+            if passed and await self._pass(verdict):
                 return
             await self._undo(self.journal.stopped or "a gate does not hold")
         except BaseException as error:
@@ -169,6 +169,16 @@ class Train:
     async def look(self) -> None:
         """Run the first stage alone, which changes nothing."""
         await self._run_stage(STAGES[0])
+
+    async def _pass(self, verdict: TrainFinished) -> bool:
+        """Record the verdict GO; return False if the journal, its copy or an artifact cannot hold it. Then the train is undone."""
+        # The verdict is on disk before it is in the copy, so that what went before must be there.
+        await self.journal.durable()
+        if self.journal.stopped is not None or not self.journal.commit(verdict, ready=self.prepare_verdict):
+            return False
+        with anyio.CancelScope(shield=True):
+            await self.journal.durable()
+        return self.journal.stopped is None
 
     @property
     def captured_routes(self) -> RouteState:
@@ -232,7 +242,10 @@ class Train:
                     # If the traffic cannot be read again, its earlier proof stands.
                     async with self._undo_executor() as executor:
                         await executor.look_again(stable=self.plan.drill.share.stable_revision)
-                plan = plan_undo(self.journal.events, stable=self.plan.drill.share.stable_revision)
+                if self.journal.taken_over is not None:
+                    self.undone = self._executor(self.services).left_to_others(self.journal.taken_over)
+                    return
+                plan = self._open_changes(reason)
                 if plan:
                     await self._carry_out(plan, reason, ends=ends)
                 if plan.routes is not None and self.undone.proven:
@@ -243,6 +256,13 @@ class Train:
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 group.start_soon(undo)
+
+    def _open_changes(self, reason: str) -> UndoPlan:
+        """Return the changes to undo. A verdict GO that the copy of the journal could not hold has closed them; the undo opens them again."""
+        events = self.journal.events
+        closed = any(isinstance(event, TrainFinished) for event in events)
+        begun = [UndoStarted(reason=reason)] if closed else []
+        return plan_undo([*events, *begun], stable=self.plan.drill.share.stable_revision)
 
     @asynccontextmanager
     async def _undo_executor(self) -> AsyncIterator[UndoExecutor]:
@@ -264,7 +284,7 @@ class Train:
             services=services,
             journal=self.journal,
             service=self.plan.gcloud_service,
-            folder=self.evidence.root,
+            folder=self.journal.address or self.evidence.root,
             header_seen=self.captured.evidence.header,
         )
 

@@ -17,8 +17,18 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model import step_ids
+from cutover.model.route_state import ROUTES_DEADLINE
 from cutover.model.traffic_state import describe_shares, mismatch_reason
-from cutover.model.train_events import Decided, TrafficIntended, TrafficRead, TrafficSettled, UndoStarted
+from cutover.model.train_events import (
+    Answered,
+    Decided,
+    RouteIntended,
+    TrafficIntended,
+    TrafficRead,
+    TrafficSettled,
+    TrainEvent,
+    UndoStarted,
+)
 from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
 from cutover.model.undo_policy import MOVED_ON, REASONS, Action, RecoveryMode
 from cutover.production.services import Services
@@ -68,8 +78,8 @@ class UndoExecutor:
     journal: Journal
     service: str
     """The service in a gcloud command: ``SERVICE --project P --region R``."""
-    folder: Path | None = None
-    """The run directory, for the commands that an operator gets; None if there is none."""
+    folder: Path | str | None = None
+    """The run directory, or the address of the run in STATE_URL, for the commands that an operator gets; None if there is none."""
     recovering: RecoveryMode | None = None
     """The mode of a recovery by another process; None for the process that made the changes."""
     header_seen: bool = False
@@ -131,6 +141,8 @@ class UndoExecutor:
         proof = Proof(proven=False, detail="production changes again and again")
         for writes in range(_DECISIONS):
             look = await self._look(part, wait)
+            if self.journal.taken_over is not None:
+                return self.left_to_others(self.journal.taken_over)
             if (result := await self._without_a_write(part, look, written=writes > 0)) is not None:
                 return result
             self._begin()
@@ -141,7 +153,18 @@ class UndoExecutor:
                 return self._restored(part, look, written=True)
             if writes + 1 >= _WRITES and not proof.proven and not proof.overtaken:
                 break
+        if self.journal.taken_over is not None:
+            return self.left_to_others(self.journal.taken_over)
         return self._unproven(part, proof)
+
+    def left_to_others(self, taken_over: str) -> UndoResult:
+        """Return the result of an undo that another process has taken over. It is not proven here."""
+        check = (
+            ()
+            if self.folder is None
+            else (f"see how that ends; if it stays open: {recover_command(self.folder)}",)
+        )
+        return UndoResult(proven=False, detail=taken_over, to_do=check)
 
     async def _look(self, part: UndoPart, wait: float) -> Look:
         """Read a part, decide, and journal the decision; if it is to wait, wait and look again."""
@@ -327,3 +350,19 @@ def seconds_until_write_expires(sent: Moment, *, now: float, wall: datetime) -> 
     except (ValueError, TypeError):
         return MUTATION_DEADLINE
     return max(0.0, min(MUTATION_DEADLINE, left + CLOCK_JUMP))
+
+
+def seconds_until_routes_rest(events: Sequence[TrainEvent]) -> float:
+    """Return the seconds for which another process may still write overrides, although it can journal nothing more; 0 if it does not.
+
+    One intended override may be written many times, for up to ``ROUTES_DEADLINE`` seconds. A process that a recovery from another machine has
+    stopped learns of that only when it journals the answer. Each single write then still has its own deadline, for which the recovery waits too.
+    """
+    last = next((event for event in reversed(events) if isinstance(event, RouteIntended | Answered)), None)
+    if not isinstance(last, RouteIntended):
+        return 0.0
+    try:
+        spent = (datetime.now(UTC) - datetime.fromisoformat(last.at)).total_seconds()
+    except (ValueError, TypeError):
+        return ROUTES_DEADLINE
+    return max(0.0, min(ROUTES_DEADLINE, ROUTES_DEADLINE + CLOCK_JUMP - spent))

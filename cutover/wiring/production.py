@@ -6,13 +6,14 @@ A run starts with one ``CutoverConfig``. One of two functions makes a ``Producti
 - ``rehearsal(config)`` in ``embedded.py``: the same, but every request goes to a simulation in this process, sleeps are
   skipped, and the tokens are random ones. ``simulated(...)`` uses the simulation and the clock that a test brings.
 
-Making a ``Production`` opens no connection. A run then calls its three methods:
+Making a ``Production`` opens no connection. A run then calls its methods:
 
 - ``lock()`` returns the lock of the service, so that only one train runs at a time. A rehearsal does not take it.
 - ``services()`` opens two HTTP clients and gives the ``Services`` that the train talks to: the prober of the chat streams,
   the control plane of the routes, the traffic backend (Cloud Run Admin API or gcloud), clients of
   the new and the legacy service, and the clock. The undo opens services of its own, because the clients of a cancelled
   train may already be closing.
+- ``state()`` opens a client of its own and gives the lock and the journal in the bucket of STATE_URL, if there is one.
 - ``plan()`` returns the ``TrainPlan``: one plan for each step, made by ``step_plans.py``. A step sees its own plan only,
   never the whole configuration.
 
@@ -32,7 +33,7 @@ import httpx
 
 from cutover.clock import Clock, EventLoopClock
 from cutover.config.config import CutoverConfig
-from cutover.config.default_credentials import uses_default_credentials
+from cutover.config.default_credentials import state_uses_default_credentials, uses_default_credentials
 from cutover.http.environment import read_environment
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
@@ -47,6 +48,7 @@ from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
+from cutover.wiring.run_state import RunState, run_state
 from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
 from cutover.wiring.token_sources import Tokens, tokens_of
@@ -77,6 +79,8 @@ class Production:
     """The name of the run; thread ids contain it."""
     cloud_run_token: TokenSource | None = None
     """The source of the Admin API's access token; None for the token, the file or the command of the configuration."""
+    state_token: TokenSource | None = None
+    """The source of the token for the bucket of STATE_URL; None for that of Cloud Run, or for requests without a token."""
     simulation: SimulatedProduction | None = None
     """The embedded production; None if the production is live."""
     secrets: Secrets = attrs.field(
@@ -87,7 +91,11 @@ class Production:
         init=False,
         default=attrs.Factory(
             lambda self: tokens_of(
-                self.config, clock=self.clock, secrets=self.secrets, cloud_run=self.cloud_run_token
+                self.config,
+                clock=self.clock,
+                secrets=self.secrets,
+                cloud_run=self.cloud_run_token,
+                state=self.state_token,
             ),
             takes_self=True,
         ),
@@ -163,6 +171,17 @@ class Production:
         """Return the lock that lets one train at a time run for this service."""
         return service_lock(self.config)
 
+    @asynccontextmanager
+    async def state(self, run: str) -> AsyncIterator[RunState | None]:
+        """Open an HTTP client and give the state of a run in the bucket of STATE_URL; None if the configuration names none."""
+        config = self.config
+        if not config.state_url or config.dry_run:
+            yield None
+            return
+        async with self.new_client(_KEPT) as client:
+            outbound = Outbound(client=client, clock=self.clock, secrets=self.secrets)
+            yield run_state(config, run, outbound=outbound, token=self.tokens.state)
+
     def plan(self) -> TrainPlan:
         """Return the plans of all steps."""
         return train_plan(self.config, run_id=self.run_id, tokens=self.tokens)
@@ -179,11 +198,14 @@ def live(config: CutoverConfig) -> Production:
     Raises:
         ConfigurationError: A variable for certificates or proxies cannot be used.
     """
-    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url)
+    state = (config.state_api_url,) if config.state_url else ()
+    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url, *state)
+    for_cloud_run, for_state = uses_default_credentials(config), state_uses_default_credentials(config)
     environment = read_environment(
         tls=any(url.startswith("https:") for url in urls),
-        default_credentials=uses_default_credentials(config),
+        default_credentials=for_cloud_run or for_state,
     )
+    credentials = _default_credentials() if for_cloud_run or for_state else None
 
     def new_client(limits: httpx.Limits) -> httpx.AsyncClient:
         return environment.client(limits=limits, cookies=no_cookies())
@@ -193,7 +215,8 @@ def live(config: CutoverConfig) -> Production:
         clock=EventLoopClock(),
         new_client=new_client,
         run_id=new_run_id(),
-        cloud_run_token=_default_credentials() if uses_default_credentials(config) else None,
+        cloud_run_token=credentials if for_cloud_run else None,
+        state_token=credentials if for_state else None,
     )
 
 

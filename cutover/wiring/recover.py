@@ -1,12 +1,14 @@
 """``recover_cutover``: finish the undo of an interrupted train, or undo a completed cutover, from the journal.
 
-The module is a little longer than most, because the configuration of an earlier run is read here from its journal.
+The module is longer than most, because one order of locks, journals and endings holds for every way to recover, and because the
+configuration of an earlier run is read here from its journal.
 """
 
 import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from cutover.config.values import is_utf8
 from cutover.errors import ConfigurationError, NotStartedError
 from cutover.model.train_events import (
     Observer,
+    TakenOver,
     TrainEvent,
     TrainFinished,
     TrainStarted,
@@ -30,10 +33,13 @@ from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
+from cutover.record.state_address import is_state_address
 from cutover.report.reporter import Reporter
 from cutover.text import recover_command
-from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult
+from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, seconds_until_routes_rest
+from cutover.wiring.fetched_run import fetch_run
 from cutover.wiring.production import Production, live
+from cutover.wiring.run_state import kept, release
 
 _CONFIG_FACTS = (
     "base_url",
@@ -50,6 +56,8 @@ _CONFIG_FACTS = (
     "compat_schema_version",
     "revision_header",
     "instance_header",
+    "state_url",
+    "state_api_url",
 )
 _RECOVERY_TOKENS = tuple(token for token in TOKEN_INPUTS if token != "legacy_auth_token")  # noqa: S105  a field's name
 
@@ -66,6 +74,8 @@ class Recovery:
     """The things that an operator must check or run; empty if the run is closed."""
     written: tuple[str, ...] = ()
     """The artifacts that a kill had prevented, and that this recovery wrote from the journal; relative to the run directory."""
+    folder: Path | None = None
+    """The run directory with the copy that a recovery from STATE_URL has made; None if the recovery was given a run directory."""
 
     @property
     def exit_code(self) -> int:
@@ -79,13 +89,16 @@ async def recover_cutover(
     way: RecoveryMode = "finish",
     env: Mapping[str, str] | None = None,
     observer: Observer | None = None,
+    local_only: bool = False,
 ) -> Recovery:
     """Finish the undo of an interrupted train. If nothing is open, change nothing in production.
 
     A recovery that is interrupted can be run again.
 
     Args:
-        run_directory: The folder with the journal of the train.
+        run_directory: The folder with the journal of the train; or its address in STATE_URL, ``gs://bucket/prefix/RUN``, or that of all runs,
+            ``gs://bucket/prefix``, for the only one that is open. From an address, the recovery takes no file and no command that gives a
+            token, and sends tokens only to Google and to BASE_URL and CLOUD_RUN_API_URL of ``env``.
         way: ``finish`` finishes the interrupted undo. ``revert`` also undoes a completed cutover. ``accept-found`` closes an
             unfinished run and changes nothing in production, even if production cannot be read. ``restore-captured``
             writes the captured state back, whatever the found state is, after a completed cutover too.
@@ -93,22 +106,30 @@ async def recover_cutover(
             the environment of the process. The rest comes from the journal, also a file or a command that gave the train a
             token, unless a variable gives this token. CONTROL_ACCESS_TOKEN is needed if routes are open; AUTH_TOKEN never is.
         observer: Called with each train event.
+        local_only: True leaves out the lock and the journal in STATE_URL, for a bucket that cannot be reached.
 
     Returns:
         The result; ``closed`` is False if an operator must act.
 
     Raises:
-        NotStartedError: There is no usable journal, another train or recovery is live, or another train was killed and
-            must be recovered first.
+        NotStartedError: There is no usable journal, another train or recovery is live, another train was killed and
+            must be recovered first, or the bucket of STATE_URL cannot be used.
         ConfigurationError: A token that the recovery uses is missing, its file or command gives none, an input from the journal
             is wrong, the path of the run directory is not UTF-8, or a variable for certificates or proxies cannot be used.
     """
-    folder = Path(run_directory)
-    _refuse_other_bytes(folder)
-    try:
-        events = read_journal(folder / "journal.jsonl")
-    except OSError as error:
-        raise NotStartedError(f"{folder} holds no journal: {error}") from error
+    given = os.environ if env is None else env
+    if isinstance(run_directory, str) and is_state_address(run_directory):
+        fetched = await fetch_run(run_directory, given)
+        if isinstance(fetched, str):
+            return Recovery(closed=True, detail=fetched)
+        folder, events = fetched.folder, fetched.events
+    else:
+        fetched, folder = None, Path(run_directory)
+        _refuse_other_bytes(folder)
+        try:
+            events = read_journal(folder / "journal.jsonl")
+        except OSError as error:
+            raise NotStartedError(f"{folder} holds no journal: {error}") from error
     started = next((event for event in events if isinstance(event, TrainStarted)), None)
     if started is None:
         return _recover_without_beginning(folder, way)
@@ -119,8 +140,17 @@ async def recover_cutover(
             warnings.warn(evidence.failed, RuntimeWarning, stacklevel=2)
         return Recovery(closed=True, detail="nothing was open: it was a rehearsal", written=written)
     needs = _needs(_open_parts(events, stable=str(started.facts.get("stable_revision")), mode=way))
-    config = configuration_of_run(started.facts, folder, env, needs)
-    return await recover_production(live(config), folder, mode=way, observer=observer)
+    facts = dict(started.facts) if fetched is None else fetched.trusted(started.facts)
+    if local_only:
+        facts["state_url"] = ""
+    if facts.get("state_url"):
+        needs |= {"cloud_run_access_token"}
+    config = configuration_of_run(facts, folder, given, needs)
+    from_bucket = fetched is not None
+    recovery = await recover_production(
+        live(config), folder, mode=way, observer=observer, from_bucket=from_bucket
+    )
+    return attrs.evolve(recovery, folder=folder if from_bucket else None)
 
 
 def _refuse_other_bytes(folder: Path) -> None:
@@ -134,39 +164,78 @@ def _refuse_other_bytes(folder: Path) -> None:
 
 
 async def recover_production(
-    production: Production, folder: Path, *, mode: RecoveryMode = "finish", observer: Observer | None = None
+    production: Production,
+    folder: Path,
+    *,
+    mode: RecoveryMode = "finish",
+    observer: Observer | None = None,
+    from_bucket: bool = False,
 ) -> Recovery:
     """Recover a run in this production.
+
+    Args:
+        production: The production of the run.
+        folder: The run directory with the journal.
+        mode: See ``recover_cutover``.
+        observer: See ``recover_cutover``.
+        from_bucket: True if the operator named the run by its address in STATE_URL. Commands in messages then name it so too.
 
     Raises:
         NotStartedError: The journal cannot be read or written, another train or recovery is live, or another train was
             killed and must be recovered first.
     """
     await production.tokens.read(production.config.needs)
-    # Take the lock before opening the journal: its train may still be running and writing to it.
-    with production.lock().held(recovering=folder) as lock:
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(production.state(_run_of(folder)))
+        address = state.copy.address if state is not None else ""
+        # Take the lock before opening the journal: its train may still be running and writing to it.
+        lock = stack.enter_context(production.lock().held(recovering=folder, state=address))
+        before = await state.take_over(folder) if state is not None else None
         try:
             journal = Journal.reopen(folder / "journal.jsonl", now=production.clock.now)
         except OSError as error:
             raise NotStartedError(f"the journal in {folder} cannot be written: {error}") from error
+        journal.copy = state.copy if state is not None else None
         # A full disk must not prevent a recovery.
         with contextlib.suppress(NotStartedError):
-            lock.sign(folder)
+            lock.sign(folder, state=address)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
         reporter = Reporter(evidence=evidence, journal=journal)
         journal.observers += [reporter.observe, *([observer] if observer else [])]
+        if observer is not None and journal.events and isinstance(journal.events[-1], TakenOver):
+            observer(journal.events[-1])
+        unreleased = ""
         try:
-            recovery = await _recover(production, journal, folder, mode)
-            return attrs.evolve(recovery, written=reporter.complete())
+            async with kept(state):
+                if before is not None:
+                    await production.clock.sleep(seconds_until_routes_rest(journal.events))
+                recovery = await _recover(production, journal, address if from_bucket else folder, mode)
+                recovery = attrs.evolve(recovery, written=reporter.complete())
+            if not journal.is_whole:
+                recovery = _unrecorded(recovery, journal, folder, mode)
+            return recovery
         finally:
             journal.close()
-            if journal.broken is None and not plan_undo(
-                journal.events, stable=production.config.stable_revision
-            ):
+            if journal.is_whole and not plan_undo(journal.events, stable=production.config.stable_revision):
                 lock.close()
-            for problem in (journal.broken, evidence.failed, *journal.complaints):
+                unreleased = await release(state)
+            for problem in (_lost(journal, folder), unreleased, evidence.failed, *journal.complaints):
                 if problem:
                     warnings.warn(problem, RuntimeWarning, stacklevel=2)
+
+
+def _run_of(folder: Path) -> str:
+    """Return the name of the run whose journal a folder holds; empty if the journal has lost its beginning."""
+    try:
+        events = read_journal(folder / "journal.jsonl")
+    except OSError as error:
+        raise NotStartedError(f"{folder} holds no journal: {error}") from error
+    return next((event.run_id for event in events if isinstance(event, TrainStarted)), "")
+
+
+def _lost(journal: Journal, folder: Path) -> str:
+    """Return the reason why the journal or its copy lacks events, or was late with one; empty if neither does."""
+    return journal.broken or (journal.copy.problem(folder) if journal.copy is not None else "")
 
 
 def _recover_without_beginning(folder: Path, mode: RecoveryMode) -> Recovery:
@@ -226,7 +295,7 @@ def configuration_of_run(
         ConfigurationError: A token is missing, or an input is wrong.
     """
     given = os.environ if env is None else env
-    values: dict[str, Any] = {name: facts[name] for name in _CONFIG_FACTS if name in facts}
+    values: dict[str, Any] = {name: facts[name] for name in _CONFIG_FACTS if facts.get(name) is not None}
     if not {"stable_revision", "canary_revision"} <= values.keys():
         raise NotStartedError(f"{folder}: the journal does not say which revisions its train was for")
     stable, canary = str(values.pop("stable_revision")), str(values.pop("canary_revision"))
@@ -253,13 +322,13 @@ def configuration_of_run(
     )
 
 
-async def _recover(production: Production, journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
+async def _recover(production: Production, journal: Journal, run: Path | str, mode: RecoveryMode) -> Recovery:
     """Recover the run of this journal, and record the result in the journal."""
     stable = production.config.stable_revision
     unfinished = bool(plan_undo(journal.events, stable=stable))
     plan = _open_parts(journal.events, stable=stable, mode=mode)
     if not plan:
-        return _close_without_undo(journal, folder, mode)
+        return _close_without_undo(journal, run, mode)
     if left := await end_orphans(journal.events):
         return Recovery(closed=False, detail=left)
     async with production.services(purpose="r") as services:
@@ -267,7 +336,7 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
             services=services,
             journal=journal,
             service=production.plan().gcloud_service,
-            folder=folder,
+            folder=run,
             recovering=mode,
         )
         undone = UndoResult(
@@ -281,17 +350,21 @@ async def _recover(production: Production, journal: Journal, folder: Path, mode:
     if unfinished or executor.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))
         _conclude(journal, mode, closed=recovery.closed)
-    return recovery if journal.broken is None else _unrecorded(recovery, journal.broken, folder, mode)
+    return recovery
 
 
-def _unrecorded(recovery: Recovery, why: str, folder: Path, mode: RecoveryMode) -> Recovery:
-    """Return the result of a recovery that could not be written to the journal: the run stays open."""
+def _unrecorded(recovery: Recovery, journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
+    """Return the result of a recovery that could not be written to the journal, or to its copy: the run stays open."""
     options = () if mode == "finish" else (f"--{mode}",)
-    again = f"make room on the disk, then run the recovery again: {recover_command(folder, *options)}"
-    return Recovery(closed=False, detail=f"{recovery.detail}; but {why}", to_do=(*recovery.to_do, again))
+    first = "make room on the disk" if journal.broken is not None else "when STATE_URL can be written again"
+    if journal.taken_over is not None:
+        first = "when that recovery has ended"
+    again = f"{first}, then run the recovery again: {recover_command(folder, *options)}"
+    detail = f"{recovery.detail}; but {_lost(journal, folder)}"
+    return Recovery(closed=False, detail=detail, to_do=(*recovery.to_do, again))
 
 
-def _close_without_undo(journal: Journal, folder: Path, mode: RecoveryMode) -> Recovery:
+def _close_without_undo(journal: Journal, run: Path | str, mode: RecoveryMode) -> Recovery:
     """Close a run that needs no undo.
 
     If the train was cut off before its verdict, record the verdict here, so that the run gets a summary.
@@ -304,9 +377,8 @@ def _close_without_undo(journal: Journal, folder: Path, mode: RecoveryMode) -> R
     detail = "nothing was open"
     passed = any(isinstance(event, TrainFinished) and event.passed for event in closings[-1:])
     if passed and mode == "finish":
-        detail += f": the cutover is complete; to undo it: {recover_command(folder, '--revert')}"
-    recovery = Recovery(closed=True, detail=detail)
-    return recovery if journal.broken is None else _unrecorded(recovery, journal.broken, folder, mode)
+        detail += f": the cutover is complete; to undo it: {recover_command(run, '--revert')}"
+    return Recovery(closed=True, detail=detail)
 
 
 def _conclude(journal: Journal, mode: RecoveryMode, *, closed: bool) -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from cutover.config.config import CutoverConfig
@@ -20,11 +20,13 @@ from cutover.model.undo_plan import plan_undo
 from cutover.record.decisions import DecisionFile, Decisions, DecisionsOfRehearsal
 from cutover.record.evidence import EvidenceFolder, make_private_folder
 from cutover.record.journal import Journal
+from cutover.record.lock import ServiceLock
 from cutover.report.reporter import Reporter
 from cutover.text import recover_command
 from cutover.train.engine import Train
 from cutover.wiring.embedded import rehearsal
 from cutover.wiring.production import Production, live
+from cutover.wiring.run_state import RunState, kept, release
 
 NOT_STARTED = 3
 """Exit code of a train that could not start."""
@@ -55,8 +57,8 @@ async def run_cutover(
     Raises:
         ConfigurationError: ``what_if`` names a fault that does not exist, a file or a command gives no token, or a variable for
             certificates or proxies cannot be used by a live train.
-        NotStartedError: A train for this service is live or was never recovered, or the run directory or its
-            journal cannot be made; nothing was touched.
+        NotStartedError: A train for this service is live or was never recovered, also on another machine (STATE_URL), or the run
+            directory or its journal cannot be made; nothing was touched.
         UndoUnprovenError: The run was cancelled, or stopped by a fault, and its changes could not be proven undone.
     """
     production = rehearsal(config) if config.dry_run else live(config)
@@ -72,40 +74,66 @@ async def run_production(
     """Run one release train in this production and return its summary; see ``run_cutover``."""
     config = production.config
     await production.tokens.read(config.needs)
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         lock = None
         if not config.dry_run and config.output_dir is not None:
             lock = stack.enter_context(production.lock().held())
-        if config.output_dir is not None:
-            _create_folder(config.output_dir)
-        journal = _open_journal(config.output_dir, now=production.clock.now)
+        state = await stack.enter_async_context(production.state(production.run_id))
+        if state is not None:
+            await state.begin()
+        try:
+            if config.output_dir is not None:
+                _create_folder(config.output_dir)
+            journal = _open_journal(config.output_dir, now=production.clock.now)
+        except NotStartedError:
+            await release(state)
+            raise
         stack.callback(journal.close)
         evidence = EvidenceFolder(root=config.output_dir, secrets=production.secrets)
         # From here on a missing artifact stops the train as a broken journal does.
         journal.evidence = evidence
+        journal.copy = state.copy if state is not None else None
         reporter = Reporter(evidence=evidence, journal=journal)
         journal.observers += [reporter.observe, *([observer] if observer else [])]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
-        if lock is not None and config.output_dir is not None and journal.broken is None:
-            # From here on a train that is cut off can be recovered.
-            lock.sign(config.output_dir)
         try:
-            await _run_train(production, journal, reporter, interrupted_code)
+            if lock is not None and config.output_dir is not None and journal.broken is None:
+                # From here on a train that is cut off can be recovered.
+                lock.sign(config.output_dir, state=journal.address)
+            async with kept(state):
+                await _run_train(production, journal, reporter, interrupted_code)
         finally:
-            if lock is not None and _leaves_nothing_open(journal, stable=config.stable_revision):
-                lock.close()
-            for problem in (journal.broken, _missing(evidence, journal), *journal.complaints):
-                if problem:
-                    warnings.warn(problem, RuntimeWarning, stacklevel=2)
+            await _end(journal, evidence, lock, state, stable=config.stable_revision)
         return fold(journal.events)
+
+
+async def _end(
+    journal: Journal,
+    evidence: EvidenceFolder,
+    lock: ServiceLock | None,
+    state: RunState | None,
+    *,
+    stable: str,
+) -> None:
+    """Release the locks if nothing is open, and warn of what could not be recorded."""
+    problems = []
+    if state is not None and evidence.root is not None:
+        problems.append(state.copy.problem(evidence.root))
+    if _leaves_nothing_open(journal, stable=stable):
+        problems.append(await release(state))
+        if lock is not None:
+            lock.close()
+    for problem in (journal.broken, *problems, _missing(evidence, journal), *journal.complaints):
+        if problem:
+            warnings.warn(problem, RuntimeWarning, stacklevel=3)
 
 
 def _leaves_nothing_open(journal: Journal, *, stable: str) -> bool:
     """Return True if no change is left to undo.
 
-    A recovery reads the journal file. If the file is incomplete, every intended change counts as open, even one not sent.
+    A recovery reads the journal file, or its copy. If one of them is incomplete, every intended change counts as open, even one not sent.
     """
-    if journal.broken is not None:
+    if not journal.is_whole:
         return not any(isinstance(event, TrafficIntended | RouteIntended) for event in journal.events)
     return not plan_undo(journal.events, stable=stable)
 

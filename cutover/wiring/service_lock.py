@@ -19,6 +19,11 @@ def service_lock(config: CutoverConfig) -> ServiceLock:
     )
 
 
+def service_key(config: CutoverConfig) -> str:
+    """Return the name of this service in the bucket of STATE_URL."""
+    return ServiceLock.key(config.project, config.region, config.service, _api(config.cloud_run_api_url))
+
+
 def _api(url: str) -> str:
     """Return the identity of an Admin API: empty for every endpoint of Google's, else its place; loopback has one name."""
     # Each endpoint of Google's, also a regional one, reaches the same services.

@@ -1,4 +1,4 @@
-"""The four tokens of a run, made from its configuration: fixed ones, or ones that a file or a command gives."""
+"""The tokens of a run, made from its configuration: fixed ones, or ones that a file or a command gives."""
 
 import shlex
 from collections.abc import Iterator
@@ -70,13 +70,15 @@ class CommandSource:
 
 @attrs.frozen(kw_only=True)
 class Tokens:
-    """The four tokens of a run."""
+    """The tokens of a run: four, and the one for the bucket of STATE_URL, which is Cloud Run's where that has one."""
 
     control: Token
     auth: Token
     cloud_run: Token
     legacy: Token
     """The token for the legacy service; the same object as ``auth`` where that token goes there too."""
+    state: Token = attrs.field(factory=Token)
+    """The token for the bucket of STATE_URL; the same object as ``cloud_run`` where that token goes there too."""
 
     async def read(self, needs: frozenset[str]) -> None:
         """Read the sources that are files or commands, so that a wrong one is known before anything begins.
@@ -110,7 +112,12 @@ class Tokens:
 
 
 def tokens_of(
-    config: CutoverConfig, *, clock: Clock, secrets: Secrets, cloud_run: TokenSource | None = None
+    config: CutoverConfig,
+    *,
+    clock: Clock,
+    secrets: Secrets,
+    cloud_run: TokenSource | None = None,
+    state: TokenSource | None = None,
 ) -> Tokens:
     """Return the tokens of a configuration; no source is read yet.
 
@@ -119,6 +126,7 @@ def tokens_of(
         clock: The clock by which a token expires.
         secrets: Gets every token that a source gives.
         cloud_run: The source of the Admin API's token, in place of the configuration's.
+        state: The source of the token for the bucket of STATE_URL, likewise.
     """
 
     def token(field: str) -> Token:
@@ -135,15 +143,17 @@ def tokens_of(
             return Token(name=name, source=source, clock=clock, secrets=secrets)
         return Token(name=name, grant=Grant(token=text))
 
+    def default_credentials(source: TokenSource) -> Token:
+        return Token(name="application default credentials", source=source, clock=clock, secrets=secrets)
+
     auth = token("auth_token")
+    of_cloud_run = token("cloud_run_access_token") if cloud_run is None else default_credentials(cloud_run)
+    of_state = Token() if state is None else default_credentials(state)
     return Tokens(
         control=token("control_access_token"),
         auth=auth,
-        cloud_run=(
-            token("cloud_run_access_token")
-            if cloud_run is None
-            else Token(name="application default credentials", source=cloud_run, clock=clock, secrets=secrets)
-        ),
+        cloud_run=of_cloud_run,
+        state=of_cloud_run if config.given("cloud_run_access_token") else of_state,
         legacy=token("legacy_auth_token") if config.given("legacy_auth_token") else auth,
     )
 

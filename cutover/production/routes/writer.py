@@ -21,7 +21,7 @@ from cutover.http.outbound import pause_after
 from cutover.model.route_state import ROUTES_DEADLINE, RouteState
 from cutover.model.train_events import NOT_SENT, Answered, RouteIntended, RoutesRead
 from cutover.model.undo_policy import keys_of_others
-from cutover.production.on_refusal import OnRefusal
+from cutover.production.on_refusal import CANCELLED, OnRefusal, reason_not_to_send, until_recorded
 from cutover.production.routes.control_plane import SAMPLE_CONCURRENCY, ControlPlane, RouteSample
 from cutover.record.journal import Journal
 
@@ -186,7 +186,7 @@ class _Round:
                 self.keys_of_others = answers.keys_of_others
                 self.detail = f"somebody else has changed {', '.join(self.keys_of_others)} in the meantime"
                 return
-            if answer.outcome in _NOT_TAKEN and on_refusal is OnRefusal.STOP:
+            if answer.outcome in _NOT_TAKEN and (on_refusal is OnRefusal.STOP or journal.taken_over):
                 self.detail, self.stopped, self.may_pass = answer.detail, True, answers.may_pass
                 return
 
@@ -253,7 +253,7 @@ class _Answers:
         for outcome in ("unknown", "failed", "no effect", "accepted", "refused"):
             if outcome in self.by_outcome:
                 return Answered(key=self.intent.key, outcome=outcome, detail=self.by_outcome[outcome])
-        why = self.by_outcome.get(NOT_SENT, "cancelled before it was sent")
+        why = self.by_outcome.get(NOT_SENT, CANCELLED)
         return Answered(key=self.intent.key, outcome=NOT_SENT, detail=why)
 
 
@@ -269,12 +269,14 @@ async def _set(
     """Journal the intent, write one override as often as intended, and journal and return the outcome."""
     journal.record(answers.intent)
     try:
-        if journal.stopped is not None and on_refusal is OnRefusal.STOP:
-            # A forward change that cannot be journaled is not sent.
-            answers.add(NOT_SENT, journal.stopped)
+        await until_recorded(journal, on_refusal)
+        if reason := reason_not_to_send(journal, on_refusal):
+            answers.add(NOT_SENT, reason)
             answers.may_pass = False
         else:
-            await _write(control, answers, label=label, expired=expired)
+            await _write(
+                control, answers, label=label, expired=lambda: expired() or journal.taken_over is not None
+            )
     # A cancelled change gets its answer too: no intent stays without one.
     finally:
         answer = answers.most_important()

@@ -21,7 +21,7 @@ from cutover.model.train_events import (
     TrafficIntended,
     TrafficRead,
 )
-from cutover.production.on_refusal import OnRefusal
+from cutover.production.on_refusal import CANCELLED, OnRefusal, reason_not_to_send, until_recorded
 from cutover.production.traffic.backend import TrafficBackend, advice
 from cutover.production.traffic.write_answer import WriteAnswer
 from cutover.record.journal import Journal
@@ -115,7 +115,7 @@ class TrafficMover:
         state, number = current, 0
         while True:
             number += 1
-            if reason := self.refuse_reason(state):
+            if reason := self._reason_not_to_write(state):
                 return _unproven(reason, state)
             force = write_again and number == 1
             sent = await self._send(targets, state, label=label, on_refusal=OnRefusal.STOP, force=force)
@@ -164,7 +164,7 @@ class TrafficMover:
         state, shift = current, _unproven("", current)
         sent: WriteAnswer | None = None
         for number in itertools.count(1):
-            if reason := self.refuse_reason(state):
+            if reason := self._reason_not_to_write(state):
                 return attrs.evolve(shift, proven=False, detail=reason)
             # After a conflict the etag is known to be stale. Until a read succeeds, a write with it would be refused again.
             if sent is None or not sent.is_conflict or shift.state is not None:
@@ -207,13 +207,25 @@ class TrafficMover:
                 step_id=self.step_id, captured=self.captured, wanted=tuple(targets), etag=state.etag
             )
         )
-        if self.journal.stopped is not None and on_refusal is OnRefusal.STOP:
-            # A forward change that cannot be journaled is not sent. A rollback or an undo is sent even so.
-            answer = WriteAnswer(outcome=NOT_SENT, detail=self.journal.stopped)
+        await self._until_recorded(on_refusal)
+        if reason := reason_not_to_send(self.journal, on_refusal):
+            answer = WriteAnswer(outcome=NOT_SENT, detail=reason)
         else:
             answer = await self._write(targets, state, label=label, on_refusal=on_refusal)
         self.journal.record(Answered(key=TRAFFIC, outcome=answer.outcome, detail=answer.detail))
         return answer
+
+    def _reason_not_to_write(self, state: TrafficState) -> str:
+        """Return the reason not to write over a state; empty if there is none."""
+        return self.journal.taken_over or self.refuse_reason(state)
+
+    async def _until_recorded(self, on_refusal: OnRefusal) -> None:
+        """Wait for the copy of the intent. A change that is cancelled meanwhile was not sent."""
+        try:
+            await until_recorded(self.journal, on_refusal)
+        except anyio.get_cancelled_exc_class():
+            self.journal.record(Answered(key=TRAFFIC, outcome=NOT_SENT, detail=CANCELLED))
+            raise
 
     async def _write(
         self, targets: Sequence[TrafficTarget], state: TrafficState, *, label: str, on_refusal: OnRefusal

@@ -113,27 +113,46 @@ class Bucket:
         Raises:
             PeerError: There was no usable answer, or there are more than ``MOST_OBJECTS``.
         """
-        names: list[str] = []
+        rows = await self._list(prefix, "items", "items(name)", label=label)
+        return sorted(_names([row.get("name") if isinstance(row, dict) else None for row in rows], prefix))
+
+    async def folders(self, prefix: str, *, label: str) -> list[str]:
+        """Return the folders below a prefix that ends with a slash: the beginnings of names, up to and with the next slash.
+
+        Raises:
+            PeerError: There was no usable answer, or there are more than ``MOST_OBJECTS``.
+        """
+        return sorted(
+            _names(await self._list(prefix, "prefixes", "prefixes&delimiter=/", label=label), prefix)
+        )
+
+    async def _list(self, prefix: str, key: str, fields: str, *, label: str) -> list[object]:
+        """Return the rows of a list, from all its pages."""
+        rows: list[object] = []
         page = ""
         while True:
             reply = await self.outbound.read(
                 "GET",
                 f"{self.api_url}/storage/v1/b/{self.name}/o?prefix={quote(prefix, safe='')}&maxResults={_PAGE}"
-                f"&fields=nextPageToken,items(name)" + (f"&pageToken={quote(page, safe='')}" if page else ""),
+                f"&fields=nextPageToken,{fields}" + (f"&pageToken={quote(page, safe='')}" if page else ""),
                 label=label,
                 authorize=self.token,
             )
             found = _object(_expect_success(reply))
-            names += _names(found.get("items", []), prefix, reply)
-            if len(names) > MOST_OBJECTS:
+            more, following = found.get(key, []), found.get("nextPageToken", "")
+            if (
+                not isinstance(more, list)
+                or not isinstance(following, str)
+                or (following and following == page)
+            ):
+                raise UnusableReplyError(f"{reply.request_line}: the reply is not a list of objects")
+            rows += more
+            if len(rows) > MOST_OBJECTS:
                 raise UnusableReplyError(
                     f"{reply.request_line}: there are more than {MOST_OBJECTS} objects below {prefix}"
                 )
-            following = found.get("nextPageToken", "")
-            if not isinstance(following, str) or (following and following == page):
-                raise UnusableReplyError(f"{reply.request_line}: the reply has no usable nextPageToken")
             if not following:
-                return sorted(names)
+                return rows
             page = following
 
     async def delete(self, name: str, *, generation: int, label: str) -> bool:
@@ -184,19 +203,19 @@ def _generation(text: object, reply: Reply) -> int:
     return int(text)
 
 
-def _names(items: object, prefix: str, reply: Reply) -> list[str]:
-    names = (
-        [row.get("name") if isinstance(row, dict) else None for row in items]
-        if isinstance(items, list)
-        else [None]
-    )
+def _names(rows: list[object], prefix: str) -> list[str]:
+    """Return the rows of a list if each is a name that begins with the prefix.
+
+    Raises:
+        UnusableReplyError: One is not.
+    """
     right = [
         name
-        for name in names
+        for name in rows
         if isinstance(name, str) and name.startswith(prefix) and len(name.encode()) <= _LONGEST_NAME
     ]
-    if len(right) != len(names):
-        raise UnusableReplyError(f"{reply.request_line}: the reply is not a list of objects below {prefix}")
+    if len(right) != len(rows):
+        raise UnusableReplyError(f"the bucket's answer is not a list of objects below {prefix}")
     return right
 
 

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from cutover.clock import utc_now
-from cutover.errors import NotStartedError, PeerError
+from cutover.errors import NotStartedError, PeerError, RefusedError
 from cutover.record.bucket import Bucket
 from cutover.record.lock_file import user_name
 from cutover.record.state_address import StateAddress
@@ -82,9 +82,17 @@ class StateLock:
                 return
             found = await self.found()
         except PeerError as error:
+            # A lost answer may hide that the lock was made.
+            made = (
+                ""
+                if isinstance(error, RefusedError) and error.for_certain
+                else (
+                    f"; if a later start finds that lock held by pid {holder.pid} on {holder.host}, release it: "
+                    f"{recover_command(self.address.of_run(holder.run))}"
+                )
+            )
             raise NotStartedError(
-                f"the lock in STATE_URL ({self.address}) cannot be taken: {error}; if a later start finds that lock held by pid {holder.pid} "
-                f"on {holder.host}, close it: {recover_command(self.address.of_run(holder.run))}"
+                f"the lock in STATE_URL ({self.address}) cannot be taken: {error}{made}"
             ) from error
         if found is None:
             raise NotStartedError(

@@ -148,6 +148,8 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         if config.run_dual_run
         else "compare   with nothing (RUN_DUAL_RUN=0)"
     )
+    if config.state_url:
+        yield f"state     the lock and the journal are kept in {config.state_url} too"
     yield (
         f"turns     {count.front} chat turns are started at the front door"
         + (f" and {count.legacy} at the legacy service" if count.legacy else "")

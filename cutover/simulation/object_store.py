@@ -105,11 +105,15 @@ class ObjectStore:
         limit = request.query.get("maxResults", str(_MOST_ROWS))
         if re.fullmatch(r"[1-9][0-9]{0,8}", limit) is None:
             return google_error(400, "invalid", "Invalid maxResults")
-        names = sorted(name for name in self.objects if name.startswith(prefix) and name > token)
+        delimiter = request.query.get("delimiter", "")
+        rows = {_shown(name, prefix, delimiter) for name in self.objects if name.startswith(prefix)}
+        names = sorted(name for name in rows if name > token)
         shown = names[: min(int(limit), _MOST_ROWS)]
         reply: dict[str, object] = {"kind": "storage#objects"}
-        if shown:
-            reply["items"] = [_resource(name, self.objects[name]) for name in shown]
+        if items := [_resource(name, self.objects[name]) for name in shown if name in self.objects]:
+            reply["items"] = items
+        if folders := [name for name in shown if name not in self.objects]:
+            reply["prefixes"] = folders
         if len(names) > len(shown):
             # The next page begins after the last name of this one.
             reply["nextPageToken"] = shown[-1]
@@ -127,6 +131,12 @@ def _condition(request: Request, stored: StoredObject | None) -> Reply | None:
     return google_error(
         412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold."
     )
+
+
+def _shown(name: str, prefix: str, delimiter: str) -> str:
+    """Return an object's name as a list shows it: with a delimiter behind the prefix, only up to that."""
+    below, found, _ = name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
+    return f"{prefix}{below}{found}" if found else name
 
 
 def _resource(name: str, stored: StoredObject) -> dict[str, object]:

@@ -75,7 +75,7 @@ async def fetch_run(text: str, given: Mapping[str, str]) -> FetchedRun | str:
         try:
             locks = [] if address.run else await _locks(bucket, runs)
             if not address.run and not locks:
-                return f"nothing was open: no train holds a lock in {runs}"
+                return await _nothing_open(bucket, runs)
             run = address.run or _only(locks, runs)
             lines = await journal_copy(bucket, runs, run).lines()
             if not lines:
@@ -112,6 +112,18 @@ async def _locks(bucket: Bucket, runs: StateAddress) -> list[StateHolder]:
     found = [(name, await bucket.read(name, label="state.lock.read")) for name in names[:_MOST_LOCKS]]
     # A lock that is gone by now was released.
     return [holder_of(stored.content, name, runs) for name, stored in found if stored is not None]
+
+
+async def _nothing_open(bucket: Bucket, runs: StateAddress) -> str:
+    """Return the sentence about an address where runs were, and none holds a lock.
+
+    Raises:
+        NotStartedError: There was never a run, so the address is likely a wrong one.
+    """
+    folders = await bucket.folders(runs.below(""), label="state.runs")
+    if not any(StateAddress(runs.bucket, folder.rstrip("/")).run for folder in folders):
+        raise NotStartedError(f"{runs} holds no run; check that address against STATE_URL of the train")
+    return f"nothing was open: no train holds a lock in {runs}"
 
 
 def _only(locks: list[StateHolder], runs: StateAddress) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import patch
 from warnings import WarningMessage
 
+import anyio
 import attrs
 import httpx
 
@@ -25,6 +26,8 @@ CONFIRMED = {
     **TOKENS,
 }
 """Variables of another machine, with which it recovers a run from the bucket."""
+HANG = httpx.PoolTimeout("never raised")
+"""The answer of a request that hangs."""
 Answer = httpx.Response | httpx.TransportError | None
 
 
@@ -43,6 +46,8 @@ class StateTransport(httpx.AsyncBaseTransport):
             if (answer := self.scene.after(label)) is None:
                 return response
             await response.aread()
+        if answer is HANG:
+            await anyio.sleep_forever()
         if isinstance(answer, httpx.TransportError):
             raise answer
         return answer

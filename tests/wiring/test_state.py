@@ -17,6 +17,7 @@ from cutover import recover_cutover
 from cutover.errors import ConfigurationError, NotStartedError, UndoUnprovenError
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
+    Answered,
     CheckRecorded,
     Observer,
     RouteIntended,
@@ -29,11 +30,12 @@ from cutover.model.train_events import (
     UndoStarted,
 )
 from cutover.record.journal import read_journal
+from cutover.record.journal_copy import WAY_BACK_PATIENCE
 from cutover.record.lock import ServiceLock
 from cutover.wiring.recover import Recovery
 from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, STABLE, TOKENS
-from tests.support.state_bucket import CONFIRMED, STATE_URL, Answer, StateScene
+from tests.support.state_bucket import CONFIRMED, HANG, STATE_URL, Answer, StateScene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time, pytest.mark.usefixtures("small_samples")]
 SPLIT = {STABLE: 100}
@@ -223,6 +225,44 @@ class TestATrain:
         assert recovery.closed, recovery.detail
         assert scene.locks == []
 
+    async def test_whose_bucket_hangs_waits_for_no_way_back(self, scene: StateScene) -> None:
+        times: list[float] = []
+
+        def observe(event: TrainEvent) -> None:
+            if isinstance(event, UndoStarted | TrainFinished):
+                times.append(anyio.current_time())
+            if isinstance(event, UndoStarted):
+                scene.before = lambda label: HANG if label.startswith("state.") else None
+
+        scene.after = lambda label: httpx.Response(500) if label.startswith("stream-smoke-post") else None
+        summary, _ = await run(scene, observer=observe)
+        assert (summary.exit_code, scene.simulation.route_targets()["auth_entry"]) == (1, None)
+        # Five overrides, each with a moment for the bucket, and the usual time for the last read.
+        assert times[1] - times[0] < 5 * WAY_BACK_PATIENCE + 10
+
+    async def test_that_is_cancelled_while_the_bucket_hangs_sends_nothing(self, scene: StateScene) -> None:
+        generation = scene.simulation.generation
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as scope:
+
+                async def interrupt() -> None:
+                    await anyio.sleep(5)
+                    scope.cancel()
+
+                def observe(event: TrainEvent) -> None:
+                    if isinstance(event, TrafficIntended):
+                        scene.before = lambda label: HANG if label.startswith("state.") else None
+                        group.start_soon(interrupt)
+
+                await run(scene, observer=observe)
+        assert scope.cancelled_caught
+        assert scene.simulation.generation == generation
+        events = read_journal(scene.directory / "run/journal.jsonl")
+        (answer,) = (event for event in events if isinstance(event, Answered))
+        assert (answer.outcome, answer.detail) == ("not sent", "cancelled before it was sent")
+        assert isinstance(events[-1], TrainFinished)
+        assert events[-1].exit_code == 130
+
     async def test_goes_on_after_an_outage_of_some_seconds(self, scene: StateScene) -> None:
         async def end_of_outage() -> None:
             await anyio.sleep(10)
@@ -357,6 +397,18 @@ class TestAnotherMachine:
         assert scene.locks == []
 
     async def test_finds_nothing_where_no_train_holds_a_lock(self, scene: StateScene) -> None:
+        with pytest.raises(
+            NotStartedError, match=r"gs://simulated-state/trains holds no run; check that address"
+        ):
+            await recover(scene)
+        await run(scene)
+        for wrong in (
+            "gs://simulated-state",
+            "gs://simulated-state/train",
+            f"{STATE_URL}/20261129T013318Z_abcde",
+        ):
+            with pytest.raises(NotStartedError, match="holds no run"):
+                await recover(scene, wrong)
         recovery = await recover(scene)
         assert recovery.detail == "nothing was open: no train holds a lock in gs://simulated-state/trains"
         with pytest.raises(NotStartedError, match="holds no journal"):

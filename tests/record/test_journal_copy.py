@@ -11,7 +11,7 @@ from cutover.clock import EventLoopClock
 from cutover.errors import UnusableReplyError
 from cutover.model.train_events import StepStarted, TakenOver, TrainStarted
 from cutover.record import journal_copy as module
-from cutover.record.journal import Journal, encoded
+from cutover.record.journal import Journal, line_of_event
 from cutover.record.journal_copy import PATIENCE, WAY_BACK_PATIENCE, JournalCopy, merged, shareable
 from cutover.record.state_address import StateAddress, state_url_problem
 from tests.support.state_bucket import HANG, StateScene, bucket_at
@@ -129,7 +129,9 @@ async def test_an_event_of_another_process_takes_the_run_over(scene: StateScene)
         journal.record(step(1))
         await journal.durable()
         other.count = 1
-        assert await other.create(encoded(TakenOver(by="pid 7 on\x1b[2J h", before=""), version=None))
+        assert await other.create(
+            line_of_event(TakenOver(by="pid 7 on\x1b[2J h", before=""), with_version=False)
+        )
         assert reason(journal) == ""
         journal.record(step(2))
         journal.record(step(3))
@@ -181,7 +183,7 @@ async def test_an_event_that_does_not_count_is_not_copied(scene: StateScene) -> 
 
 
 async def test_is_read_back_as_it_was_written(scene: StateScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [encoded(step(number), version=None).rstrip() for number in range(30)]
+    lines = [line_of_event(step(number), with_version=False).rstrip() for number in range(30)]
     copy = copy_of(scene)
     for line in lines:
         assert await copy.create(line)
@@ -196,15 +198,15 @@ async def test_is_read_back_as_it_was_written(scene: StateScene, monkeypatch: py
 
 def test_leaves_out_what_belongs_to_one_machine() -> None:
     started = TrainStarted(run_id="r", facts={"a": "é", "token_sources": {"auth_token_command": "x"}})
-    line = encoded(started, version=(1, 2))
+    line = line_of_event(started, with_version=True)
     assert json.loads(shareable(line)) == {
         "event": "TrainStarted", "at": "", "run_id": "r", "facts": {"a": "é"}, "version": "1.2",
     }  # fmt: skip
-    other = encoded(StepStarted(step_id="token_sources"), version=None)
+    other = line_of_event(StepStarted(step_id="token_sources"), with_version=False)
     assert json.loads(shareable(other)) == json.loads(other)
 
 
-ONE, TWO, THREE, FOUR = (encoded(step(number), version=None).rstrip() for number in range(4))
+ONE, TWO, THREE, FOUR = (line_of_event(step(number), with_version=False).rstrip() for number in range(4))
 
 
 @pytest.mark.parametrize(

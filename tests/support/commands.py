@@ -22,8 +22,10 @@ class Served:
         env: Mapping[str, str],
         revisions: list[str],
         by_gcloud: Mapping[str, str],
+        in_a_bucket: Mapping[str, str],
     ) -> None:
         self.process, self.env, self.revisions, self.by_gcloud = process, env, revisions, by_gcloud
+        self.in_a_bucket = in_a_bucket
         self.last_words = ""
 
     def stop(self) -> str:
@@ -45,16 +47,20 @@ def served(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Serv
         assert process.stdout is not None
         found: dict[str, str] = {}
         by_gcloud: dict[str, str] = {}
+        in_a_bucket: dict[str, str] = {}
         for line in process.stdout:
             if line.startswith("# then:"):
                 break
             if line.startswith("# to move"):
                 by_gcloud = dict(re.findall(r"export (\w+)=([^;\s]+)", line))
+            if line.startswith("# to keep"):
+                in_a_bucket = dict(re.findall(r"export (\w+)=([^;\s]+)", line))
+            if line.startswith("#"):
                 continue
             name, _, value = line.removeprefix("export ").strip().partition("=")
             found[name] = value.strip("'")
         revisions = line.split()[-2:]
-        yield Served(process, found, revisions, by_gcloud)
+        yield Served(process, found, revisions, by_gcloud, in_a_bucket)
     finally:
         if process.poll() is None:
             process.kill()

@@ -137,7 +137,7 @@ class CutoverConfig:
         help="places where the train waits for `cutover decide`: shares of CANARY_STEPS after their soak, flip (before the first override), promote (before the promotion)"
     )
     hold_timeout: float = number_field(
-        default=1800.0,
+        default=900.0,
         most=DAY,
         above=True,
         help="longest time in seconds for one wait at HOLD_AT; without a decision the train then undoes its changes",

@@ -69,9 +69,11 @@ def run_status(events: Sequence[TrainEvent]) -> RunStatus:  # noqa: C901  one ca
                 status = _with_split(status, describe_shares(event.captured.served()), event.at)
             case TrafficRead():
                 status = _with_split(status, describe_shares(event.found.served()), event.at)
-            case Interrupted():
+            case Interrupted() | TrainFinished():
+                # A step that was cut off has no end of its own.
                 running.clear()
             case UndoStarted():
+                running.clear()
                 status = attrs.evolve(status, undo_since=event.at)
             case UndoFinished():
                 status = attrs.evolve(status, undo=event, undo_since="")

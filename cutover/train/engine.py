@@ -162,7 +162,7 @@ class Train:
                     undone=self.undone.proven,
                     recorded=self.journal.stopped is None,
                 ),
-                reasons=(*why, *refused_holds(self.journal.events), *filter(None, [self.journal.stopped])),
+                reasons=(*refused_holds(self.journal.events), *why, *filter(None, [self.journal.stopped])),
             )
         )
 

@@ -264,6 +264,7 @@ class TestStatus:
         with _alive(folder):
             done = _run("status", str(folder))
         assert "state     undoing its changes" in done.output
+        assert f"step      {DRILL}" not in done.output
         assert "undo      runs since " in done.output
 
     def test_a_line_that_is_being_written_and_strange_text_do_no_harm(self, tmp_path: Path) -> None:

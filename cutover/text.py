@@ -58,26 +58,29 @@ def escaped_lines(text: str | bytes) -> str:
 
 def recover_command(run: Path | str, *options: str) -> str:
     """Return the shell command that recovers a run: a run directory, from any folder of this machine, or an address in STATE_URL."""
-    in_a_bucket = isinstance(run, str) and run.startswith("gs://")
-    return shlex.join(
-        ["cutover", "recover", *options, str(run) if in_a_bucket else str(Path(run).absolute())]
-    )
+    return shlex.join(["cutover", "recover", *options, _from_anywhere(run)])
 
 
-def status_command(run_directory: Path | str) -> str:
-    """Return the shell command that shows where a run stands."""
-    return shlex.join(["cutover", "status", str(Path(run_directory).absolute())])
+def status_command(run: Path | str) -> str:
+    """Return the shell command that shows the status of a run: a run directory, or an address in STATE_URL."""
+    return shlex.join(["cutover", "status", _from_anywhere(run)])
 
 
-def decide_command(run_directory: Path | str, *, shown: str) -> str:
+def decide_command(run: Path | str, *, shown: str) -> str:
     """Return the shell command that lets a waiting train go on, with NAME and TEXT to fill in.
 
     Args:
-        run_directory: The run directory of the train.
+        run: The run directory of the train, or its address in STATE_URL.
         shown: The id of the wait whose state was shown.
     """
-    where = str(Path(run_directory).absolute())
-    return f"{shlex.join(['cutover', 'decide', where, 'go', '--shown', shown])} --by NAME --because TEXT"
+    command = ["cutover", "decide", _from_anywhere(run), "go", "--shown", shown]
+    return f"{shlex.join(command)} --by NAME --because TEXT"
+
+
+def _from_anywhere(run: Path | str) -> str:
+    """Return a run directory as any folder of this machine can name it; an address in a bucket as it is."""
+    in_a_bucket = isinstance(run, str) and run.startswith("gs://")
+    return str(run) if in_a_bucket else str(Path(run).absolute())
 
 
 def timestamp(moment: datetime) -> str:

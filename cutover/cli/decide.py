@@ -1,7 +1,6 @@
 """``cutover decide``: let a waiting train go on, or stop it."""
 
 import sys
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -18,7 +17,7 @@ _NOT_CONFIRMED, _REFUSED = 1, 3
     epilog="Exit codes: 0 the train has taken the decision; 1 it was written, but the train has not taken it; "
     "2 wrong usage, or no run; 3 refused: nothing was written."
 )
-@click.argument("run_directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run_directory")
 @click.argument("answer", type=click.Choice(["go", "stop"]))
 @click.option("--by", required=True, metavar="NAME", help="Your name. It is recorded, and nothing proves it.")
 @click.option("--because", required=True, metavar="TEXT", help="The reason. It is recorded.")
@@ -27,8 +26,11 @@ _NOT_CONFIRMED, _REFUSED = 1, 3
     metavar="ID",
     help="The id of the state that you saw. If the train waits with another state now, the decision is refused.",
 )
-def decide(run_directory: Path, answer: str, by: str, because: str, shown: str | None) -> None:
+def decide(run_directory: str, answer: str, by: str, because: str, shown: str | None) -> None:
     """Decide for the train in RUN_DIRECTORY that waits at a place of HOLD_AT.
+
+    RUN_DIRECTORY is its folder, or, from any machine, its address in STATE_URL: gs://bucket/prefix/RUN. For an address, CLOUD_RUN_ACCESS_TOKEN,
+    its file or its command (else the application default credentials) must be set as for `cutover recover`.
 
     `go`: the train goes on. `stop`: it undoes its changes and ends with NO GO. `cutover status` shows the whole command.
     """
@@ -36,7 +38,7 @@ def decide(run_directory: Path, answer: str, by: str, because: str, shown: str |
 
 
 async def _decide(
-    run_directory: Path, answer: Literal["go", "stop"], by: str, because: str, shown: str | None
+    run_directory: str, answer: Literal["go", "stop"], by: str, because: str, shown: str | None
 ) -> int:
     from cutover.model.holds import place  # noqa: PLC0415  `cutover --help` should not load the train
     from cutover.wiring.decide import decide as write  # noqa: PLC0415

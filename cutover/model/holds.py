@@ -10,6 +10,7 @@ from cutover.model.train_events import (
     DecisionTaken,
     Interrupted,
     StepFinished,
+    TakenOver,
     TrainEvent,
     TrainFinished,
     TrainStarted,
@@ -84,7 +85,7 @@ def open_wait(events: Sequence[TrainEvent]) -> Waiting | None:
         match event:
             case Waiting():
                 waiting = event
-            case DecisionTaken() | Interrupted() | UndoStarted() | TrainFinished():
+            case DecisionTaken() | Interrupted() | TakenOver() | UndoStarted() | TrainFinished():
                 waiting = None
             case StepFinished() if waiting is not None and event.result.step_id == waiting.step_id:
                 waiting = None

@@ -1,8 +1,7 @@
 """The decisions that a waiting train reads: a store that anybody who may decide can write to, and that the train does not trust.
 
-``Decisions`` is the seam: a wait has one decision, the first one that is written. ``DecisionFile`` keeps them in a file of the run
-directory, for the same machine. A store elsewhere keeps the bytes of ``encode_decision`` as one object for each wait, created only if
-it does not exist, and reads them with ``decode_decision``.
+``Decisions`` and ``DecisionStore`` are the seam: a wait has one decision, the first one that is written. ``DecisionFile`` keeps them in a file of the run
+directory, for the same machine. ``bucket_decisions.py`` keeps one object for each wait in the bucket of STATE_URL, for any machine.
 """
 
 import contextlib
@@ -51,6 +50,11 @@ class Decision:
     """Time at which it was written: UTC, ISO 8601."""
 
     @property
+    def waiting(self) -> Waiting:
+        """The wait that this is for, without its words."""
+        return Waiting(step_id=self.step_id, hold="", wait=self.wait, state="", until="", decide="")
+
+    @property
     def problem(self) -> str:
         """The reason why this is no decision that a person wrote; empty for a right one."""
         for name, text, longest in (("by", self.by, LONGEST_NAME), ("because", self.because, LONGEST_REASON)):
@@ -64,21 +68,13 @@ class Decision:
 
 
 class Decisions(Protocol):
-    """The decisions of one run."""
+    """The decisions of one run, as the train reads them."""
 
     async def first(self, waiting: Waiting) -> Decision | None:
         """Return the decision of a wait; None while there is none.
 
         Raises:
             PeerError: The store gave no usable answer. The train asks again.
-        """
-        ...
-
-    async def put(self, decision: Decision) -> None:
-        """Write the decision of a wait.
-
-        Raises:
-            NotDecidedError: The wait has a decision already, or nothing could be written.
         """
         ...
 
@@ -89,6 +85,18 @@ class Decisions(Protocol):
     @property
     def complaints(self) -> tuple[str, ...]:
         """The reasons why something in the store was passed over, each once."""
+        ...
+
+
+class DecisionStore(Decisions, Protocol):
+    """A place to which a decider can write."""
+
+    async def put(self, decision: Decision) -> None:
+        """Write the decision of a wait.
+
+        Raises:
+            NotDecidedError: The wait has a decision already, or the decision could not be written for certain.
+        """
         ...
 
 
@@ -111,6 +119,21 @@ def decode_decision(data: bytes, *, run_id: str, waiting: Waiting) -> Decision |
         raise ValueError(problem)
     same = (run_id, waiting.step_id, waiting.wait) == (found.run_id, found.step_id, found.wait)
     return found if same else None
+
+
+def refusal_of_second(earlier: Decision | None) -> str:
+    """Return the sentence that refuses a second decision; ``earlier`` is None if the first one cannot be read."""
+    shown = (
+        "one that cannot be read"
+        if earlier is None
+        else f"{earlier.answer}, by {earlier.by}: {earlier.because}"
+    )
+    return f"the train has a decision for this wait already: {shown}; nothing was written"
+
+
+def note_once(complaints: tuple[str, ...], complaint: str) -> tuple[str, ...]:
+    """Return the complaints of a store with one more, if it is the first: one is enough to look there, and a train may read a thousand times."""
+    return complaints or (complaint,)
 
 
 @attrs.define(eq=False)
@@ -161,23 +184,17 @@ class DecisionFile:
         Raises:
             NotDecidedError: The wait has a decision already, or nothing could be written.
         """
-        waiting = Waiting(
-            step_id=decision.step_id, hold="", wait=decision.wait, state="", until="", decide=""
-        )
         line = encode_decision(decision) + b"\n"
         try:
             with _turn(self.folder):
-                if (earlier := self._first(waiting)) is not None:
-                    raise NotDecidedError(
-                        f"the train has a decision for this wait already: {earlier.answer}, by {earlier.by}: {earlier.because}"
-                    )
+                if (earlier := self._first(decision.waiting)) is not None:
+                    raise NotDecidedError(refusal_of_second(earlier))
                 _append(self.path, line)
         except OSError as error:
             raise NotDecidedError(f"{self.path}{whose(self.path)} cannot be written: {error}") from error
 
     def _complain(self, complaint: str) -> None:
-        # One is enough to look into the file, and a train may read it a thousand times.
-        self.complaints = self.complaints or (complaint,)
+        self.complaints = note_once(self.complaints, complaint)
 
 
 @attrs.define(eq=False)
@@ -202,14 +219,6 @@ class DecisionsOfRehearsal:
             because="a rehearsal waits for nobody; the live train waits here",
             at=waiting.at,
         )
-
-    async def put(self, decision: Decision) -> None:
-        """Refuse the decision.
-
-        Raises:
-            NotDecidedError: Always.
-        """
-        raise NotDecidedError(f"a rehearsal waits for nobody, so {decision.answer} was not written")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Object                                Content
 ====================================  ==================================================================
 ``PREFIX/locks/KEY.json``             the lock of one service (``state_lock.py``)
 ``PREFIX/RUN/journal/00000001.json``  the first event of a run (``journal_copy.py``), and so on
+``PREFIX/RUN/decisions/WAIT.json``    the decision about one wait (``bucket_decisions.py``)
 ====================================  ==================================================================
 """
 

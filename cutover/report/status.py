@@ -8,7 +8,7 @@ from cutover.model.holds import place
 from cutover.model.run_status import RunStatus
 from cutover.model.train_events import Waiting
 from cutover.record.lock import RunProcess
-from cutover.text import recover_command
+from cutover.text import decide_command, recover_command
 
 SCHEMA = "cutover.status.v1"
 """The ``schema`` value of the JSON document. Keys may be added, but never renamed or removed."""
@@ -48,7 +48,7 @@ def status_lines(folder: Path, status: RunStatus, process: RunProcess | None) ->
     if status.undo_since:
         yield f"undo      runs since {status.undo_since}{_ago(status.undo_since)}"
     if state == "waiting" and status.waiting is not None:
-        yield from _wait_lines(status.waiting)
+        yield from _wait_lines(folder, status.waiting)
     if status.verdict is not None:
         yield from _verdict_lines(folder, status)
     elif state == "killed":
@@ -70,11 +70,12 @@ _WORDS = {
 }
 
 
-def _wait_lines(waiting: Waiting) -> Iterator[str]:
+def _wait_lines(folder: Path, waiting: Waiting) -> Iterator[str]:
     yield f"waiting   {place(waiting.hold)}, since {waiting.at}{_ago(waiting.at)}; without a decision it undoes at {waiting.until}"
     yield f"shown     {waiting.state}"
     if waiting.decide:
-        yield f"  DO      {waiting.decide}"
+        # A train with STATE_URL names the command for any machine, which needs a token.
+        yield f"  DO      {decide_command(folder, shown=waiting.wait)}"
         yield "          (with stop in place of go, the train undoes its changes)"
 
 
@@ -117,7 +118,7 @@ def status_document(folder: Path, status: RunStatus, process: RunProcess | None)
             "state": waiting.state,
             "since": waiting.at,
             "until": waiting.until,
-            "decide": waiting.decide,
+            "decide": decide_command(folder, shown=waiting.wait) if waiting.decide else "",
         },
         "undo": None
         if undo is None

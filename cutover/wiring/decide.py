@@ -1,8 +1,9 @@
-"""``decide``: give a waiting train the decision of an operator, from another process on the same machine."""
+"""``decide``: give a waiting train the decision of an operator, from another process or another machine."""
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,13 +11,18 @@ import anyio
 import attrs
 
 from cutover.clock import utc_now
-from cutover.errors import ConfigurationError, NotDecidedError, NotStartedError
+from cutover.errors import ConfigurationError, NotDecidedError, NotStartedError, PeerError
 from cutover.model.holds import open_wait, place
 from cutover.model.train_events import DecisionTaken, TrainEvent, TrainFinished, TrainStarted, Waiting
-from cutover.record.decisions import Decision, DecisionFile, Decisions
+from cutover.record.decisions import Decision, DecisionFile, DecisionStore
+from cutover.record.journal import parse_journal
+from cutover.record.journal_copy import JournalCopy
 from cutover.record.lock import process_of
 from cutover.record.lock_file import user_name
+from cutover.record.state_address import StateAddress, is_state_address
 from cutover.text import printable, recover_command, status_command
+from cutover.wiring.fetched_run import opened_bucket
+from cutover.wiring.run_state import bucket_decisions, journal_copy
 from cutover.wiring.status import read_run
 
 CONFIRM_SECONDS = 15.0
@@ -36,28 +42,61 @@ class Decided:
 
 
 async def decide(
-    run_directory: Path, answer: Literal["go", "stop"], *, by: str, because: str, shown: str | None = None
+    run: Path | str,
+    answer: Literal["go", "stop"],
+    *,
+    by: str,
+    because: str,
+    shown: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Decided:
-    """Write a decision for the wait of the train in a run directory, and wait until the train has taken it.
+    """Write a decision for the wait of a train, and wait until the train has taken it.
 
     Args:
-        run_directory: The run directory.
+        run: The run directory; or the address of the run in STATE_URL, ``gs://bucket/prefix/RUN``.
         answer: ``go``: the train goes on; ``stop``: it undoes its changes and ends with NO GO.
         by: The name of the decider.
         because: The reason.
         shown: The id of the wait whose state the decider saw. None: the present one.
+        env: The variables with the token for the bucket; None for the environment of the process.
 
     Raises:
-        ConfigurationError: The folder holds no run, or ``by`` or ``because`` is wrong.
+        ConfigurationError: There is no such run, or ``by`` or ``because`` is wrong.
         NotDecidedError: The train does not wait for this decision, or nothing could be written.
     """
-    events = read_run(run_directory)
-    _must_be_own(run_directory)
+    if isinstance(run, str) and is_state_address(run):
+        address = _run_address(run)
+        async with opened_bucket(address.parent, os.environ if env is None else env) as bucket:
+            in_bucket = bucket_decisions(bucket, address.parent, address.run)
+            copy = journal_copy(bucket, address.parent, address.run)
+            return await _decide(run, in_bucket, partial(_copied, copy), answer, by, because, shown)
+    folder = Path(run)
+
+    async def read() -> list[TrainEvent]:
+        return read_run(folder)
+
+    events = await read()
+    _must_be_own(folder)
     run_id = next((event.run_id for event in events if isinstance(event, TrainStarted)), "")
-    waiting = wait_of(events, run_directory, shown=shown)
-    _must_be_alive(run_directory)
+    wait_of(events, folder, shown=shown)
+    _must_be_alive(folder)
+    here = DecisionFile(folder=folder, run_id=run_id)
+    return await _decide(folder, here, read, answer, by, because, shown)
+
+
+async def _decide(
+    run: Path | str,
+    store: DecisionStore,
+    read: Callable[[], Awaitable[list[TrainEvent]]],
+    answer: Literal["go", "stop"],
+    by: str,
+    because: str,
+    shown: str | None,
+) -> Decided:
+    events = await read()
+    waiting = wait_of(events, run, shown=shown)
     decision = Decision(
-        run_id=run_id,
+        run_id=next((event.run_id for event in events if isinstance(event, TrainStarted)), ""),
         step_id=waiting.step_id,
         wait=waiting.wait,
         answer=answer,
@@ -67,9 +106,39 @@ async def decide(
     )
     if problem := decision.problem:
         raise ConfigurationError([f"--{problem}"])
-    store: Decisions = DecisionFile(folder=run_directory, run_id=run_id)
     await store.put(decision)
-    return Decided(waiting=waiting, decision=decision, taken=await _is_taken(run_directory, decision))
+    return Decided(waiting=waiting, decision=decision, taken=await _is_taken(read, decision))
+
+
+def _run_address(text: str) -> StateAddress:
+    """Return the address of a run in a bucket.
+
+    Raises:
+        ConfigurationError: It is not such an address.
+    """
+    try:
+        address = StateAddress.parse(text)
+    except ValueError as error:
+        raise ConfigurationError([f"RUN_DIRECTORY {error}"]) from error
+    if not address.run:
+        raise ConfigurationError([f"RUN_DIRECTORY must name one run, such as {address}/RUN, not {address}"])
+    return address
+
+
+async def _copied(copy: JournalCopy) -> list[TrainEvent]:
+    """Return the events of a run in the bucket.
+
+    Raises:
+        NotDecidedError: There are none, or they cannot be read.
+    """
+    try:
+        lines = await copy.lines()
+        events = parse_journal(b"".join(line + b"\n" for line in lines), copy.address)
+    except (PeerError, NotStartedError) as error:
+        raise NotDecidedError(f"{copy.address} cannot be read: {error}; nothing was written") from error
+    if not events:
+        raise NotDecidedError(f"{copy.address} holds no run; nothing was written")
+    return events
 
 
 def wait_of(events: Sequence[TrainEvent], run_directory: Path | str, *, shown: str | None) -> Waiting:
@@ -79,6 +148,8 @@ def wait_of(events: Sequence[TrainEvent], run_directory: Path | str, *, shown: s
         NotDecidedError: The train does not wait, or waits for a decision about another state than the one that was shown.
     """
     look = f"nothing was written; to see where it stands: {status_command(run_directory)}"
+    if is_state_address(str(run_directory)):
+        look = "nothing was written"
     waiting = open_wait(events)
     if waiting is None:
         verdict = next((event for event in reversed(events) if isinstance(event, TrainFinished)), None)
@@ -130,13 +201,18 @@ def _must_be_alive(run_directory: Path) -> None:
         )
 
 
-async def _is_taken(run_directory: Path, decision: Decision) -> bool:
+async def _is_taken(read: Callable[[], Awaitable[list[TrainEvent]]], decision: Decision) -> bool:
     with anyio.move_on_after(CONFIRM_SECONDS):
         while True:
-            events = read_run(run_directory)
-            if any(isinstance(event, DecisionTaken) and event.wait == decision.wait for event in events):
-                return True
-            if open_wait(events) is None:
+            try:
+                events = await read()
+            except NotDecidedError:
+                # The bucket did not answer this once.
+                events = []
+            for event in events:
+                if isinstance(event, DecisionTaken) and event.wait == decision.wait:
+                    return (event.answer, event.by) == (decision.answer, decision.by)
+            if events and open_wait(events) is None:
                 # A fault or the timeout came first.
                 return False
             await anyio.sleep(_LOOK_SECONDS)

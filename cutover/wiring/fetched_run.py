@@ -5,7 +5,8 @@ tokens from this machine's own variables, and sends them only to Google and to a
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,15 +64,7 @@ async def fetch_run(text: str, given: Mapping[str, str]) -> FetchedRun | str:
     except ValueError as error:
         raise ConfigurationError([f"RUN_DIRECTORY {error}"]) from error
     runs = address.parent if address.run else address
-    production = live(_access(runs, given))
-    await production.tokens.read(production.config.needs)
-    async with production.new_client(_LIMITS) as client:
-        bucket = Bucket(
-            outbound=Outbound(client=client, clock=production.clock, secrets=production.secrets),
-            api_url=production.config.state_api_url,
-            name=runs.bucket,
-            token=production.tokens.state,
-        )
+    async with opened_bucket(runs, given) as bucket:
         try:
             locks = [] if address.run else await _locks(bucket, runs)
             if not address.run and not locks:
@@ -91,7 +84,25 @@ async def fetch_run(text: str, given: Mapping[str, str]) -> FetchedRun | str:
         write_atomically(folder / "journal.jsonl", data)
     except OSError as error:
         raise NotStartedError(f"a copy of the journal cannot be written to {folder}: {error}") from error
-    return FetchedRun(folder=folder, events=events, state_api_url=production.config.state_api_url)
+    return FetchedRun(folder=folder, events=events, state_api_url=bucket.api_url)
+
+
+@asynccontextmanager
+async def opened_bucket(runs: StateAddress, given: Mapping[str, str]) -> AsyncIterator[Bucket]:
+    """Give the bucket of an address, with the token and the client that the variables of this machine name.
+
+    Raises:
+        ConfigurationError: A variable is wrong, or lacks.
+    """
+    production = live(_access(runs, given))
+    await production.tokens.read(production.config.needs)
+    async with production.new_client(_LIMITS) as client:
+        yield Bucket(
+            outbound=Outbound(client=client, clock=production.clock, secrets=production.secrets),
+            api_url=production.config.state_api_url,
+            name=runs.bucket,
+            token=production.tokens.state,
+        )
 
 
 def _access(runs: StateAddress, given: Mapping[str, str]) -> CutoverConfig:

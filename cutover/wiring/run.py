@@ -17,6 +17,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.model.undo_plan import plan_undo
+from cutover.record.bucket_decisions import DecisionsAnywhere
 from cutover.record.decisions import DecisionFile, Decisions, DecisionsOfRehearsal
 from cutover.record.evidence import EvidenceFolder, make_private_folder
 from cutover.record.journal import Journal
@@ -101,7 +102,7 @@ async def run_production(
                 # From here on a train that is cut off can be recovered.
                 lock.sign(config.output_dir, state=journal.address)
             async with kept(state):
-                await _run_train(production, journal, reporter, interrupted_code)
+                await _run_train(production, journal, reporter, interrupted_code, state)
         finally:
             await _end(journal, evidence, lock, state, stable=config.stable_revision)
         return fold(journal.events)
@@ -139,7 +140,11 @@ def _leaves_nothing_open(journal: Journal, *, stable: str) -> bool:
 
 
 async def _run_train(
-    production: Production, journal: Journal, reporter: Reporter, interrupted_code: Callable[[], int]
+    production: Production,
+    journal: Journal,
+    reporter: Reporter,
+    interrupted_code: Callable[[], int],
+    state: RunState | None,
 ) -> None:
     """Run the train. If the train stops before its first change and has not recorded its end, record the end here."""
     try:
@@ -151,7 +156,7 @@ async def _run_train(
                 interrupted_code=interrupted_code,
                 journal=journal,
                 evidence=reporter.evidence,
-                decisions=_decisions(production),
+                decisions=_decisions(production, state),
                 write_step=reporter.write_step,
                 prepare_verdict=reporter.prepare_verdict,
             )
@@ -170,12 +175,13 @@ async def _run_train(
         raise
 
 
-def _decisions(production: Production) -> Decisions:
+def _decisions(production: Production, state: RunState | None) -> Decisions:
     """Return the decisions that the train's holds wait for."""
     config = production.config
     if config.dry_run or config.output_dir is None:
         return DecisionsOfRehearsal(run_id=production.run_id)
-    return DecisionFile(folder=config.output_dir, run_id=production.run_id)
+    here = DecisionFile(folder=config.output_dir, run_id=production.run_id)
+    return here if state is None else DecisionsAnywhere(here=here, anywhere=state.decisions)
 
 
 def _missing(evidence: EvidenceFolder, journal: Journal) -> str:

@@ -15,6 +15,7 @@ from cutover.http.outbound import Outbound
 from cutover.http.tokens import Token
 from cutover.model.train_events import TakenOver, TrainEvent, TrainFinished, UnknownEvent
 from cutover.record.bucket import Bucket
+from cutover.record.bucket_decisions import BucketDecisions
 from cutover.record.evidence import write_atomically
 from cutover.record.journal import line_of_event, parse_journal
 from cutover.record.journal_copy import JournalCopy, merged
@@ -34,6 +35,7 @@ class RunState:
 
     lock: StateLock
     copy: JournalCopy
+    decisions: BucketDecisions
     holder: StateHolder
     """This process."""
 
@@ -123,6 +125,7 @@ def run_state(config: CutoverConfig, run: str, *, outbound: Outbound, token: Tok
             bucket=bucket, address=address, name=address.below(LOCKS, f"{service_key(config)}.json")
         ),
         copy=journal_copy(bucket, address, run),
+        decisions=bucket_decisions(bucket, address, run),
         holder=this_process(service=service, run=run),
     )
 
@@ -134,6 +137,16 @@ def journal_copy(bucket: Bucket, address: StateAddress, run: str) -> JournalCopy
         folder=address.below(run, "journal", ""),
         address=address.of_run(run),
         clock=bucket.outbound.clock,
+    )
+
+
+def bucket_decisions(bucket: Bucket, address: StateAddress, run: str) -> BucketDecisions:
+    """Return the decisions of a run."""
+    return BucketDecisions(
+        bucket=bucket,
+        folder=address.below(run, "decisions", ""),
+        address=address.of_run(run),
+        run_id=run,
     )
 
 

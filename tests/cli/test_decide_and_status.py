@@ -87,7 +87,12 @@ class TestDecide:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["no-such-folder", "go", *WORDS], "does not exist"),
+            (["no-such-folder", "go", *WORDS], "no-such-folder is no run directory: it has no journal.jsonl"),
+            (
+                ["gs://bucket/trains", "go", *WORDS],
+                "RUN_DIRECTORY must name one run, such as gs://bucket/trains/RUN",
+            ),
+            (["gs://B", "go", *WORDS], "RUN_DIRECTORY must be gs://BUCKET/PREFIX"),
             ([".", "maybe", *WORDS], "'maybe' is not one of 'go', 'stop'"),
             ([".", "go", "--because", "x"], "Missing option '--by'"),
             ([".", "go", "--by", "x"], "Missing option '--because'"),
@@ -227,11 +232,11 @@ class TestStatus:
             "waiting   at 25 %, since ",
             "without a decision it undoes at 2026-11-29T03:04:05.000Z",
             f"shown     {WAITING.state}",
-            f"  DO      {WAITING.decide}",
+            f"  DO      cutover decide {folder} go --shown {WAITING.wait} --by NAME --because TEXT",
         ):
             assert words in done.output
         assert document["state"] == "waiting"
-        assert document["waiting"]["decide"] == WAITING.decide
+        assert document["waiting"]["decide"].startswith(f"cutover decide {folder} go --shown {WAITING.wait} ")
         assert document["process"]["alive"] is True
         assert document["recover"] is None
         assert {path: path.read_bytes() for path in folder.iterdir()} == before

@@ -150,13 +150,13 @@ class ServiceLock:
         """
         for path in (self.path, *self.earlier):
             try:
-                left = _holder(read_lock(path))
-                if left is not None:
-                    return (
-                        f"another train is live: {left.describe()}; wait for its end"
-                        if is_held(path)
-                        else _unrecovered(path, left)
-                    )
+                if (left := _holder(read_lock(path))) is None:
+                    continue
+                if is_held(path):
+                    return f"another train is live: {left.describe()}; wait for its end"
+                # A train that ended between the two looks has emptied it.
+                if (left := _holder(read_lock(path))) is not None:
+                    return _unrecovered(path, left)
             except FileNotFoundError:
                 continue
             except OSError as error:

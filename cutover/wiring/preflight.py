@@ -98,20 +98,19 @@ def _check_machine(production: Production, recorder: StepRecorder) -> None:
 
 def _check_folder(folder: Path, name: str, recorder: StepRecorder) -> None:
     """Record if the run directory can be made and written. A file without a name is written, and is gone at once; no folder is made."""
-    problem = next(directory_problems(folder, name), "")
-    parent = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    free = 0
+    problem, free = next(directory_problems(folder, name), ""), 0
     if not problem:
         try:
+            parent = next(each for each in (folder, *folder.absolute().parents) if each.exists())
             with tempfile.TemporaryFile(dir=parent, buffering=0) as file:
-                file.write(_TRIED)
+                if file.write(_TRIED) != len(_TRIED):
+                    problem = f"{name} cannot be written: {folder} (the disk is full)"
             free = shutil.disk_usage(parent).free
         except OSError as error:
             problem = f"{name} cannot be written: {folder} ({error})"
     if problem:
-        recorder.check(
-            "output", StepStatus.ERROR, f"{problem}; make it writable, or set {name} to another folder"
-        )
+        detail = f"{problem}; set {name} to a folder that can be made and written"
+        recorder.check("output", StepStatus.ERROR, detail)
         return
     detail = f"{folder} can be made and written, {free / 1e9:.1f} GB are free"
     if free < _LEAST_FREE:

@@ -43,8 +43,9 @@ ROUTES = RouteState(overrides=((GLOBAL, None),))
 HOSTILE = "[bold red]x[/bold red] [link=https://evil.example]y[/link] :boom:"
 
 
-def checked(status: StepStatus, detail: str = "") -> CheckRecorded:
-    return CheckRecorded(step_id="drill", check=Check(check_id="traffic-5", status=status, detail=detail))
+def checked(status: StepStatus, detail: str = "", *, warns: bool = False) -> CheckRecorded:
+    check = Check(check_id="traffic-5", status=status, detail=detail, warns=warns)
+    return CheckRecorded(step_id="drill", check=check)
 
 
 def finished(status: StepStatus, detail: str = "", step_id: str = "drill") -> StepFinished:
@@ -72,6 +73,7 @@ class TestLines:
             (checked(StepStatus.FAIL, "broken"), "drill   traffic-5: FAIL  broken"),
             (checked(StepStatus.ERROR, "silence"), "drill   traffic-5: ERROR  silence"),
             (checked(StepStatus.PASS), ""),
+            (checked(StepStatus.PASS, "renew it", warns=True), "drill   traffic-5: warn  renew it"),
             (
                 TrafficIntended(step_id="drill", captured=CAPTURED, wanted=(STABLE, CANARY), etag=None),
                 "drill   asking for canary 5 %, stable 95 %",

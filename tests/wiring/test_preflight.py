@@ -223,7 +223,7 @@ async def test_a_folder_that_cannot_be_made_fails_and_the_rest_is_asked_all_the_
     report = await look(EmbeddedTrain(config))
     assert statuses(report) == {**HEALTHY, "output": "fail"}
     assert detail(report, "output").startswith(f"OUTPUT_DIR cannot be written: {tmp_path / 'file' / 'run'} (")
-    assert detail(report, "output").endswith("make it writable, or set OUTPUT_DIR to another folder")
+    assert detail(report, "output").endswith("; set OUTPUT_DIR to a folder that can be made and written")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

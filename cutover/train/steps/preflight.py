@@ -26,6 +26,8 @@ from cutover.train.traffic_readiness import TrafficReadiness, status_of
 STEP_ID = step_ids.PREFLIGHT
 _FRONT, _CLOUD_RUN = "base_url", "cloud_run_api_url"
 """The fields of the two addresses whose APIs are read."""
+_BEFORE_EVIDENCE = frozenset({"routes", "traffic", "revision-stable", "revision-canary"})
+"""The checks without which no answer would be evidence. Others, such as those of the tokens, may fail: one run then shows all there is to mend."""
 _ROUTES_REMEDY = "check BASE_URL and CONTROL_ACCESS_TOKEN, and start again when the route-split API answers"
 
 
@@ -174,8 +176,11 @@ async def _evidence(
 ) -> CanaryEvidence:
     """Find out what can tell that the canary answers a stream; without anything the drill could prove nothing."""
     check_id = "canary-evidence"
-    if traffic is None or any(check.status.failed for check in recorder.checks):
-        recorder.check(check_id, StepStatus.SKIP, "not looked for, because another check failed")
+    failed = {check.check_id for check in recorder.checks if check.status.failed}
+    if traffic is None or found.routes is None or failed & _BEFORE_EVIDENCE:
+        recorder.check(
+            check_id, StepStatus.SKIP, "not looked for, because an earlier check failed", tolerable=False
+        )
         return CanaryEvidence()
     search = EvidenceSearch(
         stable=plan.stable_revision,

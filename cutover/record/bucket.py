@@ -1,4 +1,4 @@
-"""A bucket of Cloud Storage, by its JSON API: four requests, each with a condition on the object's generation.
+"""A bucket of Cloud Storage, by its JSON API: four requests for objects, and the question about the permissions of the token.
 
 An object gets a new generation with each write. A write with ``ifGenerationMatch=G`` is refused with 412 if the object has another
 generation than G by then; G = 0 means that there must be no such object (Cloud Storage, request preconditions). So of two writers one wins.
@@ -24,6 +24,8 @@ MOST_OBJECTS = 50_000
 """Largest number of objects that one listing reads."""
 MOST_BYTES = 8 << 20
 """Bytes of the largest object that is read."""
+PERMISSIONS = tuple(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list"))
+"""The permissions that a train and its recovery need on the bucket (roles/storage.objectUser has them)."""
 _PAGE = 1_000
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}")
 _LONGEST_NAME = 1024
@@ -170,6 +172,24 @@ class Bucket:
         if reply.status != HTTPStatus.NOT_FOUND:
             _expect_success(reply)
         return True
+
+    async def missing_permission(self, *, label: str) -> str:
+        """Return the first of ``PERMISSIONS`` that the token does not have; an empty text if it has all. Nothing is changed.
+
+        Raises:
+            PeerError: There was no usable answer.
+        """
+        for permission in PERMISSIONS:
+            reply = await self.outbound.read(
+                "GET",
+                f"{self.api_url}/storage/v1/b/{self.name}/iam/testPermissions?permissions={permission}",
+                label=label,
+                authorize=self.token,
+            )
+            # A list without a member is left out.
+            if permission not in str(_object(_expect_success(reply)).get("permissions", "")):
+                return permission
+        return ""
 
     def _url(self, name: str) -> str:
         return f"{self.api_url}/storage/v1/b/{self.name}/o/{quote(name, safe='')}"

@@ -138,6 +138,25 @@ class StateLock:
             else (holder_of(stored.content, self.name, self.address), stored.generation)
         )
 
+    async def obstacle(self) -> str:
+        """Return the reason why a train could not take this lock and keep its journal now, and the thing to do; an empty text if it could.
+
+        Nothing is written: the lock is read, and Cloud Storage is asked for the permissions of the token.
+        """
+        state = f"STATE_URL ({self.address})"
+        try:
+            found = await self.found()
+            missing = await self.bucket.missing_permission(label="state.permissions")
+        except PeerError as error:
+            return f"{state} cannot be read: {error}"
+        except NotStartedError as error:
+            return str(error)
+        if found is not None:
+            return _held(found[0], self.address)
+        if missing:
+            return f"the token may not write to {state}: {missing} is missing; grant roles/storage.objectUser on its bucket to the account"
+        return ""
+
     async def release(self) -> str:
         """Delete the lock, if this process holds it; return the problem if that failed, else an empty text."""
         generation, self._generation = self._generation, None

@@ -21,7 +21,7 @@ EXIT_FAILED = 3
 """Exit code of a preflight with a line that failed: a train would end with it as well, before it changes anything."""
 _ORDER = (
     "output", "lock", "earlier-runs",
-    "address-base-url", "address-cloud-run-api-url", "address-legacy-base-url", "clock",
+    "address-base-url", "address-cloud-run-api-url", "address-legacy-base-url", "address-state-api-url", "clock", "state",
     "routes", "permission-routes", "traffic", "permission-traffic", "ingress", "revision-stable", "revision-canary", "canary-evidence",
     "token-control", "token-auth", "token-cloud-run", "token-legacy",
 )  # fmt: skip

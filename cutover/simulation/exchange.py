@@ -33,6 +33,7 @@ class Operation(enum.Enum):
     OBJECT_WRITE = "Cloud Storage object write"
     OBJECT_READ = "Cloud Storage object"
     OBJECT_LIST = "Cloud Storage list of objects"
+    OBJECT_PERMISSION = "Cloud Storage question about a permission, which changes nothing"
     OBJECT_DELETE = "Cloud Storage object delete"
     OTHER = "anything else"
 

@@ -14,6 +14,7 @@ from cutover.simulation.exchange import Operation, Reply, Request, json_reply
 from cutover.simulation.layout import Credentials
 
 _PATH = re.compile(r"(?P<upload>/upload)?/storage/v1/b/(?P<bucket>[^/]+)/o(?:/(?P<name>.+))?", re.DOTALL)
+_PERMISSIONS_PATH = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)/iam/testPermissions")
 _LONGEST_NAME = 1024
 _MOST_ROWS = 1_000
 
@@ -34,6 +35,8 @@ class ObjectStore:
     credentials: Credentials
     objects: dict[str, StoredObject] = attrs.field(factory=dict)
     """Object by name."""
+    denied: frozenset[str] = frozenset()
+    """The permissions that no account has."""
     _generation: int = 1_700_000_000_000_000
     """The generation of the last write."""
 
@@ -41,7 +44,8 @@ class ObjectStore:
         """Return the operation that a request asks for."""
         found = _PATH.fullmatch(path)
         if found is None:
-            return Operation.OTHER
+            asks = method == "GET" and _PERMISSIONS_PATH.fullmatch(path) is not None
+            return Operation.OBJECT_PERMISSION if asks else Operation.OTHER
         match method, found["upload"], found["name"]:
             case "POST", "/upload", None:
                 return Operation.OBJECT_WRITE
@@ -59,8 +63,10 @@ class ObjectStore:
         found = _PATH.fullmatch(request.path)
         name = (found["name"] if found is not None else None) or request.query.get("name", "")
         stored = self.objects.get(name)
-        if (refusal := self._refusal(request, operation, name)) is not None:
-            return refusal
+        asks = operation is Operation.OBJECT_PERMISSION
+        early = self._permission(request) if asks else self._refusal(request, operation, name)
+        if early is not None:
+            return early
         match operation:
             case Operation.OBJECT_LIST:
                 return self._list(request)
@@ -77,6 +83,17 @@ class ObjectStore:
                 return Reply(headers=headers, body=(stored.content,))
             case _:
                 return json_reply(_resource(name, self.objects[name]))
+
+    def _permission(self, request: Request) -> Reply:
+        """Return the permission that a request asks about, if the token has it. The simulated account has all of them but ``denied``."""
+        found = _PERMISSIONS_PATH.fullmatch(request.path)
+        if "cloud_run" not in self.credentials.names(request.token):
+            return google_error(401, "authError", "Invalid Credentials")
+        if found is None or found["bucket"] != self.bucket:
+            return google_error(404, "notFound", "The specified bucket does not exist.")
+        asked = request.query.get("permissions", "")
+        granted = {} if asked in self.denied else {"permissions": [asked]}
+        return json_reply({"kind": "storage#testIamPermissionsResponse", **granted})
 
     def _refusal(self, request: Request, operation: Operation, name: str) -> Reply | None:
         """Return the refusal of a request; None if the bucket carries it out."""

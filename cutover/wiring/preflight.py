@@ -2,7 +2,9 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cutover.config.config import CutoverConfig
 from cutover.config.problems import directory_problems
@@ -61,12 +63,14 @@ async def preflight_production(production: Production) -> PreflightReport:
         )
         await train.look()
     results = {result.step_id: result for result in train.results}
+    facts = results[step_ids.PREFLIGHT].facts
+    await _check_state(production, here, facts)
     return PreflightReport(
         config=config,
         new_target=COMPAT.new_target,
         checks=(*here.checks, *(check for result in train.results for check in result.checks)),
         captured=train.captured,
-        facts=results[step_ids.PREFLIGHT].facts,
+        facts=facts,
     )
 
 
@@ -94,6 +98,21 @@ def _check_machine(production: Production, recorder: StepRecorder) -> None:
         commands = "; ".join(recover_command(folder) for folder in runs)
         detail = f"{len(runs)} earlier run(s) left a change open, by their journals: if none of them runs any more: {commands}"
     recorder.check("earlier-runs", StepStatus.PASS, detail, warns=bool(runs))
+
+
+async def _check_state(production: Production, recorder: StepRecorder, facts: Mapping[str, Any]) -> None:
+    """Record if a train could take the lock in STATE_URL and keep its journal there; nothing if the configuration names no such place."""
+    async with production.state(production.run_id) as state:
+        if state is None:
+            return
+        name = production.config.name_of("state_api_url")
+        if any(each["input"] == name and not each["reached"] for each in facts["addresses"]):
+            recorder.check("state", StepStatus.SKIP, f"not asked, because {name} is not reached")
+            return
+        obstacle = await state.lock.obstacle()
+        status = StepStatus.ERROR if obstacle else StepStatus.PASS
+        detail = f"no train holds the lock in {production.config.state_url}, and the token may write there"
+        recorder.check("state", status, obstacle or detail)
 
 
 def _check_folder(folder: Path, name: str, recorder: StepRecorder) -> None:

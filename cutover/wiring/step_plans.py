@@ -72,10 +72,12 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
 
 
 def addresses(config: CutoverConfig) -> tuple[Address, ...]:
-    """Return the addresses that the train of a configuration needs. gcloud finds its own, and only a dual run needs the legacy service."""
+    """Return the addresses that the train of a configuration needs. gcloud finds its own."""
     fields = ["base_url"]
     fields += ["cloud_run_api_url"] if config.traffic_backend != "gcloud" else []
     fields += ["legacy_base_url"] if config.run_dual_run else []
+    # A rehearsal keeps no state.
+    fields += ["state_api_url"] if config.state_url and not config.dry_run else []
     return tuple(
         Address(field=field, name=config.name_of(field), url=getattr(config, field)) for field in fields
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import msgspec
 import pytest
 
@@ -14,11 +15,12 @@ from cutover.model import step_ids
 from cutover.model.results import StepStatus
 from cutover.record.lock import ServiceLock
 from cutover.report.preflight_report import PreflightReport, as_json, as_lines, status_of
-from cutover.simulation import FAULTS, VARIANTS, Fault
+from cutover.simulation import FAULTS, VARIANTS, Fault, Operation
 from cutover.wiring.embedded import simulated
 from cutover.wiring.preflight import preflight_cutover, preflight_production
 from cutover.wiring.production import live
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, TOKENS, EmbeddedTrain, live_config
+from tests.support.state_bucket import STATE_URL, StateScene
 from tests.support.unfinished_runs import scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -261,6 +263,44 @@ async def test_a_killed_run_is_named_with_its_recovery(tmp_path: Path) -> None:
         assert (await killed.recover()).closed
         report = await preflight_production(attrs.evolve(killed.production, config=again))
         assert statuses(report) == HEALTHY
+
+
+async def test_the_state_in_a_bucket_is_looked_at_and_not_written(tmp_path: Path) -> None:
+    state = StateScene.of(tmp_path)
+    config = state.config("next", needs=ALL_NEEDS - {"output_dir"})
+    storage = state.simulation.storage
+
+    async def found() -> PreflightReport:
+        return await preflight_production(state.production(config))
+
+    report = await found()
+    assert statuses(report) == {**HEALTHY, "address-state-api-url": "ok", "state": "ok"}
+    assert detail(report, "state") == f"no train holds the lock in {STATE_URL}, and the token may write there"
+    assert not storage.objects
+
+    storage.denied = frozenset({"storage.objects.create"})
+    report = await found()
+    assert statuses(report)["state"] == "fail"
+    assert "storage.objects.create is missing; grant roles/storage.objectUser" in detail(report, "state")
+    storage.denied = frozenset()
+
+    async with state.production(config).state("other-run") as other:
+        assert other is not None
+        await other.begin()
+        report = await found()
+        assert statuses(report)["state"] == "fail"
+        assert f"pid {os.getpid()} on " in detail(report, "state")
+        assert f"cutover recover {STATE_URL}/other-run" in detail(report, "state")
+        await other.lock.release()
+
+    state.before = lambda label: httpx.ConnectError("injected") if "state-api" in label else None
+    report = await found()
+    assert (statuses(report)["address-state-api-url"], statuses(report)["state"]) == ("fail", "skip")
+    assert report.exit_code == 3
+    writes = {Operation.OBJECT_WRITE, Operation.OBJECT_DELETE}
+    asked = [entry.operation for entry in state.simulation.requests if entry.operation in writes]
+    # Those of the other run.
+    assert asked == [Operation.OBJECT_WRITE, Operation.OBJECT_DELETE]
 
 
 async def test_a_look_at_the_lock_makes_no_file(tmp_path: Path) -> None:

@@ -347,14 +347,14 @@ class TestNotStarted:
                 needs = _needs(_open_parts(found.told(), stable=STABLE, mode="finish"))
                 broken = {"CLOUD_RUN_ACCESS_TOKEN_FILE": str(tmp_path / "none")}
                 if part == "traffic":
-                    assert needs == {"cloud_run_access_token", "gcloud"}
+                    assert needs == {"output_dir", "cloud_run_access_token", "gcloud"}
                     assert configuration_of_run(facts, found.folder, {}, needs).control_access_token == ""
                     with pytest.raises(
                         ConfigurationError, match=r"CLOUD_RUN_ACCESS_TOKEN_FILE: .* cannot be read"
                     ):
                         configuration_of_run(facts, found.folder, broken, needs)
                 else:
-                    assert needs == {"control_access_token"}
+                    assert needs == {"output_dir", "control_access_token"}
                     env = {"CONTROL_ACCESS_TOKEN": "x", **broken}
                     assert (
                         configuration_of_run(

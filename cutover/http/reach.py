@@ -20,12 +20,15 @@ import httpx
 from cutover.errors import NoAnswerError
 from cutover.http.causes import describe_failure
 from cutover.http.environment import PROXY
+from cutover.http.outbound import CLOSE_SECONDS
 from cutover.text import printable
 
 REACH_SECONDS = 8.0
 """Seconds for one request. A name server or a firewall that swallows everything costs as many, and no more."""
 _PATH = "/robots.txt"
 """A path at which every server answers at once, and which needs no token and starts no work."""
+_PROXY_LOGIN = 407
+"""Status of a proxy that wants a login (RFC 9110 15.5.8)."""
 _DATE_ROUNDING = 0.5
 """Half of the second that a Date header leaves out (RFC 9110 5.6.7)."""
 
@@ -90,10 +93,15 @@ async def reach(client: httpx.AsyncClient, url: str, *, name: str, label: str) -
         raise _unreached(error, shown, name) from error
     with (
         anyio.CancelScope(shield=True),
-        anyio.move_on_after(1.0),
+        anyio.move_on_after(CLOSE_SECONDS),
         contextlib.suppress(httpx.HTTPError, OSError),
     ):
         await response.aclose()
+    if facts.proxy and facts.status == _PROXY_LOGIN:
+        raise UnreachedError(
+            f"{shown}: {facts.proxy} asks for a login",
+            remedy="put its user and password into the URL of the proxy",
+        )
     return facts
 
 

@@ -72,6 +72,8 @@ class TrafficReadiness:
         detail = problem or state.describe_served()
         if not problem and state.asks_for_latest:
             detail += "; LATEST is pinned during the drill, and restored after it"
+        if not problem and state.warning():
+            detail += "; a train may start; to see it: gcloud run services describe " + self.gcloud_service
         # A refusal judges nothing: the drill never began.
         status = StepStatus.ERROR if problem else StepStatus.PASS
         record("traffic", status, detail, tolerable=False, warns=not problem and bool(state.warning()))

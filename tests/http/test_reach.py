@@ -171,6 +171,14 @@ async def test_a_proxy_is_named_without_its_login(monkeypatch: pytest.MonkeyPatc
     assert server.requests[0].startswith(b"GET http://chat.example/robots.txt ")
 
 
+async def test_a_proxy_that_wants_a_login_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with answering(answer().replace(b"404 Not Found", b"407 Login")) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url(""))
+        error = await failure("http://chat.example")
+    assert str(error) == f"chat.example: the proxy {server.url('')} of HTTP_PROXY asks for a login"
+    assert error.remedy == "put its user and password into the URL of the proxy"
+
+
 async def test_a_dead_proxy_is_blamed_and_not_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", CLOSED)
     error = await failure("https://chat.example")

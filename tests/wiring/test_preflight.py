@@ -196,6 +196,7 @@ async def test_a_train_makes_the_same_checks_and_a_warning_stops_no_train(tmp_pa
     ("variant", "check_id", "words"),
     [
         ("validate-unknown", "permission-traffic", "could not be tried: the API does not take validateOnly"),
+        ("broken-revision", "traffic", "; a train may start; to see it: gcloud run services describe "),
         ("session-unknown", "token-auth", "how long AUTH_TOKEN lives is not known"),
     ],
 )

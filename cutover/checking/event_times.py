@@ -24,7 +24,7 @@ class EventTimes:
     _arrivals: int = attrs.field(default=0, init=False)
     """Number of the times so far, with those that were not kept."""
     _every: int = attrs.field(default=1, init=False)
-    """Of so many times one is kept."""
+    """Number of times of which one is kept."""
     _last: float | None = attrs.field(default=None, init=False)
 
     def note(self, elapsed: float, *, count: int) -> None:

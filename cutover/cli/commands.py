@@ -9,6 +9,7 @@ from cutover.cli.decide import decide
 from cutover.cli.lint_openapi import lint_openapi
 from cutover.cli.preflight import preflight
 from cutover.cli.recover import recover
+from cutover.cli.report import report
 from cutover.cli.run import run
 from cutover.cli.simulate import simulate
 from cutover.cli.status import status
@@ -35,5 +36,5 @@ def main() -> None:
     """Move production chat streams to a new service, safely."""
 
 
-for command in (preflight, run, status, decide, watch, recover, check, lint_openapi, simulate):
+for command in (preflight, run, status, decide, watch, recover, report, check, lint_openapi, simulate):
     main.add_command(command)

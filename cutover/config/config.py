@@ -28,6 +28,7 @@ from cutover.config.inputs import (
     token_command_field,
     token_file_field,
     url_field,
+    written,
 )
 from cutover.config.manifest import read_manifest
 from cutover.config.sources import Source, open_sources
@@ -380,6 +381,14 @@ class CutoverConfig:
             "what_if": list(self.what_if),
             "state_url": self.state_url or None,
             "state_api_url": self.state_api_url,
+            # What a report needs to say how to start the same run. A command may print a token, so no source of a token is here.
+            "inputs": {
+                declared.field: written(value)
+                for declared in INPUTS
+                if not declared.secret
+                and declared.field not in (*TOKEN_SOURCES, "output_dir")
+                and (value := getattr(self, declared.field)) != declared.default
+            },
             # A recovery reads its tokens from the same sources.
             "token_sources": {
                 field: value for field in TOKEN_SOURCES if (value := self._token_source(field))

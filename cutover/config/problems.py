@@ -18,7 +18,7 @@ from cutover.model.holds import FLIP, PROMOTE
 if TYPE_CHECKING:
     from cutover.config.config import CutoverConfig
 
-_RUN_FILES = ("journal.jsonl", "summary.json", "steps.jsonl", "SUMMARY.md")
+_RUN_FILES = ("journal.jsonl", "summary.json", "steps.jsonl", "SUMMARY.md", "report.html")
 """Files that show that a folder holds a run already."""
 
 

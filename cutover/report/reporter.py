@@ -12,6 +12,8 @@ from cutover.model.train_events import StepFinished, TakenOver, TrainEvent, Trai
 from cutover.record.evidence import EvidenceFolder, StagedFile
 from cutover.record.journal import Journal
 from cutover.report.artifacts import all_files, step_file, step_log, step_rows, step_summary, summary_files
+from cutover.report.page.document import render_page
+from cutover.report.page.file_name import FILE
 
 
 @attrs.define(eq=False)
@@ -45,6 +47,8 @@ class Reporter:
                     pass
         except Exception as error:  # noqa: BLE001  a fault in cutover itself costs evidence as a full disk does, and never an undo
             self.evidence.missing(_artifact_of(event), error)
+        if isinstance(event, TrainFinished):
+            self._write_page()
 
     def write_step(self, result: StepResult) -> str | None:
         """Write the summary of a step that is about to finish. Return its file, or None if it was not written."""
@@ -93,7 +97,8 @@ class Reporter:
         finished = {event.result.step_id for event in events if isinstance(event, StepFinished)}
         written: list[str | None] = []
         try:
-            for name, content in all_files(events).items():
+            files = {FILE: render_page(events, folder=root), **all_files(events)}
+            for name, content in files.items():
                 is_there = (root / name).exists()
                 cut_off = "/" in name and name.partition("/")[0] not in finished
                 differs = (
@@ -124,6 +129,15 @@ class Reporter:
             self.evidence.discard(staged)
         for name, content in summary_files(self.journal.events).items():
             self.evidence.write(name, content)
+
+    def _write_page(self) -> None:
+        """Write ``report.html``, after the verdict: no fault of the page may change it."""
+        if self.evidence.root is None:
+            return
+        try:
+            self.evidence.write(FILE, render_page(self.journal.events, folder=self.evidence.root))
+        except Exception as error:  # noqa: BLE001  as above
+            self.evidence.missing(FILE, error)
 
     def _discard_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None

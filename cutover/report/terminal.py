@@ -5,6 +5,7 @@ Output is best effort: a closed terminal must not stop an undo, so a closed stre
 
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol, TextIO
 
 import attrs
@@ -32,6 +33,7 @@ from cutover.model.train_events import (
     Waiting,
 )
 from cutover.model.undo_plan import UndoPlan
+from cutover.report.page.file_name import FILE
 from cutover.text import printable
 
 _MARKS = {StepStatus.PASS: "ok", StepStatus.FAIL: "FAIL", StepStatus.ERROR: "ERROR", StepStatus.SKIP: "skip"}
@@ -168,6 +170,7 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     lines += [f"cause     {cause}" for cause in summary.causes]
     if evidence:
         lines.append(f"evidence  {evidence}")
+        lines.append(f"report    {Path(evidence).with_name(FILE)}")
     if summary.undo is not None:
         lines.append(f"undo      {'proven' if summary.undo.proven else 'NOT PROVEN'}: {summary.undo.detail}")
         lines += [f"  DO      {line}" for line in summary.undo.to_do]

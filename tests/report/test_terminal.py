@@ -162,7 +162,7 @@ class TestConclusion:
         summary = fold([TrainStarted(run_id="r", facts=facts), TrainFinished(passed=True, exit_code=0)])
         lines = conclusion(summary, evidence="run/SUMMARY.md")
         assert lines[:2] == ["verdict   passed (rehearsal), exit 0", "gates"]
-        assert lines[-1] == "evidence  run/SUMMARY.md"
+        assert lines[-2:] == ["evidence  run/SUMMARY.md", "report    run/report.html"]
 
     def test_each_gate_says_whether_it_holds(self) -> None:
         skipped = StepResult(step_id="dual-run-diff", status=StepStatus.SKIP, by_configuration=True)

@@ -205,6 +205,7 @@ class TestMissingSummary:
             assert recovery.closed
             assert ("the cutover is complete" in recovery.detail) == passed
             assert recovery.written == (
+                "report.html",
                 "final-state/summary.json",
                 "final-state/step.log",
                 "steps.jsonl",

@@ -1,0 +1,251 @@
+"""The state of production as the run left it, part by part: the split and the overrides."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from itertools import pairwise
+
+import attrs
+
+from cutover.model import step_ids
+from cutover.model.route_state import RouteState
+from cutover.model.summary import CutoverSummary
+from cutover.model.traffic_state import TrafficState, describe_shares, shares
+from cutover.model.train_events import (
+    Decided,
+    RouteIntended,
+    RoutesRead,
+    TrafficIntended,
+    TrafficRead,
+    TrainEvent,
+    changes,
+)
+from cutover.model.undo_plan import UndoPlan
+
+_NOT_READ = "not read by this run"
+_CLEAR = "clear"
+
+
+class Certainty(Enum):
+    """The certainty of a run about one part of production at its end."""
+
+    UNTOUCHED = "untouched"
+    PROVEN = "proven"
+    """The last write was read back as asked for, or as an operator accepted it."""
+    OPEN = "not proven"
+    """A change of the run is not proven undone."""
+
+
+@attrs.frozen(kw_only=True)
+class PartState:
+    """One part of production at the end of the run."""
+
+    name: str
+    """``Traffic`` or ``Routes``."""
+    certainty: Certainty
+    sentence: str
+    before: str
+    after: str
+
+
+@attrs.frozen(kw_only=True)
+class RouteRow:
+    """One route key before and after the run."""
+
+    key: str
+    before: str
+    after: str
+
+    @property
+    def differs(self) -> bool:
+        """True if the run ended with another value."""
+        return self.before != self.after
+
+
+def traffic_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> PartState:
+    """Return the state of the split."""
+    asked = [event for event in changes(events) if isinstance(event, TrafficIntended)]
+    reads = [event for event in events if isinstance(event, TrafficRead)]
+    before = describe_shares(asked[0].captured.served()) if asked else _first_split(summary)
+    last = reads[-1] if reads else None
+    after = before if last is None else describe_shares(last.found.served())
+    if not asked:
+        sentence = f"The run never moved traffic: {before}."
+        return PartState(
+            name="Traffic", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
+        )
+    if plan.traffic is not None:
+        wanted = describe_shares(shares(plan.traffic.targets, latest=plan.traffic.captured.latest_ready))
+        return PartState(
+            name="Traffic",
+            certainty=Certainty.OPEN,
+            sentence=f"NOT KNOWN to be restored. {_last_seen(events, 'traffic', last)} It should be {wanted}.",
+            before=before,
+            after=f"not known; last seen: {_last_found(events, 'traffic', last)}",
+        )
+    same = last is not None and last.found.served() == asked[0].captured.served()
+    note = ", as before the run" if same else f"; before the run: {before}"
+    when = f" (read at {_time(last.at)})" if last is not None else ""
+    if _accepted(events, "traffic"):
+        found = _last_found(events, "traffic", last)
+        return PartState(
+            name="Traffic",
+            certainty=Certainty.PROVEN,
+            sentence=f"{found}: an operator accepted this state.",
+            before=before,
+            after=found,
+        )
+    return PartState(
+        name="Traffic",
+        certainty=Certainty.PROVEN,
+        sentence=f"{after}{note}{when}.",
+        before=before,
+        after=after,
+    )
+
+
+def routes_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> PartState:
+    """Return the state of the overrides."""
+    rows = route_rows(events, summary)
+    written = [event for event in changes(events) if isinstance(event, RouteIntended)]
+    before, after = (
+        describe_routes({row.key: getattr(row, side) for row in rows}) for side in ("before", "after")
+    )
+    if not written:
+        sentence = f"The run never wrote an override: {before}."
+        return PartState(
+            name="Routes", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
+        )
+    if plan.routes is not None:
+        wanted = describe_routes({key: value or _CLEAR for key, value in plan.routes.values})
+        seen = (
+            f"They were last seen as: {after}."
+            if _last_sample(events) is not None
+            else "They were never read back."
+        )
+        return PartState(
+            name="Routes",
+            certainty=Certainty.OPEN,
+            sentence=f"NOT KNOWN to be restored. {seen} They should be: {wanted}.",
+            before=before,
+            after=f"not known; last seen: {after}",
+        )
+    note = "; before the run: " + before if any(row.differs for row in rows) else ", as before the run"
+    return PartState(
+        name="Routes", certainty=Certainty.PROVEN, sentence=f"{after}{note}.", before=before, after=after
+    )
+
+
+def route_rows(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[RouteRow, ...]:
+    """Return each route key with its override before the run and at its last read; empty if the run read no routes."""
+    captured = next((event.captured for event in events if isinstance(event, RouteIntended)), None)
+    before = _overrides(captured) if captured is not None else _first_routes(summary)
+    sample = _last_sample(events)
+    if sample is None:
+        unknown = any(isinstance(event, RouteIntended) for event in changes(events))
+        return tuple(
+            RouteRow(key=key, before=value, after="not read back" if unknown else value)
+            for key, value in before.items()
+        )
+    states = [(_overrides(state), count) for state, count in sample.shares]
+    keys = dict.fromkeys([*before, *(key for state, _ in states for key in state)])
+    return tuple(
+        RouteRow(key=key, before=before.get(key, _NOT_READ), after=_among(states, key)) for key in keys
+    )
+
+
+def split_points(events: Sequence[TrainEvent]) -> tuple[tuple[str, TrafficState, bool], ...]:
+    """Return the split over time: (time, state from then on, True if it was read back as asked for), the captured split first."""
+    points: list[tuple[str, TrafficState, bool]] = []
+    for event in events:
+        match event:
+            case TrafficIntended() if not points:
+                points.append((events[0].at, event.captured, True))
+            case TrafficRead():
+                points.append((event.at, event.found, event.proven))
+            case _:
+                pass
+    return tuple(points[:1]) + tuple(
+        later for earlier, later in pairwise(points) if earlier[1].served() != later[1].served()
+    )
+
+
+def describe_routes(values: Mapping[str, str]) -> str:
+    """Return overrides in few words: keys with the same value are named together, and all of them if there is one value."""
+    found: dict[str, list[str]] = {}
+    for key, value in values.items():
+        found.setdefault(value, []).append(key)
+    if len(found) == 1:
+        (value,) = found
+        word = "override" if len(values) == 1 else f"all {len(values)} overrides"
+        return f"{word} {value}"
+    return "; ".join(f"{', '.join(keys)}: {value}" for value, keys in found.items()) or _NOT_READ
+
+
+def _first_split(summary: CutoverSummary) -> str:
+    served = _fact(summary, "traffic")
+    return (
+        describe_shares({str(key): int(str(value)) for key, value in served.items()}) if served else _NOT_READ
+    )
+
+
+def _first_routes(summary: CutoverSummary) -> dict[str, str]:
+    return {str(key): str(value or _CLEAR) for key, value in _fact(summary, "routes").items()}
+
+
+def _fact(summary: CutoverSummary, name: str) -> Mapping[object, object]:
+    """Return what the preflight noted; empty if it noted nothing."""
+    preflight = summary.step(step_ids.PREFLIGHT)
+    fact = preflight.facts.get(name) if preflight is not None else None
+    return fact if isinstance(fact, Mapping) else {}
+
+
+def _overrides(state: RouteState) -> dict[str, str]:
+    return {key: value or _CLEAR for key, value in state.overrides}
+
+
+def _last_sample(events: Sequence[TrainEvent]) -> RoutesRead | None:
+    return next((event for event in reversed(events) if isinstance(event, RoutesRead)), None)
+
+
+def _among(states: Sequence[tuple[Mapping[str, str], int]], key: str) -> str:
+    """Return the value of a key in a sample; where the instances disagree, each value with the number of its reads."""
+    counts: dict[str, int] = {}
+    for state, count in states:
+        value = state.get(key, _NOT_READ)
+        counts[value] = counts.get(value, 0) + count
+    if len(counts) == 1:
+        return next(iter(counts))
+    total = sum(counts.values())
+    return ", ".join(f"{value} ({count} of {total} reads)" for value, count in counts.items())
+
+
+def _decided(events: Sequence[TrainEvent], part: str) -> Decided | None:
+    return next(
+        (event for event in reversed(events) if isinstance(event, Decided) and event.part == part), None
+    )
+
+
+def _accepted(events: Sequence[TrainEvent], part: str) -> bool:
+    decided = _decided(events, part)
+    return decided is not None and decided.action == "accept what is found"
+
+
+def _last_found(events: Sequence[TrainEvent], part: str, last: TrafficRead | None) -> str:
+    """Return the newest state that was seen of a part, in words: by a look of the way back, or by a read."""
+    decided = _decided(events, part)
+    if decided is not None and (last is None or decided.at >= last.at):
+        return decided.found
+    return describe_shares(last.found.served()) if last is not None else _NOT_READ
+
+
+def _last_seen(events: Sequence[TrainEvent], part: str, last: TrafficRead | None) -> str:
+    asked = [event for event in changes(events) if isinstance(event, TrafficIntended)][-1]
+    wanted = describe_shares(shares(asked.wanted, latest=None))
+    return (
+        f"It was last seen as: {_last_found(events, part, last)}. "
+        f"The last write, at {_time(asked.at)}, asked for {wanted}."
+    )
+
+
+def _time(at: str) -> str:
+    return at[11:19]

@@ -1,0 +1,229 @@
+"""The first lines of the page: the verdict, which change broke which stream, and what to do."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import attrs
+
+from cutover.model import step_ids
+from cutover.model.gates import SENTINELS
+from cutover.model.results import Check, StepStatus
+from cutover.model.seen_stream import SeenStream
+from cutover.model.summary import CutoverSummary
+from cutover.model.train_events import (
+    RouteIntended,
+    StreamsSeen,
+    TrainEvent,
+    TrainFinished,
+    UndoStarted,
+    changes,
+)
+from cutover.model.undo_plan import UndoPlan
+from cutover.report.page.commands import recover
+
+_PERCENT = "traffic-"
+_MOST_BROKEN = 6
+_UNPROVEN = 4
+"""The exit code of a run whose undo could not be proven."""
+
+
+@attrs.frozen(kw_only=True)
+class Broken:
+    """One change with the streams that broke in it, or one failed check."""
+
+    what: str
+    detail: str
+
+
+@attrs.frozen(kw_only=True)
+class Story:
+    """The first lines of the page."""
+
+    tone: str
+    """``good``, ``bad``, ``act`` (an operator must act) or ``none`` (nothing was judged)."""
+    verdict: str
+    headline: str
+    broke: tuple["Broken", ...]
+    """The changes with the streams that broke in them, and the failed checks that are not about streams."""
+    more_broken: int
+    """Number of further ones, which are left out here."""
+    undone: str
+    """The result of the undo; empty without one."""
+    to_do: tuple[str, ...]
+    """The things that an operator must do now, in order; empty if nothing is open."""
+
+
+def streams_of(events: Iterable[TrainEvent]) -> list[SeenStream]:
+    """Return the recorded streams, in the order of their ends."""
+    return [stream for event in events if isinstance(event, StreamsSeen) for stream in event.streams]
+
+
+def change_in_words(change: str, *, canary: str, flipped: bool) -> str:
+    """Return a change, or the part of a step that is none, as the subject of a sentence."""
+    percent = change.removeprefix(_PERCENT)
+    if percent != change and percent.isdecimal():
+        return f"Giving {canary} {percent} % of the traffic"
+    return {
+        step_ids.FLIP: "The route flip",
+        step_ids.SMOKE_PRE: "The smoke before any change",
+        step_ids.PROMOTION: f"Promoting {canary} to all of the traffic",
+        step_ids.SMOKE_POST: "The smoke after the route flip" if flipped else "The smoke after the drill",
+        step_ids.SMOKE_UNDONE: "The smoke after the undo",
+        "canary-direct": f"The look at {canary} at its own URL, before it had any traffic,",
+        "rollback": "The rollback to stable",
+        "restore": "Restoring the captured split",
+    }.get(change, change)
+
+
+def tell(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, folder: Path | None) -> Story:
+    """Return the first lines of the page."""
+    finished = any(isinstance(event, TrainFinished) for event in events)
+    broke = what_broke(events, summary)
+    undo = summary.undo
+    undone = (
+        ""
+        if undo is None
+        else f"{'The undo is proven' if undo.proven else 'The undo is NOT proven'}: {undo.detail}"
+    )
+    tone, verdict, headline = _verdict(events, summary, plan, finished=finished)
+    if broke and tone not in {"good", "none"}:
+        headline = f"{broke[0].what}. {headline}"
+    return Story(
+        tone=tone,
+        verdict=verdict,
+        headline=headline,
+        broke=broke[:_MOST_BROKEN],
+        more_broken=max(0, len(broke) - _MOST_BROKEN),
+        undone=undone,
+        to_do=_to_do(events, summary, plan, folder, finished=finished),
+    )
+
+
+def what_broke(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Broken, ...]:
+    """Return which change broke which stream, in order, then the failed checks that no broken stream explains."""
+    canary = str(summary.facts.get("canary_revision", "the canary"))
+    flipped = any(isinstance(event, RouteIntended) for event in changes(events))
+    streams = streams_of(events)
+    found: list[Broken] = []
+    for change in dict.fromkeys(stream.change for stream in streams if not stream.ok):
+        of_change = [stream for stream in streams if stream.change == change]
+        bad = [stream for stream in of_change if not stream.ok]
+        subject = change_in_words(change, canary=canary, flipped=flipped)
+        verb = "found" if change.startswith(("stream-smoke", "canary-direct")) else "broke"
+        noun = "stream" if len(bad) == 1 else "streams"
+        count = f"{len(bad)} broken {noun}" if verb == "found" else f"{len(bad)} {noun}"
+        # The first break; another stream may have broken as its consequence.
+        detail = f"First: {describe_stream(bad[0])}. {bad[0].reason}. {_by_revision(of_change)}"
+        found.append(Broken(what=f"{subject} {verb} {count} of {len(of_change)}", detail=detail))
+    explained = {stream.change for stream in streams if not stream.ok}
+    return (*found, *_failed_checks(summary, explained))
+
+
+def _failed_checks(summary: CutoverSummary, explained: AbstractSet[str]) -> Iterator[Broken]:
+    """Give one entry for each step with failed checks that no broken stream of these changes explains."""
+    for step in summary.steps:
+        failed = [
+            check
+            for check in step.checks
+            if check.status.failed and not any(_explains(change, step.step_id, check) for change in explained)
+        ]
+        if not failed:
+            continue
+        noun = f"{len(failed)} checks" if len(failed) > 1 else f"the check {failed[0].check_id}"
+        verb = "failed" if any(check.status is StepStatus.FAIL for check in failed) else "gave no evidence"
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        yield Broken(what=f"In {step.step_id}, {noun} {verb}", detail=f"{failed[0].detail}{more}")
+
+
+def _by_revision(streams: Sequence[SeenStream]) -> str:
+    """Return how many streams of each revision broke, in words."""
+    counts = Counter((stream.revision or "no name", stream.ok) for stream in streams)
+    names = sorted({name for name, _ in counts}, key=lambda name: -counts[name, False])
+    rows = (f"{name}, {counts[name, False]} of {counts[name, False] + counts[name, True]}" for name in names)
+    return f"Broken by who answered: {'; '.join(rows)}."
+
+
+def _explains(change: str, step_id: str, check: Check) -> bool:
+    """Return True if a check is about streams, and shows the broken ones of a change."""
+    about_streams = check.body_path is not None or check.kind == SENTINELS
+    names_change = change in {step_id, check.check_id} or check.check_id.startswith(f"{change}-")
+    return about_streams and names_change
+
+
+def describe_stream(stream: SeenStream) -> str:
+    """Return a stream in words: its alias, its kind, the place, and who answered."""
+    kind = {
+        "held": "a held request",
+        "response": "a held response",
+        "paced": "a sentinel after the change",
+    }.get(stream.kind, "a probe")
+    place = f"at {stream.place}" if stream.place else "at the front door"
+    who = f"answered by {stream.revision}" if stream.revision else "nothing names who answered"
+    return f"{stream.alias}, {kind} {place}, {who}"
+
+
+def _verdict(
+    events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, *, finished: bool
+) -> tuple[str, str, str]:
+    """Return the tone, the verdict in a few words, and one sentence."""
+    if not finished:
+        return "act" if plan else "bad", "CUT OFF", _where_it_ends(events, summary, plan)
+    if summary.passed:
+        return "good", "GO", "Every gate holds."
+    if summary.exit_code == _UNPROVEN:
+        sentence = "A change of this run could not be proven undone. An operator must act."
+        return "act", "NO GO, AND NOT UNDONE", sentence
+    if summary.interrupted:
+        return "bad", "INTERRUPTED", f"{_how_it_stopped(summary)}, and it left nothing open."
+    if summary.judged_nothing:
+        sentence = (
+            "This run proves nothing, for or against the canary, and production is as the run found it."
+        )
+        return "none", "NOT JUDGED", sentence
+    return "bad", "NO GO", _why_not(events, summary)
+
+
+def _where_it_ends(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> str:
+    running = [step.step_id for step in summary.steps if step.detail == "it was interrupted"]
+    where = f" in {' and '.join(running)}" if running else ""
+    undoing = " while it undid its changes" if any(isinstance(event, UndoStarted) for event in events) else ""
+    last = events[-1].at[11:19] if events else ""
+    left = "A change is still open: recover the run." if plan else "No change is open."
+    ends = f"The journal ends at {last} UTC{where}{undoing}, without a verdict"
+    return f"{ends}: the run was killed, or it still runs. {left}"
+
+
+def _how_it_stopped(summary: CutoverSummary) -> str:
+    how = {1: "by a fault in cutover itself", 130: "by Ctrl-C (SIGINT)", 143: "by SIGTERM or SIGHUP"}
+    return f"The run was stopped {how.get(summary.exit_code, 'from outside')} ({summary.interrupted})"
+
+
+def _why_not(events: Sequence[TrainEvent], summary: CutoverSummary) -> str:
+    failed = [gate.name for gate in summary.gates if gate.refuses]
+    if not failed:
+        why = "; ".join(summary.reasons) or "The run did not pass"
+    elif len(failed) == 1:
+        why = f"Gate {failed[0]} does not hold"
+    else:
+        why = f"Gates {', '.join(failed[:-1])} and {failed[-1]} do not hold"
+    back = "Every change was taken back, and that is proven." if changes(events) else "Nothing was changed."
+    return f"{why}. {back}"
+
+
+def _to_do(
+    events: Sequence[TrainEvent],
+    summary: CutoverSummary,
+    plan: UndoPlan,
+    folder: Path | None,
+    *,
+    finished: bool,
+) -> tuple[str, ...]:
+    if summary.undo is not None and not summary.undo.proven:
+        return summary.undo.to_do
+    if summary.facts.get("dry_run"):
+        return ()
+    if plan or (not finished and events):
+        return (f"if the run does not run any more, recover it: {recover(folder)}",)
+    return ()

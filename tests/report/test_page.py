@@ -1,0 +1,444 @@
+"""``report.html``: what it says for each end of a run, that it is sound HTML with a strict policy, and that hostile text stays text."""
+
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+from click.testing import CliRunner
+
+from cutover.cli.commands import main
+from cutover.model.results import Check, StepResult, StepStatus
+from cutover.model.seen_stream import SeenStream
+from cutover.model.traffic_state import TrafficState, TrafficTarget
+from cutover.model.train_events import (
+    Answered,
+    Interrupted,
+    StepFinished,
+    StepStarted,
+    StreamsSeen,
+    TrafficIntended,
+    TrafficRead,
+    TrainEvent,
+    TrainFinished,
+    TrainStarted,
+)
+from cutover.record.journal import read_journal
+from cutover.report.page.courses import MOST_ROWS
+from cutover.report.page.document import render_page
+from cutover.report.page.scale import Scale, since
+from cutover.simulation import FAULTS, VARIANTS
+from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
+from tests.support.report_pages import PageText, hostile_events, style_hash_of, timed
+from tests.support.virtual_time import virtual_backend
+
+USUAL_PAGE = 300_000
+"""Largest number of bytes of the page of a usual run."""
+FACTS = {
+    "base_url": "https://chat.example",
+    "dry_run": False,
+    "apply_route_flip": True,
+    "stable_revision": STABLE,
+    "canary_revision": CANARY,
+}
+
+
+def run_of(directory: Path, *faults: str, **changes: object) -> Path:
+    """Run a train on virtual time; return its folder."""
+    known = {**FAULTS, **VARIANTS}
+    config = live_config(directory, **changes)
+    train = EmbeddedTrain(config, faults=tuple(known[name] for name in faults))
+    backend, options = virtual_backend("asyncio")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(directory / "state"))
+        anyio.run(train.run, backend=backend, backend_options=dict(options))
+    return directory / "run"
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that passed, with every optional part and the soaks of a usual run."""
+    folder = tmp_path_factory.mktemp("passed")
+    return run_of(
+        folder, run_dual_run=True, held_streams=2, canary_soak_seconds=30.0, flip_confirm_seconds=5.0
+    )
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose flip broke streams, and which was undone."""
+    return run_of(tmp_path_factory.mktemp("failed"), "finish-doubled-after-flip", held_streams=2)
+
+
+def events_of(run: Path) -> list[TrainEvent]:
+    return read_journal(run / "journal.jsonl")
+
+
+def page_of(events: list[TrainEvent]) -> PageText:
+    return PageText.of(render_page(events))
+
+
+def split_of(**percents: int) -> TrafficState:
+    rows = tuple(
+        TrafficTarget(revision=STABLE if name == "stable" else CANARY, percent=percent)
+        for name, percent in percents.items()
+        if percent
+    )
+    return TrafficState(targets=rows, statuses=rows)
+
+
+def moved(*, read: bool) -> list[TrainEvent]:
+    """Return the events of a run that gave the canary 25 % and then ends."""
+    wanted = split_of(stable=75, canary=25)
+    intended = TrafficIntended(
+        step_id="canary-rollback-drill", captured=split_of(stable=100), wanted=wanted.targets, etag="1"
+    )
+    events: list[TrainEvent] = [
+        TrainStarted(run_id="r", facts=FACTS),
+        StepStarted(step_id="canary-rollback-drill"),
+        intended,
+        Answered(key="traffic", outcome="accepted"),
+    ]
+    return timed([*events, *([TrafficRead(found=wanted, proven=True)] if read else [])])
+
+
+class TestEveryRunHasItsPage:
+    @pytest.mark.parametrize("name", ["passed", "failed"])
+    def test_the_page_stands_beside_the_summary_and_is_made_of_the_journal_alone(
+        self, name: str, request: pytest.FixtureRequest
+    ) -> None:
+        run: Path = request.getfixturevalue(name)
+        written = (run / "report.html").read_bytes()
+        assert written == render_page(events_of(run), folder=run)
+        assert "report.html" in (run / "SUMMARY.md").read_text()
+        assert (run / "report.html").stat().st_mode & 0o777 == 0o600
+
+    def test_the_command_makes_the_same_page_again_and_prints_its_path(self, failed: Path) -> None:
+        before = (failed / "report.html").read_bytes()
+        (failed / "report.html").unlink()
+        done = CliRunner().invoke(main, ["report", str(failed)])
+        assert (done.exit_code, done.output) == (0, f"{failed / 'report.html'}\n")
+        assert (failed / "report.html").read_bytes() == before
+
+    def test_the_command_makes_the_page_of_a_run_that_was_killed_anywhere(
+        self, failed: Path, tmp_path: Path
+    ) -> None:
+        lines = (failed / "journal.jsonl").read_bytes().splitlines(keepends=True)
+        for count in {1, 2, len(lines) // 4, len(lines) // 2, 3 * len(lines) // 4, len(lines) - 1}:
+            # The last line is torn, as a kill leaves it.
+            (tmp_path / "journal.jsonl").write_bytes(b"".join(lines[:count]) + lines[count][:20])
+            done = CliRunner().invoke(main, ["report", str(tmp_path)])
+            assert done.exit_code == 0, done.output
+            read = PageText.of((tmp_path / "report.html").read_bytes())
+            assert read.text.startswith("CUT OFF:"), count
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (None, "holds no journal that can be read"),
+            (b"nonsense", "is not a journal"),
+            (b'{"event":', "holds no event"),
+            (b'{"event":"Nonsense"}\n', "line 1 is not a train event"),
+        ],
+    )
+    def test_a_folder_without_a_usable_journal_is_one_sentence_that_names_it(
+        self, content: bytes | None, words: str, tmp_path: Path
+    ) -> None:
+        if content is not None:
+            (tmp_path / "journal.jsonl").write_bytes(content)
+        done = CliRunner().invoke(main, ["report", str(tmp_path)])
+        assert done.exit_code == 3
+        assert words in done.output
+        assert str(tmp_path) in done.output
+        assert not (tmp_path / "report.html").exists()
+
+    def test_a_page_that_cannot_be_made_costs_no_verdict(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> bytes:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("cutover.report.reporter.render_page", fail)
+        with pytest.warns(RuntimeWarning, match=r"report\.html cannot be written"):
+            run = run_of(tmp_path)
+        assert '"exit_code": 0' in (run / "summary.json").read_text()
+
+
+class TestTheFirstLines:
+    """Somebody who is given only the page can say which change broke which stream, and what state production is in."""
+
+    def test_a_passed_run(self, passed: Path) -> None:
+        text = page_of(events_of(passed)).text
+        assert "GO Every gate holds." in text
+        assert f"{STABLE} 100 %, as before the run" in text
+        assert "all 5 overrides rust_shell; before the run: all 5 overrides clear" in text
+        assert "No stream broke, and no check failed." in text
+        assert "Do this now" not in text
+        assert "recover --revert" in text
+
+    def test_a_flip_that_broke_streams_and_was_undone(self, failed: Path) -> None:
+        text = page_of(events_of(failed)).text
+        assert "NO GO The route flip broke" in text
+        assert "Every change was taken back, and that is proven." in text
+        assert "a held request at the front door, answered by" in text
+        assert "order.duplicate: expected this kind only once, got finish" in text
+        assert "all 5 overrides clear, as before the run" in text
+        assert "The undo is proven: routes are as captured" in text
+
+    @pytest.mark.parametrize("read", [True, False])
+    def test_a_killed_run_says_what_is_open_what_was_seen_and_how_to_recover_it(self, read: bool) -> None:
+        text = page_of(moved(read=read)).text
+        assert "CUT OFF" in text
+        assert "in canary-rollback-drill, without a verdict" in text
+        assert "Traffic not proven NOT KNOWN to be restored." in text
+        seen = f"{STABLE} 75 %, {CANARY} 25 %" if read else "not read by this run"
+        assert f"It was last seen as: {seen}." in text
+        assert f"The last write, at 12:00:01, asked for {STABLE} 75 %, {CANARY} 25 %." in text
+        assert f"It should be {STABLE} 100 %." in text
+        assert "cutover recover RUN_DIR" in text
+        assert "Routes untouched The run never wrote an override" in text
+
+    def test_an_undo_that_is_not_proven(self, tmp_path: Path) -> None:
+        run = run_of(tmp_path, "override-sticks")
+        text = page_of(events_of(run)).text
+        assert "NO GO, AND NOT UNDONE" in text
+        assert "An operator must act." in text
+        assert "Do this now" in text
+        assert "Routes not proven NOT KNOWN to be restored." in text
+        assert f"{STABLE} 100 %, as before the run" in text
+
+    def test_a_preflight_that_refused(self, tmp_path: Path) -> None:
+        run = run_of(tmp_path, "cloud-run-401")
+        text = page_of(events_of(run)).text
+        assert "NOT JUDGED This run proves nothing" in text
+        assert "The run never moved traffic" in text
+        assert "CLOUD_RUN_ACCESS_TOKEN" in text
+
+    def test_a_comparison_with_differences(self, tmp_path: Path) -> None:
+        run = run_of(tmp_path, "legacy-differs", run_dual_run=True)
+        text = page_of(events_of(run)).text
+        assert "Comparison with the legacy service" in text
+        assert "/manifest.json" in text
+        assert "differs" in text
+        assert "In dual-run-diff, the check" in text
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [(130, "by Ctrl-C (SIGINT)"), (143, "by SIGTERM or SIGHUP"), (1, "by a fault in cutover itself")],
+    )
+    def test_an_interrupted_run(self, code: int, words: str) -> None:
+        started = TrainStarted(run_id="r", facts=FACTS)
+        finished = TrainFinished(passed=False, exit_code=code, reasons=("interrupted (CancelledError)",))
+        text = page_of(timed([started, Interrupted(cause="CancelledError"), finished])).text
+        assert f"INTERRUPTED The run was stopped {words} (CancelledError), and it left nothing open." in text
+
+    def test_a_rehearsal_says_so_first(self) -> None:
+        started = TrainStarted(run_id="r", facts={**FACTS, "dry_run": True, "what_if": ["stream-500"]})
+        read = page_of(timed([started, TrainFinished(passed=True, exit_code=0)]))
+        assert read.text.index("Rehearsal") < read.text.index("GO Every")
+        assert "Nothing outside the machine was read or changed" in read.text
+        assert "--what-if stream-500" in read.text
+        assert "cutover recover" not in read.text
+
+    def test_the_journal_of_an_older_cutover_has_a_page_too(self, failed: Path) -> None:
+        older: list[TrainEvent] = [event for event in events_of(failed) if not isinstance(event, StreamsSeen)]
+        text = page_of(older).text
+        assert "In route-flip, the check route-flip-sentinels failed" in text
+        assert "Streams, change by change" not in text
+
+    def test_a_journal_without_its_beginning_has_a_page(self, failed: Path) -> None:
+        assert "Stream cutover of unknown" in page_of(events_of(failed)[1:]).text
+        assert "CUT OFF" in page_of([]).text
+
+
+class TestTheParts:
+    def test_every_gate_shows_what_was_observed_and_what_is_allowed(self, failed: Path) -> None:
+        text = page_of(events_of(failed)).text
+        assert "route_flip does not hold 1 0" in text
+        assert "canary_drill holds 0 0" in text
+        assert "final_state not evaluated 0 0" in text
+
+    def test_the_split_is_a_stepped_area_with_its_words(self, passed: Path) -> None:
+        read = page_of(events_of(passed))
+        heights = [each["height"] for each in read.all("rect") if each.get("class") == "canary"]
+        assert heights == ["5", "25", "50", "100"]
+        text = read.text
+        assert f"{STABLE} 75 %, {CANARY} 25 %. " in text
+
+    def test_movers_and_ways_back_are_marked_on_the_timeline(self, failed: Path) -> None:
+        read = page_of(events_of(failed))
+        marks = [each.get("class") for each in read.all("path")]
+        assert marks.count("mark") >= 4
+        assert "mark back" in marks
+        assert "way back: global = clear" in read.text
+
+    def test_each_stream_that_broke_has_a_row_with_its_break_and_its_reason(self, failed: Path) -> None:
+        events = events_of(failed)
+        streams = [stream for event in events if isinstance(event, StreamsSeen) for stream in event.streams]
+        broken = [stream for stream in streams if not stream.ok]
+        assert broken
+        read = page_of(events)
+        rows = [each for each in read.all("tr") if each.get("class") == "broke"]
+        assert len(rows) == len(broken)
+        assert sum(each.get("class") == "b" for each in read.all("path")) == len(broken)
+        assert read.text.count("broke: order.duplicate") == len(broken)
+
+    def test_each_event_of_a_stream_is_a_tick_on_one_axis(self) -> None:
+        def stream(ended: float, *times: float) -> SeenStream:
+            return SeenStream(
+                change="traffic-5",
+                kind="probe",
+                alias="chat",
+                began="2026-11-28T12:00:00.000Z",
+                ended=ended,
+                count=len(times),
+                times=times,
+                ok=True,
+            )
+
+        seen = StreamsSeen(streams=(stream(1000, 0, 500, 1000), stream(500, 250)))
+        read = page_of(timed([TrainStarted(run_id="r", facts=FACTS), seen]))
+        ticks = [each["d"] for each in read.all("path") if each.get("class") == "e"]
+        lines = [each["d"] for each in read.all("path") if each.get("class") == "l"]
+        assert ticks == ["M0 3v10M500 3v10M1000 3v10", "M250 3v10"]
+        assert lines == ["M0 8H1000", "M0 8H500"]
+
+    def test_a_finding_shows_the_bytes_before_and_behind_its_place(self, failed: Path) -> None:
+        read = page_of(events_of(failed))
+        marked = [each for each in read.all("span") if each.get("class") == "here"]
+        assert len(marked) == 1
+        assert r'data: {"status":"accepted","type":"finish"}\n\n' in read.text
+
+    def test_many_streams_have_few_rows_and_the_broken_ones_are_among_them(self) -> None:
+        streams = tuple(
+            SeenStream(
+                change="traffic-5",
+                kind="probe",
+                alias=f"alias-{number}",
+                began=f"2026-11-28T12:{number // 60:02}:{number % 60:02}.000Z",
+                ended=100.0,
+                count=1,
+                times=(1.0,),
+                ok=number < 490,
+                reason="" if number < 490 else f"late {number}",
+            )
+            for number in range(500)
+        )
+        read = page_of(timed([TrainStarted(run_id="r", facts=FACTS), StreamsSeen(streams=streams)]))
+        assert len([each for each in read.all("path") if each.get("class") == "l"]) == MOST_ROWS
+        assert all(f"late {number}" in read.text for number in range(490, 500))
+        assert f"{500 - MOST_ROWS} more without a break are not shown" in read.text
+
+    def test_the_commands_start_the_same_run_and_name_no_token(self, failed: Path) -> None:
+        text = page_of(events_of(failed)).text
+        assert f"cutover run {STABLE} {CANARY}" in text
+        assert "--apply-route-flip 1" in text
+        assert "--held-streams" not in text
+        assert "marked-" not in text
+
+
+class TestSoundness:
+    @pytest.fixture(params=["passed", "failed", "hostile", "cut", "empty"])
+    def page(self, request: pytest.FixtureRequest) -> bytes:
+        match request.param:
+            case "hostile":
+                events = hostile_events()
+            case "cut":
+                events = moved(read=True)
+            case "empty":
+                events = []
+            case name:
+                events = events_of(request.getfixturevalue(name))
+        return render_page(events)
+
+    def test_the_same_events_give_the_same_bytes(self, failed: Path) -> None:
+        assert render_page(events_of(failed)) == render_page(events_of(failed))
+
+    def test_the_policy_allows_one_style_sheet_by_its_hash_and_nothing_else(self, page: bytes) -> None:
+        read = PageText.of(page)
+        policy = next(each["content"] for each in read.all("meta") if "http-equiv" in each)
+        assert policy == (
+            f"default-src 'none'; style-src '{style_hash_of(page)}'; base-uri 'none'; form-action 'none'"
+        )
+        tags = {tag for tag, _ in read.tags}
+        assert tags.isdisjoint(
+            {"script", "img", "link", "iframe", "object", "form", "base", "foreignobject", "use"}
+        )
+        attributes = {name for _, each in read.tags for name in each}
+        assert not {
+            name for name in attributes if name.startswith("on") or name in {"style", "src", "xlink:href"}
+        }
+        assert all(str(each["href"]).startswith("#") for each in read.all("a"))
+        assert b"url(" not in page
+        assert b"@import" not in page
+
+    def test_it_is_well_formed_and_can_be_read_by_ear(self, page: bytes) -> None:
+        read = PageText.of(page)
+        assert len(read.ids) == len(set(read.ids))
+        assert read.headings[0] == 1
+        assert read.headings.count(1) == 1
+        assert all(
+            later - earlier <= 1 for earlier, later in zip(read.headings, read.headings[1:], strict=False)
+        )
+        assert len(read.all("caption")) == len(read.all("table"))
+        assert all("scope" in each for each in read.all("th"))
+        assert read.all("html") == [{"lang": "en"}]
+        assert read.all("a")[0]["href"] == "#main"
+        assert {str(each["href"])[1:] for each in read.all("a")} <= set(read.ids)
+        roles = [each for each in read.all("svg") if each.get("role") == "img"]
+        assert all("aria-labelledby" in each for each in roles)
+
+    def test_a_page_of_a_usual_run_is_small(self, passed: Path) -> None:
+        streams = sum(len(event.streams) for event in events_of(passed) if isinstance(event, StreamsSeen))
+        assert streams > 150
+        assert len(render_page(events_of(passed))) < USUAL_PAGE
+        # The journal keeps streams in few bytes: most of them in less than 300.
+        assert (passed / "journal.jsonl").stat().st_size < 200_000
+
+    def test_hostile_text_stays_text(self) -> None:
+        page = render_page(hostile_events())
+        read = PageText.of(page)
+        assert b"<script" not in page
+        assert b"<img" not in page
+        shown = page.decode()
+        assert all(char.isprintable() or char == "\n" for char in shown)
+        assert r"\u202egnp.exe\u2066\u200f\x00\x1b[31m\ud800\r\n# head" in read.text
+        assert "{{7*7}}" in read.text
+        assert read.text.count("window.hacked=1") > 20
+        # One heading and one row more would mean that a text has left its place.
+        assert len(read.all("h1")) == 1
+
+    def test_a_page_of_the_worst_run_has_a_bound(self) -> None:
+        worst = "x" * 10_000
+        stream = SeenStream(
+            change="traffic-5", kind="probe", alias="a", began="2026-11-28T12:00:00.000Z", ended=1.0,
+            count=64, times=tuple(map(float, range(64))), ok=False, reason=worst, place=worst, revision=worst,
+        )  # fmt: skip
+        check = Check(check_id=worst, status=StepStatus.FAIL, detail=worst)
+        events: list[TrainEvent] = [TrainStarted(run_id="r", facts=FACTS)]
+        for number in range(60):
+            events.append(StreamsSeen(streams=(attrs.evolve(stream, change=f"traffic-{number}"),) * 50))
+            result = StepResult(step_id=f"step-{number}", status=StepStatus.FAIL, checks=(check,) * 200)
+            events.append(StepFinished(result=result))
+        assert len(render_page(timed(events))) < 20_000_000
+
+
+class TestScale:
+    @pytest.mark.parametrize(
+        ("seconds", "words"),
+        [(0, "0"), (0.25, "250 ms"), (1.5, "1.5 s"), (59.9, "59.9 s"), (150, "2:30"), (3750, "1:02:30")],
+    )
+    def test_a_duration_in_words(self, seconds: float, words: str) -> None:
+        assert since(seconds) == words
+
+    @pytest.mark.parametrize("length", [0.0, 0.002, 0.7, 3, 61, 26.6, 900, 86_400 * 3, 86_400 * 365])
+    def test_an_axis_has_a_few_marks_inside_its_length(self, length: float) -> None:
+        marks = Scale.over([100.0, 100.0 + length]).marks()
+        assert 1 <= len(marks) <= 8
+        assert marks[0] == (0.0, "0")
+        assert all(place <= 97 for place, _ in marks)
+        assert len({text for _, text in marks}) == len(marks)
+
+    def test_a_time_that_is_no_time_breaks_nothing(self) -> None:
+        broken = [attrs.evolve(event, at="yesterday") for event in hostile_events()]
+        assert PageText.of(render_page(broken)).headings[0] == 1

@@ -112,6 +112,7 @@ def environment(layout: Layout, credentials: Credentials) -> list[str]:
         "BASE_URL": layout.front_url,
         "CLOUD_RUN_API_URL": layout.cloud_run_url,
         "LEGACY_BASE_URL": layout.legacy_url,
+        "STATE_API_URL": layout.storage_url,
         "PROJECT": layout.project,
         "REGION": layout.region,
         "SERVICE": layout.service,
@@ -124,15 +125,10 @@ def environment(layout: Layout, credentials: Credentials) -> list[str]:
     }
     return [
         *_exports(variables),
-        f"# to keep the lock and the journal in a bucket too: {'; '.join(_exports(state_environment(layout)))}",
+        f"# to keep the lock and the journal in a bucket too: export STATE_URL=gs://{layout.bucket}/trains",
         f"# to move the traffic by gcloud: {'; '.join(_exports(gcloud_environment(layout.cloud_run_url)))}",
         f"# then: cutover run {layout.stable} {layout.canary}",
     ]
-
-
-def state_environment(layout: Layout) -> dict[str, str]:
-    """Return the environment variables that keep the state of a run in the simulated bucket."""
-    return {"STATE_URL": f"gs://{layout.bucket}/trains", "STATE_API_URL": layout.storage_url}
 
 
 def gcloud_environment(cloud_run_url: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The lock and the journal in the bucket of STATE_URL: one train on all machines, and a recovery from any of them."""
 
+import itertools
 import json
 import os
 import re
@@ -86,7 +87,6 @@ class Kill:
         production = self.scene.production(self.scene.config(name))
         with anyio.move_on_after(3600):
             await run_production(production, observer=self)
-        assert self.dead
         self.scene.before = lambda _: None
         return f"{STATE_URL}/{production.run_id}"
 
@@ -340,6 +340,28 @@ class TestAnotherMachine:
         assert (recovery.folder / "summary.json").exists()
         again = await recover(scene, address)
         assert (again.closed, again.detail) == (True, "nothing was open")
+
+    async def test_recovers_a_run_that_was_killed_at_any_event(
+        self, tmp_path: Path, anyio_backend_name: str
+    ) -> None:
+        number, wrong = 3, []
+        while True:
+            own = {"XDG_STATE_HOME": str(tmp_path / str(number) / "state")}
+            with patch.dict(os.environ, own), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                scene = StateScene.of(tmp_path / str(number))
+                count = itertools.count(1)
+                kill = Kill(scene, lambda _, count=count, number=number: next(count) == number)  # type: ignore[misc]
+                address = await kill.run()
+                if not kill.dead:
+                    break
+                recovery = await recover(scene, address)
+            targets = set(scene.simulation.route_targets().values())
+            if not recovery.closed or scene.simulation.traffic != SPLIT or targets != {None} or scene.locks:
+                wrong.append((number, recovery, targets, scene.locks))
+            number += 9 if anyio_backend_name == "asyncio" else 31
+        assert number > 50
+        assert wrong == []
 
     async def test_recovers_by_the_name_of_the_run_too(self, scene: StateScene) -> None:
         address = await Kill(scene, canary_got_5).run()

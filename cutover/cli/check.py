@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.checking.recording import check_recording
+from cutover.cli.check_manifest import check_manifest
 from cutover.cli.check_request import Sent, read_method, read_target, sent_by_user
 from cutover.cli.check_targets import is_url, refuse_lone_method, refuse_recordings, refuse_unusable
 from cutover.cli.check_urls import check_urls
@@ -134,6 +135,12 @@ _SECONDS = _Seconds(min=0, min_open=True)
     is_flag=True,
     help="Cut each stream behind a few events, reconnect with Last-Event-ID, and check that nothing is lost or doubled. Sends two requests to each URL.",
 )
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check that FILE is a manifest of a dual run (REQUESTS_FILE), and exit: 0 if it is, 2 if not. No request is sent.",
+)
 @click.option("--explain", metavar="RULE", help="Explain one rule and exit; no TARGET is checked.")
 @click.option(
     "--json", "as_json_lines", is_flag=True, help="Print one JSON object for each target, each on one line."
@@ -160,6 +167,7 @@ def check(
     headers: tuple[str, ...],
     data: str | None,
     resume: bool,
+    manifest: Path | None,
     explain: str | None,
     as_json_lines: bool,
     junit_xml: Path | None,
@@ -168,6 +176,9 @@ def check(
 
     A TARGET is a URL that streams, or a file with a recorded body (`-`: standard input).
     """
+    if manifest is not None:
+        click.echo(check_manifest(manifest, targets))
+        return
     choice = choose_contract(
         name,
         openapi,
@@ -195,20 +206,21 @@ def check(
     sent = sent_by_user(headers, data, method=method, known_calls=known_calls, resume=resume)
     environment = _environment(targets)
     if junit_xml is not None:
-        if importlib.util.find_spec("junitparser") is None:
-            raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
-        # Empty the file before any request: a report of an earlier run must not look like one of this run.
-        _write(junit_xml, b"")
+        _empty_junit_report(junit_xml)
     code, verdicts = _check_all(targets, contracts, sent, environment)
+    _print(verdicts, as_json_lines=as_json_lines)
+    if junit_xml is not None:
+        _write(junit_xml, as_junit(verdicts))
+    sys.exit(max([code, *(verdict.exit_code for verdict in verdicts)]))
+
+
+def _print(verdicts: Sequence[Verdict], *, as_json_lines: bool) -> None:
     for verdict in verdicts:
         if as_json_lines:
             click.echo(as_json(verdict))
         else:
             for line in as_lines(verdict):
                 Terminal(sys.stdout).line(line)
-    if junit_xml is not None:
-        _write(junit_xml, as_junit(verdicts))
-    sys.exit(max([code, *(verdict.exit_code for verdict in verdicts)]))
 
 
 def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
@@ -222,6 +234,13 @@ def _environment(targets: Sequence[str]) -> "HttpEnvironment | None":
         return read_environment(tls=any(target.lower().startswith("https:") for target in targets))
     except ConfigurationError as error:
         raise click.UsageError("; ".join(error.problems)) from error
+
+
+def _empty_junit_report(path: Path) -> None:
+    """Empty the file before any request: a report of an earlier run must not look like one of this run."""
+    if importlib.util.find_spec("junitparser") is None:
+        raise click.UsageError("--junit-xml needs junitparser: pip install 'stream-cutover[junit]'")
+    _write(path, b"")
 
 
 def _write(path: Path, report: bytes) -> None:

@@ -1,8 +1,10 @@
 """The manifest of a dual run, read from JSON: the requests for both services, and the way to compare their replies."""
 
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,8 +30,27 @@ _OPTIONAL: dict[str, type] = {
     **{name: type(value) for name, value in _DEFAULTS.items()},
     "headers": dict,
     "mutates": bool,
+    "expect_status": int,
+    "deterministic": bool,
+    "ignore": list,
 }
-_NAMES = {str: "a string", bool: "true or false", dict: "an object"}
+_NAMES = {
+    str: "a string",
+    bool: "true or false",
+    dict: "an object",
+    int: "a whole number",
+    list: "a list",
+}
+_CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
+"""Methods of requests that change something unless the entry says otherwise. POST is not one of them: a chat turn is a POST."""
+_LEAST_STATUS, _MOST_STATUS, _LAST_SUCCESS = 200, 499, 299
+_PLACE = re.compile(r"(?:(?:headers|stream)(?:\.\S+)?|text|[.\[]\S*)")
+"""A place of a difference, as the dual run names it."""
+
+
+def manifest_schema() -> bytes:
+    """Return the JSON Schema of a manifest, which ships with cutover as ``dual_run_manifest.schema.json``."""
+    return files("cutover.config").joinpath("dual_run_manifest.schema.json").read_bytes()
 
 
 def shipped_manifest() -> tuple[ManifestEntry, ...]:
@@ -61,7 +82,8 @@ def read_manifest(path: str, *, name: str) -> tuple[ManifestEntry, ...]:
 def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
     """Return the entries of a manifest, ``{"requests": [...]}``.
 
-    An entry needs an ``id`` and a ``path``. Without the other keys it is a GET of JSON, neither critical nor with a token.
+    An entry needs an ``id`` and a ``path``. Without the other keys it is a GET of JSON, neither critical nor with a token. An entry
+    with the method PUT, PATCH or DELETE has ``"mutates": true`` unless it says otherwise.
 
     Args:
         data: The JSON.
@@ -87,7 +109,7 @@ def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
         wrong = _problems(row, where)
         problems += wrong
         if not wrong:
-            entries.append(ManifestEntry(**{**row, "response_kind": ResponseKind(row["response_kind"])}))
+            entries.append(_entry(row))
     for entry_id in sorted(
         {entry.id for entry in entries if [other.id for other in entries].count(entry.id) > 1}
     ):
@@ -95,6 +117,15 @@ def parse_manifest(data: bytes, *, name: str) -> tuple[ManifestEntry, ...]:
     if problems:
         raise ConfigurationError(problems)
     return tuple(entries)
+
+
+def _entry(row: dict[str, Any]) -> ManifestEntry:
+    read = {
+        "response_kind": ResponseKind(row["response_kind"]),
+        "mutates": row.get("mutates", row["method"] in _CHANGING),
+        "ignore": tuple(row.get("ignore", ())),
+    }
+    return ManifestEntry(**{**row, **read})
 
 
 def _problems(row: object, where: str) -> list[str]:
@@ -105,7 +136,7 @@ def _problems(row: object, where: str) -> list[str]:
     problems += [
         f"{where}: {key!r} must be {_NAMES[kind]}"
         for key, kind in (_REQUIRED | _OPTIONAL).items()
-        if key in row and not isinstance(row[key], kind)
+        if key in row and not _is_a(kind, row[key])
     ]
     problems += [
         f"{where}: {key!r} is not a key of an entry"
@@ -138,4 +169,28 @@ def _problems(row: object, where: str) -> list[str]:
         problems.append(
             f"{where}: 'headers' must not hold credentials; they come from AUTH_TOKEN and LEGACY_AUTH_TOKEN"
         )
-    return problems
+    return [*problems, *_problems_of_comparison(row, where)]
+
+
+def _problems_of_comparison(row: dict[str, Any], where: str) -> Iterator[str]:
+    """Yield the problems of the keys that say how answers are compared."""
+    status, kind = row.get("expect_status"), row["response_kind"]
+    if status is not None and not _LEAST_STATUS <= status <= _MOST_STATUS:
+        yield f"{where}: 'expect_status' must be a status from {_LEAST_STATUS} to {_MOST_STATUS}, not {status}"
+    elif status is not None and status > _LAST_SUCCESS and kind == ResponseKind.SSE.value:
+        yield (
+            f"{where}: 'expect_status' {status} is no event stream; set 'response_kind' to json or text, the form of the refusal"
+        )
+    if row.get("deterministic") and kind != ResponseKind.SSE.value:
+        yield f"{where}: 'deterministic' is for 'response_kind' sse alone; other bodies are compared in any case"
+    for place in row.get("ignore", ()):
+        if not isinstance(place, str) or not _PLACE.fullmatch(place):
+            yield (
+                f"{where}: 'ignore' holds {place!r}, which is no place; write it as the dual run shows it, such as .data.build, "
+                "headers.cache-control, headers, text or stream.order"
+            )
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Return True if a value has this type. Python takes True for a number, and JSON does not."""
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

@@ -11,6 +11,7 @@ Such a list is compared as far as both services certainly show it: only the firs
 """
 
 import re
+from collections.abc import Sequence, Sized
 
 import attrs
 
@@ -52,69 +53,73 @@ class LeftOut:
 
 
 def without_probe_threads(
-    new: object, old: object, *, prefix: str
-) -> tuple[object, object, tuple[LeftOut, ...]]:
-    """Return two answers without the threads of probes, and a note for each place at which one was left out.
+    new: Sequence[object], old: Sequence[object], *, prefix: str
+) -> tuple[list[object], list[object], tuple[LeftOut, ...]]:
+    """Return answers without the threads of probes, and a note for each place at which one was left out.
 
     Args:
-        new: The decoded JSON of the new service.
-        old: The decoded JSON of the legacy service.
+        new: The decoded JSON of each answer of the new service.
+        old: The same for the legacy service.
         prefix: THREAD_ID_PREFIX.
     """
-    walk = _Walk(re.compile(f"{re.escape(prefix)}_{_TIME}"))
-    one, other = walk.pair(new, old, "")
-    return one, other, tuple(walk.notes)
+    walk = _Walk(re.compile(f"{re.escape(prefix)}_{_TIME}"), len(new))
+    kept = walk.all([*new, *old], "")
+    return kept[: len(new)], kept[len(new) :], tuple(walk.notes)
 
 
 @attrs.define(eq=False)
 class _Walk:
-    """A walk through two answers side by side, because a list is compared only as far as both services show it."""
+    """A walk through all answers side by side, because a list is compared only as far as each of them shows it."""
 
     probe_id: re.Pattern[str]
+    new_count: int
+    """Number of the answers of the new service, which come first."""
     notes: list[LeftOut] = attrs.field(factory=list)
 
-    def pair(self, new: object, old: object, where: str) -> tuple[object, object]:
-        """Return two values at the same place without the threads of probes."""
-        if isinstance(new, dict) and isinstance(old, dict):
-            return self._objects(new, old, where)
-        if isinstance(new, list) and isinstance(old, list):
-            return self._lists(new, old, where)
-        return new, old
+    def all(self, values: list[object], where: str) -> list[object]:
+        """Return the values at the same place of all answers, without the threads of probes."""
+        objects = [value for value in values if isinstance(value, dict)]
+        if len(objects) == len(values):
+            return list(self._objects(objects, where))
+        lists = [value for value in values if isinstance(value, list)]
+        if len(lists) == len(values):
+            return list(self._lists(lists, where))
+        return values
 
-    def _objects(
-        self, new: dict[str, object], old: dict[str, object], where: str
-    ) -> tuple[dict[str, object], dict[str, object]]:
-        one, other = (
-            {key: item for key, item in value.items() if not self._names_probe(key)} for value in (new, old)
-        )
-        if len(one) < len(new) or len(other) < len(old):
-            self.notes.append(LeftOut(where=where, new=len(new) - len(one), old=len(old) - len(other)))
-        for key in one.keys() & other.keys():
-            one[key], other[key] = self.pair(one[key], other[key], f"{where}.{printable(key, 60)}")
-        return one, other
+    def _objects(self, values: list[dict[str, object]], where: str) -> list[dict[str, object]]:
+        kept = [{key: item for key, item in value.items() if not self._names_probe(key)} for value in values]
+        new, old = self._numbers_left_out(values, kept)
+        if new or old:
+            self.notes.append(LeftOut(where=where, new=new, old=old))
+        for key in set(kept[0]).intersection(*kept[1:]):
+            items = self.all([value[key] for value in kept], f"{where}.{printable(key, 60)}")
+            for value, item in zip(kept, items, strict=True):
+                value[key] = item
+        return kept
 
-    def _lists(self, new: list[object], old: list[object], where: str) -> tuple[list[object], list[object]]:
-        one, other = ([item for item in value if not self._is_probes(item)] for value in (new, old))
+    def _lists(self, values: list[list[object]], where: str) -> list[list[object]]:
+        kept = [[item for item in value if not self._is_probes(item)] for value in values]
         cut = [
-            len(kept)
-            for value, kept in ((new, one), (old, other))
-            if len(kept) < len(value) == LISTED_AT_MOST
+            len(some)
+            for value, some in zip(values, kept, strict=True)
+            if len(some) < len(value) == LISTED_AT_MOST
         ]
         head = min(cut, default=None)
-        if len(one) < len(new) or len(other) < len(old):
-            self.notes.append(
-                LeftOut(
-                    where=where,
-                    new=len(new) - len(one),
-                    old=len(old) - len(other),
-                    head=head,
-                    unseen=head == 0 and bool(one or other),
-                )
-            )
-        one, other = one[:head], other[:head]
-        for index in range(min(len(one), len(other))):
-            one[index], other[index] = self.pair(one[index], other[index], f"{where}[{index}]")
-        return one, other
+        new, old = self._numbers_left_out(values, kept)
+        if new or old:
+            unseen = head == 0 and any(kept)
+            self.notes.append(LeftOut(where=where, new=new, old=old, head=head, unseen=unseen))
+        kept = [value[:head] for value in kept]
+        for index in range(min(map(len, kept))):
+            items = self.all([value[index] for value in kept], f"{where}[{index}]")
+            for value, item in zip(kept, items, strict=True):
+                value[index] = item
+        return kept
+
+    def _numbers_left_out(self, values: Sequence[Sized], kept: Sequence[Sized]) -> tuple[int, int]:
+        """Return the largest number of items that an answer of the new service lost, and the same for the legacy service."""
+        lost = [len(value) - len(some) for value, some in zip(values, kept, strict=True)]
+        return max(lost[: self.new_count]), max(lost[self.new_count :])
 
     def _is_probes(self, item: object) -> bool:
         """Return True for the id of a probe's thread, and for an object with a member such as ``id`` or ``thread_id`` that holds one."""

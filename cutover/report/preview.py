@@ -6,6 +6,7 @@ import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.config.default_credentials import why_no_default_credentials
+from cutover.model.asking import MAX_COMPARED, SIDE_BY_SIDE, TIMED_ANSWERS, first_asks
 from cutover.model.holds import place
 from cutover.model.manifest import ResponseKind
 from cutover.model.share_test import streams_until_certain
@@ -25,7 +26,7 @@ _FLIP_SECONDS = 30.0
 """Seconds to set and prove the routes of every instance, or only to verify them."""
 _ALL = 100
 _COMPARE_SECONDS = 2.0
-"""Seconds for one request of the dual run."""
+"""Seconds for one ask of the dual run: one request, twice to each service at once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +49,7 @@ class Turns:
 
 
 def turns(config: CutoverConfig) -> Turns:
-    """Return the number of chat turns of a train that passes.
+    """Return the number of chat turns of a train that passes, and whose dual run finds no difference.
 
     If REVISION_HEADER is set, the count assumes that the service sends this header. Extra probes for a front door or a tag that lags, and
     for a canary that no tag URL shows, are not counted; ``describe`` gives the bound of the latter.
@@ -60,8 +61,7 @@ def turns(config: CutoverConfig) -> Turns:
     around = held + response_count(held, aliases)
     paced = paced_count(soak) if held else 0
     confirm = confirm_count(config.flip_confirm_seconds, every) if held else 0
-    sent = (entry for entry in config.manifest if config.run_mutating_requests or not entry.mutates)
-    streams = sum(entry.response_kind is ResponseKind.SSE for entry in sent)
+    streams = _compared_turns(config)
     # The smoke before the change and the smoke after it.
     front = 2 * aliases
     front += steps * (looked + around + paced)
@@ -77,6 +77,20 @@ def turns(config: CutoverConfig) -> Turns:
         stable_tag=(steps + promotions) * looked,
         legacy=streams,
     )
+
+
+def _asks(config: CutoverConfig) -> int:
+    """Return the number of times that the dual run asks both services for each entry, before any is asked again."""
+    reading = sum(not entry.mutates for entry in config.manifest)
+    return first_asks(reading, timed=config.max_p95_latency_delta_ms > 0)
+
+
+def _compared_turns(config: CutoverConfig) -> int:
+    """Return the number of chat turns that the dual run starts at each service, if no answers differ."""
+    streams = [entry for entry in config.manifest if entry.response_kind is ResponseKind.SSE]
+    reading = sum(not entry.mutates for entry in streams)
+    changing = len(streams) - reading if config.run_mutating_requests else 0
+    return reading * _asks(config) * SIDE_BY_SIDE + changing
 
 
 def most_turns_to_see_canary(config: CutoverConfig) -> int:
@@ -101,7 +115,7 @@ def train_seconds(config: CutoverConfig) -> float:
         + flips * _FLIP_SECONDS
         + (config.flip_confirm_seconds if config.apply_route_flip else 0.0)
         + len(config.hold_at) * config.hold_timeout
-        + len(config.manifest) * _COMPARE_SECONDS
+        + len(config.manifest) * _asks(config) * _COMPARE_SECONDS
     )
 
 
@@ -110,9 +124,22 @@ def _turns_a_minute(config: CutoverConfig) -> int:
     return look_count(_MINUTE, config.canary_look_seconds) * len(COMPAT.aliases)
 
 
+def _repetition(config: CutoverConfig) -> str:
+    """Return the line that says how often each request of the dual run is sent."""
+    answers = _asks(config) * SIDE_BY_SIDE
+    timed = (
+        f", because MAX_P95_LATENCY_DELTA_MS needs {TIMED_ANSWERS} answers of each"
+        if answers > SIDE_BY_SIDE
+        else ""
+    )
+    again = MAX_COMPARED - min(answers, MAX_COMPARED)
+    more = f"; where answers differ, up to {again} times more" if again else ""
+    return f"          each request goes {answers} times to each service{timed}{more}"
+
+
 def turns_in_a_row(config: CutoverConfig) -> int:
     """Return the number of chat turns that a train must wait for one after another. ``train_seconds`` takes them for short."""
-    streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest)
+    streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest) * _asks(config)
     # Both smokes and the canary's own URL; for each step and for the flip the turns around the change and the last look or sentinel.
     return 3 + 2 * (len(config.canary_steps) + config.promote) + ROLLBACK_LOOKS + 2 + streams
 
@@ -148,6 +175,8 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         if config.run_dual_run
         else "compare   with nothing (RUN_DUAL_RUN=0)"
     )
+    if config.run_dual_run:
+        yield _repetition(config)
     if config.state_url:
         yield f"state     the lock and the journal are kept in {config.state_url} too"
     yield (

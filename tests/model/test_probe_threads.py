@@ -16,7 +16,7 @@ def probe(number: int = 1) -> str:
 
 
 def without(new: object, old: object, prefix: str = PREFIX) -> tuple[object, object, list[LeftOut]]:
-    one, other, notes = without_probe_threads(new, old, prefix=prefix)
+    (one,), (other,), notes = without_probe_threads([new], [old], prefix=prefix)
     return one, other, list(notes)
 
 

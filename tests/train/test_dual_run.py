@@ -17,9 +17,11 @@ from cutover.clock import EventLoopClock
 from cutover.config.manifest import shipped_manifest
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
-from cutover.model.comparison import Answer, difference, judge, order_of, p95
+from cutover.model.comparison import Answer, Verdict, judge
+from cutover.model.latency_interval import percentile
 from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import Check, StepResult, StepStatus
+from cutover.model.stream_features import stream_features
 from cutover.production.services import Services
 from cutover.protocols import COMPAT_LANE
 from cutover.record.evidence import EvidenceFolder
@@ -51,6 +53,11 @@ def answer(status: int | None = 200, meaning: object = None) -> Answer:
     return Answer(status=status, meaning=meaning, said=text, seconds=None if status is None else 0.1)
 
 
+def verdict(asked: ManifestEntry, new: Answer, old: Answer) -> Verdict:
+    """Return the verdict on one answer of each service."""
+    return judge(asked, (new,), (old,), thread_id_prefix="thread_probe")
+
+
 def stream(*chunks: object) -> bytes:
     """Return a stream of these chunks; a text is sent as it is."""
     lines = [chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode() for chunk in chunks]
@@ -80,34 +87,61 @@ class TestDifference:
             (500, 500, "the new service fails: HTTP 500"),
             (200, 503, "the legacy service fails: HTTP 503"),
             (200, 404, "the new service says HTTP 200, the legacy service HTTP 404"),
-            (404, 404, "both services answer without success: HTTP 404"),
-            (302, 302, "both services answer without success: HTTP 302"),
+            (
+                404,
+                404,
+                'both services answer without success: HTTP 404; if that is right, set "expect_status": 404 in the entry',
+            ),
+            (
+                302,
+                302,
+                'both services answer without success: HTTP 302; if that is right, set "expect_status": 302 in the entry',
+            ),
             (200, 200, ""),
         ],
     )
     def test_two_failures_alike_are_still_a_difference(
         self, kind: ResponseKind, new: int | None, old: int | None, why: str
     ) -> None:
-        assert difference(entry(kind), answer(new), answer(old)) == why
+        assert verdict(entry(kind), answer(new), answer(old)).why == why
 
     @pytest.mark.parametrize("critical", [True, False])
     @pytest.mark.parametrize("status", [401, 403])
     @pytest.mark.parametrize("side", ["new", "legacy", "both"])
     def test_a_refused_token_is_always_a_difference(self, side: str, status: int, critical: bool) -> None:
         new, old = (answer(status if side in {name, "both"} else 200) for name in ("new", "legacy"))
-        why = difference(entry(requires_auth=True, critical=critical), new, old)
+        why = verdict(entry(requires_auth=True, critical=critical), new, old).why
         assert (
             why == f"the {'legacy' if side == 'legacy' else 'new'} service refuses the token: HTTP {status}"
         )
 
-    def test_two_equal_refusals_of_an_entry_that_is_not_critical_are_no_difference(self) -> None:
+    @pytest.mark.parametrize("critical", [True, False])
+    def test_two_equal_refusals_agree_only_where_the_manifest_expects_them(self, critical: bool) -> None:
         refused = answer(422, {"error": {"code": "invalid_request"}})
-        assert difference(entry(critical=False, requires_auth=True), refused, refused) == ""
+        asked = entry(critical=critical, requires_auth=True)
+        unexpected = verdict(asked, refused, refused)
+        assert unexpected.status is StepStatus.FAIL
+        assert unexpected.why.endswith('if that is right, set "expect_status": 422 in the entry')
+        expected = attrs.evolve(asked, expect_status=422)
+        assert verdict(expected, refused, refused).status is StepStatus.PASS
+        other = answer(422, {"error": {"code": "other"}})
+        assert ".error.code" in verdict(expected, refused, other).why
+
+    def test_two_successes_differ_where_the_manifest_expects_a_refusal(self) -> None:
+        found = verdict(entry(expect_status=422), answer(200, {}), answer(200, {}))
+        assert found.why == "both services say HTTP 200, and the manifest expects 422"
+
+    def test_a_token_may_be_refused_where_the_manifest_expects_it(self) -> None:
+        asked = entry(requires_auth=True, expect_status=403)
+        assert verdict(asked, answer(403, {}), answer(403, {})).status is StepStatus.PASS
+        assert verdict(asked, answer(401, {}), answer(401, {})).status is StepStatus.ERROR
+
+    def test_equal_redirects_agree_in_an_entry_that_is_not_critical(self) -> None:
+        assert verdict(entry(critical=False), answer(302, {}), answer(302, {})).why == ""
 
     def test_a_stream_must_succeed_even_if_it_is_not_critical(self) -> None:
-        assert "both services answer without success" in difference(
-            entry(ResponseKind.SSE, critical=False), answer(422), answer(422)
-        )
+        found = verdict(entry(ResponseKind.SSE, critical=False), answer(302), answer(302))
+        assert "both services answer without success" in found.why
 
     @pytest.mark.parametrize(
         ("new", "old", "why"),
@@ -124,26 +158,26 @@ class TestDifference:
             ({"k\x1b": 1}, {}, ".k\\x1b is 1 in the new service and nothing in"),
             ("x\u202e", None, 'the answer is "x\\u202e" in the new service and null in'),
             ("1", 1, 'the answer is "1" in the new service and 1 in'),
-            (
-                [("finish", "a")],
-                [("finish", "b")],
-                '[0] is ["finish","a"] in the new service and ["finish","b"] in',
-            ),
         ],
     )
     def test_the_text_names_the_first_place_that_differs(self, new: object, old: object, why: str) -> None:
-        text = difference(entry(), answer(200, new), answer(200, old))
+        text = verdict(entry(), answer(200, new), answer(200, old)).why
         assert text.startswith(f"the answers differ in meaning: {why}")
 
 
-class TestOrderOfAStream:
+def features(*chunks: object) -> dict[str, object]:
+    return stream_features(stream(*chunks), with_text=False)
+
+
+class TestFeaturesOfAStream:
     def test_ids_and_the_cuts_of_a_text_do_not_matter(self) -> None:
         other = [
             {**chunk, **{key: "else" for key in ("id", "threadId", "turnId", "toolCallId") if key in chunk}}
             for chunk in TURN
             if chunk.get("delta") != " there"
         ]
-        assert order_of(stream(*TURN, "[DONE]")) == order_of(stream(*other, "[DONE]").replace(b"\n", b"\r\n"))
+        same = stream_features(stream(*other, "[DONE]").replace(b"\n", b"\r\n"), with_text=False)
+        assert features(*TURN, "[DONE]") == same
 
     @pytest.mark.parametrize(
         "other",
@@ -162,15 +196,33 @@ class TestOrderOfAStream:
         ],
     )
     def test_tools_ends_and_order_matter(self, other: Sequence[object]) -> None:
-        assert order_of(stream(*TURN, "[DONE]")) != order_of(stream(*other))
+        assert features(*TURN, "[DONE]") != features(*other)
 
     def test_errors_differ_by_their_code(self) -> None:
-        assert order_of(stream({"type": "error", "code": "turn_failed", "message": "a"})) == [
-            ("error", "turn_failed")
-        ]
+        found = features({"type": "error", "code": "turn_failed", "message": "a"})
+        assert found["errors"] == [{"code": "turn_failed", "fields": "code message type"}]
 
     def test_only_dispatched_events_count(self) -> None:
-        assert order_of(b": comment\n\nretry: 3\n\ndata: [DONE]\n\ndata: cut off") == [("[DONE]",)]
+        body = b": comment\n\nretry: 3\n\ndata: [DONE]\n\ndata: cut off"
+        found = stream_features(body, with_text=False)
+        assert (found["order"], found["end"]) == ("[DONE]", "in the middle of an event")
+
+    def test_tools_have_their_names_inputs_and_outcomes(self) -> None:
+        other = {"toolCallId": "c2", "type": "tool-input-start", "toolName": "buy"}
+        chunks = [
+            *TURN[:7],
+            other,
+            {"type": "tool-input-available", "toolCallId": "c2", "toolName": "buy", "input": {"n": 1}},
+            {"type": "tool-output-error", "toolCallId": "c2", "errorText": "no"},
+        ]
+        assert features(*chunks)["tools"] == [
+            {"toolName": "search", "input": {}, "outcome": "done"},
+            {"toolName": "buy", "input": {"n": 1}, "outcome": "tool-output-error"},
+        ]
+
+    def test_the_text_is_a_feature_only_where_it_is_asked_for(self) -> None:
+        assert "text" not in features(*TURN)
+        assert stream_features(stream(*TURN), with_text=True)["text"] == "Hello there"
 
 
 class TestP95:
@@ -185,11 +237,11 @@ class TestP95:
         ],
     )
     def test_the_p95_is_the_nearest_rank(self, seconds: Sequence[float], milliseconds: float | None) -> None:
-        assert p95(seconds) == milliseconds
+        assert percentile(seconds, 0.95) == milliseconds
 
     @given(st.lists(st.floats(min_value=0, max_value=100), min_size=1))
     def test_95_percent_of_the_answers_are_no_slower(self, seconds: list[float]) -> None:
-        found = p95(seconds)
+        found = percentile(seconds, 0.95)
         assert found is not None
         no_slower = sum(round(each * 1000, 3) <= found for each in seconds)
         assert no_slower >= math.ceil(0.95 * len(seconds))
@@ -309,13 +361,18 @@ class TestRun:
             ("json", False, 200, 201), ("lesser", False, 200, 201), ("sse", False, 200, 201), ("text", False, 200, 201),
         ]  # fmt: skip
 
-    async def test_texts_are_compared_by_their_status(self, tmp_path: Path) -> None:
-        comparison = Comparison(
-            lambda _: httpx.Response(200, text="<html>new"),
-            lambda _: httpx.Response(200, text="<html>old"),
-            [entry(ResponseKind.TEXT)],
+    async def test_texts_are_compared_line_by_line(self, tmp_path: Path) -> None:
+        asked = entry(ResponseKind.TEXT)
+        new: Reply = lambda _: httpx.Response(200, text="<html>\n<b>new</b>\n")  # noqa: E731
+        old: Reply = lambda _: httpx.Response(200, text="<html>\n<b>old</b>\n")  # noqa: E731
+        result = await Comparison(new, old, [asked]).run(tmp_path)
+        assert result.status is StepStatus.FAIL
+        assert (
+            "the texts differ: line 2 is '<b>new</b>' in the new service and '<b>old</b>' in" in result.detail
         )
-        assert (await comparison.run(tmp_path)).status is StepStatus.PASS
+        ignored = attrs.evolve(asked, ignore=("text",))
+        found = rows(await Comparison(new, old, [ignored]).run(tmp_path))["e"]
+        assert (found.status, found.detail) == (StepStatus.PASS, "HTTP 200; not compared: text")
 
     async def test_streams_are_compared_by_their_order(self, tmp_path: Path) -> None:
         same = Comparison(sse_reply(*TURN, "[DONE]"), sse_reply(*TURN, "[DONE]"), [entry(ResponseKind.SSE)])
@@ -323,7 +380,7 @@ class TestRun:
         other = Comparison(sse_reply(*TURN, "[DONE]"), sse_reply(*TURN), [entry(ResponseKind.SSE)])
         result = await other.run(tmp_path)
         assert result.status is StepStatus.FAIL
-        assert "the answers differ in meaning: the answer has" in result.detail
+        assert 'stream.end is "after [DONE]" in the new service and "without [DONE]" in' in result.detail
 
     async def test_two_services_that_are_down_are_no_evidence(self, tmp_path: Path) -> None:
         def refuse(request: httpx.Request) -> httpx.Response:
@@ -333,7 +390,9 @@ class TestRun:
         result = await Comparison(refuse, refuse, entries, {"max_p95_latency_delta_ms": 10.0}).run(tmp_path)
         assert "could not connect" in rows(result)["json"].detail
         assert "could not connect" in rows(result)["sse"].detail
-        assert section(result, "latency_ms") == {"rust_p95": None, "legacy_p95": None, "p95_delta": None}
+        assert section(result, "latency_ms") == {
+            "rust_p50": None, "rust_p95": None, "legacy_p50": None, "legacy_p95": None, "p95_delta": None, "answers": 0,
+        }  # fmt: skip
         assert rows(result)["p95-latency"].status is StepStatus.ERROR
 
     async def test_a_stream_that_breaks_counts_as_no_answer(self, tmp_path: Path) -> None:
@@ -411,11 +470,14 @@ class TestRequests:
             base: [request.headers.get("authorization") for request in requests]
             for base, requests in comparison.requests.items()
         }
-        assert tokens == {NEW: [None, "Bearer marked-new"], OLD: [None, "Bearer marked-old"]}
+        assert tokens == {
+            NEW: [None] * 2 + ["Bearer marked-new"] * 2,
+            OLD: [None] * 2 + ["Bearer marked-old"] * 2,
+        }
         for request in (*comparison.requests[NEW], *comparison.requests[OLD]):
             assert request.headers["x-oa-protocol-version"] == "1"
-        assert comparison.requests[NEW][1].headers["accept"] == "application/json"
-        assert comparison.requests[NEW][1].extensions["label"] == "dual.new.me"
+        assert comparison.requests[NEW][2].headers["accept"] == "application/json"
+        assert comparison.requests[NEW][2].extensions["label"] == "dual.new.me"
 
     @pytest.mark.parametrize("kind", [ResponseKind.SSE, ResponseKind.JSON])
     async def test_the_thread_id_is_filled_into_path_and_body(
@@ -431,15 +493,18 @@ class TestRequests:
         reply = sse_reply(*TURN, "[DONE]") if kind is ResponseKind.SSE else json_reply({})
         comparison = Comparison(reply, reply, [asked])
         await comparison.run(tmp_path)
-        # Each side has a thread of its own.
+        # Each request has a thread of its own.
         for side, base in (("new", NEW), ("legacy", OLD)):
-            requests, thread_id = comparison.requests[base], f"thread_{side}_chat"
-            assert requests[0].url.path == f"/api/chats/{thread_id}/stream"
-            assert requests[0].headers["content-type"] == "application/json"
-            assert msgspec.json.decode(requests[0].content) == {
-                "id": thread_id,
-                "messages": [{"content": thread_id, "n": 1}],
-            }
+            requests = sorted(comparison.requests[base], key=lambda request: request.url.path)
+            for copy, request in enumerate(requests, 1):
+                thread_id = f"thread_{side}_chat_1_{copy}"
+                assert request.url.path == f"/api/chats/{thread_id}/stream"
+                assert request.headers["content-type"] == "application/json"
+                assert msgspec.json.decode(request.content) == {
+                    "id": thread_id,
+                    "messages": [{"content": thread_id, "n": 1}],
+                }
+            assert len(comparison.requests[base]) == 2
 
     async def test_mutating_requests_are_not_sent_by_default(self, tmp_path: Path) -> None:
         same = json_reply({})
@@ -449,7 +514,7 @@ class TestRequests:
         assert result.status is StepStatus.PASS
         assert rows(result)["post"].status is StepStatus.SKIP
         assert section(result, "totals")["skipped"] == 1
-        assert [request.method for request in comparison.requests[NEW]] == ["GET"]
+        assert [request.method for request in comparison.requests[NEW]] == ["GET"] * 2
 
     async def test_a_dual_run_that_sent_nothing_has_no_evidence(self, tmp_path: Path) -> None:
         same = json_reply({})
@@ -471,7 +536,7 @@ class TestRequests:
         down = json_reply({}, 503)
         comparison = Comparison(down, down, [entry()])
         await comparison.run(tmp_path)
-        assert [len(requests) for requests in comparison.requests.values()] == [2, 2]
+        assert [len(requests) for requests in comparison.requests.values()] == [4, 4]
 
 
 STATUS_PATH = "/api/v1/control/route-split/status"
@@ -562,7 +627,7 @@ class TestIdentityOfTheLegacyService:
         result, comparison = await self._run(tmp_path, identity)
         assert result.status is StepStatus.PASS, result.detail
         assert rows(result)["legacy-identity"].detail.startswith("no sign of the new service: GET ")
-        assert [len(requests) for requests in comparison.requests.values()] == [1, 1]
+        assert [len(requests) for requests in comparison.requests.values()] == [2, 2]
 
     async def test_a_redirect_within_the_host_that_both_urls_share_is_no_sign(self, tmp_path: Path) -> None:
         old = Side(name="legacy", base_url=f"{NEW}/old", token="marked-old")
@@ -641,8 +706,8 @@ class TestThreadsOfProbes:
         row = await self._run(tmp_path, [{"id": self.PROBE}, {"id": "thread_2"}], [{"id": "thread_1"}])
         assert row.status is StepStatus.FAIL
         assert row.detail.startswith(
-            'the answers differ in meaning: [0].id is "thread_2" in the new service and "thread_1" in the legacy service; '
-            "the answer without the threads of probes (1 in the new"
+            'the answers differ in meaning: [0].id is "thread_2" in the new service and "thread_1" in the legacy service, '
+            "after 12 answers of each service; the answer without the threads of probes (1 in the new"
         )
 
     async def test_a_list_that_they_fill_is_no_evidence(self, tmp_path: Path) -> None:
@@ -670,8 +735,8 @@ class TestThreadsOfProbes:
             for row in bodies
         ]
         assert len(listed) > 10
-        verdict = judge(entry(), answer(200, listed), answer(200, []), thread_id_prefix="smoke.1")
-        assert verdict.status is StepStatus.PASS
+        found = judge(entry(), [answer(200, listed)], [answer(200, [])], thread_id_prefix="smoke.1")
+        assert found.status is StepStatus.PASS
 
 
 async def test_a_train_agrees_with_a_legacy_service_of_its_own_store(tmp_path: Path) -> None:

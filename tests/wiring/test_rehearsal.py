@@ -106,6 +106,11 @@ async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
             "run_dual_run": True,
             "legacy_base_url": "https://legacy.openagents.com",
         },
+        {
+            "run_dual_run": True,
+            "legacy_base_url": "https://legacy.openagents.com",
+            "max_p95_latency_delta_ms": 100.0,
+        },
     ],
 )
 async def test_the_preview_counts_every_turn_that_the_train_starts(changes: dict[str, object]) -> None:
@@ -152,7 +157,8 @@ async def test_the_preview_counts_a_mutating_stream_of_the_manifest_only_if_it_i
     started = Counter(entry.site for entry in production.simulation.requests if entry.started_turn)
     count = turns(config)
     assert (started[Site.FRONT], started[Site.LEGACY]) == (count.front, count.legacy)
-    assert count.legacy == 1 + sent
+    # A request that only reads goes twice to each service.
+    assert count.legacy == 2 + sent
 
 
 @pytest.mark.parametrize("held", [0, 3])
@@ -182,6 +188,14 @@ def test_the_preview_names_host_project_service_and_turns() -> None:
     ):
         assert word in preview
     assert "only verified" in "\n".join(describe(attrs.evolve(config, apply_route_flip=False)))
+
+
+def test_the_preview_says_how_often_each_request_of_the_dual_run_is_sent() -> None:
+    config = _config(run_dual_run=True, legacy_base_url="https://legacy.openagents.com")
+    preview = "\n".join(describe(config))
+    assert "each request goes 2 times to each service; where answers differ, up to 10 times more" in preview
+    timed = "\n".join(describe(attrs.evolve(config, max_p95_latency_delta_ms=50.0)))
+    assert "goes 6 times to each service, because MAX_P95_LATENCY_DELTA_MS needs 60 answers of each" in timed
 
 
 async def test_a_rehearsal_runs_with_a_what_if_fault() -> None:

@@ -96,6 +96,7 @@ def simulated_layout(config: CutoverConfig) -> Layout:
         tag_urls={"canary": f"https://canary---{_name_of_host(config.base_url)}"},
         flipped=not config.apply_route_flip,
         revision_header=config.revision_header.lower(),
+        instance_header=config.instance_header.lower(),
         # Nobody has asked for the tokens of a simulation, so their lifetime must not decide a rehearsal.
         session_seconds=DAY + 2.0 * (train_seconds(config) + UNDO_DEADLINE),
     )

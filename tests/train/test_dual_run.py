@@ -291,6 +291,7 @@ class Comparison:
             "stable_revision": "chat-1",
             "canary_revision": "chat-2",
             "revision_header": "x-revision",
+            "instance_header": "x-instance",
             "run_mutating_requests": False,
             "max_dual_run_failures": 0,
             "max_p95_latency_delta_ms": 0.0,

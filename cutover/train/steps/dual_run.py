@@ -64,6 +64,8 @@ class Plan:
     canary_revision: str
     revision_header: str
     """Header that names the revision that answered; empty if there is none."""
+    instance_header: str
+    """Header that names the instance that answered; empty if there is none."""
     run_mutating_requests: bool
     max_dual_run_failures: int
     """Number of tolerated mismatches. The step only records this number; the gate applies it to all failed checks."""
@@ -208,8 +210,9 @@ def _judge(
         if sign := new_service.sign_in(answer.headers):
             why = f"the new service answers at LEGACY_BASE_URL ({sign}), so the answers prove nothing. {_WHAT_TO_DO}"
             return Verdict(status=StepStatus.ERROR, why=why, tolerable=False)
-    # Only the new service names its revision.
-    ignore = (f"headers.{plan.revision_header.lower()}",) if plan.revision_header else ()
+    # Only the new service names its revision and its instance.
+    named = filter(None, (plan.revision_header, plan.instance_header))
+    ignore = tuple(f"headers.{name.lower()}" for name in named)
     return judge(entry, new, old, thread_id_prefix=plan.thread_id_prefix, ignore=ignore)
 
 

@@ -171,6 +171,8 @@ class Layout:
     """Day on which the compatibility lane ends, as a later version announces it."""
     lists_threads: bool = False
     """True if the lists of a user name the threads of the user's streams. Each service has its own store."""
+    generated_seed: int | None = None
+    """Seed of generated answers: text, ids, times and latencies that are new in each answer of both services. None: fixed answers."""
     session_seconds: float = 3600.0
     """Seconds that the session of a token lives, as the service says, if the token has no entry in ``token_lifetimes``."""
 

@@ -5,7 +5,7 @@ import attrs
 from cutover.simulation.addresses import Site
 from cutover.simulation.exchange import NO_REPLY, STREAMS, Operation, Reply, problem
 from cutover.simulation.faults import Effect, Fault, Refuse, Rewrite, Scope
-from cutover.simulation.outcomes import DUAL_RUN_FAILS, fault
+from cutover.simulation.outcomes import DUAL_RUN_FAILS, PASSED, fault
 from cutover.simulation.stream_changes import dropped
 
 _LEGACY = frozenset({Site.LEGACY})
@@ -58,5 +58,15 @@ LEGACY_FAULTS = (
         "Both services answer 401 for the JSON of a user, such as /api/me.",
         Scope(operations=frozenset({Operation.ACCOUNT}), sites=_BOTH),
         Refuse(problem(401, "unauthorized", "Unauthenticated.")),
+    ),
+)
+
+LEGACY_VARIANTS = (
+    Fault(
+        name="generated-answers",
+        sentence="Both services generate their answers: text, ids, times and latencies are new in each answer.",
+        arrange=lambda layout: attrs.evolve(layout, generated_seed=1),
+        outcome=PASSED,
+        dual_run=True,
     ),
 )

@@ -18,6 +18,7 @@ from cutover.simulation.exchange import (
     problem,
     text_reply,
 )
+from cutover.simulation.generated import Generator, generator
 from cutover.simulation.layout import Credentials, Layout
 from cutover.simulation.route_split import OPERATIONS as CONTROL_OPERATIONS
 from cutover.simulation.route_split import Instance, RouteSplit
@@ -94,6 +95,10 @@ class ChatService:
     turns: int = 0
     """Number of chat turns started so far."""
     _answered: int = 0
+    _generator: Generator | None = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: generator(self.layout.generated_seed, self.user), takes_self=True),
+    )
 
     def operation(self, method: str, path: str) -> Operation:
         """Return the operation that a request asks for."""
@@ -111,7 +116,7 @@ class ChatService:
         if on_lane and self.routes is not None and self.layout.later_version:
             for name, value in _announced_end(self.layout.sunset):
                 reply = reply.with_header(name, value)
-        return reply
+        return reply if self._generator is None else self._generator.vary(reply, operation)
 
     def _incompatible(self, request: Request, operation: Operation) -> Reply | None:
         """Return a 426 for a client that is not compatible. This comes before everything else, also before the token."""

@@ -113,6 +113,22 @@ class CutoverConfig:
         above=True,
         help="longest time between two probes of each alias while a share is held",
     )
+    canary_max_soak_seconds: float = number_field(
+        default=600.0,
+        most=DAY,
+        help="longest time for which a share is held while nobody can say if the canary is worse; at least CANARY_SOAK_SECONDS",
+    )
+    max_canary_worse_percent: float = number_field(
+        default=10.0,
+        most=90,
+        above=True,
+        help="a share passes when, at 95 %, the canary fails less than this percentage of its turns",
+    )
+    max_canary_slower_percent: float = number_field(
+        default=50.0,
+        most=1e6,
+        help="percentage by which the canary's first event and whole turn may be slower than stable's; 0: times are not judged",
+    )
     canary_tag: str = optional_text_field(
         default="cutover-canary",
         rule=values.optional_tag,

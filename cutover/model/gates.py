@@ -12,6 +12,9 @@ JUDGED_NOTHING = 3
 SENTINELS = "sentinels"
 """The ``kind`` of a check that failed because too many sentinel streams broke."""
 
+BASELINE = "baseline"
+"""The ``kind`` of a check that judged nothing, because stable failed by itself."""
+
 
 @attrs.frozen(kw_only=True)
 class Ceilings:
@@ -133,7 +136,8 @@ def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, rec
     """Return the exit code of a train that ended with NO GO.
 
     1: the evidence says no, or a change that can reach users was sent; every change was undone. 3: no such change was sent, and
-    there was no evidence or the journal could not be written. 4: a change could not be proven undone.
+    there was no evidence or the journal could not be written; or stable failed by itself, and every change was undone. 4: a change
+    could not be proven undone.
 
     Args:
         results: The results of all steps.
@@ -143,6 +147,8 @@ def exit_code(results: Sequence[StepResult], *, touched: bool, undone: bool, rec
     """
     if not undone:
         return 4
+    if any(check.kind == BASELINE and check.status.failed for result in results for check in result.checks):
+        return JUDGED_NOTHING
     statuses = {check.status for result in results for check in result.checks}
     without_evidence = StepStatus.ERROR in statuses and StepStatus.FAIL not in statuses
     return JUDGED_NOTHING if (without_evidence or not recorded) and not touched else 1

@@ -5,10 +5,13 @@ The test adds up the chances of every outcome that is at most as likely as the o
 """
 
 import math
+from bisect import bisect_left
 
 LEAST_CHANCE = 1e-4
 """The largest chance at which an outcome contradicts the share asked for: 1 in 10,000."""
 _ALL = 100
+_MOST_STREAMS = 10**6
+"""The largest number of streams that ``streams_until_certain`` returns."""
 _ROUNDING = 1e-7
 """Two outcomes whose chances differ by less than this part count as equally likely; the chances are rounded logarithms."""
 
@@ -34,10 +37,21 @@ def contradicts(answered: int, streams: int, percent: int) -> bool:
     return chance(answered, streams, percent) < LEAST_CHANCE
 
 
-def streams_until_certain(percent: int) -> int:
-    """Return the number of streams that all miss a canary of this share with a chance of at most 1 in 10,000."""
+def streams_until_certain(percent: int, answers: int = 1) -> int:
+    """Return the number of streams of which a canary of this share answers fewer than ``answers`` with a chance of at most 1 in 10,000."""
     if percent == _ALL:
-        return 1
+        return answers
+    if answers > 1:
+        # The chance falls with the number of streams.
+        return bisect_left(
+            range(_MOST_STREAMS),
+            x=True,
+            key=lambda streams: (
+                streams >= answers
+                and math.fsum(math.exp(_log_chance(count, streams, percent)) for count in range(answers))
+                <= LEAST_CHANCE
+            ),
+        )
     # Without the small allowance for rounding, 99 % would need three streams instead of two.
     return math.ceil(math.log(LEAST_CHANCE) / math.log1p(-percent / _ALL) - _ROUNDING)
 

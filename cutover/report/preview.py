@@ -1,16 +1,20 @@
 """The preview of a live run: its service, its changes, and the number of chat turns that it starts. Pure."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.config.default_credentials import why_no_default_credentials
 from cutover.model.asking import MAX_COMPARED, SIDE_BY_SIDE, TIMED_ANSWERS, first_asks
+from cutover.model.e_values import clean_turns_needed
 from cutover.model.holds import place
+from cutover.model.judgement import LEAST_PAIRS
 from cutover.model.manifest import ResponseKind
 from cutover.model.share_test import streams_until_certain
 from cutover.production.lane import COMPAT
+from cutover.train.canary_share import PRESSING_SECONDS
 from cutover.train.sentinels import response_count
 from cutover.train.soak import confirm_count, look_count, paced_count
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS
@@ -49,10 +53,11 @@ class Turns:
 
 
 def turns(config: CutoverConfig) -> Turns:
-    """Return the number of chat turns of a train that passes, and whose dual run finds no difference.
+    """Return the number of chat turns of a train that passes, if a tag URL shows the canary, no turn fails, and the dual run finds no difference.
 
-    If REVISION_HEADER is set, the count assumes that the service sends this header. Extra probes for a front door or a tag that lags, and
-    for a canary that no tag URL shows, are not counted; ``describe`` gives the bound of the latter.
+    If REVISION_HEADER is set, the count assumes that the service sends this header; it is then an upper bound, because turns of the canary
+    at the front door may decide a share earlier. Extra probes for a front door or a tag that lags, for a turn that failed, and for a canary
+    that no tag URL shows, are not counted; ``describe`` gives the bound of the latter.
     """
     aliases = len(COMPAT.aliases)
     soak, every, held = config.canary_soak_seconds, config.canary_look_seconds, config.held_streams
@@ -64,7 +69,8 @@ def turns(config: CutoverConfig) -> Turns:
     streams = _compared_turns(config)
     # The smoke before the change and the smoke after it.
     front = 2 * aliases
-    front += steps * (looked + around + paced)
+    pressed = pressed_looks(config) * aliases
+    front += steps * (looked + around + paced) + pressed
     looks = ROLLBACK_LOOKS if config.revision_header else 1
     # The rollback.
     front += looks * aliases + around
@@ -73,8 +79,8 @@ def turns(config: CutoverConfig) -> Turns:
     front += promotions * (looked + around + paced)
     return Turns(
         front=front + streams,
-        canary_tag=aliases + (steps + promotions) * looked,
-        stable_tag=(steps + promotions) * looked,
+        canary_tag=aliases + (steps + promotions) * looked + pressed,
+        stable_tag=(steps + promotions) * looked + pressed,
         legacy=streams,
     )
 
@@ -93,13 +99,46 @@ def _compared_turns(config: CutoverConfig) -> int:
     return reading * _asks(config) * SIDE_BY_SIDE + changing
 
 
-def most_turns_to_see_canary(config: CutoverConfig) -> int:
-    """Return the largest number of extra chat turns at the front door until the canary is seen at each step, where no tag URL answers.
+def pressed_looks(config: CutoverConfig) -> int:
+    """Return the number of looks by which the shares are held longer than CANARY_SOAK_SECONDS, until the canary is no worse.
 
-    The streams that are sent while the front door may still lag come on top.
+    The count assumes that the canary has a tag URL, stable has none, and no turn fails.
     """
-    shares = (*config.canary_steps, *([_ALL] if config.promote else []))
-    return sum(streams_until_certain(percent) for percent in shares)
+    pressed = _pressed(config, config.canary_steps, clean=len(COMPAT.aliases))
+    # The promotion judges the canary anew.
+    return pressed + (_pressed(config, (_ALL,), clean=0) if config.promote else 0)
+
+
+def _pressed(config: CutoverConfig, shares: Sequence[int], *, clean: int) -> int:
+    """Return the number of looks by which these shares are held longer. ``clean`` turns of the canary came before the first one."""
+    aliases = len(COMPAT.aliases)
+    needed = clean_turns_needed(config.max_canary_worse_percent / 100)
+    looks = look_count(config.canary_soak_seconds, config.canary_look_seconds)
+    pairs, pressed = 0, 0
+    for percent in shares:
+        compared = percent < _ALL
+        a_look = aliases if compared or not config.revision_header else 2 * aliases
+        clean, pairs = clean + looks * a_look, pairs + looks * aliases * compared
+        too_few = LEAST_PAIRS - pairs if compared and config.max_canary_slower_percent else 0
+        more = max(0, math.ceil((needed - clean) / a_look), math.ceil(too_few / aliases))
+        clean, pairs = clean + more * a_look, pairs + more * aliases * compared
+        pressed += more
+    return pressed
+
+
+def most_turns_to_see_canary(config: CutoverConfig) -> int:
+    """Return the largest number of extra chat turns at the front door until the canary is judged at each step, where no tag URL answers.
+
+    The first step, and the promotion, need as many turns of the canary as the claim "no worse" does; the others need one. The streams that are
+    sent while the front door may still lag come on top.
+    """
+    first, *later = config.canary_steps
+    needed = clean_turns_needed(config.max_canary_worse_percent / 100)
+    return (
+        streams_until_certain(first, needed)
+        + sum(streams_until_certain(percent) for percent in later)
+        + (needed if config.promote else 0)
+    )
 
 
 def train_seconds(config: CutoverConfig) -> float:
@@ -112,6 +151,7 @@ def train_seconds(config: CutoverConfig) -> float:
         _READS_SECONDS
         + shifts * _SHIFT_SECONDS
         + shares * config.canary_soak_seconds
+        + _pressed_seconds(config)
         + flips * _FLIP_SECONDS
         + (config.flip_confirm_seconds if config.apply_route_flip else 0.0)
         + len(config.hold_at) * config.hold_timeout
@@ -137,6 +177,16 @@ def _repetition(config: CutoverConfig) -> str:
     return f"          each request goes {answers} times to each service{timed}{more}"
 
 
+def _pressed_seconds(config: CutoverConfig) -> float:
+    """Return the seconds for which shares are held longer than CANARY_SOAK_SECONDS, if no turn fails."""
+    looks = pressed_looks(config)
+    if not config.canary_tag:
+        # Perhaps the canary has no URL of its own.
+        looks = max(looks, math.ceil(most_turns_to_see_canary(config) / len(COMPAT.aliases)))
+    longest = max(0.0, config.canary_max_soak_seconds - config.canary_soak_seconds)
+    return min(looks * min(PRESSING_SECONDS, config.canary_look_seconds), longest * len(config.canary_steps))
+
+
 def turns_in_a_row(config: CutoverConfig) -> int:
     """Return the number of chat turns that a train must wait for one after another. ``train_seconds`` takes them for short."""
     streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest) * _asks(config)
@@ -156,7 +206,11 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     )
     if reason := why_no_default_credentials(config):
         yield f"token     {reason}"
-    yield f"drill     {config.canary_revision} gets {shares}; each share is held and watched for {config.canary_soak_seconds:g} s;"
+    yield f"drill     {config.canary_revision} gets {shares}; each share is held and watched for {config.canary_soak_seconds:g} s,"
+    yield (
+        f"          and on, up to {max(config.canary_soak_seconds, config.canary_max_soak_seconds):g} s, until the canary is no worse by "
+        f"{config.max_canary_worse_percent:g} %, at 95 %;"
+    )
     yield f"          then {config.stable_revision} gets 100 %, and then the captured split is restored"
     if config.canary_tag:
         yield f"          if the canary has no tag, it has the tag {config.canary_tag} at 0 % during the drill"
@@ -187,5 +241,5 @@ def describe(config: CutoverConfig) -> Iterator[str]:
     if config.revision_header:
         yield (
             f"          if no tag URL of the canary answers: up to about {most_turns_to_see_canary(config)} more at the front door, "
-            "until the canary has answered at each share"
+            "until the canary is judged at each share"
         )

@@ -99,8 +99,11 @@ class StepAnswers:
             return False
         if self._contradicts(self.early, self.late) and self.late.streams < min(self.soaked, MOST_LATE):
             return True
-        enough = share_test.streams_until_certain(self.percent)
-        return self.header_tells and not self.by_canary and self.late.streams < enough
+        return self.header_tells and not self.by_canary and self.may_see_canary()
+
+    def may_see_canary(self) -> bool:
+        """Return True if the canary has answered, or if too few streams came after the lag to say that it never will."""
+        return bool(self.by_canary) or self.late.streams < share_test.streams_until_certain(self.percent)
 
     def share_problem(self) -> str:
         """Return the reason why the canary cannot have the share asked for; an empty text if nothing contradicts it."""

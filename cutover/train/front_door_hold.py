@@ -2,6 +2,7 @@
 
 import anyio
 
+from cutover.checking.probe import Probe
 from cutover.model.gates import SENTINELS
 from cutover.model.holds import check_id, place
 from cutover.model.results import SentinelTally, StepStatus
@@ -40,8 +41,11 @@ async def hold_at_front_door(
     watch = sentinels.around(name)
 
     async def take_look() -> bool:
-        places = {"front": services.prober}
-        return await look(places, label=label, take=lambda _, probe: seen.log.add(probe))
+        def take(_: str, probe: Probe) -> bool:
+            seen.log.add(probe)
+            return probe.ok
+
+        return await look({"front": services.prober}, label=label, take=take)
 
     async def keep_watch(seconds: float, ends: anyio.Event) -> bool:
         return await soak(

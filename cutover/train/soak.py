@@ -1,7 +1,7 @@
 """A soak: a window of seconds after a change, watched by looks and by sentinels until its end or the first sign of a fault.
 
 A look probes every alias at every place: at the front door, and at each revision's own URL. Looks begin on time, also while
-earlier ones still run. A soak ends at once with the first bad probe, or with a broken sentinel that is one too many:
+earlier ones still run. A soak ends at once with the first probe that breaks the contract, or with a broken sentinel that is one too many:
 what still runs then is cancelled, because every further second costs users.
 """
 
@@ -24,7 +24,7 @@ PACED = 10
 MOST_AT_ONCE = 8
 """Largest number of looks, and of paced sentinels, that run at once. Turns that last longer than this many pauses delay the next."""
 BLAME_SECONDS = 0.25
-"""Seconds that the other probes of a look have after the first bad one, to show whether stable breaks the contract too."""
+"""Seconds that the other probes of a look have after the one that ends the soak, to show whether stable breaks the contract too."""
 _ROUNDING = 1e-9
 
 
@@ -54,18 +54,19 @@ class Seen:
 
     log: ProbeLog = attrs.field(factory=ProbeLog)
     failing: set[str] = attrs.field(factory=set)
-    """The places and revisions whose streams broke the contract."""
+    """The places and revisions whose streams ended the soak, because they broke the contract."""
 
 
-async def look(probers: Mapping[str, LaneProber], *, label: str, take: Callable[[str, Probe], None]) -> bool:
-    """Probe every alias at every place, side by side; return True if all probes are good.
+async def look(probers: Mapping[str, LaneProber], *, label: str, take: Callable[[str, Probe], bool]) -> bool:
+    """Probe every alias at every place, side by side; return True if no probe ends the soak.
 
-    After the first bad probe the others have ``BLAME_SECONDS``; then they are cancelled.
+    After the first probe that does, the others have ``BLAME_SECONDS``; then they are cancelled.
 
     Args:
         probers: Place -> its prober.
         label: Label of the requests, before the place and the alias.
-        take: Called with the place and the probe for each probe that comes to its end, in the order of the ends.
+        take: Called with the place and the probe for each probe that comes to its end, in the order of the ends. It returns False if the
+            probe ends the soak.
     """
     good = True
     async with anyio.create_task_group() as group:
@@ -73,8 +74,7 @@ async def look(probers: Mapping[str, LaneProber], *, label: str, take: Callable[
         async def probe(where: str, prober: LaneProber, alias: Alias) -> None:
             nonlocal good
             found = await prober.probe(alias, label=f"{label}.{where}")
-            take(where, found)
-            if good and not found.ok:
+            if not take(where, found) and good:
                 good = False
                 group.cancel_scope.deadline = anyio.current_time() + BLAME_SECONDS
 

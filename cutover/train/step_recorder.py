@@ -88,17 +88,33 @@ class StepRecorder:
             more: Further fields of ``Check``.
         """
         log = probes if isinstance(probes, ProbeLog) else ProbeLog.of(probes)
-        shown = log.first_bad or log.first
-        assert shown is not None  # noqa: S101  the caller gives at least one probe
-        if shown.ok:
+        if not log.bad:
             status = StepStatus.PASS
         else:
             status = StepStatus.ERROR if log.without_evidence == log.bad else StepStatus.FAIL
-        text = detail if detail and not log.bad else shown.describe()
-        if log.bad and log.count > 1:
-            text = f"{log.bad} of {log.count} probes failed: {text}"
-        if log.bad and blame:
-            text = f"{blame}: {text}"
+        failures = _describe_failures(log)
+        text = f"{blame}: {failures}" if blame and failures else failures or detail
+        return self._show(check_id, log, status, text, **more)
+
+    def judged_check(
+        self,
+        check_id: str,
+        probes: Sequence[Probe] | ProbeLog,
+        status: StepStatus,
+        detail: str,
+        **more: Unpack[CheckFields],
+    ) -> Check:
+        """Record one check for one or more probes with a status that another judge gave; its text names the first bad probe too."""
+        log = probes if isinstance(probes, ProbeLog) else ProbeLog.of(probes)
+        failures = _describe_failures(log)
+        return self._show(check_id, log, status, f"{detail}; {failures}" if failures else detail, **more)
+
+    def _show(
+        self, check_id: str, log: ProbeLog, status: StepStatus, text: str, **more: Unpack[CheckFields]
+    ) -> Check:
+        """Keep the log of the probes and one reply as evidence, and record the check."""
+        shown = log.first_bad or log.first
+        assert shown is not None  # noqa: S101  the caller gives at least one probe
         # As a text, because a finding may quote a token that was cut short; evidence masks whole ones alone.
         lines = self.evidence.secrets.mask_text(log.text())
         self.evidence.write(f"{self.step_id}/{check_id}.log", lines.encode())
@@ -106,7 +122,7 @@ class StepRecorder:
         more["endpoint"], more["http_status"] = shown.request.url, shown.status
         more["headers_path"], more["body_path"] = head_path, body_path
         more["findings"] = tuple(self._masked(finding) for finding in shown.report.findings[:20])
-        return self.check(check_id, status, text, **more)
+        return self.check(check_id, status, text or shown.describe(), **more)
 
     def keep(self, check_id: str, probe: Probe) -> tuple[str | None, str | None]:
         """Keep the head and body of a probe as evidence; return both paths, None for a file that was not written."""
@@ -151,3 +167,11 @@ class StepRecorder:
             expected=clean(finding.expected),
             actual=clean(finding.actual),
         )
+
+
+def _describe_failures(log: ProbeLog) -> str:
+    """Return the number of bad probes and the first of them, in words; empty without one."""
+    if log.first_bad is None:
+        return ""
+    text = log.first_bad.describe()
+    return f"{log.bad} of {log.count} probes failed: {text}" if log.count > 1 else text

@@ -11,6 +11,7 @@ import attrs
 from cutover.checking.probe import Probe
 from cutover.clock import Clock
 from cutover.production.lane_prober import LaneProber
+from cutover.train.canary_turns import weighed_turn
 
 LOOKS = 5
 """Number of looks in a row in which no other revision may answer. Each look probes every alias, and so starts chat turns."""
@@ -31,6 +32,8 @@ class StreamProof:
     """Time on the clock of the last look in which such a revision answered; None if none ever did."""
     nameless: bool = False
     """True if a header named revisions before, and none in these looks: nobody knows who answers."""
+    broken: bool = False
+    """True if the last look was no good: a stream broke the contract, or all streams failed, or the time was over with a failed one."""
 
     @property
     def problem(self) -> str:
@@ -53,7 +56,8 @@ async def prove_by_streams(
 ) -> StreamProof:
     """Look until ``LOOKS`` looks in a row were answered by allowed revisions alone, or until the time is over.
 
-    An answer of another revision starts the count again after a pause. Without a header that names who answers, one look is enough.
+    An answer of another revision starts the count again after a pause. Without a header that names who answers, one look is enough. With
+    ``stop_when_broken``, a look in which a turn failed on its way does not count, and another one takes its place.
 
     Args:
         prober: The prober of the front door.
@@ -62,7 +66,7 @@ async def prove_by_streams(
         seconds: Time until an answer of another revision is final.
         label: Prefix of the labels of the requests.
         header_seen: True if an earlier answer had the header: a look without it is then no reason to stop looking, and no proof.
-        stop_when_broken: True ends the looks at the first broken stream.
+        stop_when_broken: True ends the looks at the first stream that breaks the contract, and at a look whose streams all fail.
     """
     deadline, clean, probes, last_stray_at = clock.now() + seconds, 0, list[Probe](), None
     named = False
@@ -72,17 +76,19 @@ async def prove_by_streams(
         names = prober.revisions(look)
         named = named or bool(names)
         strays = tuple(sorted(names.difference(allowed)))
-        clean = 0 if strays else clean + 1
+        failed = [probe for probe in look if not probe.ok] if stop_when_broken else []
+        clean = 0 if strays else clean + (not failed)
         if strays:
             last_stray_at = clock.now()
-        over = bool(strays) and clock.now() >= deadline
-        broken = stop_when_broken and any(not probe.ok for probe in look)
-        if over or broken or clean == LOOKS or not (named or header_seen):
+        over = bool(strays or failed) and clock.now() >= deadline
+        broken = len(failed) == len(look) or any(weighed_turn(probe) is None for probe in failed)
+        if over or broken or clean == LOOKS or not (named or header_seen or failed):
             return StreamProof(
                 probes=tuple(probes),
                 strays=strays,
                 last_stray_at=last_stray_at,
                 nameless=header_seen and not named,
+                broken=broken or (over and bool(failed)),
             )
-        if strays:
+        if strays or failed:
             await clock.sleep(LAG_PAUSE)

@@ -25,7 +25,10 @@ TOKENS = {
 
 
 def live_config(directory: Path, **changes: object) -> CutoverConfig:
-    """Return the configuration of a live train with marked tokens and short soaks."""
+    """Return the configuration of a live train with marked tokens and short soaks.
+
+    Two clean turns of the canary are enough for a share, so that trains in tests send no more probes than they need.
+    """
     values: dict[str, object] = {
         "stable_revision": STABLE,
         "canary_revision": CANARY,
@@ -37,6 +40,8 @@ def live_config(directory: Path, **changes: object) -> CutoverConfig:
         "legacy_auth_token": "marked-legacy-token",
         "revision_header": "x-cutover-revision",
         "canary_soak_seconds": 0.0,
+        "max_canary_worse_percent": 90.0,
+        "max_canary_slower_percent": 0.0,
         "flip_confirm_seconds": 0.0,
         "held_streams": 0,
         "output_dir": directory / "run",

@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 TAG = "cutover-canary"
 BALANCER_ONLY = "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
 FRONT, AT_TAG, API = frozenset({Site.FRONT}), frozenset({Site.TAG}), frozenset({Site.CLOUD_RUN})
-BROKEN = Refuse(problem(500, "internal", "Something went wrong."))
+BROKEN = Refuse(problem(404, "not_found", "Not found."))
 UNTAGGED: dict[str, object] = {"tag_urls": {}}
 BLIND: dict[str, object] = {"revision_header": "", "ingress": BALANCER_ONLY}
 
@@ -269,7 +269,7 @@ class TestPreflight:
     ) -> None:
         """An error of the canary itself is no closed door: nobody is to be given to it."""
         broken = Scope(operations=CONTROL | STREAMS, sites=AT_TAG, role=Role.CANARY)
-        trial = trial_of(tmp_path, (broken, BROKEN))
+        trial = trial_of(tmp_path, (broken, Refuse(problem(500, "internal", "Something went wrong."))))
         summary = await trial.run()
         assert drill(summary)["canary-direct"].status is StepStatus.FAIL
         assert writes(trial) == 0
@@ -478,7 +478,7 @@ class TestTagThatLags:
         late = Scope(operations=STREAMS, sites=AT_TAG, first=3)
         trial = trial_of(tmp_path, (late, BROKEN), (late, header(STABLE)), canary_steps=(100,))
         detail = drill(await trial.run())["traffic-100"].detail
-        assert "stable breaks the contract too" in detail
+        assert "stable itself breaks the contract" in detail
         assert "at its own URL" not in detail
 
 
@@ -504,8 +504,9 @@ class TestStep:
         trial = trial_of(tmp_path, layout={"ingress": BALANCER_ONLY}, canary_steps=(5,))
         summary = await trial.run()
         assert summary.passed, summary.reasons
-        assert turns(trial, Site.FRONT, CANARY) == 1
-        assert "the canary answered 1 stream (" in drill(summary)["traffic-5"].detail
+        # Two clean turns are enough for the margin of these tests.
+        assert turns(trial, Site.FRONT, CANARY) == 2
+        assert "the canary answered 2 streams (" in drill(summary)["traffic-5"].detail
 
     async def test_a_canary_that_never_answers_is_asked_for_within_a_bound(self, tmp_path: Path) -> None:
         hidden = Scope(operations=STREAMS, sites=FRONT, role=Role.CANARY)
@@ -516,8 +517,8 @@ class TestStep:
         found = drill(summary)["traffic-5"]
         assert found.status.failed
         front = sum(row.started_turn and row.site is Site.FRONT for row in trial.production.requests)
-        # two smokes, the early looks, 180 late streams in looks of four, and the looks after the rollback
-        assert 180 < front < 180 + 4 + 2 * 15 + 2 * 6
+        # two smokes, the early looks, 200 late streams against the early ones, and the looks after the rollback
+        assert 180 < front < 200 + 4 + 2 * 15 + 2 * 6
 
     async def test_a_broken_stream_while_it_is_asked_for_stands_in_the_check(self, tmp_path: Path) -> None:
         scope = Scope(operations=STREAMS, sites=FRONT, first=6, last=6)

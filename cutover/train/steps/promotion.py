@@ -115,6 +115,7 @@ async def run(
             "captured_traffic": captured.served(),
             "canary_streams": shares.by_canary,
             "blind": shares.blind,
+            "judgement": shares.judged,
         },
         sentinels=(*tallies, *shares.tallies),
     )

@@ -20,7 +20,7 @@ from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence
 from cutover.train.hold import Holds
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
-from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS
+from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS, StreamProof
 from cutover.train.undo_executor import UndoExecutor, UndoResult
 from cutover.train.undo_traffic import TrafficPart
 
@@ -130,6 +130,7 @@ class _Drill:
                 "canary_streams": self.shares.by_canary,
                 "canary_tag_given": self.shares.tag.row.tag if self.shares.tag.row else None,
                 "blind": self.shares.blind,
+                "judgement": self.shares.judged,
             },
             sentinels=self.shares.tallies,
         )
@@ -159,7 +160,7 @@ class _Drill:
                 )
                 self.recorder.check("canary-direct", StepStatus.ERROR, detail)
             else:
-                self.recorder.stream_check("canary-direct", probes)
+                await self.shares.judge_at_tag(probes)
         elif not self.shares.evidence.header and not self.plan.share.accept_blind_drill:
             detail = (
                 "nothing shows whether the canary answers a stream: its tag URL does not answer, and no header names the revision. "
@@ -208,9 +209,17 @@ class _Drill:
             detail = f"the rollback took {seconds:.1f} s, and {self.plan.max_rollback_seconds:g} s is allowed"
             self.recorder.check("rollback", StepStatus.FAIL, detail, kind="rollback", tolerable=False)
         elif part.proof is not None:
-            detail = f"stable serves everything, proven within {seconds:.1f} s"
-            self.recorder.stream_check("rollback", part.proof.probes, detail=detail, kind="rollback")
+            self._record_rollback(part.proof, f"stable serves everything, proven within {seconds:.1f} s")
         self.shares.count(watch)
+
+    def _record_rollback(self, proof: StreamProof, detail: str) -> None:
+        """Record the check of a rollback that the control plane and the streams prove."""
+        if proof.broken and not self.shares.baseline_unhealthy:
+            self.recorder.stream_check("rollback", proof.probes, kind="rollback")
+            return
+        # A stable revision that fails by itself breaks these streams too, and that is no fault of the rollback.
+        status = StepStatus.ERROR if proof.broken else StepStatus.PASS
+        self.recorder.judged_check("rollback", proof.probes, status, detail, kind="rollback")
 
     def _executor(self) -> UndoExecutor:
         return UndoExecutor(

@@ -41,11 +41,19 @@ def input_options(command: Command) -> Command:
 
 
 def _epilog() -> str:
-    secrets = "\n".join(f"  {declared.variable:24}{declared.help}" for declared in INPUTS if declared.secret)
+    tokens, secrets = (
+        "\n".join(
+            f"  {declared.variable:24}{declared.help}"
+            for declared in INPUTS
+            if declared.secret and declared.token is token
+        )
+        for token in (True, False)
+    )
     return (
         "\b\nEvery option can be set by the environment variable of the same name (--base-url: BASE_URL), or by a key of\n"
         f'{FILE} (base_url = "..."). An option wins over a variable, a variable over the file, the file over the default.\n'
-        f"A token is one of these variables, or comes from its _FILE or _COMMAND, which is also an option and a key:\n{secrets}\n\n"
+        f"A token is one of these variables, or comes from its _FILE or _COMMAND, which is also an option and a key:\n{tokens}\n"
+        f"Other secrets are variables alone:\n{secrets}\n\n"
         "\b\nExit codes: 0 all gates hold; 1 a gate does not hold, all changes undone; 2 usage or configuration;\n"
         "3 nothing judged, or not started: no share and no override changed; 4 an undo could not be proven: act;\n"
         "130, 143 interrupted, all changes undone."

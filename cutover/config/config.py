@@ -26,6 +26,7 @@ from cutover.config.inputs import (
     steps_field,
     text_field,
     token_command_field,
+    token_field,
     token_file_field,
     url_field,
     written,
@@ -33,6 +34,7 @@ from cutover.config.inputs import (
 from cutover.config.manifest import read_manifest
 from cutover.config.sources import Source, open_sources
 from cutover.errors import ConfigurationError
+from cutover.http.secrets import parts_of_address
 from cutover.model.error_budget import BudgetSource, ErrorBudget
 from cutover.model.gates import Ceilings
 from cutover.model.manifest import ManifestEntry
@@ -76,10 +78,10 @@ class CutoverConfig:
     """The revision that is drilled."""
     dry_run: bool = flag_field(default=True, help="1: rehearse, and change nothing; 0: live")
     base_url: str = url_field(default="https://openagents.com", help="URL of the service whose streams move")
-    control_access_token: str = secret_field(help="for the route-split API; required when DRY_RUN=0")
+    control_access_token: str = token_field(help="for the route-split API; required when DRY_RUN=0")
     control_access_token_file: str = token_file_field("CONTROL_ACCESS_TOKEN")
     control_access_token_command: str = token_command_field("CONTROL_ACCESS_TOKEN")
-    auth_token: str = secret_field(help="for the streams; required when DRY_RUN=0")
+    auth_token: str = token_field(help="for the streams; required when DRY_RUN=0")
     auth_token_file: str = token_file_field("AUTH_TOKEN")
     auth_token_command: str = token_command_field("AUTH_TOKEN")
     apply_route_flip: bool = flag_field(default=False, help="1: set the overrides; 0: only verify them")
@@ -96,7 +98,7 @@ class CutoverConfig:
     cloud_run_api_url: str = url_field(
         default=GOOGLE_API, help="URL of the Admin API v2; gcloud uses its own settings"
     )
-    cloud_run_access_token: str = secret_field(
+    cloud_run_access_token: str = token_field(
         help="for Cloud Run; without it application default credentials, or gcloud's account"
     )
     cloud_run_access_token_file: str = token_file_field("CLOUD_RUN_ACCESS_TOKEN")
@@ -163,7 +165,7 @@ class CutoverConfig:
     legacy_base_url: str = url_field(
         rule=values.optional_url, help="the legacy service; required when RUN_DUAL_RUN=1"
     )
-    legacy_auth_token: str = secret_field(
+    legacy_auth_token: str = token_field(
         help="for a legacy service on another site, where AUTH_TOKEN is not sent"
     )
     legacy_auth_token_file: str = token_file_field("LEGACY_AUTH_TOKEN")
@@ -223,6 +225,27 @@ class CutoverConfig:
         default="openagents.control.v1", help="value of x-oa-protocol-version"
     )
     compat_schema_version: str = text_field(default="1", help="value of x-oa-schema-version")
+    notify_webhook_url: str = secret_field(
+        rule=values.notice_url, help="gets each notice as a CloudEvent (structured JSON)"
+    )
+    notify_slack_url: str = secret_field(
+        rule=values.notice_url, help="Slack's incoming webhook that gets each notice"
+    )
+    notify_google_chat_url: str = secret_field(
+        rule=values.notice_url, help="Google Chat's incoming webhook that gets each notice"
+    )
+    notify_pagerduty_key: str = secret_field(
+        rule=values.token, help="PagerDuty's routing key (Events API v2): pages somebody on exit 4 alone"
+    )
+    notify_pagerduty_url: str = url_field(
+        default="https://events.pagerduty.com", help="PagerDuty's events service; another one in the EU"
+    )
+    notify_command: str = text_field(
+        rule=values.command, help="command that gets each notice as a CloudEvent on its standard input"
+    )
+    notify_rehearsals: bool = flag_field(
+        default=False, help="1: rehearsals send notices too, marked as a rehearsal's"
+    )
     allow_insecure_http: bool = flag_field(
         default=False, help="1: allow plain http to a host that is not loopback"
     )
@@ -292,7 +315,7 @@ class CutoverConfig:
         )
         reading.values |= more
         for declared in INPUTS:
-            if not declared.secret:
+            if not declared.token:
                 reading.read(declared)
         if live_as and "dry_run" not in reading.sources:
             reading.values["dry_run"] = False
@@ -300,7 +323,7 @@ class CutoverConfig:
         # A rehearsal needs no token and takes none.
         take = reading.note if reading.values.get("dry_run", True) else reading.read
         for declared in INPUTS:
-            if declared.secret:
+            if declared.token:
                 take(declared)
         reading.values.setdefault("output_dir", _new_run_directory())
         try:
@@ -347,9 +370,9 @@ class CutoverConfig:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every token of this configuration."""
-        tokens = (getattr(self, declared.field) for declared in INPUTS if declared.secret)
-        return tuple(token for token in tokens if token)
+        """Every secret of this configuration: tokens, keys, and addresses that are secrets, with their parts."""
+        given = (getattr(self, declared.field) for declared in INPUTS if declared.secret)
+        return tuple(part for secret in given if secret for part in (secret, *parts_of_address(secret)))
 
     @property
     def legacy_token(self) -> str:
@@ -424,10 +447,12 @@ def token_inputs(token: str) -> tuple[str, str, str]:
 
 INPUTS: tuple[Input, ...] = inputs_of(CutoverConfig)
 """Every input, in the order of the fields."""
-TOKEN_INPUTS = tuple(declared.field for declared in INPUTS if declared.secret)
+TOKEN_INPUTS = tuple(declared.field for declared in INPUTS if declared.token)
 """The fields of the four tokens."""
 TOKEN_SOURCES = tuple(field for token in TOKEN_INPUTS for field in token_inputs(token)[1:])
 """The fields of the files and commands that give tokens."""
+NOTICE_INPUTS = tuple(declared for declared in INPUTS if declared.field.startswith("notify_"))
+"""The inputs that say where notices go."""
 _BY_FIELD = {declared.field: declared for declared in INPUTS}
 
 

@@ -104,6 +104,8 @@ class Input:
     """Returns the reason why a value is wrong; an empty text if it is right."""
     default: object = None
     secret: bool = False
+    token: bool = False
+    """True for a secret that a file or a command can give too. A rehearsal takes no token."""
 
     @property
     def variable(self) -> str:
@@ -139,8 +141,9 @@ def _field(
     *,
     converter: Callable[[Any], _T] | None = None,
     secret: bool = False,
+    token: bool = False,
 ) -> _T:
-    declared = Input(help=description, kind=kind, rule=rule, default=default, secret=secret)
+    declared = Input(help=description, kind=kind, rule=rule, default=default, secret=secret, token=token)
     convert = None if converter is None else _unless_wrong_type(converter)
     field: _T = attrs.field(default=default, converter=convert, repr=not secret, metadata={_KEY: declared})
     return field
@@ -188,9 +191,14 @@ def optional_text_field(*, default: str, rule: Rule = values.text, help: str) ->
     return _field(default, TEXT_OR_NONE, rule, help)
 
 
-def secret_field(*, help: str) -> str:  # noqa: A002
-    """Declare a token: no option and no file may hold it, and no output shows it."""
-    return _field("", TEXT, values.token, help, secret=True)
+def token_field(*, help: str) -> str:  # noqa: A002
+    """Declare a token: no option and no file may hold it, and no output shows it. Its ``_file`` and its ``_command`` are inputs too."""
+    return _field("", TEXT, values.token, help, secret=True, token=True)
+
+
+def secret_field(*, rule: Rule, help: str) -> str:  # noqa: A002
+    """Declare another secret, such as a key or an address that nobody else may know: no option and no file may hold it."""
+    return _field("", TEXT, rule, help, secret=True)
 
 
 def token_file_field(variable: str) -> str:

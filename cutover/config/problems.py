@@ -38,6 +38,7 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
     if wrong.isdisjoint({"hold_at", "canary_steps"}):
         yield from _hold_problems(config)
     yield from _token_problems(config, inputs, wrong)
+    yield from _notice_problems(config, wrong)
     if config.run_dual_run:
         yield from _dual_run_problems(config, wrong)
     if not config.dry_run:
@@ -49,11 +50,12 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
 def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
     if config.allow_insecure_http:
         return
+    notices = ("notify_webhook_url", "notify_slack_url", "notify_google_chat_url", "notify_pagerduty_url")
     legacy = ["legacy_base_url"] if config.run_dual_run else []
     state = ["state_api_url"] if config.state_url else []
-    for field in ("base_url", "cloud_run_api_url", *legacy, *state):
-        url = getattr(config, field)
-        if not values.url(url) and (problem := values.plain_http(url)):
+    for field in ("base_url", "cloud_run_api_url", *legacy, *state, *notices):
+        url, rule = getattr(config, field), values.notice_url if field in notices else values.url
+        if url and not rule(url) and (problem := values.plain_http(url)):
             yield f"{config.name_of(field)} {problem}"
 
 
@@ -75,7 +77,7 @@ def _hold_problems(config: "CutoverConfig") -> Iterator[str]:
 def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set[str]) -> Iterator[str]:
     """Give the problems of the inputs that give tokens: two for one token; a file or a program that does not exist."""
     for declared in inputs:
-        if not declared.secret:
+        if not declared.token:
             continue
         given = config.given(declared.field)
         if len(given) > 1:
@@ -83,6 +85,12 @@ def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set
             yield f"{names} both give {declared.variable}: set only one of them"
         elif not config.dry_run and given and given[0] not in wrong and declared.field in config.needs:
             yield from _source_problems(config, given[0])
+
+
+def _notice_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
+    """Give the problem of a command for notices whose program does not exist."""
+    if config.notify_command and "notify_command" not in wrong:
+        yield from _program_problems(config, "notify_command")
 
 
 def _source_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
@@ -94,9 +102,14 @@ def _source_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
         except ValueError as error:
             yield f"{name}: {value} {error}"
     elif field.endswith("_command"):
-        program = shlex.split(value)[0]
-        if shutil.which(program) is None:
-            yield f"{name} needs the program {program}, and there is none: give its full path, or add its folder to PATH"
+        yield from _program_problems(config, field)
+
+
+def _program_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
+    """Give the problem of a command whose program does not exist."""
+    program = shlex.split(getattr(config, field))[0]
+    if shutil.which(program) is None:
+        yield f"{config.name_of(field)} needs the program {program}, and there is none: give its full path, or add its folder to PATH"
 
 
 def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:

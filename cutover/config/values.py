@@ -198,6 +198,23 @@ def url(value: object) -> str:
     return text(value)
 
 
+def notice_url(value: object) -> str:
+    """Accept an http(s) URL with a host, and an empty text. The whole URL is a secret, so the problem does not show it."""
+    if value == "":
+        return ""
+    try:
+        parts = urlsplit(str(value))
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in {"http", "https"} or not host:
+        return "must start with https:// (or http:// on loopback) and name a host"
+    if "@" in parts.netloc or parts.fragment:
+        return "must hold neither a login nor a fragment"
+    fine = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
+    return "" if fine else "must be printable ASCII without spaces"
+
+
 def optional_url(value: object) -> str:
     """Accept an empty text, or a URL as ``url`` does."""
     return "" if value == "" else url(value)

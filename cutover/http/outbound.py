@@ -158,11 +158,12 @@ class Outbound:
         authorize: Token | None = None,
         json: object = None,
         attempts: int = ATTEMPTS,
+        limit: float = READ_LIMIT,
     ) -> Reply:
         """Send a request that changes nothing, and return its reply.
 
         No reply, or a status of 429, 500, 502, 503 or 504, leads to another try, up to ``attempts`` tries. A try that
-        starts after 10 s is the last. All tries together end within ``READ_LIMIT``: the last one gets the time that is left,
+        starts after 10 s is the last. All tries together end within ``limit`` seconds: the last one gets the time that is left,
         and a pause that would leave too little time ends the read. The last reply is returned with any status. A request whose
         token is refused with 401 is sent once more within its try, if there is another token.
 
@@ -185,20 +186,20 @@ class Outbound:
                     headers=headers,
                     authorize=authorize,
                     json=json,
-                    until=started + READ_LIMIT,
+                    until=started + limit,
                 )
             except NoAnswerError:
-                if last or self._leaves_too_little(started, pause):
+                if last or self._leaves_too_little(started + limit, pause):
                     raise
             else:
                 pause = max(pause, reply.retry_after)
-                if last or reply.status not in _TRANSIENT or self._leaves_too_little(started, pause):
+                if last or reply.status not in _TRANSIENT or self._leaves_too_little(started + limit, pause):
                     return reply
             await self.clock.sleep(pause)
 
-    def _leaves_too_little(self, started: float, pause: float) -> bool:
-        """Return True if a pause leaves no time for another try of a read that began at ``started``."""
-        return self.clock.now() + pause + _SHORTEST_TRY > started + READ_LIMIT
+    def _leaves_too_little(self, until: float, pause: float) -> bool:
+        """Return True if a pause leaves no time for another try of a read that ends at the time ``until``."""
+        return self.clock.now() + pause + _SHORTEST_TRY > until
 
     async def change(  # type: ignore[return]  # this scope is a shield and never cancelled
         self,

@@ -35,6 +35,8 @@ _VALUE = re.compile(r"""[^&#\s"<>]*""")
 """The value of a parameter."""
 SHORTEST_SECRET = 4
 """Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
+_SHORTEST_RANDOM = 16
+"""Characters of the shortest part of a secret address that is masked by itself. A shorter one may be a usual word."""
 _SHORTEST_IN_BASE64 = 12
 """Bytes of the shortest secret that is masked inside base64: of a shorter one too little is certain to be masked."""
 _SIGNS = re.compile(r"[^A-Za-z0-9]")
@@ -231,6 +233,18 @@ def mask_urls(text: str) -> str:
 def mask_login(value: str) -> str:
     """Return a value that should be a URL, and may be none, with three asterisks in place of all before its last ``@``, but the scheme."""
     return re.sub(r"\A([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", value, count=1, flags=re.IGNORECASE | re.DOTALL)
+
+
+def parts_of_address(url: str) -> tuple[str, ...]:
+    """Return the parts of an address that is a secret as a whole, which are secrets by themselves; none of a text that is no URL.
+
+    These are its path with its query, and each part of them that looks random: long, and with a digit. A service may echo them alone.
+    """
+    _, colon, rest = url.partition("://")
+    path = re.sub(r"\A[^/?#]*", "", rest) if colon else ""
+    words = (unquote_plus(word) for word in re.split(r"[/?&=#]", path))
+    random = [word for word in words if len(word) >= _SHORTEST_RANDOM and re.search("[0-9]", word)]
+    return (*([path] if len(path) >= _SHORTEST_RANDOM else []), *random)
 
 
 def secrets_of(headers: Mapping[str, str], url: str = "") -> Secrets:

@@ -27,5 +27,5 @@ def source_of(declared: Input, config: CutoverConfig) -> str:
     source = config.sources.get(declared.field)
     if source is None:
         return "default"
-    unused = " (not used: a rehearsal needs no token)" if declared.secret and config.dry_run else ""
+    unused = " (not used: a rehearsal needs no token)" if declared.token and config.dry_run else ""
     return source.name + unused

@@ -81,6 +81,8 @@ class Production:
     """The source of the Admin API's access token; None for the token, the file or the command of the configuration."""
     state_token: TokenSource | None = None
     """The source of the token for the bucket of STATE_URL; None for that of Cloud Run, or for requests without a token."""
+    notice_client: ClientFactory | None = None
+    """Makes the clients for notices; None in a rehearsal, where a notice gets a client of its own that reaches the network."""
     simulation: SimulatedProduction | None = None
     """The embedded production; None if the production is live."""
     secrets: Secrets = attrs.field(
@@ -198,8 +200,10 @@ def live(config: CutoverConfig) -> Production:
     Raises:
         ConfigurationError: A variable for certificates or proxies cannot be used.
     """
-    state = (config.state_api_url,) if config.state_url else ()
-    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url, *state)
+    notices = (config.notify_webhook_url, config.notify_slack_url, config.notify_google_chat_url)
+    pager = config.notify_pagerduty_url if config.notify_pagerduty_key else ""
+    state = config.state_api_url if config.state_url else ""
+    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url, state, *notices, pager)
     for_cloud_run, for_state = uses_default_credentials(config), state_uses_default_credentials(config)
     environment = read_environment(
         tls=any(url.startswith("https:") for url in urls),
@@ -214,6 +218,7 @@ def live(config: CutoverConfig) -> Production:
         config=config,
         clock=EventLoopClock(),
         new_client=new_client,
+        notice_client=new_client,
         run_id=new_run_id(),
         cloud_run_token=credentials if for_cloud_run else None,
         state_token=credentials if for_state else None,

@@ -34,10 +34,12 @@ from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
 from cutover.record.lock import ServiceLock
 from cutover.record.state_address import is_state_address
+from cutover.report.notices.delivery import Notices
 from cutover.report.reporter import Reporter
 from cutover.text import recover_command
 from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, seconds_until_routes_rest
 from cutover.wiring.fetched_run import fetch_run
+from cutover.wiring.notices import notices_of, usable_variables
 from cutover.wiring.production import Production, live
 from cutover.wiring.run_state import kept, release
 
@@ -184,6 +186,22 @@ async def recover_production(
         NotStartedError: The journal cannot be read or written, another train or recovery is live, or another train was
             killed and must be recovered first.
     """
+    notices = notices_of(production, run_directory=folder, recovering=True)
+    return await notices.beside(
+        lambda: _recover_and_record(production, folder, mode, notices, observer, from_bucket=from_bucket)
+    )
+
+
+async def _recover_and_record(
+    production: Production,
+    folder: Path,
+    mode: RecoveryMode,
+    notices: Notices,
+    observer: Observer | None,
+    *,
+    from_bucket: bool,
+) -> Recovery:
+    """Recover a run with its lock, its journal and its artifacts."""
     await production.tokens.read(production.config.needs)
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(production.state(_run_of(folder)))
@@ -201,7 +219,8 @@ async def recover_production(
             lock.sign(folder, state=address)
         evidence = EvidenceFolder(root=folder, secrets=production.secrets)
         reporter = Reporter(evidence=evidence, journal=journal)
-        journal.observers += [reporter.observe, *([observer] if observer else [])]
+        notices.events = journal.events
+        journal.observers += [reporter.observe, *([observer] if observer else []), notices.observe]
         if observer is not None and journal.events and isinstance(journal.events[-1], TakenOver):
             observer(journal.events[-1])
         unreleased = ""
@@ -300,6 +319,7 @@ def configuration_of_run(
         raise NotStartedError(f"{folder}: the journal does not say which revisions its train was for")
     stable, canary = str(values.pop("stable_revision")), str(values.pop("canary_revision"))
     variables = {name: given[name] for name in ("ALLOW_INSECURE_HTTP",) if name in given}
+    variables |= usable_variables(given)
     sources = facts.get("token_sources")
     for token in _RECOVERY_TOKENS:
         fields = token_inputs(token)

@@ -22,10 +22,12 @@ from cutover.record.decisions import DecisionFile, Decisions, DecisionsOfRehears
 from cutover.record.evidence import EvidenceFolder, make_private_folder
 from cutover.record.journal import Journal
 from cutover.record.lock import ServiceLock
+from cutover.report.notices.delivery import Notices
 from cutover.report.reporter import Reporter
 from cutover.text import recover_command
 from cutover.train.engine import Train
 from cutover.wiring.embedded import rehearsal
+from cutover.wiring.notices import notices_of
 from cutover.wiring.production import Production, live
 from cutover.wiring.run_state import RunState, kept, release
 
@@ -73,6 +75,17 @@ async def run_production(
     interrupted_code: Callable[[], int] = lambda: INTERRUPTED,
 ) -> CutoverSummary:
     """Run one release train in this production and return its summary; see ``run_cutover``."""
+    notices = notices_of(production, run_directory=production.config.output_dir)
+    return await notices.beside(lambda: _run_and_record(production, notices, observer, interrupted_code))
+
+
+async def _run_and_record(
+    production: Production,
+    notices: Notices,
+    observer: Observer | None,
+    interrupted_code: Callable[[], int],
+) -> CutoverSummary:
+    """Run one release train with its lock, its journal and its artifacts, and return its summary."""
     config = production.config
     await production.tokens.read(config.needs)
     async with AsyncExitStack() as stack:
@@ -95,7 +108,8 @@ async def run_production(
         journal.evidence = evidence
         journal.copy = state.copy if state is not None else None
         reporter = Reporter(evidence=evidence, journal=journal)
-        journal.observers += [reporter.observe, *([observer] if observer else [])]
+        notices.events = journal.events
+        journal.observers += [reporter.observe, *([observer] if observer else []), notices.observe]
         journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
         try:
             if lock is not None and config.output_dir is not None and journal.broken is None:

@@ -328,3 +328,36 @@ def test_an_argument_wins_over_every_source() -> None:
         stable_revision="a-1", canary_revision="a-2", env=tokens, auth_token="argument"
     )
     assert (config.auth_token, config.control_access_token) == ("argument", "variable")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("hooks.example/secret-word", "must start with https://"),
+        ("https://user:secret-word@hooks.example/", "must hold neither a login nor a fragment"),
+        ("https://hooks.example/secret-word#x", "must hold neither a login nor a fragment"),
+        ("https://hooks.example/secret-word x", "must be printable ASCII without spaces"),
+        ("https://[hooks/secret-word", "is not a URL"),
+        ("http://hooks.example/secret-word", "is plain http to hooks.example"),
+    ],
+)
+@pytest.mark.parametrize("name", ["NOTIFY_SLACK_URL", "NOTIFY_WEBHOOK_URL", "NOTIFY_GOOGLE_CHAT_URL"])
+def test_a_wrong_address_for_notices_is_refused_unseen(name: str, url: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        CutoverConfig.from_env(stable_revision="a", canary_revision="b", env={name: url})
+    (line,) = caught.value.problems
+    assert line.startswith(f"{name} {problem}")
+    assert "secret-word" not in line
+
+
+def test_a_key_or_an_address_for_notices_is_no_option_no_key_and_is_not_shown() -> None:
+    env = {"NOTIFY_SLACK_URL": "https://hooks.example/T0/marked-1", "NOTIFY_PAGERDUTY_KEY": "marked-2"}
+    config = CutoverConfig.from_env(stable_revision="a", canary_revision="b", env=env)
+    # A rehearsal takes no token, but it can send notices.
+    assert config.notify_slack_url == env["NOTIFY_SLACK_URL"]
+    shown = " ".join((*describe_inputs(config), repr(config), str(config.facts())))
+    assert "marked" not in shown
+    with pytest.raises(ConfigurationError, match="notify_slack_url in the options is a secret"):
+        CutoverConfig.from_env(
+            stable_revision="a", canary_revision="b", env={}, options={"notify_slack_url": "x"}
+        )

@@ -66,6 +66,7 @@ async def run_program(
     deadline: float,
     grace: float,
     ready: Callable[[int], None] | None = None,
+    given: bytes = b"",
 ) -> Output:
     """Run a program to its end, and then end its process group, also after an error or a cancellation.
 
@@ -78,6 +79,7 @@ async def run_program(
         grace: Seconds for the group to end after a signal.
         ready: Called with the process id before the program runs. If it raises, the program never runs, and the error is
             raised.
+        given: Its standard input. A program need not read it.
 
     Raises:
         NoAnswerError: The process could not be started, or did not end in time.
@@ -93,7 +95,7 @@ async def run_program(
             async with anyio.create_task_group() as group:
                 group.start_soon(_collect, process.stdout, stdout)
                 group.start_soon(_collect, process.stderr, stderr)
-                await _let_go(process)
+                await _let_go(process, given)
                 await process.wait()
                 # Processes that the program left behind hold its pipes open.
                 await end_group(process.pid, grace=grace)
@@ -118,11 +120,12 @@ async def _start(argv: Sequence[str], env: Mapping[str, str], line: str) -> Proc
         raise NoAnswerError(f"{line}: could not be started: {error}") from error
 
 
-async def _let_go(process: Process) -> None:
+async def _let_go(process: Process, given: bytes) -> None:
     assert process.stdin is not None  # noqa: S101  it is a pipe
     # The process may have ended already. Its exit code then shows that.
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await process.stdin.send(b"go\n")
+        # The shell reads no further than the first line (POSIX, `read`), so the program gets the rest.
+        await process.stdin.send(b"go\n" + given)
     await process.stdin.aclose()
 
 

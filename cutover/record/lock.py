@@ -67,8 +67,9 @@ class RunProcess:
     """The process that a lock names for a run."""
 
     holder: Holder
-    alive: bool
-    """True if it holds the lock. A process that was killed, or that has ended without emptying the lock, does not."""
+    alive: bool | None
+    """True if it holds the lock. A process that was killed, or that has ended without emptying the lock, does not. None for the lock in a
+    bucket, which cannot tell."""
 
 
 def process_of(run_directory: Path) -> RunProcess | None:

@@ -24,14 +24,14 @@ def state_of(status: RunStatus, process: RunProcess | None) -> str:
     """
     if status.verdict is not None:
         return "passed" if status.verdict.passed else "failed"
-    if process is not None and process.alive:
+    if process is not None and process.alive is not False:
         if status.undo_since:
             return "undoing"
         return "waiting" if status.waiting is not None else "running"
     return "unknown" if status.facts.get("dry_run", True) else "killed"
 
 
-def status_lines(folder: Path, status: RunStatus, process: RunProcess | None) -> Iterator[str]:
+def status_lines(folder: Path | str, status: RunStatus, process: RunProcess | None) -> Iterator[str]:
     """Yield the lines that say where a run stands."""
     facts, state = status.facts, state_of(status, process)
     kind = "rehearsal" if facts.get("dry_run") else "live run"
@@ -40,7 +40,7 @@ def status_lines(folder: Path, status: RunStatus, process: RunProcess | None) ->
     yield f"          of {facts.get('service')} in {facts.get('project')}, {facts.get('region')}; started {status.started_at}"
     yield f"state     {_WORDS[state]}"
     if process is not None:
-        yield f"process   {'alive' if process.alive else 'not alive'}: {process.holder.describe()}"
+        yield f"process   {_ALIVE[process.alive]}: {process.holder.describe()}"
     for step_id, since in status.steps:
         yield f"step      {step_id}, since {since}{_ago(since)}"
     if status.split:
@@ -59,6 +59,11 @@ def status_lines(folder: Path, status: RunStatus, process: RunProcess | None) ->
     yield f"latest    event at {status.latest_at}{_ago(status.latest_at)}"
 
 
+_ALIVE = {
+    True: "alive",
+    False: "not alive",
+    None: "named by the lock in STATE_URL, which cannot tell if it is alive",
+}
 _WORDS = {
     "passed": "passed",
     "failed": "failed",
@@ -70,7 +75,7 @@ _WORDS = {
 }
 
 
-def _wait_lines(folder: Path, waiting: Waiting) -> Iterator[str]:
+def _wait_lines(folder: Path | str, waiting: Waiting) -> Iterator[str]:
     yield f"waiting   {place(waiting.hold)}, since {waiting.at}{_ago(waiting.at)}; without a decision it undoes at {waiting.until}"
     yield f"shown     {waiting.state}"
     if waiting.decide:
@@ -79,13 +84,14 @@ def _wait_lines(folder: Path, waiting: Waiting) -> Iterator[str]:
         yield "          (with stop in place of go, the train undoes its changes)"
 
 
-def _verdict_lines(folder: Path, status: RunStatus) -> Iterator[str]:
+def _verdict_lines(folder: Path | str, status: RunStatus) -> Iterator[str]:
     verdict = status.verdict
     assert verdict is not None  # noqa: S101  the caller checks it
     yield f"verdict   {'GO' if verdict.passed else 'NO GO'}, exit {verdict.exit_code}, at {verdict.at}"
     for reason in verdict.reasons:
         yield f"reason    {reason}"
-    yield f"evidence  {folder / 'SUMMARY.md'}"
+    if isinstance(folder, Path):
+        yield f"evidence  {folder / 'SUMMARY.md'}"
     if status.undo is not None:
         yield f"undo      {'proven' if status.undo.proven else 'NOT PROVEN'}: {status.undo.detail}"
         for line in status.undo.to_do:
@@ -94,13 +100,13 @@ def _verdict_lines(folder: Path, status: RunStatus) -> Iterator[str]:
         yield f"  DO      close the run: {recover_command(folder)}"
 
 
-def status_document(folder: Path, status: RunStatus, process: RunProcess | None) -> dict[str, object]:
+def status_document(folder: Path | str, status: RunStatus, process: RunProcess | None) -> dict[str, object]:
     """Return the same for machines."""
     waiting, verdict, undo = status.waiting, status.verdict, status.undo
     state = state_of(status, process)
     return {
         "schema": SCHEMA,
-        "run_directory": str(folder.absolute()),
+        "run_directory": str(folder.absolute()) if isinstance(folder, Path) else folder,
         "run_id": status.run_id,
         "state": state,
         **{key: status.facts.get(key) for key in _FACTS},

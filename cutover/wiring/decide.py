@@ -11,19 +11,18 @@ import anyio
 import attrs
 
 from cutover.clock import utc_now
-from cutover.errors import ConfigurationError, NotDecidedError, NotStartedError, PeerError
+from cutover.errors import ConfigurationError, NotDecidedError, NotStartedError
 from cutover.model.holds import open_wait, place
 from cutover.model.train_events import DecisionTaken, TrainEvent, TrainFinished, TrainStarted, Waiting
 from cutover.record.decisions import Decision, DecisionFile, DecisionStore
-from cutover.record.journal import parse_journal
 from cutover.record.journal_copy import JournalCopy
 from cutover.record.lock import process_of
 from cutover.record.lock_file import user_name
-from cutover.record.state_address import StateAddress, is_state_address
+from cutover.record.state_address import is_state_address
 from cutover.text import printable, recover_command, status_command
 from cutover.wiring.fetched_run import opened_bucket
 from cutover.wiring.run_state import bucket_decisions, journal_copy
-from cutover.wiring.status import read_run
+from cutover.wiring.status import read_copy, read_run, run_address
 
 CONFIRM_SECONDS = 15.0
 """Longest time for which the command waits until the train has taken the decision."""
@@ -65,7 +64,7 @@ async def decide(
         NotDecidedError: The train does not wait for this decision, or nothing could be written.
     """
     if isinstance(run, str) and is_state_address(run):
-        address = _run_address(run)
+        address = run_address(run)
         async with opened_bucket(address.parent, os.environ if env is None else env) as bucket:
             in_bucket = bucket_decisions(bucket, address.parent, address.run)
             copy = journal_copy(bucket, address.parent, address.run)
@@ -110,21 +109,6 @@ async def _decide(
     return Decided(waiting=waiting, decision=decision, taken=await _is_taken(read, decision))
 
 
-def _run_address(text: str) -> StateAddress:
-    """Return the address of a run in a bucket.
-
-    Raises:
-        ConfigurationError: It is not such an address.
-    """
-    try:
-        address = StateAddress.parse(text)
-    except ValueError as error:
-        raise ConfigurationError([f"RUN_DIRECTORY {error}"]) from error
-    if not address.run:
-        raise ConfigurationError([f"RUN_DIRECTORY must name one run, such as {address}/RUN, not {address}"])
-    return address
-
-
 async def _copied(copy: JournalCopy) -> list[TrainEvent]:
     """Return the events of a run in the bucket.
 
@@ -132,13 +116,9 @@ async def _copied(copy: JournalCopy) -> list[TrainEvent]:
         NotDecidedError: There are none, or they cannot be read.
     """
     try:
-        lines = await copy.lines()
-        events = parse_journal(b"".join(line + b"\n" for line in lines), copy.address)
-    except (PeerError, NotStartedError) as error:
-        raise NotDecidedError(f"{copy.address} cannot be read: {error}; nothing was written") from error
-    if not events:
-        raise NotDecidedError(f"{copy.address} holds no run; nothing was written")
-    return events
+        return await read_copy(copy)
+    except NotStartedError as error:
+        raise NotDecidedError(f"{error}; nothing was written") from error
 
 
 def wait_of(events: Sequence[TrainEvent], run_directory: Path | str, *, shown: str | None) -> Waiting:
@@ -148,8 +128,6 @@ def wait_of(events: Sequence[TrainEvent], run_directory: Path | str, *, shown: s
         NotDecidedError: The train does not wait, or waits for a decision about another state than the one that was shown.
     """
     look = f"nothing was written; to see where it stands: {status_command(run_directory)}"
-    if is_state_address(str(run_directory)):
-        look = "nothing was written"
     waiting = open_wait(events)
     if waiting is None:
         verdict = next((event for event in reversed(events) if isinstance(event, TrainFinished)), None)

@@ -66,7 +66,7 @@ async def fetch_run(text: str, given: Mapping[str, str]) -> FetchedRun | str:
     runs = address.parent if address.run else address
     async with opened_bucket(runs, given) as bucket:
         try:
-            locks = [] if address.run else await _locks(bucket, runs)
+            locks = [] if address.run else await holders_in(bucket, runs)
             if not address.run and not locks:
                 return await _nothing_open(bucket, runs)
             run = address.run or _only(locks, runs)
@@ -117,7 +117,7 @@ def _access(runs: StateAddress, given: Mapping[str, str]) -> CutoverConfig:
     )
 
 
-async def _locks(bucket: Bucket, runs: StateAddress) -> list[StateHolder]:
+async def holders_in(bucket: Bucket, runs: StateAddress) -> list[StateHolder]:
     """Return the holders of all locks."""
     names = await bucket.names(runs.below(LOCKS, ""), label="state.locks")
     found = [(name, await bucket.read(name, label="state.lock.read")) for name in names[:_MOST_LOCKS]]

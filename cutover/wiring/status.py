@@ -7,21 +7,26 @@ from pathlib import Path
 import attrs
 
 from cutover.config.config import RUNS
-from cutover.errors import ConfigurationError, NotStartedError
+from cutover.errors import ConfigurationError, NotStartedError, PeerError
 from cutover.model.run_status import RunStatus, run_status
 from cutover.model.train_events import TrainEvent
 from cutover.record.earlier_runs import newest_run
-from cutover.record.journal import read_journal
-from cutover.record.lock import RunProcess, process_of
+from cutover.record.journal import parse_journal, read_journal
+from cutover.record.journal_copy import JournalCopy
+from cutover.record.lock import Holder, RunProcess, process_of
 from cutover.record.lock_file import user_name
+from cutover.record.state_address import StateAddress
 from cutover.text import printable
+from cutover.wiring.fetched_run import holders_in, opened_bucket
+from cutover.wiring.run_state import journal_copy
 
 
 @attrs.frozen(kw_only=True)
 class RunView:
     """The status of a run, its folder and its process."""
 
-    folder: Path
+    folder: Path | str
+    """The run directory, or the address of the run in STATE_URL."""
     status: RunStatus
     process: RunProcess | None
     """The process that a lock of this machine names for the run; None if none does, as for a rehearsal."""
@@ -37,6 +42,64 @@ def look_at(run_directory: Path) -> RunView:
     # The lock first: a train that ends between the two reads has its verdict in the journal then.
     process = process_of(run_directory)
     return RunView(folder=run_directory, status=run_status(read_run(run_directory)), process=process)
+
+
+async def look_in_bucket(text: str, given: Mapping[str, str]) -> RunView:
+    """Return the status of the run at an address in STATE_URL.
+
+    Args:
+        text: The address.
+        given: The variables with the token for the bucket.
+
+    Raises:
+        ConfigurationError: It is no address of a run, or a variable is wrong or lacks.
+        NotStartedError: There is no such run, or the bucket cannot be read.
+    """
+    address = run_address(text)
+    async with opened_bucket(address.parent, given) as bucket:
+        try:
+            holders = await holders_in(bucket, address.parent)
+        except PeerError as error:
+            raise NotStartedError(f"the locks in {address.parent} cannot be read: {error}") from error
+        events = await read_copy(journal_copy(bucket, address.parent, address.run))
+    held = next((holder for holder in holders if holder.run == address.run), None)
+    process = None
+    if held is not None:
+        holder = Holder(
+            host=held.host, pid=held.pid, since=held.since, run_directory=str(address), user=held.user
+        )
+        process = RunProcess(holder=holder, alive=None)
+    return RunView(folder=str(address), status=run_status(events), process=process)
+
+
+async def read_copy(copy: JournalCopy) -> list[TrainEvent]:
+    """Return the events of a run in STATE_URL.
+
+    Raises:
+        NotStartedError: There are none, or they cannot be read.
+    """
+    try:
+        lines = await copy.lines()
+    except PeerError as error:
+        raise NotStartedError(f"{copy.address} cannot be read: {error}") from error
+    if not lines:
+        raise NotStartedError(f"{copy.address} holds no run")
+    return parse_journal(b"".join(line + b"\n" for line in lines), copy.address)
+
+
+def run_address(text: str) -> StateAddress:
+    """Return the address of a run in a bucket.
+
+    Raises:
+        ConfigurationError: It is not such an address.
+    """
+    try:
+        address = StateAddress.parse(text)
+    except ValueError as error:
+        raise ConfigurationError([f"RUN_DIRECTORY {error}"]) from error
+    if not address.run:
+        raise ConfigurationError([f"RUN_DIRECTORY must name one run, such as {address}/RUN, not {address}"])
+    return address
 
 
 def latest_run(variables: Mapping[str, str]) -> Path:

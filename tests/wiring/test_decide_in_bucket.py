@@ -11,15 +11,17 @@ import attrs
 import httpx
 import pytest
 
-from cutover.errors import ConfigurationError, NotDecidedError
+from cutover.errors import ConfigurationError, NotDecidedError, NotStartedError
 from cutover.model.holds import open_wait
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import TrainEvent, Waiting
 from cutover.record.bucket_decisions import BucketDecisions
 from cutover.record.decisions import Decision
 from cutover.record.journal import read_journal
+from cutover.report.status import status_document, status_lines
 from cutover.wiring.decide import decide
 from cutover.wiring.run import run_production
+from cutover.wiring.status import look_in_bucket
 from tests.support.embedded_trains import STABLE
 from tests.support.state_bucket import CONFIRMED, HANG, STATE_URL, Answer, StateScene, bucket_at
 
@@ -68,6 +70,12 @@ async def test_another_machine_decides(answer: str, scene: StateScene) -> None:
         assert (
             waiting.decide == f"cutover decide {address} go --shown {waiting.wait} --by NAME --because TEXT"
         )
+        view = await look_in_bucket(address, CONFIRMED)
+        lines = "\n".join(status_lines(view.folder, view.status, view.process))
+        assert "state     waiting for a decision" in lines
+        assert "process   named by the lock in STATE_URL, which cannot tell if it is alive: pid " in lines
+        assert f"  DO      {waiting.decide}" in lines
+        assert status_document(view.folder, view.status, view.process)["run_directory"] == address
         decided = await decide(
             address,
             answer,  # type: ignore[arg-type]
@@ -159,5 +167,7 @@ async def test_an_address_without_a_run_is_refused(scene: StateScene) -> None:
     with scene.recovering(here=True):
         with pytest.raises(ConfigurationError, match="must name one run"):
             await decide(STATE_URL, "go", by="bob", because="b", env=CONFIRMED)
+        with pytest.raises(NotStartedError, match="holds no run"):
+            await look_in_bucket(f"{STATE_URL}/20261129T000000Z_abcdef", CONFIRMED)
         with pytest.raises(NotDecidedError, match="holds no run; nothing was written"):
             await decide(f"{STATE_URL}/20261129T000000Z_abcdef", "go", by="bob", because="b", env=CONFIRMED)

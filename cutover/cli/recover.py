@@ -1,5 +1,6 @@
 """``cutover recover``: finish the undo of an interrupted train, or undo a completed cutover."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cutover.cli.ci_reports import on_github
 from cutover.cli.signals import EXIT_UNPROVEN, Interruption, run_command, until_signalled
 from cutover.model.train_events import TrainEvent, TrainFinished
 from cutover.record.state_address import is_state_address
+from cutover.report.github import annotation
 from cutover.report.heartbeat import Heartbeat
 from cutover.report.terminal import Terminal
 from cutover.text import recover_command
@@ -108,6 +111,9 @@ async def _recover(run: str | Path, mode: "RecoveryMode", local_only: bool) -> i
             terminal.line(f"evidence  written from the journal: {', '.join(recovery.written)}")
         for line in recovery.to_do:
             terminal.line(f"  DO      {line}")
+        if on_github(os.environ) and not recovery.closed:
+            to_do = [f"DO: {line}" for line in recovery.to_do]
+            terminal.command(annotation("error", "cutover: UNRESOLVED", [recovery.detail, *to_do]))
         return recovery.exit_code
 
     with warnings.catch_warnings():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
+from cutover.cli.ci_reports import CiReports
 from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.config.config import INPUTS, CutoverConfig
 from cutover.config.inputs import written
@@ -97,6 +98,11 @@ def list_faults(context: click.Context, _: click.Parameter, names: tuple[str, ..
     is_flag=True,
     help="Print the train events on standard output, one JSON object a line, as in journal.jsonl, and nothing else there.",
 )
+@click.option(
+    "--junit-xml",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a JUnit report, with a test case for each check and for the verdict. Needs the extra `junit`.",
+)
 @input_options
 def run(
     stable: str,
@@ -105,6 +111,7 @@ def run(
     show_config: bool,
     what_if: tuple[str, ...],
     as_json: bool,
+    junit_xml: Path | None,
     **options: str | None,
 ) -> None:
     """Run a release train. STABLE is the Cloud Run revision that has all the traffic now, CANARY the one to test.
@@ -123,7 +130,11 @@ def run(
 
     if show_config and as_json:
         raise click.UsageError("--show-config and --json exclude each other: give one of them")
-    sys.exit(run_command(_show, configure) if show_config else run_command(_run_train, configure, as_json))
+    if show_config:
+        sys.exit(run_command(_show, configure))
+    reports = CiReports(junit_xml=junit_xml)
+    reports.prepare()
+    sys.exit(run_command(_run_train, configure, as_json, reports))
 
 
 def file_of_inputs(named: str | None) -> Path | None:
@@ -148,13 +159,25 @@ async def _show(configure: Configure) -> int:
     return await until_signalled(show, Terminal(), changes_production=False)
 
 
-async def _run_train(configure: Configure, as_json: bool) -> int:
+async def _run_train(configure: Configure, as_json: bool, reports: CiReports) -> int:
     terminal = Terminal()
     if not as_json:
-        return await _run_and_conclude(configure, terminal, Terminal(sys.stdout), lambda _: None)
-    # Machines read standard output, so people's words are on standard error.
+        code = await _run_and_conclude(configure, terminal, Terminal(sys.stdout), reports.observe)
+    else:
+        code = await _run_with_json(configure, terminal, reports)
+    reports.write(terminal, exit_code=code)
+    return code
+
+
+async def _run_with_json(configure: Configure, terminal: Terminal, reports: CiReports) -> int:
+    """Run a train. Machines read standard output, so people's words are on standard error."""
     with JsonLines.on(sys.stdout) as lines:
-        code = await _run_and_conclude(configure, terminal, terminal, lines.observe)
+
+        def observe(event: TrainEvent) -> None:
+            reports.observe(event)
+            lines.observe(event)
+
+        code = await _run_and_conclude(configure, terminal, terminal, observe)
     if lines.lost:
         terminal.line(
             f"standard output: {lines.lost}; the exit code is correct, and journal.jsonl has every event"

@@ -1,6 +1,5 @@
 """The results of `cutover check`: as text for an operator, as JSON for a script, as JUnit XML for a CI server."""
 
-import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from cutover.checking.masked_report import masked_report
 from cutover.contract import ContractReport
 from cutover.contract.findings import Finding
 from cutover.http.secrets import Secrets, mask_urls
+from cutover.report.junit import LONGEST, junit_bytes
 from cutover.text import printable
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 EXIT_UNREACHABLE = 3
 """Exit code of a target that cannot be reached."""
-_LONGEST = 2000
-"""Largest number of characters of one text in the JUnit report."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,30 +90,26 @@ def as_junit(verdicts: Iterable[Verdict]) -> bytes:
 
     An unreachable target has one error. Warnings are in the output of the test case. The extra ``junit`` must be installed.
     """
-    from junitparser import JUnitXml, TestSuite  # noqa: PLC0415  an extra that only this report needs
+    from junitparser import TestSuite  # noqa: PLC0415  an extra that only this report needs
 
     suite = TestSuite("cutover check")
     suite.add_testcases([_case(verdict) for verdict in verdicts])
-    document = JUnitXml()
-    document.add_testsuite(suite)
-    written = io.BytesIO()
-    document.write(written)
-    return written.getvalue()
+    return junit_bytes(suite)
 
 
 def _case(verdict: Verdict) -> "TestCase":
     from junitparser import Error, TestCase  # noqa: PLC0415  an extra
 
     report = verdict.report
-    case = TestCase(printable(verdict.target, _LONGEST), report.contract, report.timings.end)
+    case = TestCase(printable(verdict.target, LONGEST), report.contract, report.timings.end)
     if verdict.unreachable:
-        case.result = Error(printable(verdict.unreachable, _LONGEST), "unreachable")
+        case.result = Error(printable(verdict.unreachable, LONGEST), "unreachable")
         return case
     case.result = [_failure(finding, report.why(finding.rule)) for finding in report.violations]
     notes = [_finding_line(finding) for finding in report.warnings]
     notes += [f"and {count} more of {rule}" for rule, count in report.suppressed.items()]
     if notes:
-        case.system_out = "\n".join(printable(line, _LONGEST) for line in notes)
+        case.system_out = "\n".join(printable(line, LONGEST) for line in notes)
     return case
 
 
@@ -127,8 +121,8 @@ def _failure(finding: Finding, why: str | None) -> "Failure":
     lines += [f"at: {place}"] if (place := _place(finding)) else []
     lines += [f"expected: {finding.expected}"] if finding.expected is not None else []
     lines += [f"got: {finding.actual}"] if finding.actual is not None else []
-    failure = Failure(printable(finding.message, _LONGEST), finding.rule)
-    failure.text = "\n".join(printable(line, _LONGEST) for line in lines)
+    failure = Failure(printable(finding.message, LONGEST), finding.rule)
+    failure.text = "\n".join(printable(line, LONGEST) for line in lines)
     return failure
 
 

@@ -35,7 +35,7 @@ from cutover.config.manifest import read_manifest
 from cutover.config.sources import Source, open_sources
 from cutover.errors import ConfigurationError
 from cutover.http.secrets import parts_of_address
-from cutover.model.error_budget import BudgetSource, ErrorBudget
+from cutover.model.error_budget import BudgetSource, ErrorBudget, Objective
 from cutover.model.gates import Ceilings
 from cutover.model.manifest import ManifestEntry
 from cutover.record.state_address import state_url_problem
@@ -46,6 +46,9 @@ GOOGLE_API = "https://run.googleapis.com"
 GOOGLE_TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105  an address
 """The page where Google tells how long an access token lives (``expires_in``)."""
 GOOGLE_STORAGE_API = "https://storage.googleapis.com"
+GOOGLE_MONITORING = "https://monitoring.googleapis.com"
+CLOUD_MONITORING_SCRAPE_SECONDS = 60.0
+"""Seconds between two samples of Cloud Monitoring's series of Cloud Run."""
 DAY = 86_400.0
 """Seconds in a day."""
 TOLERATED = "failed checks that are tolerated"
@@ -57,6 +60,7 @@ ALL_NEEDS = frozenset(
         "legacy_auth_token",
         "gcloud",
         "output_dir",
+        "slo_prometheus_token",
     }
 )
 """Everything from outside that a live run can use: the tokens, by field, the program gcloud, and a folder that can be written."""
@@ -192,8 +196,53 @@ class CutoverConfig:
     )
     slo_error_budget_consumed_percent: float | None = number_field(
         default=None,
-        most=100,
-        help="consumed share of the error budget, as you observe it; without it 0 is assumed",
+        most=1e9,
+        help="consumed share of the error budget, typed by hand; may be above 100; without it, and without a source of metrics, 0 is assumed",
+    )
+    slo_prometheus_url: str = url_field(
+        rule=values.optional_url,
+        help="Prometheus server by which the train measures the error budget; the address above /api/v1",
+    )
+    slo_prometheus_token: str = token_field(help="for SLO_PROMETHEUS_URL, if the server wants one")
+    slo_prometheus_token_file: str = token_file_field("SLO_PROMETHEUS_TOKEN")
+    slo_prometheus_token_command: str = token_command_field("SLO_PROMETHEUS_TOKEN")
+    slo_cloud_monitoring: bool = flag_field(
+        default=False,
+        help="1: the train measures the error budget by Cloud Monitoring, with Cloud Run's token",
+    )
+    cloud_monitoring_url: str = url_field(default=GOOGLE_MONITORING, help="URL of Cloud Monitoring's API v1")
+    slo_objective_percent: float | None = number_field(
+        default=None,
+        most=99.9999,
+        above=True,
+        help="objective in percent of all events, such as 99.9; required where the budget is measured",
+    )
+    slo_window: str = text_field(
+        default="30d", rule=values.window, help="window of the objective, such as 30d or 6h"
+    )
+    slo_short_window: str = text_field(
+        default="5m", rule=values.window, help="short window of the burn rate, which is only reported"
+    )
+    slo_long_window: str = text_field(
+        default="1h", rule=values.window, help="long window of the burn rate, which is only reported"
+    )
+    slo_good_query: str = text_field(
+        rule=values.query, help="PromQL: number of good events in $window; Cloud Monitoring has a ready one"
+    )
+    slo_all_query: str = text_field(
+        rule=values.query, help="PromQL: number of all events in $window; Cloud Monitoring has a ready one"
+    )
+    slo_consumed_query: str = text_field(
+        help="PromQL: the consumed share of the budget in percent, in place of SLO_GOOD_QUERY; with $window it also gives burn rates"
+    )
+    slo_series: str = text_field(
+        help="PromQL selector of the series that the queries count, to see old samples and holes; Cloud Monitoring has a ready one"
+    )
+    slo_scrape_seconds: float = number_field(
+        default=15.0,
+        most=3600,
+        above=True,
+        help="seconds between two scrapes of these series by Prometheus; Cloud Monitoring has 60",
     )
     max_p95_latency_delta_ms: float = number_field(
         default=0.0,
@@ -348,13 +397,33 @@ class CutoverConfig:
         return self.source_of(field).name
 
     @property
+    def measures_budget(self) -> bool:
+        """True if a source of metrics is set."""
+        return bool(self.slo_prometheus_url) or self.slo_cloud_monitoring
+
+    @property
     def budget(self) -> ErrorBudget:
-        """The consumed share of the error budget, its ceiling, and who gave the figure."""
+        """The consumed share of the error budget, its ceiling, and who gives the figure."""
         consumed = self.slo_error_budget_consumed_percent
+        if self.measures_budget and self.dry_run:
+            source = BudgetSource.REHEARSAL
+        elif self.measures_budget:
+            source = BudgetSource.CLOUD_MONITORING if self.slo_cloud_monitoring else BudgetSource.PROMETHEUS
+        else:
+            source = BudgetSource.DEFAULT if consumed is None else BudgetSource.OPERATOR
         return ErrorBudget(
-            consumed_percent=consumed or 0.0,
+            consumed_percent=None if source.measured else consumed or 0.0,
             max_consumed_percent=self.max_error_budget_consumed_percent,
-            source=BudgetSource.DEFAULT if consumed is None else BudgetSource.OPERATOR,
+            source=source,
+        )
+
+    @property
+    def objective(self) -> Objective:
+        """The objective of a measured budget."""
+        return Objective(
+            percent=self.slo_objective_percent or 0.0,
+            window=values.parse_window(self.slo_window),
+            max_consumed_percent=self.max_error_budget_consumed_percent,
         )
 
     @property
@@ -415,7 +484,7 @@ class CutoverConfig:
             "accept_blind_drill": self.accept_blind_drill,
             "hold_at": list(self.hold_at),
             "hold_timeout": self.hold_timeout,
-            "budget": attrs.asdict(self.budget) | {"source": self.budget.source.value},
+            "budget": self._budget_facts(),
             "ceilings": attrs.asdict(self.ceilings),
             "what_if": list(self.what_if),
             "state_url": self.state_url or None,
@@ -434,6 +503,13 @@ class CutoverConfig:
             },
         }
 
+    def _budget_facts(self) -> dict[str, object]:
+        facts = attrs.asdict(self.budget) | {"source": self.budget.source.value}
+        if self.measures_budget:
+            facts |= {"objective_percent": self.slo_objective_percent, "window": self.slo_window}
+            facts |= {"short_window": self.slo_short_window, "long_window": self.slo_long_window}
+        return facts
+
     def _token_source(self, field: str) -> str:
         """Return the file or the command of a token, as a recovery in any folder can use it."""
         value: str = getattr(self, field)
@@ -448,7 +524,7 @@ def token_inputs(token: str) -> tuple[str, str, str]:
 INPUTS: tuple[Input, ...] = inputs_of(CutoverConfig)
 """Every input, in the order of the fields."""
 TOKEN_INPUTS = tuple(declared.field for declared in INPUTS if declared.token)
-"""The fields of the four tokens."""
+"""The fields of the five tokens."""
 TOKEN_SOURCES = tuple(field for token in TOKEN_INPUTS for field in token_inputs(token)[1:])
 """The fields of the files and commands that give tokens."""
 NOTICE_INPUTS = tuple(declared for declared in INPUTS if declared.field.startswith("notify_"))

@@ -39,6 +39,7 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
         yield from _hold_problems(config)
     yield from _token_problems(config, inputs, wrong)
     yield from _notice_problems(config, wrong)
+    yield from _budget_problems(config)
     if config.run_dual_run:
         yield from _dual_run_problems(config, wrong)
     if not config.dry_run:
@@ -53,7 +54,16 @@ def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:
     notices = ("notify_webhook_url", "notify_slack_url", "notify_google_chat_url", "notify_pagerduty_url")
     legacy = ["legacy_base_url"] if config.run_dual_run else []
     state = ["state_api_url"] if config.state_url else []
-    for field in ("base_url", "cloud_run_api_url", *legacy, *state, *notices):
+    monitoring = ["cloud_monitoring_url"] if config.slo_cloud_monitoring else []
+    for field in (
+        "base_url",
+        "cloud_run_api_url",
+        "slo_prometheus_url",
+        *legacy,
+        *state,
+        *monitoring,
+        *notices,
+    ):
         url, rule = getattr(config, field), values.notice_url if field in notices else values.url
         if url and not rule(url) and (problem := values.plain_http(url)):
             yield f"{config.name_of(field)} {problem}"
@@ -110,6 +120,70 @@ def _program_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
     program = shlex.split(getattr(config, field))[0]
     if shutil.which(program) is None:
         yield f"{config.name_of(field)} needs the program {program}, and there is none: give its full path, or add its folder to PATH"
+
+
+def _budget_problems(config: "CutoverConfig") -> Iterator[str]:
+    """Give the problems of the source of the error budget: two sources for one figure, or a source that lacks a part."""
+    given = [
+        config.name_of(field)
+        for field, is_set in (
+            ("slo_error_budget_consumed_percent", config.slo_error_budget_consumed_percent is not None),
+            ("slo_prometheus_url", bool(config.slo_prometheus_url)),
+            ("slo_cloud_monitoring", config.slo_cloud_monitoring),
+        )
+        if is_set
+    ]
+    if len(given) > 1:
+        yield f"{' and '.join(given)} each give the consumed error budget: set only one of them"
+        return
+    if not config.measures_budget:
+        parts = (
+            "slo_objective_percent",
+            "slo_good_query",
+            "slo_all_query",
+            "slo_consumed_query",
+            "slo_series",
+        )
+        alone = [config.name_of(field) for field in parts if getattr(config, field)]
+        if alone:
+            url, flag = config.name_of("slo_prometheus_url"), config.name_of("slo_cloud_monitoring")
+            yield f"{', '.join(alone)}: no source of metrics is set; set {url} or {flag}, or leave this out"
+        return
+    yield from _measured_problems(config, given[0])
+
+
+def _measured_problems(config: "CutoverConfig", source: str) -> Iterator[str]:
+    if not config.slo_objective_percent:
+        yield f"{config.name_of('slo_objective_percent')} is missing: {source} needs it"
+    if not config.max_error_budget_consumed_percent:
+        yield (
+            f"{config.name_of('max_error_budget_consumed_percent')} must be more than 0 with {source}: with 0 no number of events could "
+            "ever be enough"
+        )
+    if config.slo_good_query and config.slo_consumed_query:
+        names = f"{config.name_of('slo_good_query')} and {config.name_of('slo_consumed_query')}"
+        yield f"{names} both give the share of bad events: set only one of them"
+    if not config.slo_cloud_monitoring or config.slo_good_query or config.slo_consumed_query:
+        share = "slo_consumed_query" if config.slo_consumed_query else "slo_good_query"
+        for field in (share, "slo_all_query", "slo_series"):
+            if not getattr(config, field):
+                yield f"{config.name_of(field)} is missing: {source} needs it"
+    elif config.slo_all_query or config.slo_series:
+        yield f"{config.name_of('slo_good_query')} is missing: give all queries of {source}, or none for the ready ones"
+    if config.slo_cloud_monitoring and not config.dry_run and not config.given("cloud_run_access_token"):
+        yield from _monitoring_token_problems(config, source)
+
+
+def _monitoring_token_problems(config: "CutoverConfig", source: str) -> Iterator[str]:
+    """Give the problem of Cloud Monitoring without CLOUD_RUN_ACCESS_TOKEN: only Google gets Google's default credentials."""
+    token = config.name_of("cloud_run_access_token")
+    if config.traffic_backend == "gcloud":
+        yield f"{token} is missing: {source} needs it, because gcloud keeps its own token to itself"
+    elif not values.is_google(config.cloud_monitoring_url) or not values.is_google(config.cloud_run_api_url):
+        yield (
+            f"{token} is missing: {source} needs it, because application default credentials go to addresses of googleapis.com alone, "
+            f"not with {config.cloud_run_api_url} and {config.cloud_monitoring_url}"
+        )
 
 
 def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:

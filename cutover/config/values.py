@@ -25,6 +25,20 @@ _CONTROL = frozenset(map(chr, range(32)))
 _GOOGLE = re.compile(r"([a-z0-9-]+\.)*googleapis\.com\.?")
 _HTTPS_PORT = 443
 _ALL = 100
+_WINDOW = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h|d|w)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def parse_window(text: str) -> float:
+    """Return the seconds of a window such as ``30d`` or ``6h``, as PromQL writes it.
+
+    Raises:
+        ValueError: The text is no such window.
+    """
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        raise ValueError("must be a window such as 30d, 6h or 5m")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def parse_flag(text: str) -> bool:
@@ -152,6 +166,7 @@ optional_tag = matching(
     re.compile(f"({_NAME.pattern})?"),
     "the name of a Cloud Run tag (lower-case letters, digits and hyphens; a letter first, no hyphen last), or empty",
 )
+window = matching(_WINDOW, "a window such as 30d, 6h or 5m (a whole number and ms, s, m, h, d or w)")
 thread_prefix = matching(_THREAD_PREFIX, "1 to 80 letters, digits, '_', '.' and '-'")
 backend = matching(re.compile("cloud-run-api|gcloud"), "cloud-run-api or gcloud")
 
@@ -218,6 +233,17 @@ def notice_url(value: object) -> str:
 def optional_url(value: object) -> str:
     """Accept an empty text, or a URL as ``url`` does."""
     return "" if value == "" else url(value)
+
+
+def query(value: object) -> str:
+    """Accept a PromQL query with the place ``$window``, and an empty text."""
+    if problem := text(value):
+        return problem
+    missing = (
+        "must hold $window in place of a fixed window such as 30d, because it is asked for several windows; in a shell, put the "
+        f"query in single quotes, not {value!r}"
+    )
+    return missing if value and "$window" not in str(value) else ""
 
 
 def path(value: object) -> str:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 import anyio
 import attrs
@@ -157,8 +158,10 @@ class Outbound:
         headers: Mapping[str, str] | None = None,
         authorize: Token | None = None,
         json: object = None,
+        form: Mapping[str, str] | None = None,
         attempts: int = ATTEMPTS,
         limit: float = READ_LIMIT,
+        most_bytes: int = MAX_REPLY_BYTES,
     ) -> Reply:
         """Send a request that changes nothing, and return its reply.
 
@@ -167,12 +170,15 @@ class Outbound:
         and a pause that would leave too little time ends the read. The last reply is returned with any status. A request whose
         token is refused with 401 is sent once more within its try, if there is another token.
 
+        The body is ``json``, or the fields of a ``form``, or none. A reply of more than ``most_bytes`` is not read to its end.
+
         Raises:
             NoAnswerError: The last try got no reply, or its token could not be read.
             RefusedError: There is no token to send. There is no further try.
             UnusableReplyError: The reply is too large, or the source of the token raised it.
         """
         started, attempt = self.clock.now(), 0
+        content = _json_body(json) if form is None else _form_body(form)
         while True:
             attempt += 1
             spent = self.clock.now() - started
@@ -185,8 +191,9 @@ class Outbound:
                     label=label,
                     headers=headers,
                     authorize=authorize,
-                    json=json,
+                    content=content,
                     until=started + limit,
+                    most_bytes=most_bytes,
                 )
             except NoAnswerError:
                 if last or self._leaves_too_little(started + limit, pause):
@@ -229,7 +236,7 @@ class Outbound:
                 url,
                 label=label,
                 headers={**(headers or {}), **bearer(token)},
-                json=json,
+                content=_json_body(json),
                 deadline=MUTATION_DEADLINE - (self.clock.now() - started),
             )
 
@@ -285,8 +292,9 @@ class Outbound:
         label: str,
         headers: Mapping[str, str] | None,
         authorize: Token | None,
-        json: object,
+        content: "_Content",
         until: float,
+        most_bytes: int,
     ) -> Reply:
         """Send a read; send it once more if its token was refused and there is another one. All ends at the time ``until``."""
         line = f"{method} {url}"
@@ -294,7 +302,13 @@ class Outbound:
         async def send(token: str) -> Reply:
             fields = {**(headers or {}), **bearer(token)}
             return await self._send_once(
-                method, url, label=label, headers=fields, json=json, deadline=self._seconds(until)
+                method,
+                url,
+                label=label,
+                headers=fields,
+                content=content,
+                deadline=self._seconds(until),
+                most_bytes=most_bytes,
             )
 
         if authorize is None:
@@ -331,26 +345,28 @@ class Outbound:
         *,
         label: str,
         headers: Mapping[str, str],
-        json: object,
+        content: "_Content",
         deadline: float,
+        most_bytes: int = MAX_REPLY_BYTES,
     ) -> Reply:
         line = f"{method} {url}"
         started = self.clock.now()
         try:
             with anyio.fail_after(deadline):
-                fields = {} if json is None else {"content-type": "application/json"}
+                body_type, body = content
+                fields = {} if body is None else {"content-type": body_type}
                 fields |= headers
                 request = self.client.build_request(
                     method,
                     url,
                     headers=fields,
-                    content=None if json is None else msgspec.json.encode(json),
+                    content=body,
                     timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline)),
                     extensions={"label": label},
                 )
                 response = await self.client.send(request, stream=True, follow_redirects=False)
                 try:
-                    body, ended = await self._body(response, line)
+                    reply, ended = await self._body(response, line, most_bytes)
                 finally:
                     await _close(response)
         except TimeoutError as error:
@@ -362,20 +378,32 @@ class Outbound:
             request_line=line,
             status=response.status_code,
             headers=tuple((key, self.secrets.mask(value)) for key, value in response.headers.raw),
-            body=self.secrets.mask(body),
+            body=self.secrets.mask(reply),
             elapsed=ended - started,
         )
 
-    async def _body(self, response: httpx.Response, line: str) -> tuple[bytes, float]:
+    async def _body(self, response: httpx.Response, line: str, most: int) -> tuple[bytes, float]:
         """Return the body of a reply, and the time of its last byte. httpx closes the connection before the body ends for its reader."""
         parts, size, ended = [], 0, self.clock.now()
         async for part in response.aiter_bytes():
             ended = self.clock.now()
             size += len(part)
-            if size > MAX_REPLY_BYTES:
-                raise UnusableReplyError(f"{line}: the reply is larger than {MAX_REPLY_BYTES} bytes")
+            if size > most:
+                raise UnusableReplyError(f"{line}: the reply is larger than {most} bytes")
             parts.append(part)
         return b"".join(parts), ended
+
+
+_Content = tuple[str, bytes | None]
+"""The content type and the body of a request; None for no body."""
+
+
+def _json_body(value: object) -> _Content:
+    return "application/json", None if value is None else msgspec.json.encode(value)
+
+
+def _form_body(fields: Mapping[str, str]) -> _Content:
+    return "application/x-www-form-urlencoded", urlencode(fields).encode()
 
 
 async def _close(response: httpx.Response) -> None:

@@ -10,6 +10,7 @@ from cutover.model.gates import JUDGED_NOTHING, Ceilings, Gate, judge
 from cutover.model.holds import Hold, holds_of
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.train_events import (
+    BudgetRead,
     CheckRecorded,
     Interrupted,
     StepFinished,
@@ -43,6 +44,8 @@ class CutoverSummary:
     """The end of the undo; None if no undo has ended."""
     interrupted: str | None
     """Name of the exception that interrupted the run; None if none did."""
+    budget_readings: tuple[BudgetRead, ...]
+    """The readings of the error budget in order; empty if the train did not measure it."""
     started_at: str
     holds: tuple[Hold, ...]
     """The waits for an operator's decision, in order."""
@@ -105,6 +108,7 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
     undo: UndoFinished | None = None
     finished: TrainFinished | None = None
     interrupted: str | None = None
+    readings: list[BudgetRead] = []
     for event in events:
         match event:
             case TrainStarted():
@@ -116,6 +120,8 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
             case StepFinished():
                 open_steps.pop(event.result.step_id, None)
                 steps.append(event.result)
+            case BudgetRead():
+                readings.append(event)
             case Interrupted():
                 interrupted = event.cause
             case UndoFinished():
@@ -135,6 +141,7 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
         reasons=finished.reasons if finished else ("the run was cut off; recover it",),
         undo=undo,
         interrupted=interrupted,
+        budget_readings=tuple(readings),
         started_at=events[0].at if events else "",
         holds=holds_of(events),
         finished_at=finished.at if finished else "",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
+from cutover.model.error_budget import BudgetReading
 from cutover.model.results import Check, StepResult
 from cutover.model.route_state import RouteState
 from cutover.model.seen_stream import SeenStream
@@ -50,6 +51,16 @@ class CheckRecorded(_Event):
 
     step_id: str
     check: Check
+
+
+@attrs.frozen(kw_only=True)
+class BudgetRead(_Event):
+    """The train measured the error budget."""
+
+    step_id: str
+    moment: str
+    """The change after which it was measured, such as ``traffic-25``; the id of the step for a reading at no change."""
+    reading: BudgetReading
 
 
 @attrs.frozen(kw_only=True)
@@ -250,8 +261,8 @@ class UnknownEvent(_Event):
 
 
 TrainEvent = (
-    TrainStarted | StepStarted | CheckRecorded | TrafficIntended | CommandStarted | RouteIntended | Answered | TrafficRead
-    | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StreamsSeen | StepFinished | Interrupted | TakenOver | UndoStarted | Decided
+    TrainStarted | StepStarted | CheckRecorded | BudgetRead | TrafficIntended | CommandStarted | RouteIntended | Answered
+    | TrafficRead | RoutesRead | TrafficSettled | Waiting | DecisionTaken | StreamsSeen | StepFinished | Interrupted | TakenOver | UndoStarted | Decided
     | UndoFinished | TrainFinished | UnknownEvent
 )  # fmt: skip
 

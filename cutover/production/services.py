@@ -8,6 +8,7 @@ from cutover.clock import Clock
 from cutover.http.outbound import Outbound
 from cutover.http.tokens import Token
 from cutover.production.lane_prober import LaneProber
+from cutover.production.metrics.budget_meter import BudgetMeter
 from cutover.production.routes.control_plane import ControlPlane
 from cutover.production.traffic.backend import TrafficBackend
 
@@ -24,6 +25,8 @@ class Services:
     """The client for requests to the new service. It adds no token: a request that needs a token must bring its own."""
     legacy: Outbound
     clock: Clock
+    budget: BudgetMeter | None = None
+    """The meter of the error budget; None if no source of metrics is set."""
     tokens: Mapping[str, Token] = attrs.field(factory=dict)
     """The tokens in use, by role: ``control``, ``auth``, ``cloud-run`` and, for a dual run, ``legacy``."""
 

@@ -14,7 +14,7 @@ from cutover.model.gates import Gate
 from cutover.model.holds import Hold, place
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
-from cutover.model.train_events import StepFinished, TrainEvent
+from cutover.model.train_events import BudgetRead, StepFinished, TrainEvent
 from cutover.report.check_verdicts import as_document
 from cutover.text import printable
 
@@ -145,12 +145,24 @@ def _gates_document(summary: CutoverSummary) -> dict[str, object]:
     gates["dual_run"] = _gate_document(summary.gate("dual_run")) | {"observed_p95_delta_ms": delta}
     budget = summary.facts.get("budget")
     budget = budget if isinstance(budget, Mapping) else {}
-    gates["error_budget"] = _gate_document(summary.gate("error_budget")) | {
+    error_budget = _gate_document(summary.gate("error_budget")) | {
         "observed_consumed_percent": budget.get("consumed_percent"),
         "max_consumed_percent": budget.get("max_consumed_percent"),
         "source": budget.get("source"),
     }
+    if summary.budget_readings:
+        # The last reading is the one that the verdict rests on.
+        last = summary.budget_readings[-1].reading
+        error_budget |= {
+            "observed_consumed_percent": last.consumed_percent,
+            "readings": [_reading_document(event) for event in summary.budget_readings],
+        }
+    gates["error_budget"] = error_budget
     return gates
+
+
+def _reading_document(event: BudgetRead) -> dict[str, object]:
+    return {"at": event.at, "step_id": event.step_id, "moment": event.moment, **attrs.asdict(event.reading)}
 
 
 def _gate_document(gate: Gate) -> dict[str, object]:

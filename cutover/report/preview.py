@@ -233,6 +233,16 @@ def describe(config: CutoverConfig) -> Iterator[str]:
         yield _repetition(config)
     if config.state_url:
         yield f"state     the lock and the journal are kept in {config.state_url} too"
+    if config.measures_budget:
+        source = (
+            f"Cloud Monitoring at {config.cloud_monitoring_url}"
+            if config.slo_cloud_monitoring
+            else config.slo_prometheus_url
+        )
+        yield (
+            f"budget    measured by {source} before the first change, after each and at the end; "
+            f"at most {config.max_error_budget_consumed_percent:g} % consumed, and unknown is no pass"
+        )
     yield (
         f"turns     {count.front} chat turns are started at the front door"
         + (f" and {count.legacy} at the legacy service" if count.legacy else "")

@@ -332,7 +332,7 @@ async def _preflight(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _error_budget(train: Train, recorder: StepRecorder) -> StepResult:
-    return await error_budget.run(train.plan.error_budget, recorder)
+    return await error_budget.run(train.plan.error_budget, train.services, recorder)
 
 
 async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:

@@ -48,6 +48,7 @@ from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
+from cutover.wiring.metrics import budget_meter
 from cutover.wiring.run_state import RunState, run_state
 from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
@@ -145,6 +146,7 @@ class Production:
             service=outbound,
             legacy=outbound,
             clock=self.clock,
+            budget=budget_meter(config, outbound, self.tokens),
             tokens=self.tokens.in_use(config),
         )
 
@@ -203,7 +205,16 @@ def live(config: CutoverConfig) -> Production:
     notices = (config.notify_webhook_url, config.notify_slack_url, config.notify_google_chat_url)
     pager = config.notify_pagerduty_url if config.notify_pagerduty_key else ""
     state = config.state_api_url if config.state_url else ""
-    urls = (config.base_url, config.cloud_run_api_url, config.legacy_base_url, state, *notices, pager)
+    metrics = config.cloud_monitoring_url if config.slo_cloud_monitoring else config.slo_prometheus_url
+    urls = (
+        config.base_url,
+        config.cloud_run_api_url,
+        config.legacy_base_url,
+        state,
+        metrics,
+        *notices,
+        pager,
+    )
     for_cloud_run, for_state = uses_default_credentials(config), state_uses_default_credentials(config)
     environment = read_environment(
         tls=any(url.startswith("https:") for url in urls),

@@ -61,7 +61,9 @@ _CONFIG_FACTS = (
     "state_url",
     "state_api_url",
 )
-_RECOVERY_TOKENS = tuple(token for token in TOKEN_INPUTS if token != "legacy_auth_token")  # noqa: S105  a field's name
+_RECOVERY_TOKENS = tuple(
+    token for token in TOKEN_INPUTS if token not in {"legacy_auth_token", "slo_prometheus_token"}
+)
 
 
 @attrs.frozen(kw_only=True)

@@ -70,13 +70,15 @@ class CommandSource:
 
 @attrs.frozen(kw_only=True)
 class Tokens:
-    """The tokens of a run: four, and the one for the bucket of STATE_URL, which is Cloud Run's where that has one."""
+    """The tokens of a run: four, the one for the bucket of STATE_URL, which is Cloud Run's where that has one, and Prometheus's."""
 
     control: Token
     auth: Token
     cloud_run: Token
     legacy: Token
     """The token for the legacy service; the same object as ``auth`` where that token goes there too."""
+    prometheus: Token
+    """The token for the Prometheus server of SLO_PROMETHEUS_URL."""
     state: Token = attrs.field(factory=Token)
     """The token for the bucket of STATE_URL; the same object as ``cloud_run`` where that token goes there too."""
 
@@ -109,6 +111,7 @@ class Tokens:
         yield "cloud_run_access_token", self.cloud_run
         if self.legacy is not self.auth:
             yield "legacy_auth_token", self.legacy
+        yield "slo_prometheus_token", self.prometheus
 
 
 def tokens_of(
@@ -155,6 +158,7 @@ def tokens_of(
         cloud_run=of_cloud_run,
         state=of_cloud_run if config.given("cloud_run_access_token") else of_state,
         legacy=token("legacy_auth_token") if config.given("legacy_auth_token") else auth,
+        prometheus=token("slo_prometheus_token"),
     )
 
 

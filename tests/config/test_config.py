@@ -72,10 +72,18 @@ def test_a_count_is_a_whole_number(name: str, value: str) -> None:
     assert f"{name} must be a whole number" in _problems(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["SLO_ERROR_BUDGET_CONSUMED_PERCENT", "MAX_ERROR_BUDGET_CONSUMED_PERCENT"])
-def test_a_percent_is_at_most_100(name: str) -> None:
+def test_the_ceiling_of_the_budget_is_at_most_100() -> None:
+    name = "MAX_ERROR_BUDGET_CONSUMED_PERCENT"
     assert name in _problems(**{name: "100.5"})
     assert _config(**{name: "100"}).dry_run
+
+
+def test_a_budget_that_is_spent_more_than_once_is_a_figure_and_no_usage_error() -> None:
+    budget = _config(SLO_ERROR_BUDGET_CONSUMED_PERCENT="137").budget
+    assert (budget.consumed_percent, budget.holds) == (137.0, False)
+    assert budget.describe() == (
+        "137 % of the error budget is consumed, 5 % is allowed (a figure typed by hand)"
+    )
 
 
 @pytest.mark.parametrize(

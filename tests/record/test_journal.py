@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cutover.contract.findings import Finding
 from cutover.errors import NotStartedError
+from cutover.model.error_budget import BudgetReading
 from cutover.model.results import Check, SentinelTally, StepResult
 from cutover.model.route_state import RouteState
 from cutover.model.seen_stream import QuotedFinding, SeenStream
@@ -21,6 +22,7 @@ from cutover.model.summary import fold
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
     Answered,
+    BudgetRead,
     CheckRecorded,
     CommandStarted,
     Decided,
@@ -99,6 +101,17 @@ TALLIES = st.builds(
     revisions=tuples_of(st.tuples(st.text(), COUNTS)),
     details=tuples_of(st.text()),
 )
+FIGURES = st.none() | st.integers(0, 10**9).map(lambda tenths: tenths / 10)
+READINGS = st.builds(
+    BudgetReading,
+    consumed_percent=FIGURES,
+    unknown=st.text(),
+    max_consumed_percent=FIGURES.filter(lambda figure: figure is not None),
+    events=FIGURES,
+    short_burn_rate=FIGURES,
+    long_burn_rate=FIGURES,
+    spent_percent=FIGURES,
+)
 RESULTS = st.builds(
     StepResult,
     detail=st.text(),
@@ -129,6 +142,7 @@ EVENTS: dict[type, st.SearchStrategy[TrainEvent]] = {
     TrainStarted: st.builds(TrainStarted, facts=FACTS),
     StepStarted: st.builds(StepStarted),
     CheckRecorded: st.builds(CheckRecorded, check=CHECKS),
+    BudgetRead: st.builds(BudgetRead, reading=READINGS),
     TrafficIntended: st.builds(TrafficIntended, captured=TRAFFIC, wanted=TARGETS, etag=NAMES),
     CommandStarted: st.builds(CommandStarted, argv=tuples_of(st.text()), pid=COUNTS),
     RouteIntended: st.builds(RouteIntended, captured=ROUTES, wanted=NAMES, times=COUNTS),

@@ -10,6 +10,7 @@ from cutover.model.results import StepResult, StepStatus
 from cutover.model.traffic_state import TrafficState, describe_shares, mismatch_reason, release_reason, split
 from cutover.model.train_events import TrafficRead
 from cutover.production.services import Services
+from cutover.train.measured_budget import check_budget
 from cutover.train.step_recorder import StepRecorder
 
 STEP_ID = step_ids.FINAL_STATE
@@ -33,8 +34,10 @@ async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepRes
     async with anyio.create_task_group() as reads:
         reads.start_soon(_routes, plan, services, recorder)
         reads.start_soon(_traffic, plan, services, recorder)
-    recorder.budget_check(plan.budget)
-    return recorder.finish(f"routes and traffic are as they should be; {plan.budget.describe()}")
+    reading = await check_budget(services, recorder)
+    if reading is None:
+        recorder.budget_check(plan.budget)
+    return recorder.finish(f"routes and traffic are as they should be; {(reading or plan.budget).describe()}")
 
 
 async def _routes(plan: Plan, services: Services, recorder: StepRecorder) -> None:

@@ -22,6 +22,7 @@ from cutover.train import canary_share
 from cutover.train.canary_evidence import CanaryEvidence
 from cutover.train.front_door_hold import hold_at_front_door
 from cutover.train.hold import Holds
+from cutover.train.measured_budget import check_budget
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 
@@ -104,6 +105,8 @@ async def run(
         shares.state = await shares.tag.give(shares.state)
     if _holds(recorder):
         await shares.give(_ALL, change=CHANGE, once_served=lambda: _routes(routes, services, recorder))
+    if _holds(recorder):
+        await check_budget(services, recorder, after=CHANGE)
     if _holds(recorder) and shares.tag.row is not None:
         await _take_tag_away(plan, shares)
     if _holds(recorder):

@@ -18,6 +18,7 @@ from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.train import canary_share
 from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence
 from cutover.train.hold import Holds
+from cutover.train.measured_budget import check_budget
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS, StreamProof
@@ -113,6 +114,8 @@ class _Drill:
         if self._may_go_on():
             for percent in self.plan.canary_steps:
                 await self.shares.give(percent)
+                if self._may_go_on():
+                    await self._measure(f"traffic-{percent}")
                 if self._may_go_on() and self.holds.at(str(percent)):
                     await self.shares.hold(percent, self.holds)
                 if not self._may_go_on():
@@ -137,6 +140,12 @@ class _Drill:
 
     def _may_go_on(self) -> bool:
         return drill_holds(self.recorder.checks, max_failed=self.plan.max_canary_drill_failures)
+
+    async def _measure(self, change: str) -> None:
+        """Measure the error budget after a share that passed. A reading that is no pass is the first evidence of a fault."""
+        reading = await check_budget(self.services, self.recorder, after=change)
+        if reading is not None and not reading.holds:
+            self.shares.see_fault()
 
     async def _canary_first(self) -> None:
         """Probe the canary at its tag URL, if it answers there, before it serves anyone.

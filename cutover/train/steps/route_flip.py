@@ -16,6 +16,7 @@ from cutover.production.routes.writer import RouteChange, set_routes
 from cutover.production.services import Services
 from cutover.train.front_door_hold import hold_at_front_door
 from cutover.train.hold import Holds
+from cutover.train.measured_budget import check_budget
 from cutover.train.sentinels import Sentinels, Watch
 from cutover.train.soak import confirm_count, soak
 from cutover.train.step_recorder import StepRecorder
@@ -94,6 +95,7 @@ async def run(
         recorder.check(f"{STEP_ID}-sentinels", StepStatus.FAIL, detail, kind="sentinels")
     if goal is None:
         return recorder.finish(sentinels=tallies)
+    await check_budget(services, recorder, after=STEP_ID)
     verb = "applied and verified" if plan.apply_route_flip else "verified"
     rows = len(services.control.lane.paths_to_evaluate(plan.thread_id))
     return recorder.finish(

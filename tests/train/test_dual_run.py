@@ -1,5 +1,6 @@
 """The dual run: which answers of two services count as the same, and which requests and tokens each service gets."""
 
+import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from cutover.config.manifest import shipped_manifest
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
 from cutover.model.comparison import Answer, Verdict, judge
+from cutover.model.json_difference import VARIES
 from cutover.model.latency_interval import percentile
 from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.results import Check, StepResult, StepStatus
@@ -831,3 +833,164 @@ async def test_the_answers_of_both_sides_are_kept_for_a_mismatch(tmp_path: Path)
     new, old = (folder / f"{row.check_id}.{side}.body" for side in ("new", "legacy"))
     assert new.read_bytes() != old.read_bytes()
     assert (folder / f"{row.check_id}.legacy.headers").read_text().startswith("HTTP 200")
+
+
+def answers_in_turn(*documents: object) -> Reply:
+    """Return a service that gives these documents one after another, again and again."""
+    cycle = itertools.cycle(documents)
+    return lambda _: httpx.Response(200, json=next(cycle))
+
+
+class TestNoise:
+    async def test_noise_that_shows_at_once_is_left_out_and_told(self, tmp_path: Path) -> None:
+        new, old = answers_in_turn({"id": 1}, {"id": 2}), answers_in_turn({"id": 3}, {"id": 4})
+        comparison = Comparison(new, old, [entry()])
+        result = await comparison.run(tmp_path)
+        assert rows(result)["e"].detail == "HTTP 200; not compared: .id"
+        assert [len(requests) for requests in comparison.requests.values()] == [2, 2]
+        table = result.facts["requests"]
+        assert isinstance(table, list)
+        row = table[0]
+        assert (row["answers"], row["left_out"]) == (2, [{"place": ".id", "reason": VARIES}])
+
+    async def test_a_difference_is_asked_again_until_noise_shows(self, tmp_path: Path) -> None:
+        # Each value comes four times: two asks of two answers see it alone.
+        new = answers_in_turn(*[{"state": "a"}] * 4, *[{"state": "b"}] * 4)
+        old = answers_in_turn(*[{"state": "b"}] * 4, *[{"state": "a"}] * 4)
+        comparison = Comparison(new, old, [entry()])
+        result = await comparison.run(tmp_path)
+        assert result.status is StepStatus.PASS, result.detail
+        assert [len(requests) for requests in comparison.requests.values()] == [6, 6]
+
+    async def test_what_differs_after_five_further_asks_is_a_difference(self, tmp_path: Path) -> None:
+        comparison = Comparison(json_reply({"a": 1}), json_reply({"a": 2}), [entry()])
+        result = await comparison.run(tmp_path)
+        assert rows(result)["e"].detail == (
+            "the answers differ in meaning: .a is 1 in the new service and 2 in the legacy service, "
+            "after 12 answers of each service"
+        )
+        assert [len(requests) for requests in comparison.requests.values()] == [12, 12]
+
+    @pytest.mark.parametrize("noisy", ["new", "old"])
+    async def test_noise_on_one_side_only_is_a_difference(self, noisy: str, tmp_path: Path) -> None:
+        varies, steady = answers_in_turn({"a": 1}, {"a": 2}), json_reply({"a": 1})
+        new, old = (varies, steady) if noisy == "new" else (steady, varies)
+        result = await Comparison(new, old, [entry()]).run(tmp_path)
+        assert result.status is StepStatus.FAIL
+        assert ".a varies in one service alone" in result.detail
+
+    async def test_a_request_that_changes_something_is_sent_once_and_each_difference_counts(
+        self, tmp_path: Path
+    ) -> None:
+        asked = entry(method="POST", mutates=True, body={})
+        changes: dict[str, object] = {"run_mutating_requests": True}
+        comparison = Comparison(json_reply({"id": 1}), json_reply({"id": 2}), [asked], changes)
+        result = await comparison.run(tmp_path)
+        assert result.status is StepStatus.FAIL
+        assert [len(requests) for requests in comparison.requests.values()] == [1, 1]
+
+    @pytest.mark.parametrize("kind", [ResponseKind.JSON, ResponseKind.TEXT])
+    async def test_a_lost_header_is_a_difference_and_those_of_the_host_are_not(
+        self, kind: ResponseKind, tmp_path: Path
+    ) -> None:
+        new: Reply = lambda _: httpx.Response(  # noqa: E731
+            200, json={}, headers={"date": "now", "server": "rust", "x-revision": "chat-1"}
+        )
+        old: Reply = lambda _: httpx.Response(  # noqa: E731
+            200, json={}, headers={"cache-control": "no-store", "cf-ray": "1", "set-cookie": "a=b"}
+        )
+        result = await Comparison(new, old, [entry(kind)]).run(tmp_path)
+        assert rows(result)["e"].detail.startswith(
+            'the answers differ in meaning: headers.cache-control is nothing in the new service and "no-store"'
+        )
+        ignored = entry(kind, ignore=("headers.cache-control",))
+        assert (await Comparison(new, old, [ignored]).run(tmp_path)).status is StepStatus.PASS
+
+    async def test_a_redirect_to_the_own_url_is_the_same(self, tmp_path: Path) -> None:
+        def redirected(base: str) -> Reply:
+            return lambda _: httpx.Response(302, headers={"location": f"{base}/login"})
+
+        asked = entry(ResponseKind.TEXT, critical=False)
+        result = await Comparison(redirected(NEW), redirected(OLD), [asked]).run(tmp_path)
+        assert result.status is StepStatus.PASS, result.detail
+
+    async def test_a_text_of_which_every_line_varies_is_no_evidence(self, tmp_path: Path) -> None:
+        numbers = itertools.count()
+        text: Reply = lambda _: httpx.Response(200, text=f"{next(numbers)}")  # noqa: E731
+        result = await Comparison(text, text, [entry(ResponseKind.TEXT)]).run(tmp_path)
+        assert rows(result)["e"].status is StepStatus.ERROR
+        assert "every line differs between two answers of one service" in result.detail
+
+    @pytest.mark.parametrize("deterministic", [True, False])
+    async def test_the_text_of_a_stream_counts_only_where_the_manifest_says_so(
+        self, deterministic: bool, tmp_path: Path
+    ) -> None:
+        def told(*words: str) -> Reply:
+            cycle = itertools.cycle(words)
+
+            def reply(request: httpx.Request) -> httpx.Response:
+                delta = {**TURN[3], "delta": next(cycle)}
+                return sse_reply(*TURN[:3], delta, *TURN[5:], "[DONE]")(request)
+
+            return reply
+
+        asked = entry(ResponseKind.SSE, deterministic=deterministic)
+        result = await Comparison(told("a"), told("b"), [asked]).run(tmp_path)
+        assert ("stream.text" in result.detail) is deterministic
+        result = await Comparison(told("a", "b"), told("c", "d"), [asked]).run(tmp_path)
+        assert ('the manifest says "deterministic": true' in result.detail) is deterministic
+
+    async def test_all_that_differs_and_all_that_was_left_out_is_kept(self, tmp_path: Path) -> None:
+        new, old = (
+            answers_in_turn({"id": 1, "a": 1}, {"id": 2, "a": 1}),
+            answers_in_turn({"id": 3}, {"id": 4}),
+        )
+        comparison = Comparison(new, old, [entry()])
+        async with services(tmp_path, comparison._answer) as found:
+            evidence = EvidenceFolder(root=tmp_path)
+            recorder = StepRecorder(step_id=dual_run.STEP_ID, journal=Journal(), evidence=evidence)
+            await dual_run.run(comparison.plan(), found, recorder)
+        kept = msgspec.json.decode((tmp_path / dual_run.STEP_ID / "e.comparison.json").read_bytes())
+        assert [each["place"] for each in kept["differences"]] == [".a"]
+        assert [each["place"] for each in kept["left_out"]] == [".id"]
+
+
+class TestLimits:
+    async def test_json_that_is_too_large_is_no_evidence(self, tmp_path: Path) -> None:
+        large: Reply = lambda _: httpx.Response(200, content=b'"' + b"a" * dual_run.MAX_JSON_BYTES + b'"')  # noqa: E731
+        result = await Comparison(large, large, [entry()]).run(tmp_path)
+        assert rows(result)["e"].status is StepStatus.ERROR
+        assert "its JSON has more than 2097152 bytes, and is not compared" in result.detail
+
+    async def test_a_stream_that_is_too_long_is_no_evidence(self, tmp_path: Path) -> None:
+        delta = {"type": "text-delta", "id": "1", "delta": "a" * (60 << 10)}
+        reply = sse_reply(*TURN[:3], *[delta] * 80, *TURN[5:], "[DONE]")
+        result = await Comparison(reply, reply, [entry(ResponseKind.SSE)]).run(tmp_path)
+        assert rows(result)["e"].status is StepStatus.ERROR
+        assert "the stream has 4194304 bytes or more, and is not compared" in result.detail
+
+    async def test_only_answers_that_are_compared_are_kept_while_the_latency_is_gated(
+        self, tmp_path: Path
+    ) -> None:
+        same = json_reply({"a": 1})
+        comparison = Comparison(same, same, [entry()], {"max_p95_latency_delta_ms": 5.0})
+        result = await comparison.run(tmp_path)
+        assert rows(result)["p95-latency"].status is StepStatus.PASS
+        assert [len(requests) for requests in comparison.requests.values()] == [60, 60]
+        # A difference that was there in all answers is not asked for again.
+        comparison = Comparison(same, json_reply({}), [entry()], {"max_p95_latency_delta_ms": 5.0})
+        assert rows(await comparison.run(tmp_path))["e"].status is StepStatus.FAIL
+        assert [len(requests) for requests in comparison.requests.values()] == [60, 60]
+
+    async def test_answers_that_fail_make_the_latency_inconclusive(self, tmp_path: Path) -> None:
+        numbers = itertools.count()
+
+        def flaky(request: httpx.Request) -> httpx.Response:
+            if next(numbers) == 0:
+                return httpx.Response(200, text="<html>")
+            return httpx.Response(200, json={})
+
+        comparison = Comparison(flaky, json_reply({}), [entry()], {"max_p95_latency_delta_ms": 5.0})
+        row = rows(await comparison.run(tmp_path))["p95-latency"]
+        assert row.status is StepStatus.ERROR
+        assert "60 answers of each service are needed" in row.detail

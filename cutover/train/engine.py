@@ -178,7 +178,8 @@ class Train:
             return False
         with anyio.CancelScope(shield=True):
             await self.journal.durable()
-        return self.journal.stopped is None
+        # The verdict is on the disk: an artifact that is made from it and fails, such as the page, costs no verdict any more.
+        return self.journal.copy is None or self.journal.copy.stopped is None
 
     @property
     def captured_routes(self) -> RouteState:

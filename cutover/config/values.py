@@ -1,6 +1,7 @@
 """Parsers of texts, and rules about values.
 
-A parser raises ValueError for a wrong text. A rule returns the problem of a wrong value, and an empty text for a right value.
+A parser raises ValueError for a wrong text. A rule returns the problem of a wrong value, and an empty text for a right value. The module is a
+little longer than most, because a reader looks for all of them in one place.
 """
 
 import ipaddress

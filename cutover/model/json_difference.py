@@ -12,6 +12,8 @@ Type and presence are judged apart from the value: a random id that becomes a nu
 ``1`` and ``1.0`` are the same number, ``true`` and ``1`` are not the same. The order of an object's keys has no meaning. The order of a
 list has: lists are compared item by item. A list whose length varies within both services has no fixed items, and neither has an object
 with keys that come and go, such as random ids: of these, only the types of all items together are compared.
+
+The module is a little longer than most, because types, values and arrays are compared by the same rules.
 """
 
 import enum

@@ -1,4 +1,7 @@
-"""The chat service: stream aliases, pages, the JSON of a user, and write paths. The legacy service has them too."""
+"""The chat service: stream aliases, pages, the JSON of a user, and write paths. The legacy service has them too.
+
+The module is a little longer than most, because all answers of one service stand here.
+"""
 
 import datetime as dt
 import email.utils

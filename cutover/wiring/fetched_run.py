@@ -83,7 +83,10 @@ async def fetch_run(text: str, given: Mapping[str, str]) -> FetchedRun | str:
     try:
         write_atomically(folder / "journal.jsonl", data)
     except OSError as error:
-        raise NotStartedError(f"a copy of the journal cannot be written to {folder}: {error}") from error
+        raise NotStartedError(
+            f"a copy of the journal cannot be written to {folder}: {error}; nothing was changed; run the recovery in a folder that you may "
+            "write to"
+        ) from error
     return FetchedRun(folder=folder, events=events, state_api_url=bucket.api_url)
 
 

@@ -359,7 +359,7 @@ class TestAnotherMachine:
             targets = set(scene.simulation.route_targets().values())
             if not recovery.closed or scene.simulation.traffic != SPLIT or targets != {None} or scene.locks:
                 wrong.append((number, recovery, targets, scene.locks))
-            number += 9 if anyio_backend_name == "asyncio" else 31
+            number += 17 if anyio_backend_name == "asyncio" else 43
         assert number > 50
         assert wrong == []
 

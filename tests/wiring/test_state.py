@@ -118,6 +118,7 @@ class TestATrain:
         on_disk[0]["facts"].pop("token_sources")
         address = f"{STATE_URL}/{on_disk[0]['run_id']}"
         assert events_in_bucket(scene, address) == on_disk
+        assert not any(b"marked-" in stored.content for stored in scene.simulation.storage.objects.values())
 
     async def test_sends_no_change_before_the_bucket_holds_its_intent(self, scene: StateScene) -> None:
         last: list[object] = []

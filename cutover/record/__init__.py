@@ -1,1 +1,1 @@
-"""The files of a run on disk: journal, lock, evidence folder. They keep train events and do not interpret them."""
+"""The record of a run: journal, lock, decisions and evidence folder on disk, and their copy in the bucket of STATE_URL. It interprets no train event."""

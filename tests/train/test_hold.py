@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from cutover.errors import NotDecidedError
@@ -33,7 +34,7 @@ from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_co
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
-BROKEN = Refuse(problem(500, "internal", "Something went wrong."))
+BROKEN = Refuse(problem(404, "not_found", "Not found."))
 FRONT = frozenset({Site.FRONT})
 TAGS = {"canary": "https://canary---chat.example"}
 Operator = Callable[["Night"], Coroutine[Any, Any, None]]
@@ -72,7 +73,7 @@ class Night:
 
 
 def _broken(**scope: object) -> Fault:
-    """Return a fault that refuses these requests with 500."""
+    """Return a fault that refuses these requests with 404, which breaks the contract."""
     return Fault(
         name="custom",
         sentence="Custom.",
@@ -160,6 +161,41 @@ async def test_the_flip_waits_before_its_first_override_and_shows_what_it_sets(t
     assert not [row for row in trial.production.requests if row.operation is Operation.ROUTE_OVERRIDE]
     assert checks["hold-flip"].detail.startswith("stop, decided by alice")
     assert trial.production.traffic == {STABLE: 100}
+
+
+@pytest.mark.parametrize(("last", "passes"), [(20, True), (10**6, False)])
+async def test_before_the_flip_one_failed_turn_is_weighed_and_a_front_door_that_fails_ends_the_wait(
+    last: int, passes: bool, tmp_path: Path
+) -> None:
+    # At the front door stable answers the smoke and the looks after the rollback; in the wait its turn 20 fails, or each from 20 on.
+    scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=20, last=last)
+    failed = Refuse(problem(500, "internal", "Something went wrong."))
+    fault = attrs.evolve(_broken(operations=STREAMS), strikes=(Strike(scope, failed),))
+
+    async def operator(night: Night) -> None:
+        await night.waits("flip")
+        await anyio.sleep(50)
+        await night.decides("go")
+
+    changes: dict[str, Any] = {
+        "hold_at": ("flip",),
+        "canary_steps": (100,),
+        "canary_soak_seconds": 60.0,
+        "max_canary_worse_percent": 10.0,
+    }
+    if passes:
+        summary, trial, checks = await _held(tmp_path, operator, fault, **changes)
+        assert summary.passed
+        assert checks["hold-flip"].detail.startswith("go, decided by alice")
+        assert [row.status for row in trial.production.requests if row.operation in STREAMS].count(500) == 1
+    else:
+        summary, trial, checks = await _held(tmp_path, _nobody, fault, **changes)
+        # Stable fails by itself, and nothing of this train is in force.
+        assert summary.exit_code == 3
+        assert checks["hold-flip"].detail.startswith(
+            "baseline unhealthy: more than 10 % of the turns fail, at 95 %: "
+        )
+        assert not [row for row in trial.production.requests if row.operation is Operation.ROUTE_OVERRIDE]
 
 
 async def test_overrides_that_somebody_changes_while_the_flip_waits_stop_the_flip(tmp_path: Path) -> None:
@@ -251,7 +287,7 @@ async def test_a_canary_that_turns_bad_while_the_train_waits_is_rolled_back_at_o
     )
     assert (summary.exit_code, trial.production.traffic) == (1, {STABLE: 100})
     assert f"{CANARY} breaks the contract at its own URL" in checks["hold-25"].detail
-    bad = next(row.time for row in trial.production.requests if row.site is Site.TAG and row.status == 500)
+    bad = next(row.time for row in trial.production.requests if row.site is Site.TAG and row.status == 404)
     to_25, back, *_ = _updates(trial)
     assert 0 < bad - to_25 < 60
     assert back - bad < 0.5

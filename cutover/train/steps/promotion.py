@@ -12,7 +12,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.holds import PROMOTE
-from cutover.model.results import SentinelTally, StepResult, StepStatus
+from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
 from cutover.production.on_refusal import OnRefusal
@@ -75,9 +75,8 @@ async def run(
     promotion does not end with ``go``.
     """
     found = await _read_as_captured("status-pre", captured, services, recorder)
-    tallies: tuple[SentinelTally, ...] = ()
     if found is not None and holds.at(PROMOTE):
-        tally = await hold_at_front_door(
+        await hold_at_front_door(
             PROMOTE,
             state=f"{found.describe_served()}; the promotion gives {plan.share.canary_revision} all traffic",
             services=services,
@@ -85,12 +84,13 @@ async def run(
             recorder=recorder,
             holds=holds,
             every=plan.share.canary_look_seconds,
+            most_failed_percent=plan.share.max_canary_worse_percent,
+            flipped=routes.apply,
         )
-        tallies = (tally,)
         if _holds(recorder):
             found = await _read_as_captured("status-pre-after-hold", captured, services, recorder)
     if found is None or not _holds(recorder):
-        return recorder.finish(sentinels=tallies)
+        return recorder.finish()
     shares = canary_share.CanaryShares(
         plan=plan.share,
         captured=captured,
@@ -120,7 +120,7 @@ async def run(
             "blind": shares.blind,
             "judgement": shares.judged,
         },
-        sentinels=(*tallies, *shares.tallies),
+        sentinels=shares.tallies,
     )
 
 

@@ -8,7 +8,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.holds import FLIP
-from cutover.model.results import SentinelTally, StepResult, StepStatus
+from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.production.lane import WriteProbe
 from cutover.production.on_refusal import OnRefusal
@@ -35,6 +35,8 @@ class Plan:
     """Seconds after the flip until the routes are read once more."""
     canary_look_seconds: float
     """Longest time in seconds between two sentinels while the flip is confirmed."""
+    max_canary_worse_percent: float
+    """The percentage of the turns at the front door that may fail while the train waits before the flip."""
     thread_id: str
     """Thread id in the evaluated alias paths; no stream starts on it."""
 
@@ -64,10 +66,9 @@ async def run(
     """
     if not await _is_as_captured("control-status", captured, services, recorder):
         return recorder.finish()
-    tallies: tuple[SentinelTally, ...] = ()
     if plan.apply_route_flip and holds.at(FLIP):
         target = services.control.lane.new_target
-        tally = await hold_at_front_door(
+        await hold_at_front_door(
             FLIP,
             state=f"the overrides: {recorder.checks[-1].detail}; the flip sets all of them to {target}",
             services=services,
@@ -75,17 +76,18 @@ async def run(
             recorder=recorder,
             holds=holds,
             every=plan.canary_look_seconds,
+            most_failed_percent=plan.max_canary_worse_percent,
+            flipped=False,
         )
-        tallies = (tally,)
         if recorder.checks[-1].status.failed or not await _is_as_captured(
             "control-status-after-hold", captured, services, recorder
         ):
-            return recorder.finish(sentinels=tallies)
+            return recorder.finish()
     watch = sentinels.around(STEP_ID)
     async with watch.open():
         goal = await _carry_out(plan, captured, services, watch, recorder)
     tally = watch.tally()
-    tallies += (tally,) if plan.apply_route_flip else ()
+    tallies = (tally,) if plan.apply_route_flip else ()
     if watch.too_many.is_set():
         detail = (
             f"{tally.broken} of {tally.streams} streams broke across the flip: {'; '.join(tally.details)}"

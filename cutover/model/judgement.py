@@ -17,8 +17,8 @@ LEAST_SLOWER_SECONDS = 0.25
 """A canary that is slower than stable by no more than this many seconds is not slower, whatever the margin is."""
 LEAST_PAIRS = 6
 """Smallest number of pairs of turns that can say that the canary is no slower."""
-_MOST_UNPAIRED = 64
-"""Largest number of turns of one revision that wait for a turn of the other."""
+_MOST_UNPAIRED = 4
+"""Largest number of turns of one revision that wait for a turn of the other; more would let old turns hide a fault that begins now."""
 
 
 class Verdict(enum.Enum):

@@ -2,6 +2,7 @@
 
 import enum
 import json
+import random
 from collections.abc import Callable
 from typing import Literal
 
@@ -42,6 +43,8 @@ class Scope:
     """Number of the first matching request that the fault affects, counted from 1."""
     last: int | None = None
     """Number of the last matching request that the fault affects; None for no end."""
+    part: float = 1.0
+    """Part of the requests from ``first`` to ``last`` that the fault affects, drawn by chance; the same ones in every production."""
 
 
 @attrs.frozen(kw_only=True)
@@ -165,6 +168,8 @@ class Fault:
     """True if the outcomes need a train with RUN_DUAL_RUN=1; False for RUN_DUAL_RUN=0."""
     watch_seconds: float = 0.0
     """Lower bound of CANARY_SOAK_SECONDS and of FLIP_CONFIRM_SECONDS: a train that watches less long misses the effect."""
+    weighed: bool = False
+    """True if the outcome needs a train with the usual MAX_CANARY_WORSE_PERCENT and MAX_CANARY_SLOWER_PERCENT."""
 
 
 @attrs.define(eq=False)
@@ -174,6 +179,7 @@ class ActiveFaults:
     _faults: tuple[Fault, ...]
     _matches: dict[tuple[int, int], int] = attrs.field(factory=dict)
     """Number of matching requests so far, by the positions of fault and strike."""
+    _chance: random.Random = attrs.field(factory=lambda: random.Random(0))  # noqa: S311  tests need the same choices in every run
 
     def strike(self, situation: Situation) -> tuple[Effect, ...]:
         """Count a request, and return the effects that it gets."""
@@ -184,6 +190,7 @@ class ActiveFaults:
                 if situation.lies_in(scope):
                     count = self._matches.get((number, position), 0) + 1
                     self._matches[number, position] = count
-                    if count >= scope.first and (scope.last is None or count <= scope.last):
+                    in_range = count >= scope.first and (scope.last is None or count <= scope.last)
+                    if in_range and (scope.part == 1.0 or self._chance.random() < scope.part):
                         effects.append(strike.effect)
         return tuple(effects)

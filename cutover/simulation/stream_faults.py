@@ -23,6 +23,7 @@ from cutover.simulation.exchange import (
 from cutover.simulation.faults import Effect, Fault, Outcome, Refuse, Rewrite, Role, Scope
 from cutover.simulation.layout import ChangeKind, Layout
 from cutover.simulation.outcomes import (
+    BASELINE_UNHEALTHY,
     DRILL_FAILS,
     FLIP_FAILS,
     PASSED,
@@ -250,12 +251,43 @@ def _cuts_responses_at(kind: ChangeKind) -> Callable[[Layout], Layout]:
 
 _TOKEN_REFUSED = frozenset({"stream-401", "stream-403", "stream-403-page", "thread-of-others"})
 
+UNAVAILABLE = Refuse(problem(503, "unavailable", "Try again later."))
+_SMOKES = 3
+"""The number of the first stream of a revision behind the smoke."""
+_WEIGHED = tuple(
+    attrs.evolve(fault(name, sentence, scope, effect, outcome), weighed=True)
+    for name, sentence, scope, effect, outcome in (
+        (
+            "canary-fails-often",
+            "The canary answers one stream in five with 503.",
+            attrs.evolve(ON_CANARY, part=0.2),
+            UNAVAILABLE,
+            DRILL_FAILS,
+        ),
+        (
+            "stable-fails-often",
+            "After the smoke, stable answers every other stream with 503.",
+            attrs.evolve(ON_STABLE, part=0.5, first=_SMOKES),
+            UNAVAILABLE,
+            BASELINE_UNHEALTHY,
+        ),
+        (
+            "canary-slower",
+            "The first event of the canary takes a second longer.",
+            ON_CANARY,
+            Rewrite(change.before("start", Pause(1.0))),
+            DRILL_FAILS,
+        ),
+    )
+)
+
 STREAM_FAULTS = (
     *(
         _stream_fault(entry, EVERYWHERE, SMOKE_HAS_NO_EVIDENCE if entry[0] in _TOKEN_REFUSED else SMOKE_FAILS)
         for entry in _EFFECTS
     ),
     *_limited_faults(),
+    *_WEIGHED,
     Fault(
         name="streams-cut-at-shift",
         sentence="Whenever the traffic changes, the front door breaks the connection of every stream that it is sending.",
@@ -310,6 +342,26 @@ _VARIANTS: tuple[tuple[str, str, change.Change], ...] = (
 
 
 STREAM_VARIANTS = (
+    attrs.evolve(
+        fault(
+            "streams-fail-seldom",
+            "One stream in two hundred fails with 503, whichever revision answers.",
+            attrs.evolve(EVERYWHERE, part=0.005),
+            UNAVAILABLE,
+            PASSED,
+        ),
+        weighed=True,
+    ),
+    attrs.evolve(
+        fault(
+            "canary-faster",
+            "The first event of stable takes two seconds longer than that of the canary.",
+            ON_STABLE,
+            Rewrite(change.before("start", Pause(2.0))),
+            PASSED,
+        ),
+        weighed=True,
+    ),
     *(fault(name, sentence, EVERYWHERE, Rewrite(effect), PASSED) for name, sentence, effect in _VARIANTS),
     Fault(
         name="preview",

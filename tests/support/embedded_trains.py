@@ -14,6 +14,8 @@ from cutover.wiring.embedded import simulated, simulated_credentials, simulated_
 from cutover.wiring.run import run_production
 
 STABLE, CANARY = "chat-00041-stable", "chat-00042-canary"
+USUAL_JUDGEMENT = {"max_canary_worse_percent": 10.0, "max_canary_slower_percent": 50.0}
+"""Changes of ``live_config`` with which a canary is judged as by default."""
 CHANGES = {Operation.TRAFFIC_UPDATE, Operation.ROUTE_OVERRIDE}
 """Operations that change production."""
 TOKENS = {

@@ -7,7 +7,7 @@ import pytest
 
 from cutover.model.traffic_state import TrafficTarget
 from cutover.simulation import FAULTS, VARIANTS, Fault, Outcome
-from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
+from tests.support.embedded_trains import CANARY, STABLE, USUAL_JUDGEMENT, EmbeddedTrain, live_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -19,6 +19,7 @@ def _train(fault: Fault, directory: Path, *, apply: bool) -> EmbeddedTrain:
         run_dual_run=fault.dual_run,
         canary_soak_seconds=fault.watch_seconds,
         flip_confirm_seconds=fault.watch_seconds,
+        **(USUAL_JUDGEMENT if fault.weighed else {}),
     )
     return EmbeddedTrain(config, faults=(fault,))
 

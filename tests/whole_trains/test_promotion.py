@@ -19,7 +19,7 @@ from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_co
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 PROMOTION = "canary-promotion"
-BROKEN_STREAM = Refuse(problem(500, "internal", "Something went wrong."))
+BROKEN_STREAM = Refuse(problem(404, "not_found", "Not found."))
 
 
 def promotion_of(tmp_path: Path, **changes: object) -> EmbeddedTrain:
@@ -32,7 +32,7 @@ def promotion_of(tmp_path: Path, **changes: object) -> EmbeddedTrain:
 def broken(scope: Scope) -> Fault:
     return Fault(
         name="broken-streams",
-        sentence="Streams fail with 500.",
+        sentence="Streams answer 404.",
         strikes=(Strike(scope, BROKEN_STREAM),),
         outcome=Outcome(exit_code=1),
     )

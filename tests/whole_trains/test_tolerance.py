@@ -18,7 +18,7 @@ from tests.support.full_disk import disk_with_room_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
-BROKEN = Refuse(problem(500, "internal", "Something went wrong."))
+BROKEN = Refuse(problem(404, "not_found", "Not found."))
 
 
 def fault(scope: Scope, effect: Effect = BROKEN) -> Fault:
@@ -114,7 +114,7 @@ class TestSentinels:
         broken = [tally for tally in summary.sentinels if tally.broken]
         assert broken[0].change == "traffic-5"
         assert broken[0].break_rate_bound is None
-        assert "500" in broken[0].details[0]
+        assert "404" in broken[0].details[0]
         assert summary.step("route-flip").status is StepStatus.SKIP  # type: ignore[union-attr]
 
     async def test_those_that_may_break_are_counted_and_tolerated(self, tmp_path: Path) -> None:

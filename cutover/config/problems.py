@@ -34,6 +34,7 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
         if problem := declared.rule(getattr(config, declared.field)):
             wrong.add(declared.field)
             yield f"{config.name_of(declared.field)} {problem}"
+    yield from _soak_problems(config, wrong)
     yield from _plain_http_problems(config)
     if wrong.isdisjoint({"hold_at", "canary_steps"}):
         yield from _hold_problems(config)
@@ -46,6 +47,15 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
         yield from _live_problems(config)
     if config.output_dir is not None and "output_dir" not in wrong and "output_dir" in config.needs:
         yield from directory_problems(config.output_dir, config.name_of("output_dir"))
+
+
+def _soak_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
+    """Give the problem of a longest soak that was set and is shorter than the soak. The default is no limit for a longer soak."""
+    longest, soak = "canary_max_soak_seconds", "canary_soak_seconds"
+    if longest in config.sources and wrong.isdisjoint({longest, soak}):
+        most, least = getattr(config, longest), getattr(config, soak)
+        if most < least:
+            yield f"{config.name_of(longest)} is {most:g}, less than {config.name_of(soak)}, which is {least:g}: raise it, or shorten the soak"
 
 
 def _plain_http_problems(config: "CutoverConfig") -> Iterator[str]:

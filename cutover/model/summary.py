@@ -69,6 +69,17 @@ class CutoverSummary:
         return any(step is not None and step.facts.get("blind") is True for step in moved)
 
     @property
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        """(check, the claim about the canary that its turns allow), for each share that was judged."""
+        judged = (step.facts.get("judgement") for step in self.steps)
+        return tuple(
+            (check, str(facts["claim"]))
+            for shares in judged
+            if isinstance(shares, Mapping)
+            for check, facts in shares.items()
+        )
+
+    @property
     def judged_nothing(self) -> bool:
         """True if the run proves nothing, for or against the canary; production is then as the run found it."""
         return self.exit_code == JUDGED_NOTHING

@@ -167,6 +167,9 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
         lines.append(
             "BLIND     nothing showed whether the canary answered a stream, and ACCEPT_BLIND_DRILL=1 accepted that"
         )
+    if summary.claims:
+        check, claim = summary.claims[-1]
+        lines.append(f"canary    {check}: {claim}")
     lines.append("gates")
     for gate in summary.gates:
         state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"

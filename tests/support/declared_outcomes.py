@@ -338,7 +338,7 @@ REQUEST_GROUPS = (
     ),
     RequestGroup(
         "weighed streams",
-        r"drill\.(canary-direct|traffic-\d+|rollback)\..*",
+        r"(drill\.(canary-direct|traffic-\d+|rollback)|promotion\.promotion)\..*",
         ANY_REQUEST_FAULTS,
         _weighed_stream,
         is_repeated=False,

@@ -11,8 +11,10 @@ import attrs
 
 from cutover.simulation.layout import Layout
 
+METRICS_PATH = "/metrics"
+"""Path of the page of metrics, at the URL of the Cloud Run API."""
 _TOKENS_URL = "https://oauth2.googleapis.com"
-_CLOUD_RUN_PATHS = ("/v1/projects/", "/v2/projects/", "/apis/")
+_CLOUD_RUN_PATHS = ("/v1/projects/", "/v2/projects/", "/apis/", METRICS_PATH)
 _STORAGE_PATHS = ("/storage/v1/", "/upload/storage/v1/")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 

@@ -12,7 +12,7 @@ import anyio
 import attrs
 from starlette.types import Receive, Scope, Send
 
-from cutover.simulation.addresses import Place, Site, locate
+from cutover.simulation.addresses import METRICS_PATH, Place, Site, locate
 from cutover.simulation.cloud_run import CloudRunApi, with_query
 from cutover.simulation.cloud_run_v1 import KnativeApi
 from cutover.simulation.deployment import Deployment, Target
@@ -21,6 +21,7 @@ from cutover.simulation.faults import ActiveFaults, Fault, Refuse, Rewrite, Role
 from cutover.simulation.front_door import FrontDoor
 from cutover.simulation.layout import ChangeKind, Credentials, Layout
 from cutover.simulation.legacy import LEGACY_INSTANCE, legacy_service
+from cutover.simulation.metrics_page import metrics_page
 from cutover.simulation.object_store import ObjectStore
 from cutover.simulation.request_log import LoggedRequest, answered, logged
 from cutover.simulation.route_split import GLOBAL, RUST, Instance, RouteSplit, with_body
@@ -364,6 +365,8 @@ class SimulatedProduction:
         return reply.with_header("date", formatdate(time.time() + self.layout.clock_ahead, usegmt=True))
 
     def _ask(self, request: Request, operation: Operation, site: Site, instance: Instance | None) -> Reply:
+        if site is Site.CLOUD_RUN and request.path == METRICS_PATH:
+            return metrics_page(self.requests, self.layout)
         if site is Site.CLOUD_RUN:
             return self._cloud_run_api(request.path).answer(request, operation)
         if site is Site.TOKENS:

@@ -72,7 +72,7 @@ http {{
 def nginx(folder: Path, upstream: str, *directives: str) -> Iterator[str]:
     """Run a private nginx in front of a server, with these directives and without the machine's configuration."""
     program = requirements.program("nginx", of="nginx")
-    port = _free_port()
+    port = free_port()
     lines = "\n      ".join(f"{each};" for each in directives)
     (folder / "nginx.conf").write_text(
         _NGINX.format(host=HOST, port=port, upstream=upstream, directives=lines)
@@ -80,7 +80,7 @@ def nginx(folder: Path, upstream: str, *directives: str) -> Iterator[str]:
     command = [str(program), "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
     with subprocess.Popen(command) as process:
         try:
-            _await_port(port, process)
+            await_port(port, process)
             yield f"http://{HOST}:{port}"
         finally:
             process.terminate()
@@ -90,12 +90,14 @@ def nginx(folder: Path, upstream: str, *directives: str) -> Iterator[str]:
                 process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.create_server((HOST, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
-def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server listens."""
     for _ in range(_START_SECONDS * 50):
         assert process.poll() is None, "the server ended; its error.log gives the reason"
         try:

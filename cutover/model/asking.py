@@ -13,6 +13,8 @@ TIMED_ANSWERS = 60
 
 Of 59 answers the slowest is above the true 95th percentile with a probability of 95 % (1 - 0.95 ** 59); with fewer, no bound holds.
 """
+LOOKS = 3
+"""Looks at the latency, at most. While it proves neither that the limit holds nor the contrary, each request is sent as often again."""
 
 
 def first_asks(reading: int, *, timed: bool) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import attrs
 
-_RESAMPLES = 400
-_LOW, _HIGH = 0.05, 0.95
-"""The bounds of each interval: the true value is below the lower one, or above the higher one, with a probability of 5 % each."""
+from cutover.model.asking import LOOKS
+
+_RESAMPLES = 600
+_LOW, _HIGH = 0.05 / LOOKS, 1 - 0.05 / LOOKS
+"""The bounds of each interval. The probability that the true value lies beyond one of them is 5 % over all looks together."""
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@ import attrs
 
 from cutover.config.config import CutoverConfig
 from cutover.config.default_credentials import why_no_default_credentials
-from cutover.model.asking import MAX_COMPARED, SIDE_BY_SIDE, TIMED_ANSWERS, first_asks
+from cutover.model.asking import LOOKS, MAX_COMPARED, SIDE_BY_SIDE, TIMED_ANSWERS, first_asks
 from cutover.model.e_values import clean_turns_needed
 from cutover.model.holds import place
 from cutover.model.judgement import LEAST_PAIRS
@@ -53,7 +53,9 @@ class Turns:
 
 
 def turns(config: CutoverConfig) -> Turns:
-    """Return the number of chat turns of a train that passes, if a tag URL shows the canary, no turn fails, and the dual run finds no difference.
+    """Return the number of chat turns of a train that passes.
+
+    The count assumes that a tag URL shows the canary, no turn fails, and the dual run finds no difference and no doubt about the latency.
 
     If REVISION_HEADER is set, the count assumes that the service sends this header; it is then an upper bound, because turns of the canary
     at the front door may decide a share earlier. Extra probes for a front door or a tag that lags, for a turn that failed, and for a canary
@@ -89,6 +91,11 @@ def _asks(config: CutoverConfig) -> int:
     """Return the number of times that the dual run asks both services for each entry, before any is asked again."""
     reading = sum(not entry.mutates for entry in config.manifest)
     return first_asks(reading, timed=config.max_p95_latency_delta_ms > 0)
+
+
+def _most_asks(config: CutoverConfig) -> int:
+    """Return the number of asks for each entry if the latency is certain enough at the last look alone."""
+    return _asks(config) * (LOOKS if config.max_p95_latency_delta_ms > 0 else 1)
 
 
 def _compared_turns(config: CutoverConfig) -> int:
@@ -155,7 +162,7 @@ def train_seconds(config: CutoverConfig) -> float:
         + flips * _FLIP_SECONDS
         + (config.flip_confirm_seconds if config.apply_route_flip else 0.0)
         + len(config.hold_at) * config.hold_timeout
-        + len(config.manifest) * _asks(config) * _COMPARE_SECONDS
+        + len(config.manifest) * _most_asks(config) * _COMPARE_SECONDS
     )
 
 
@@ -167,14 +174,15 @@ def _turns_a_minute(config: CutoverConfig) -> int:
 def _repetition(config: CutoverConfig) -> str:
     """Return the line that says how often each request of the dual run is sent."""
     answers = _asks(config) * SIDE_BY_SIDE
-    timed = (
-        f", because MAX_P95_LATENCY_DELTA_MS needs {TIMED_ANSWERS} answers of each"
-        if answers > SIDE_BY_SIDE
-        else ""
-    )
     again = MAX_COMPARED - min(answers, MAX_COMPARED)
-    more = f"; where answers differ, up to {again} times more" if again else ""
-    return f"          each request goes {answers} times to each service{timed}{more}"
+    words = [f"each request goes {answers} times to each service"]
+    if config.max_p95_latency_delta_ms > 0:
+        words.append(
+            f"up to {_most_asks(config) * SIDE_BY_SIDE} times for MAX_P95_LATENCY_DELTA_MS, which needs {TIMED_ANSWERS} answers of each or more"
+        )
+    if again:
+        words.append(f"where answers differ, up to {again} times more")
+    return f"          {'; '.join(words)}"
 
 
 def _pressed_seconds(config: CutoverConfig) -> float:
@@ -189,7 +197,7 @@ def _pressed_seconds(config: CutoverConfig) -> float:
 
 def turns_in_a_row(config: CutoverConfig) -> int:
     """Return the number of chat turns that a train must wait for one after another. ``train_seconds`` takes them for short."""
-    streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest) * _asks(config)
+    streams = sum(entry.response_kind is ResponseKind.SSE for entry in config.manifest) * _most_asks(config)
     # Both smokes and the canary's own URL; for each step and for the flip the turns around the change and the last look or sentinel.
     return 3 + 2 * (len(config.canary_steps) + config.promote) + ROLLBACK_LOOKS + 2 + streams
 

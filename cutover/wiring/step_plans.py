@@ -19,6 +19,7 @@ from cutover.train import canary_share, hold
 from cutover.train.engine import TrainPlan
 from cutover.train.reachability import Address
 from cutover.train.steps import dual_run, error_budget, preflight, promotion, rollback_drill, route_flip
+from cutover.train.two_services import Side
 from cutover.train.undo_executor import UNDO_DEADLINE
 from cutover.wiring.earlier_runs import run_that_asked_for
 from cutover.wiring.token_sources import Tokens
@@ -89,10 +90,8 @@ def _dual_run_plan(config: CutoverConfig, thread_id: str, tokens: Tokens) -> dua
     return _plan(
         dual_run.Plan,
         config,
-        new=dual_run.Side(name="new", base_url=config.base_url, token=tokens.auth, headers=headers),
-        old=dual_run.Side(
-            name="legacy", base_url=config.legacy_base_url, token=tokens.legacy, headers=headers
-        ),
+        new=Side(name="new", base_url=config.base_url, token=tokens.auth, headers=headers),
+        old=Side(name="legacy", base_url=config.legacy_base_url, token=tokens.legacy, headers=headers),
         contract=lane_contract(config),
         thread_prefix=f"{thread_id}_dual_",
     )

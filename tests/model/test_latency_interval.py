@@ -58,8 +58,8 @@ def test_constant_latencies_have_an_interval_of_no_width() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_slower_service_is_found_and_a_faster_one_never_fails(seed: int) -> None:
-    assert latency(asks(64, seed=seed)).judged(60.0)[0] is StepStatus.PASS
-    assert latency(asks(64, slower=1.4, seed=seed)).judged(60.0)[0] is StepStatus.FAIL
+    assert latency(asks(180, seed=seed)).judged(60.0)[0] is StepStatus.PASS
+    assert latency(asks(180, slower=1.4, seed=seed)).judged(60.0)[0] is StepStatus.FAIL
     assert latency(asks(64, slower=0.5, seed=seed)).judged(0.001)[0] is StepStatus.PASS
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ from cutover.record.journal import Journal
 from cutover.simulation import FAULTS
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.steps import dual_run
-from cutover.train.steps.dual_run import Plan, Side
+from cutover.train.steps.dual_run import Plan
+from cutover.train.two_services import MAX_JSON_BYTES, Side
 from cutover.wiring.embedded import simulated
 from tests.support.embedded_trains import EmbeddedTrain, live_config
 
@@ -259,6 +261,8 @@ class Comparison:
     changes: dict[str, object] = attrs.field(factory=dict)
     slow: dict[str, float] = attrs.field(factory=dict)
     """Base URL -> seconds that each answer of the service takes."""
+    jitter: random.Random | None = None
+    """Makes one answer in seven slow, by up to a second; None for no jitter."""
     identity: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
     """The answer of the legacy service to the requests that ask for its identity; None for its answer to any request."""
     requests: dict[str, list[httpx.Request]] = attrs.field(factory=lambda: {NEW: [], OLD: []})
@@ -273,7 +277,10 @@ class Comparison:
             self.identity_requests.append(request)
             return self.identity(request) or self.old(request)
         self.requests[base].append(request)
-        await anyio.sleep(self.slow.get(base, 0.0))
+        slow = 0.0
+        if self.jitter is not None and self.jitter.random() < 1 / 7:
+            slow = self.jitter.random()
+        await anyio.sleep(self.slow.get(base, 0.0) + slow)
         return (self.new if base == NEW else self.old)(request)
 
     async def run(self, directory: Path) -> StepResult:
@@ -957,7 +964,7 @@ class TestNoise:
 
 class TestLimits:
     async def test_json_that_is_too_large_is_no_evidence(self, tmp_path: Path) -> None:
-        large: Reply = lambda _: httpx.Response(200, content=b'"' + b"a" * dual_run.MAX_JSON_BYTES + b'"')  # noqa: E731
+        large: Reply = lambda _: httpx.Response(200, content=b'"' + b"a" * MAX_JSON_BYTES + b'"')  # noqa: E731
         result = await Comparison(large, large, [entry()]).run(tmp_path)
         assert rows(result)["e"].status is StepStatus.ERROR
         assert "its JSON has more than 2097152 bytes, and is not compared" in result.detail
@@ -994,3 +1001,28 @@ class TestLimits:
         row = rows(await comparison.run(tmp_path))["p95-latency"]
         assert row.status is StepStatus.ERROR
         assert "60 answers of each service are needed" in row.detail
+
+    async def test_a_latency_that_is_not_certain_is_measured_again_and_at_most_twice(
+        self, tmp_path: Path
+    ) -> None:
+        same = json_reply({})
+        # One answer in seven is slow, in both services: 10 ms lie inside the interval of the p95.
+        comparison = Comparison(same, same, [entry()], {"max_p95_latency_delta_ms": 10.0})
+        comparison.jitter = random.Random(1)  # noqa: S311  a test needs the same latencies in each run
+        row = rows(await comparison.run(tmp_path))["p95-latency"]
+        assert row.status is StepStatus.ERROR
+        assert row.detail.startswith("inconclusive: ")
+        assert "from 180 answers of each" in row.detail
+        assert [len(requests) for requests in comparison.requests.values()] == [180, 180]
+
+    async def test_another_status_while_the_latency_is_measured_is_no_evidence(self, tmp_path: Path) -> None:
+        numbers = itertools.count()
+
+        def gone(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200 if next(numbers) < 60 else 404, json={})
+
+        comparison = Comparison(gone, json_reply({}), [entry()], {"max_p95_latency_delta_ms": 10.0})
+        comparison.jitter = random.Random(1)  # noqa: S311  a test needs the same latencies in each run
+        row = rows(await comparison.run(tmp_path))["p95-latency"]
+        assert row.status is StepStatus.ERROR
+        assert "e: one answer of the new service is another one: HTTP 404" in row.detail

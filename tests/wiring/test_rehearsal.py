@@ -215,7 +215,9 @@ def test_the_preview_says_how_often_each_request_of_the_dual_run_is_sent() -> No
     preview = "\n".join(describe(config))
     assert "each request goes 2 times to each service; where answers differ, up to 10 times more" in preview
     timed = "\n".join(describe(attrs.evolve(config, max_p95_latency_delta_ms=50.0)))
-    assert "goes 6 times to each service, because MAX_P95_LATENCY_DELTA_MS needs 60 answers of each" in timed
+    assert (
+        "goes 6 times to each service; up to 18 times for MAX_P95_LATENCY_DELTA_MS, which needs 60" in timed
+    )
 
 
 async def test_a_rehearsal_runs_with_a_what_if_fault() -> None:

@@ -6,7 +6,7 @@ import attrs
 
 from cutover.http.statuses import TOKEN_REFUSED
 from cutover.model.asking import MAX_COMPARED
-from cutover.model.json_difference import VARIES, Difference, Differences, LeftOut
+from cutover.model.json_difference import IGNORED, NEW_ALONE, VARIES, Difference, Differences, LeftOut
 from cutover.model.json_difference import VOLATILE as VOLATILE_KEYS
 from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.probe_threads import LeftOut as ThreadsLeftOut
@@ -92,7 +92,7 @@ def judge(
         new: The answers of the new service.
         old: The answers of the legacy service.
         thread_id_prefix: THREAD_ID_PREFIX.
-        ignore: Places to leave out, besides those that the entry names.
+        ignore: Headers that only the new service has, as places to leave out besides those that the entry names.
     """
     if unusable := _unusable(entry, new, old):
         return unusable
@@ -101,7 +101,7 @@ def judge(
     if why := _no_success(entry, new[0]):
         return Verdict(status=StepStatus.FAIL, why=why)
     new, old = new[:MAX_COMPARED], old[:MAX_COMPARED]
-    found = Differences(ignore=(*entry.ignore, *ignore))
+    found = Differences(ignore=dict.fromkeys(ignore, NEW_ALONE) | dict.fromkeys(entry.ignore, IGNORED))
     headers = [[_headers(answer) for answer in side] for side in (new, old)]
     found.compare("headers", headers[0], headers[1])
     one, other = ([answer.meaning for answer in side] for side in (new, old))

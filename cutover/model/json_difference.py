@@ -33,6 +33,7 @@ MAX_DIFFERENCES = 100
 VARIES = "differs between two answers of each service"
 IGNORED = "the manifest says to ignore it"
 KNOWN = "it is new in each answer"
+NEW_ALONE = "it names the revision or the instance, and only the new service has it"
 _SHOWN_VALUES = 3
 
 
@@ -88,8 +89,8 @@ class LeftOut:
 class Differences:
     """The differences and the noise that were found so far, for one request."""
 
-    ignore: tuple[str, ...] = ()
-    """Places to leave out, each with everything below it."""
+    ignore: Mapping[str, str] = attrs.field(factory=dict)
+    """Places to leave out, each with everything below it -> the reason."""
     found: list[Difference] = attrs.field(factory=list)
     left_out: list[LeftOut] = attrs.field(factory=list)
     count: int = 0
@@ -108,14 +109,14 @@ class Differences:
             self.left_out.append(noted)
 
     def ignores(self, place: str) -> bool:
-        """Return True, and note it, if the manifest says to ignore this place or one above it."""
+        """Return True, and note it, if this place or one above it is to be left out."""
         place = place or "."
-        if any(
-            place == ignored or (place.startswith(ignored) and place[len(ignored)] in ".[")
-            for ignored in self.ignore
-        ) or (place[0] in ".[" and "." in self.ignore):
-            self.leave_out(place, IGNORED)
-            return True
+        for ignored, reason in self.ignore.items():
+            # `.` stands for the whole JSON, whose places begin with a dot or a bracket.
+            whole = ignored == "." and place[0] in ".["
+            if whole or place == ignored or (place.startswith(ignored) and place[len(ignored)] in ".["):
+                self.leave_out(place, reason)
+                return True
         return False
 
     def compare(

@@ -20,7 +20,7 @@ JSON = st.recursive(
 
 
 def compared(new: Sequence[object], old: Sequence[object], *ignore: str) -> Differences:
-    found = Differences(ignore=ignore)
+    found = Differences(ignore=dict.fromkeys(ignore, IGNORED))
     found.compare("", new, old, volatile={"generated_at"})
     return found
 

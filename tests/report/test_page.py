@@ -196,6 +196,7 @@ class TestTheFirstLines:
         assert f"The last write, at 12:00:01, asked for {STABLE} 75 %, {CANARY} 25 %." in text
         assert f"It should be {STABLE} 100 %." in text
         assert "cutover recover RUN_DIR" in text
+        assert "No stream broke, and no check failed, as far as the journal goes." in text
         assert "Routes untouched The run never wrote an override" in text
 
     def test_an_undo_that_is_not_proven(self, tmp_path: Path) -> None:
@@ -220,7 +221,9 @@ class TestTheFirstLines:
         assert "Comparison with the legacy service" in text
         assert "/manifest.json" in text
         assert "differs" in text
-        assert "In dual-run-diff, the check" in text
+        assert "The comparison with the legacy service found differences in 1 of " in text
+        assert "No recorded stream broke." in text
+        assert ".icons is [] in the new service and nothing in the legacy service" in text
 
     @pytest.mark.parametrize(
         ("code", "words"),

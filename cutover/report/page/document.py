@@ -19,6 +19,7 @@ from cutover.model.summary import CutoverSummary, fold
 from cutover.model.train_events import TrainEvent, TrainFinished
 from cutover.model.undo_plan import plan_undo
 from cutover.report.page.commands import commands
+from cutover.report.page.compared import compared
 from cutover.report.page.courses import courses
 from cutover.report.page.production_state import route_rows, routes_state, traffic_state
 from cutover.report.page.quotes import quotes
@@ -59,6 +60,7 @@ def render_page(events: Sequence[TrainEvent], *, folder: Path | None = None) -> 
         more_quotes=more_quotes,
         routes=route_rows(events, summary),
         comparison=summary.step(step_ids.DUAL_RUN),
+        compared=compared(summary),
         commands=commands(summary, plan, broken, folder=folder, is_finished=finished),
     )
     return text.encode("utf-8", "backslashreplace")

@@ -9,7 +9,7 @@ import attrs
 
 from cutover.model import step_ids
 from cutover.model.gates import SENTINELS
-from cutover.model.results import Check, StepStatus
+from cutover.model.results import Check, StepResult, StepStatus
 from cutover.model.seen_stream import SeenStream
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
@@ -25,6 +25,7 @@ from cutover.report.page.commands import recover
 
 _PERCENT = "traffic-"
 _MOST_BROKEN = 6
+_MOST_DETAILS = 3
 _UNPROVEN = 4
 """The exit code of a run whose undo could not be proven."""
 
@@ -49,6 +50,8 @@ class Story:
     """The changes with the streams that broke in them, and the failed checks that are not about streams."""
     more_broken: int
     """Number of further ones, which are left out here."""
+    streams_broke: bool
+    """True if a recorded stream broke."""
     undone: str
     """The result of the undo; empty without one."""
     to_do: tuple[str, ...]
@@ -96,6 +99,7 @@ def tell(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, 
         headline=headline,
         broke=broke[:_MOST_BROKEN],
         more_broken=max(0, len(broke) - _MOST_BROKEN),
+        streams_broke=any(not stream.ok for stream in streams_of(events)),
         undone=undone,
         to_do=_to_do(events, summary, plan, folder, finished=finished),
     )
@@ -131,10 +135,24 @@ def _failed_checks(summary: CutoverSummary, explained: AbstractSet[str]) -> Iter
         ]
         if not failed:
             continue
-        noun = f"{len(failed)} checks" if len(failed) > 1 else f"the check {failed[0].check_id}"
-        verb = "failed" if any(check.status is StepStatus.FAIL for check in failed) else "gave no evidence"
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        yield Broken(what=f"In {step.step_id}, {noun} {verb}", detail=f"{failed[0].detail}{more}")
+        yield Broken(what=_what_failed(step, failed), detail=_details(failed))
+
+
+def _what_failed(step: StepResult, failed: Sequence[Check]) -> str:
+    evidence = [check for check in failed if check.status is StepStatus.FAIL]
+    if step.step_id == step_ids.DUAL_RUN and evidence:
+        requests = sum(check.endpoint is not None for check in step.checks)
+        return f"The comparison with the legacy service found differences in {len(evidence)} of {requests} requests"
+    noun = f"{len(failed)} checks" if len(failed) > 1 else f"the check {failed[0].check_id}"
+    return f"In {step.step_id}, {noun} {'failed' if evidence else 'gave no evidence'}"
+
+
+def _details(failed: Sequence[Check]) -> str:
+    if len(failed) == 1:
+        return failed[0].detail
+    shown = "; ".join(f"{check.check_id}: {check.detail}" for check in failed[:_MOST_DETAILS])
+    more = len(failed) - _MOST_DETAILS
+    return shown + (f"; and {more} more" if more > 0 else "")
 
 
 def _by_revision(streams: Sequence[SeenStream]) -> str:

@@ -533,3 +533,19 @@ def test_holds_are_read_from_a_variable_and_from_a_file(tmp_path: Path) -> None:
     file.write_text("hold_at = 25\n")
     with pytest.raises(ConfigurationError, match=r"hold_at in .* must be whole percents and names like"):
         read({})
+
+
+def test_a_longest_soak_that_is_shorter_than_the_soak_is_refused() -> None:
+    assert _problems(CANARY_SOAK_SECONDS="60", CANARY_MAX_SOAK_SECONDS="30") == (
+        "CANARY_MAX_SOAK_SECONDS is 30, less than CANARY_SOAK_SECONDS, which is 60: raise it, or shorten the soak"
+    )
+    # A soak that is longer than the default needs nothing else.
+    assert _config(CANARY_SOAK_SECONDS="900").canary_max_soak_seconds == 600
+
+
+@pytest.mark.parametrize(("value", "wrong"), [("0", True), ("91", True), ("90", False), ("0.5", False)])
+def test_the_margin_of_the_canary_lies_between_0_and_90_percent(value: str, wrong: bool) -> None:
+    if wrong:
+        assert "MAX_CANARY_WORSE_PERCENT must be" in _problems(MAX_CANARY_WORSE_PERCENT=value)
+    else:
+        assert _config(MAX_CANARY_WORSE_PERCENT=value).max_canary_worse_percent == float(value)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.model.gates import GATES, Ceilings, Gate, exit_code, judge, may_go_on, reasons
+from cutover.model.gates import BASELINE, GATES, Ceilings, Gate, exit_code, judge, may_go_on, reasons
 from cutover.model.results import Check, SentinelTally, StepResult, StepStatus, combined_status
 
 PASS, FAIL, ERROR, SKIP = StepStatus.PASS, StepStatus.FAIL, StepStatus.ERROR, StepStatus.SKIP
@@ -157,6 +157,16 @@ class TestExitCode:
         self, statuses: tuple[StepStatus, ...], touched: bool, undone: bool, code: int
     ) -> None:
         assert exit_code([step("preflight", *statuses)], touched=touched, undone=undone) == code
+
+    @pytest.mark.parametrize(("undone", "code"), [(True, 3), (False, 4)])
+    def test_of_a_train_whose_baseline_was_unhealthy(self, undone: bool, code: int) -> None:
+        """Shares were moved, and a sentinel broke too: stable is the cause, so nothing was judged."""
+        checks = (
+            Check(check_id="traffic-5", status=ERROR, kind=BASELINE, tolerable=False),
+            Check(check_id="traffic-5-sentinels", status=FAIL),
+        )
+        result = StepResult(step_id="canary-rollback-drill", status=FAIL, checks=checks)
+        assert exit_code([result], touched=True, undone=undone) == code
 
 
 class TestResults:

@@ -12,7 +12,13 @@ import time
 from pathlib import Path
 
 RUNS = 7
-QUICK = {"CANARY_SOAK_SECONDS": "0", "FLIP_CONFIRM_SECONDS": "0", "HELD_STREAMS": "0"}
+QUICK = {
+    "CANARY_SOAK_SECONDS": "0",
+    "MAX_CANARY_WORSE_PERCENT": "90",
+    "MAX_CANARY_SLOWER_PERCENT": "0",
+    "FLIP_CONFIRM_SECONDS": "0",
+    "HELD_STREAMS": "0",
+}
 
 
 def _timed(command: list[str], env: dict[str, str]) -> float:

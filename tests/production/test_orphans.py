@@ -45,6 +45,8 @@ def _run_killed_while_gcloud_hangs(found: ServedProduction, calls: Path) -> int:
         **TOKENS,
         "DRY_RUN": "0",
         "CANARY_SOAK_SECONDS": "0",
+        "MAX_CANARY_WORSE_PERCENT": "90",
+        "MAX_CANARY_SLOWER_PERCENT": "0",
         "HELD_STREAMS": "0",
         "OUTPUT_DIR": str(config.output_dir),
     }

@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-QUICK = {"CANARY_SOAK_SECONDS": "0", "FLIP_CONFIRM_SECONDS": "0", "HELD_STREAMS": "0"}
+QUICK = {
+    "CANARY_SOAK_SECONDS": "0",
+    "MAX_CANARY_WORSE_PERCENT": "90",
+    "MAX_CANARY_SLOWER_PERCENT": "0",
+    "FLIP_CONFIRM_SECONDS": "0",
+    "HELD_STREAMS": "0",
+}
 COMMAND = [sys.executable, "-m", "cutover"]
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import attrs
 import pytest
 from attrs import evolve
 
@@ -12,7 +13,7 @@ from cutover.simulation import FAULTS, VARIANTS, Fault, SimulatedProduction
 from cutover.simulation.control_faults import CONTROL_FAULTS, CONTROL_VARIANTS
 from cutover.simulation.evidence_faults import EVIDENCE_FAULTS, EVIDENCE_VARIANTS
 from cutover.simulation.faults import Strike
-from cutover.simulation.legacy_faults import LEGACY_FAULTS
+from cutover.simulation.legacy_faults import LEGACY_FAULTS, LEGACY_VARIANTS
 from cutover.simulation.stream_faults import STREAM_FAULTS, STREAM_VARIANTS
 from cutover.simulation.token_faults import TOKEN_FAULTS
 from cutover.simulation.traffic_faults import DEPLOYMENT_VARIANTS, TRAFFIC_FAULTS
@@ -127,7 +128,25 @@ async def test_two_healthy_productions_answer_alike() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", FAULTS)
 async def test_each_fault_changes_what_a_client_sees(name: str) -> None:
-    assert await conversation(FAULTS[name]) != await conversation()
+    fault = FAULTS[name]
+    # A fault that affects a part of the requests is shown in full: a few requests may miss it.
+    whole = tuple(
+        attrs.evolve(strike, scope=attrs.evolve(strike.scope, part=1.0)) for strike in fault.strikes
+    )
+    assert await conversation(attrs.evolve(fault, strikes=whole)) != await conversation()
+
+
+@pytest.mark.anyio
+async def test_a_fault_of_a_part_affects_the_same_part_in_every_production() -> None:
+    async def lost(part: float) -> list[bool]:
+        fault = FAULTS["canary-fails-often"]
+        scope = attrs.evolve(fault.strikes[0].scope, part=part, role=None)
+        peer = production(attrs.evolve(fault, strikes=(attrs.evolve(fault.strikes[0], scope=scope),)))
+        return [(await chat(peer)).status == 503 for _ in range(200)]
+
+    first = await lost(0.2)
+    assert first == await lost(0.2)
+    assert 20 < sum(first) < 60
 
 
 @pytest.mark.anyio
@@ -155,6 +174,7 @@ def test_every_fault_is_declared_in_full() -> None:
         CONTROL_VARIANTS,
         DEPLOYMENT_VARIANTS,
         EVIDENCE_VARIANTS,
+        LEGACY_VARIANTS,
     )
     names = [fault.name for group in groups for fault in group]
     assert len(names) == len(set(names)) == len(FAULTS) + len(VARIANTS)

@@ -13,6 +13,7 @@ from cutover.model.seen_stream import SeenStream
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
     Answered,
+    Decided,
     Interrupted,
     StepFinished,
     StepStarted,
@@ -22,7 +23,9 @@ from cutover.model.train_events import (
     TrainEvent,
     TrainFinished,
     TrainStarted,
+    UndoFinished,
 )
+from cutover.model.undo_policy import MOVED_ON, Action
 from cutover.record.journal import read_journal
 from cutover.report.page.courses import MOST_ROWS
 from cutover.report.page.document import render_page
@@ -224,6 +227,26 @@ class TestTheFirstLines:
         assert "The comparison with the legacy service found differences in 1 of " in text
         assert "No recorded stream broke." in text
         assert ".icons is [] in the new service and nothing in the legacy service" in text
+
+    @pytest.mark.parametrize("why", [f"{MOVED_ON}, and the undo left that as it is", "it cannot be read"])
+    def test_a_part_that_somebody_else_has_changed_is_told_from_one_that_nobody_knows(self, why: str) -> None:
+        decided = Decided(
+            part="traffic",
+            action=Action.REFUSE.value,
+            why=why,
+            captured=f"{STABLE} 100 %",
+            intended=f"{CANARY} 25 %",
+            found="a-hotfix 100 %",
+        )
+        undone = UndoFinished(proven=False, detail=why, to_do=("or, to leave it: a", "or, to write: b"))
+        finished = TrainFinished(passed=False, exit_code=4)
+        text = page_of(timed([*moved(read=True), decided, undone, finished])).text
+        by_somebody = f"Traffic changed by somebody else Somebody else has changed it, and the run left that as it is. At 12:00:02 it was: a-hotfix 100 %. Before the run: {STABLE} 100 %."
+        assert "Do this now to leave it: a or, to write: b" in text
+        assert (by_somebody in text) == why.startswith(MOVED_ON)
+        assert ("NOT KNOWN to be restored. It was last seen as: a-hotfix 100 %." in text) != (
+            by_somebody in text
+        )
 
     @pytest.mark.parametrize(
         ("code", "words"),

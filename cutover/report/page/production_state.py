@@ -20,6 +20,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.model.undo_plan import UndoPlan
+from cutover.model.undo_policy import MOVED_ON, Action
 
 _NOT_READ = "not read by this run"
 _CLEAR = "clear"
@@ -31,6 +32,8 @@ class Certainty(Enum):
     UNTOUCHED = "untouched"
     PROVEN = "proven"
     """The last write was read back as asked for, or as an operator accepted it."""
+    MOVED_ON = "changed by somebody else"
+    """Somebody else has changed the part, and the run left that as it is."""
     OPEN = "not proven"
     """A change of the run is not proven undone."""
 
@@ -73,6 +76,8 @@ def traffic_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: U
         return PartState(
             name="Traffic", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
         )
+    if plan.traffic is not None and (moved := _moved_on("Traffic", events, before)):
+        return moved
     if plan.traffic is not None:
         wanted = describe_shares(shares(plan.traffic.targets, latest=plan.traffic.captured.latest_ready))
         return PartState(
@@ -115,6 +120,8 @@ def routes_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: Un
         return PartState(
             name="Routes", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
         )
+    if plan.routes is not None and (moved := _moved_on("Routes", events, before)):
+        return moved
     if plan.routes is not None:
         wanted = describe_routes({key: value or _CLEAR for key, value in plan.routes.values})
         seen = (
@@ -225,9 +232,23 @@ def _decided(events: Sequence[TrainEvent], part: str) -> Decided | None:
     )
 
 
+def _moved_on(name: str, events: Sequence[TrainEvent], before: str) -> PartState | None:
+    """Return the state of a part that somebody else has changed, as the last look found it; None if nobody has."""
+    decided = _decided(events, name.lower())
+    if decided is None or decided.action != Action.REFUSE.value or not decided.why.startswith(MOVED_ON):
+        return None
+    sentence = (
+        f"Somebody else has changed it, and the run left that as it is. At {_time(decided.at)} it was: {decided.found}. "
+        f"Before the run: {before}. An operator decides which of them stays."
+    )
+    return PartState(
+        name=name, certainty=Certainty.MOVED_ON, sentence=sentence, before=before, after=decided.found
+    )
+
+
 def _accepted(events: Sequence[TrainEvent], part: str) -> bool:
     decided = _decided(events, part)
-    return decided is not None and decided.action == "accept what is found"
+    return decided is not None and decided.action == Action.ACCEPT.value
 
 
 def _last_found(events: Sequence[TrainEvent], part: str, last: TrafficRead | None) -> str:

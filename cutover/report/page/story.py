@@ -119,7 +119,7 @@ def what_broke(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[B
         noun = "stream" if len(bad) == 1 else "streams"
         count = f"{len(bad)} broken {noun}" if verb == "found" else f"{len(bad)} {noun}"
         # The first break; another stream may have broken as its consequence.
-        detail = f"First: {describe_stream(bad[0])}. {bad[0].reason}. {_by_revision(of_change)}"
+        detail = f"First: {describe_stream(bad[0])}. {bad[0].reason.rstrip('.')}. {_by_revision(of_change)}"
         found.append(Broken(what=f"{subject} {verb} {count} of {len(of_change)}", detail=detail))
     explained = {stream.change for stream in streams if not stream.ok}
     return (*found, *_failed_checks(summary, explained))
@@ -239,7 +239,9 @@ def _to_do(
     finished: bool,
 ) -> tuple[str, ...]:
     if summary.undo is not None and not summary.undo.proven:
-        return summary.undo.to_do
+        # The lines are written to follow others, and the first one of this list follows none.
+        first, *others = summary.undo.to_do or ("",)
+        return tuple(filter(None, (first.removeprefix("or, "), *others)))
     if summary.facts.get("dry_run"):
         return ()
     if plan or (not finished and events):

@@ -21,6 +21,7 @@ from cutover.model.train_events import StepStarted, TrainEvent, TrainFinished, c
 from cutover.record import evidence, journal, lock
 from cutover.record.journal import read_journal
 from cutover.record.lock import ServiceLock
+from cutover.report.page.file_name import FILE as PAGE
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production
 from cutover.wiring.recover import recover_cutover
@@ -213,6 +214,11 @@ def wrong_at(quota: Quota) -> Iterator[str]:
             return
         failed = next(str(each.message) for each in caught if "cannot be written: " in str(each.message))
         file = failed.partition(" cannot")[0]
+        if file == PAGE:
+            # The page is made from the journal after the verdict, so its failure is a warning alone.
+            if not summary.passed:
+                yield f"{file}: exit {summary.exit_code}"
+            return
         was_touched = bool(changes(read_journal(train.folder / "journal.jsonl")))
         if summary.passed or summary.exit_code != (1 if was_touched else 3):
             yield f"{file}: exit {summary.exit_code}"
@@ -258,14 +264,23 @@ def test_an_artifact_that_cannot_be_written_is_no_go(error: int, for_good: bool)
 
 
 @pytest.mark.usefixtures("small_samples")
-@pytest.mark.parametrize("from_the_end", [0, 1, 2])
+@pytest.mark.parametrize("from_the_end", [1, 2, 3])
 def test_a_summary_that_cannot_be_written_withdraws_the_verdict(from_the_end: int) -> None:
-    """The last artifacts of a GO are the steps' rows, SUMMARY.md and summary.json."""
+    """The last artifacts of a GO before the page are the steps' rows, SUMMARY.md and summary.json."""
     whole = Quota(errno.EDQUOT, 10_000, 10_000)
     assert not list(wrong_at(whole))
     quota = Quota(errno.EDQUOT, whole.seen - from_the_end, whole.seen - from_the_end)
     assert not list(wrong_at(quota))
     assert quota.seen > whole.seen
+
+
+@pytest.mark.usefixtures("small_samples")
+def test_a_page_that_cannot_be_written_withdraws_no_verdict() -> None:
+    whole = Quota(errno.EDQUOT, 10_000, 10_000)
+    assert not list(wrong_at(whole))
+    quota = Quota(errno.EDQUOT, whole.seen, whole.seen)
+    assert not list(wrong_at(quota))
+    assert quota.seen == whole.seen
 
 
 @pytest.mark.anyio

@@ -116,7 +116,7 @@ async def test_an_exception_in_a_step_is_undone_and_is_no_interruption(
 
     monkeypatch.setattr("cutover.train.engine.smoke.run", fails)
     # drill and flip run, then the failing step
-    monkeypatch.setattr("cutover.train.engine.STAGES", STAGES[:1] + STAGES[2:5])
+    monkeypatch.setattr("cutover.train.engine.STAGES", STAGES[:1] + STAGES[2:6])
     train = EmbeddedTrain(live_config(tmp_path))
     before = _routes(train)
     with pytest.raises(ExceptionGroup):

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -186,6 +186,11 @@ class Quota:
         os.fsync(descriptor)
 
 
+def first_failure(caught: Sequence[warnings.WarningMessage]) -> str:
+    """Return the first warning about a file that could not be written."""
+    return next(str(each.message) for each in caught if "cannot be written: " in str(each.message))
+
+
 def wrong_at(quota: Quota) -> Iterator[str]:
     """Run a train under this quota, and yield what is wrong with its end, if any artifact could not be written."""
     summaries: list[CutoverSummary] = []
@@ -212,12 +217,11 @@ def wrong_at(quota: Quota) -> Iterator[str]:
         summary = summaries[0]
         if quota.seen < quota.first:
             return
-        failed = next(str(each.message) for each in caught if "cannot be written: " in str(each.message))
+        failed = first_failure(caught)
         file = failed.partition(" cannot")[0]
         if file == PAGE:
             # The page is made from the journal after the verdict, so its failure is a warning alone.
-            if not summary.passed:
-                yield f"{file}: exit {summary.exit_code}"
+            yield from [] if summary.passed else [f"{file}: exit {summary.exit_code}"]
             return
         was_touched = bool(changes(read_journal(train.folder / "journal.jsonl")))
         if summary.passed or summary.exit_code != (1 if was_touched else 3):

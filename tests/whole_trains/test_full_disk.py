@@ -215,13 +215,11 @@ def wrong_at(quota: Quota) -> Iterator[str]:
 
         run_on_virtual_time("asyncio", play)
         summary = summaries[0]
-        if quota.seen < quota.first:
-            return
-        failed = first_failure(caught)
+        failed = "" if quota.seen < quota.first else first_failure(caught)
         file = failed.partition(" cannot")[0]
-        if file == PAGE:
+        if file in {"", PAGE}:
             # The page is made from the journal after the verdict, so its failure is a warning alone.
-            yield from [] if summary.passed else [f"{file}: exit {summary.exit_code}"]
+            yield from [] if file == "" or summary.passed else [f"{file}: exit {summary.exit_code}"]
             return
         was_touched = bool(changes(read_journal(train.folder / "journal.jsonl")))
         if summary.passed or summary.exit_code != (1 if was_touched else 3):

@@ -135,6 +135,26 @@ class CutoverConfig:
         most=1e6,
         help="percentage by which the canary's first event and whole turn may be slower than stable's; 0: times are not judged",
     )
+    canary_metrics: bool = flag_field(
+        default=False,
+        help="1: a share passes only if the users' requests, by the source of metrics, show that the canary is no worse",
+    )
+    canary_metrics_min_requests: int = count_field(
+        default=100,
+        help="smallest number of users' requests of each revision in a share; below it nothing is concluded",
+    )
+    canary_all_query: str = text_field(
+        rule=values.revision_query,
+        help="PromQL: number of all requests of $revision in $window; Cloud Monitoring has a ready one",
+    )
+    canary_good_query: str = text_field(
+        rule=values.revision_query,
+        help="PromQL: number of its requests that did not fail; Cloud Monitoring has a ready one",
+    )
+    canary_latency_query: str = text_field(
+        rule=values.revision_query,
+        help="PromQL: its p95 in milliseconds; without it times are not compared; Cloud Monitoring has a ready one",
+    )
     canary_tag: str = optional_text_field(
         default="cutover-canary",
         rule=values.optional_tag,

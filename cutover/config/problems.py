@@ -41,6 +41,7 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
     yield from _token_problems(config, inputs, wrong)
     yield from _notice_problems(config, wrong)
     yield from _budget_problems(config)
+    yield from _canary_metrics_problems(config)
     if config.run_dual_run:
         yield from _dual_run_problems(config, wrong)
     if not config.dry_run:
@@ -194,6 +195,22 @@ def _monitoring_token_problems(config: "CutoverConfig", source: str) -> Iterator
             f"{token} is missing: {source} needs it, because application default credentials go to addresses of googleapis.com alone, "
             f"not with {config.cloud_run_api_url} and {config.cloud_monitoring_url}"
         )
+
+
+def _canary_metrics_problems(config: "CutoverConfig") -> Iterator[str]:
+    """Give the problems of the queries for the users' requests of each revision."""
+    queries = ("canary_all_query", "canary_good_query", "canary_latency_query")
+    given = [field for field in queries if getattr(config, field)]
+    asked = [config.source_of("canary_metrics").set_to(value=True)] if config.canary_metrics else []
+    if (asked or given) and not config.measures_budget:
+        url, flag = config.name_of("slo_prometheus_url"), config.name_of("slo_cloud_monitoring")
+        names = ", ".join((*asked, *map(config.name_of, given)))
+        yield f"{names}: no source of metrics is set; set {url} or {flag}, or leave this out"
+    elif given or (asked and not config.slo_cloud_monitoring):
+        why = "the comparison of both revisions"
+        for field in queries[:2]:
+            if not getattr(config, field):
+                yield f"{config.name_of(field)} is missing: {why} needs it"
 
 
 def _dual_run_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:

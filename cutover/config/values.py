@@ -247,6 +247,14 @@ def query(value: object) -> str:
     return missing if value and "$window" not in str(value) else ""
 
 
+def revision_query(value: object) -> str:
+    """Accept a PromQL query with the places ``$window`` and ``$revision``, and an empty text."""
+    if problem := query(value):
+        return problem
+    missing = f"must hold $revision in place of the name of a revision; in a shell, put the query in single quotes, not {value!r}"
+    return missing if value and "$revision" not in str(value) else ""
+
+
 def path(value: object) -> str:
     """Accept a path that a file can have on this machine, without control characters; also an empty text and None."""
     if not isinstance(value, str | Path | None):

@@ -9,6 +9,7 @@ from cutover.http.outbound import Outbound
 from cutover.http.tokens import Token
 from cutover.production.lane_prober import LaneProber
 from cutover.production.metrics.budget_meter import BudgetMeter
+from cutover.production.metrics.revision_meter import RevisionMeter
 from cutover.production.routes.control_plane import ControlPlane
 from cutover.production.traffic.backend import TrafficBackend
 
@@ -27,6 +28,8 @@ class Services:
     clock: Clock
     budget: BudgetMeter | None = None
     """The meter of the error budget; None if no source of metrics is set."""
+    revisions: RevisionMeter | None = None
+    """The meter of the users' requests of each revision; None without a source of metrics, or without queries for it."""
     tokens: Mapping[str, Token] = attrs.field(factory=dict)
     """The tokens in use, by role: ``control``, ``auth``, ``cloud-run`` and, for a dual run, ``legacy``."""
 

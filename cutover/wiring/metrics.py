@@ -5,6 +5,7 @@ from cutover.config.values import parse_window
 from cutover.http.outbound import Outbound
 from cutover.production.metrics.budget_meter import BudgetMeter, BudgetQueries
 from cutover.production.metrics.promql import PromqlApi
+from cutover.production.metrics.revision_meter import RevisionMeter, RevisionQueries
 from cutover.wiring.token_sources import Tokens
 
 CLOUD_MONITORING_LAG_SECONDS = 240.0
@@ -56,6 +57,42 @@ def budget_queries(config: CutoverConfig) -> BudgetQueries:
         all_events=f"sum(increase({every}[$window]))",
         good_events=f"sum(increase({good}[$window]))",
         series=every,
+    )
+
+
+def revision_meter(config: CutoverConfig, outbound: Outbound, tokens: Tokens) -> RevisionMeter | None:
+    """Return the meter of the users' requests of each revision; None without a source, or without queries for a Prometheus server."""
+    api = promql_api(config, outbound, tokens)
+    queries = revision_queries(config)
+    if api is None or queries is None:
+        return None
+    return RevisionMeter(
+        api=api,
+        queries=queries,
+        min_requests=config.canary_metrics_min_requests,
+        required=config.canary_metrics,
+        lag_seconds=CLOUD_MONITORING_LAG_SECONDS if config.slo_cloud_monitoring else 0.0,
+    )
+
+
+def revision_queries(config: CutoverConfig) -> RevisionQueries | None:
+    """Return the queries of the configuration, or the ready ones for Cloud Run; None without either."""
+    if config.canary_all_query:
+        return RevisionQueries(
+            all_requests=config.canary_all_query,
+            good_requests=config.canary_good_query,
+            p95_ms=config.canary_latency_query,
+        )
+    if not config.slo_cloud_monitoring:
+        return None
+    own = 'revision_name="$revision"'
+    every, good = request_count(config, own), request_count(config, own, NOT_5XX)
+    times = selector("run_googleapis_com:request_latencies_bucket", config, own)
+    return RevisionQueries(
+        all_requests=f"sum(increase({every}[$window]))",
+        # A revision that failed each request has no series of good ones.
+        good_requests=f"sum(increase({good}[$window])) or vector(0)",
+        p95_ms=f"histogram_quantile(0.95, sum by (le) (increase({times}[$window])))",
     )
 
 

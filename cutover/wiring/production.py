@@ -48,7 +48,7 @@ from cutover.production.traffic.gcloud import Gcloud
 from cutover.record.lock import ServiceLock
 from cutover.simulation import SimulatedProduction
 from cutover.train.engine import TrainPlan
-from cutover.wiring.metrics import budget_meter
+from cutover.wiring.metrics import budget_meter, revision_meter
 from cutover.wiring.run_state import RunState, run_state
 from cutover.wiring.service_lock import service_lock
 from cutover.wiring.step_plans import lane_contract, lane_headers, train_plan
@@ -147,6 +147,7 @@ class Production:
             legacy=outbound,
             clock=self.clock,
             budget=budget_meter(config, outbound, self.tokens),
+            revisions=revision_meter(config, outbound, self.tokens),
             tokens=self.tokens.in_use(config),
         )
 

@@ -149,3 +149,30 @@ def test_the_preview_says_where_the_budget_is_measured() -> None:
         for line in describe(_config(PROMETHEUS))
     )
     assert not any(line.startswith("budget") for line in describe(_config({})))
+
+
+USERS = {
+    "CANARY_ALL_QUERY": 'sum(increase(all{revision="$revision"}[$window]))',
+    "CANARY_GOOD_QUERY": 'sum(increase(good{revision="$revision"}[$window]))',
+}
+
+
+class TestUsers:
+    def test_cloud_monitoring_has_ready_queries_and_prometheus_needs_them(self) -> None:
+        assert _config({**GOOGLE, "CANARY_METRICS": "1"}).canary_metrics
+        assert _problems({**PROMETHEUS, "CANARY_METRICS": "1"}) == [
+            f"{name} is missing: the comparison of both revisions needs it" for name in USERS
+        ]
+        assert _config({**PROMETHEUS, **USERS, "CANARY_METRICS": "1"}).canary_metrics
+
+    @pytest.mark.parametrize("env", [USERS, {"CANARY_METRICS": "1"}])
+    def test_without_a_source_they_are_no_silent_loss(self, env: dict[str, str]) -> None:
+        (problem,) = _problems(env)
+        assert "no source of metrics is set" in problem
+        assert all(name in problem for name in env)
+
+    @pytest.mark.parametrize("place", ["$revision", "$window"])
+    def test_a_query_holds_both_places(self, place: str) -> None:
+        query = USERS["CANARY_ALL_QUERY"].replace(place, "x")
+        (problem,) = _problems({**PROMETHEUS, **USERS, "CANARY_ALL_QUERY": query})
+        assert problem.startswith(f"CANARY_ALL_QUERY must hold {place} in place of")

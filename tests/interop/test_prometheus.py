@@ -23,10 +23,11 @@ from cutover.config.config import CutoverConfig
 from cutover.http.outbound import Outbound
 from cutover.http.secrets import Secrets
 from cutover.model.error_budget import BudgetReading
+from cutover.model.revision_metrics import RevisionFigures
 from cutover.simulation import Credentials, Layout, SimulatedProduction
 from cutover.simulation.exchange import Operation, problem
 from cutover.simulation.faults import Fault, Outcome, Refuse, Scope, Strike
-from cutover.wiring.metrics import budget_meter
+from cutover.wiring.metrics import budget_meter, revision_meter
 from cutover.wiring.token_sources import tokens_of
 from tests.interop import requirements
 from tests.interop.serving import HOST, await_port, free_port, served
@@ -88,6 +89,21 @@ class Scene:
             meter = budget_meter(config, outbound, tokens_of(config, clock=clock, secrets=secrets))
             assert meter is not None
             return await meter.read()
+
+    async def users(self, config: CutoverConfig) -> dict[str, RevisionFigures | str]:
+        """Return the users' requests of both revisions in the last four seconds."""
+        own = f'{COUNT}{{revision_name="$revision"'
+        config = attrs.evolve(
+            config,
+            canary_all_query=f"sum(increase({own}}}[$window]))",
+            canary_good_query=f'sum(increase({own},response_code_class!="5xx"}}[$window]))',
+        )
+        clock, secrets = EventLoopClock(), Secrets()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            outbound = Outbound(client=client, clock=clock, secrets=secrets)
+            meter = revision_meter(config, outbound, tokens_of(config, clock=clock, secrets=secrets))
+            assert meter is not None
+            return await meter.read((Layout().stable, Layout().canary), 4.0)
 
 
 def _past(now: float) -> Iterator[str]:
@@ -276,6 +292,13 @@ async def test_a_scraped_simulation_is_evidence_until_it_stops(scene: Scene) -> 
     # 1 in 20 requests fails, and 1 in 10 may.
     assert reading.consumed_percent is not None
     assert 0 < reading.consumed_percent < 100
+    users = await scene.users(config)
+    stable, canary = users[Layout().stable], users[Layout().canary]
+    assert isinstance(stable, RevisionFigures)
+    assert stable.requests > stable.failed > 0
+    # No user has reached the canary, so it has no series.
+    assert isinstance(canary, str)
+    assert "no series" in canary
     await anyio.to_thread.run_sync(scene.stop_simulation)
     # Its last samples still lie in the window for a while: without a look at their age they would pass.
     with anyio.fail_after(30):

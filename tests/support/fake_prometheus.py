@@ -1,7 +1,7 @@
 """A Prometheus server at the transport: it answers the queries of a budget from a few figures, and keeps every request."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs
@@ -14,6 +14,13 @@ URL = f"https://{HOST}"
 ALL = "sum(increase(requests_total[$window]))"
 GOOD = 'sum(increase(requests_total{code!~"5.."}[$window]))'
 SERIES = "requests_total"
+
+USERS = {
+    "canary_all_query": 'sum(increase(all{revision="$revision"}[$window]))',
+    "canary_good_query": 'sum(increase(good{revision="$revision"}[$window]))',
+    "canary_latency_query": 'quantile(times{revision="$revision"}[$window])',
+}
+"""Inputs with the queries about the users' requests of one revision."""
 
 
 def answered(*values: object, status: int = 200, **more: object) -> httpx.Response:
@@ -35,6 +42,8 @@ class FakePrometheus(httpx.AsyncBaseTransport):
     override: Callable[[str], httpx.Response | Exception | None] = lambda _: None
     """Returns the answer to one query in place of the usual one; None for the usual one."""
     elsewhere: httpx.AsyncBaseTransport | None = None
+    users: Mapping[str, tuple[float, float, float]] = attrs.field(factory=dict)
+    """Revision -> its requests, how many of them failed, and its p95 in milliseconds."""
     requests: list[httpx.Request] = attrs.field(factory=list)
     asked: list[tuple[str, str]] = attrs.field(factory=list)
     """(query, time) of each request."""
@@ -68,6 +77,9 @@ class FakePrometheus(httpx.AsyncBaseTransport):
         return special or answered(str(self._figure(query)))
 
     def _figure(self, query: str) -> float:
+        for revision, (every, failed, p95) in self.users.items():
+            if f'"{revision}"' in query:
+                return p95 if "quantile" in query else every - failed if "good" in query else every
         if query.startswith("time()"):
             return self.age
         if query.startswith("count_over_time"):

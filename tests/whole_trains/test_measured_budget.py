@@ -16,7 +16,7 @@ from cutover.simulation import SimulatedProduction
 from cutover.wiring.embedded import simulated
 from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
-from tests.support.fake_prometheus import ALL, GOOD, SERIES, URL, FakePrometheus, answered
+from tests.support.fake_prometheus import ALL, GOOD, SERIES, URL, USERS, FakePrometheus, answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time, pytest.mark.slow]
 
@@ -152,3 +152,70 @@ async def test_the_token_reaches_the_server_and_no_file(tmp_path: Path) -> None:
     }
     for file in (tmp_path / "run").rglob("*"):
         assert not file.is_file() or b"marked-prometheus-token" not in file.read_bytes(), file
+
+
+def users_checks(summary: CutoverSummary) -> dict[str, tuple[str, str]]:
+    """Return the checks of the users' requests: id -> status and detail."""
+    return {
+        check.check_id: (check.status.value, check.detail)
+        for step in summary.steps
+        for check in step.checks
+        if check.check_id.endswith("-users")
+    }
+
+
+# the tests are about the train, not the event loop
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+class TestUsers:
+    async def test_a_canary_that_serves_its_users_as_stable_does_passes(self, tmp_path: Path) -> None:
+        server = FakePrometheus(users={STABLE: (4000, 8, 900.0), CANARY: (200, 0, 950.0)})
+        summary = await Measured(tmp_path, server, {**USERS, "canary_metrics": True, "promote": True}).run()
+        assert summary.passed
+        checks = users_checks(summary)
+        assert [(name, status) for name, (status, _) in checks.items()] == [
+            ("traffic-5-users", "pass"), ("traffic-100-users", "pass"), ("promotion-users", "pass"),
+        ]  # fmt: skip
+        assert "0 of 200 requests failed, p95 950 ms; stable: 8 of 4000" in checks["traffic-5-users"][1]
+        assert "stable has no share" in checks["promotion-users"][1]
+
+    @pytest.mark.parametrize("canary", [(200, 40, 900.0), (200, 0, 2000.0)], ids=["fails", "slow"])
+    async def test_a_canary_that_is_worse_for_its_users_is_rolled_back(
+        self, tmp_path: Path, canary: tuple[float, float, float]
+    ) -> None:
+        trial = Measured(
+            tmp_path,
+            FakePrometheus(users={STABLE: (4000, 8, 900.0), CANARY: canary}),
+            {**USERS, "max_canary_slower_percent": 50.0},
+        )
+        summary = await trial.run()
+        assert (summary.passed, summary.exit_code) == (False, 1)
+        assert [status for status, _ in users_checks(summary).values()] == ["fail"]
+        assert trial.production.traffic == {STABLE: 100}
+
+    @pytest.mark.parametrize(("required", "passed"), [(True, False), (False, True)])
+    async def test_too_few_requests_are_inconclusive_and_pass_only_where_they_are_not_required(
+        self, tmp_path: Path, required: bool, passed: bool
+    ) -> None:
+        server = FakePrometheus(users={STABLE: (4000, 8, 900.0), CANARY: (99, 0, 900.0)})
+        summary = await Measured(tmp_path, server, {**USERS, "canary_metrics": required}).run()
+        assert summary.passed is passed
+        status, detail = users_checks(summary)["traffic-5-users"]
+        assert status == ("error" if required else "skip")
+        assert "inconclusive: the canary has fewer than 100 requests in the window" in detail
+
+    async def test_a_revision_without_metrics_is_inconclusive(self, tmp_path: Path) -> None:
+        server = FakePrometheus(
+            users={STABLE: (4000, 8, 900.0)},
+            override=lambda query: answered() if f'"{CANARY}"' in query else None,
+        )
+        summary = await Measured(tmp_path, server, {**USERS, "canary_metrics": True}).run()
+        assert not summary.passed
+        assert f"inconclusive: {CANARY}: " in users_checks(summary)["traffic-5-users"][1]
+
+    async def test_both_revisions_are_asked_for_the_same_window_and_moment(self, tmp_path: Path) -> None:
+        server = FakePrometheus(users={STABLE: (4000, 8, 900.0), CANARY: (200, 0, 950.0)})
+        await Measured(tmp_path, server, {**USERS, "canary_steps": (5,), "canary_soak_seconds": 30.0}).run()
+        asked = [(query, time) for query, time in server.asked if "revision=" in query]
+        assert len(asked) == 6
+        assert len({time for _, time in asked}) == 1
+        assert len({query.partition("[")[2].strip(")") for query, _ in asked}) == 1

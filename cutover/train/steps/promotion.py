@@ -20,6 +20,7 @@ from cutover.production.routes.writer import set_routes
 from cutover.production.services import Services
 from cutover.train import canary_share
 from cutover.train.canary_evidence import CanaryEvidence
+from cutover.train.canary_metrics import check_canary_metrics
 from cutover.train.front_door_hold import hold_at_front_door
 from cutover.train.hold import Holds
 from cutover.train.measured_budget import check_budget
@@ -103,10 +104,14 @@ async def run(
     )
     if evidence.gives_tag:
         shares.state = await shares.tag.give(shares.state)
+    began = services.clock.now()
     if _holds(recorder):
         await shares.give(_ALL, change=CHANGE, once_served=lambda: _routes(routes, services, recorder))
     if _holds(recorder):
         await check_budget(services, recorder, after=CHANGE)
+    if _holds(recorder):
+        window = services.clock.now() - began
+        await check_canary_metrics(shares, percent=_ALL, after=CHANGE, window=window)
     if _holds(recorder) and shares.tag.row is not None:
         await _take_tag_away(plan, shares)
     if _holds(recorder):

@@ -17,6 +17,7 @@ from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.train import canary_share
 from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence
+from cutover.train.canary_metrics import check_canary_metrics
 from cutover.train.hold import Holds
 from cutover.train.measured_budget import check_budget
 from cutover.train.sentinels import Sentinels
@@ -113,9 +114,10 @@ class _Drill:
             await self._canary_first()
         if self._may_go_on():
             for percent in self.plan.canary_steps:
+                began = self.services.clock.now()
                 await self.shares.give(percent)
                 if self._may_go_on():
-                    await self._measure(f"traffic-{percent}")
+                    await self._measure(percent, began=began)
                 if self._may_go_on() and self.holds.at(str(percent)):
                     await self.shares.hold(percent, self.holds)
                 if not self._may_go_on():
@@ -141,10 +143,14 @@ class _Drill:
     def _may_go_on(self) -> bool:
         return drill_holds(self.recorder.checks, max_failed=self.plan.max_canary_drill_failures)
 
-    async def _measure(self, change: str) -> None:
-        """Measure the error budget after a share that passed. A reading that is no pass is the first evidence of a fault."""
+    async def _measure(self, percent: int, *, began: float) -> None:
+        """Measure the error budget and the users' requests after a share that passed. What is no pass is the first evidence of a fault."""
+        change = f"traffic-{percent}"
         reading = await check_budget(self.services, self.recorder, after=change)
-        if reading is not None and not reading.holds:
+        window = self.services.clock.now() - began
+        if (reading is not None and not reading.holds) or not await check_canary_metrics(
+            self.shares, percent=percent, after=change, window=window
+        ):
             self.shares.see_fault()
 
     async def _canary_first(self) -> None:

@@ -251,6 +251,14 @@ class TestP95:
         assert no_slower >= math.ceil(0.95 * len(seconds))
 
 
+_CHANCE = random.Random(1)  # noqa: S311  a test needs the same latencies in each run
+JITTER = {
+    base: tuple(_CHANCE.random() if _CHANCE.random() < 1 / 7 else 0.0 for _ in range(200))
+    for base in (NEW, OLD)
+}
+"""The seconds that the n-th answer of a service takes: one in seven is slow, by up to a second."""
+
+
 @attrs.define(eq=False)
 class Comparison:
     """A dual run of two fake services whose replies are given."""
@@ -261,8 +269,8 @@ class Comparison:
     changes: dict[str, object] = attrs.field(factory=dict)
     slow: dict[str, float] = attrs.field(factory=dict)
     """Base URL -> seconds that each answer of the service takes."""
-    jitter: random.Random | None = None
-    """Makes one answer in seven slow, by up to a second; None for no jitter."""
+    jitter: bool = False
+    """True: the answers of both services take the times of ``JITTER``, whatever order an event loop gives their requests."""
     identity: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
     """The answer of the legacy service to the requests that ask for its identity; None for its answer to any request."""
     requests: dict[str, list[httpx.Request]] = attrs.field(factory=lambda: {NEW: [], OLD: []})
@@ -278,8 +286,8 @@ class Comparison:
             return self.identity(request) or self.old(request)
         self.requests[base].append(request)
         slow = 0.0
-        if self.jitter is not None and self.jitter.random() < 1 / 7:
-            slow = self.jitter.random()
+        if self.jitter:
+            slow = JITTER[base][len(self.requests[base]) - 1]
         await anyio.sleep(self.slow.get(base, 0.0) + slow)
         return (self.new if base == NEW else self.old)(request)
 
@@ -1008,7 +1016,7 @@ class TestLimits:
         same = json_reply({})
         # One answer in seven is slow, in both services: 10 ms lie inside the interval of the p95.
         comparison = Comparison(same, same, [entry()], {"max_p95_latency_delta_ms": 10.0})
-        comparison.jitter = random.Random(1)  # noqa: S311  a test needs the same latencies in each run
+        comparison.jitter = True
         row = rows(await comparison.run(tmp_path))["p95-latency"]
         assert row.status is StepStatus.ERROR
         assert row.detail.startswith("inconclusive: ")
@@ -1022,7 +1030,7 @@ class TestLimits:
             return httpx.Response(200 if next(numbers) < 60 else 404, json={})
 
         comparison = Comparison(gone, json_reply({}), [entry()], {"max_p95_latency_delta_ms": 10.0})
-        comparison.jitter = random.Random(1)  # noqa: S311  a test needs the same latencies in each run
+        comparison.jitter = True
         row = rows(await comparison.run(tmp_path))["p95-latency"]
         assert row.status is StepStatus.ERROR
         assert "e: one answer of the new service is another one: HTTP 404" in row.detail

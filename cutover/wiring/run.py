@@ -1,5 +1,7 @@
 """``run_cutover``: runs one release train, from its configuration to its summary."""
 
+import os
+import socket
 import warnings
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -110,7 +112,7 @@ async def _run_and_record(
         reporter = Reporter(evidence=evidence, journal=journal)
         notices.events = journal.events
         journal.observers += [reporter.observe, *([observer] if observer else []), notices.observe]
-        journal.record(TrainStarted(run_id=production.run_id, facts=config.facts()))
+        journal.record(TrainStarted(run_id=production.run_id, facts={**config.facts(), **_process(config)}))
         try:
             if lock is not None and config.output_dir is not None and journal.broken is None:
                 # From here on a train that is cut off can be recovered.
@@ -208,6 +210,11 @@ def _missing(evidence: EvidenceFolder, journal: Journal) -> str:
         again = recover_command(evidence.root)
         return f"{evidence.failed}; the journal holds the verdict, and the cutover is complete; to write the file: {again}"
     return evidence.failed
+
+
+def _process(config: CutoverConfig) -> dict[str, object]:
+    """Return where a live train runs, for whoever finds its journal without a verdict; a rehearsal leaves nothing open."""
+    return {} if config.dry_run else {"process": {"host": socket.gethostname(), "pid": os.getpid()}}
 
 
 def _create_folder(folder: Path) -> None:

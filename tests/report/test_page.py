@@ -24,6 +24,7 @@ from cutover.model.train_events import (
     TrainFinished,
     TrainStarted,
     UndoFinished,
+    UndoStarted,
 )
 from cutover.model.undo_policy import MOVED_ON, Action
 from cutover.record.journal import read_journal
@@ -186,7 +187,7 @@ class TestTheFirstLines:
         assert "a held request at the front door, answered by" in text
         assert "order.duplicate: expected this kind only once, got finish" in text
         assert "all 5 overrides clear, as before the run" in text
-        assert "The undo is proven: routes are as captured" in text
+        assert "The undo is proven in its own words routes are as captured" in text
 
     @pytest.mark.parametrize("read", [True, False])
     def test_a_killed_run_says_what_is_open_what_was_seen_and_how_to_recover_it(self, read: bool) -> None:
@@ -195,7 +196,14 @@ class TestTheFirstLines:
         assert "in canary-rollback-drill, without a verdict" in text
         assert "Traffic not proven NOT KNOWN to be restored." in text
         seen = f"{STABLE} 75 %, {CANARY} 25 %" if read else "not read by this run"
-        assert f"It was last seen as: {seen}." in text
+        when = ", at 12:00:02," if read else ""
+        assert f"It was last seen{when} as: {seen}." in text
+        assert (f"At 12:00:02 UTC the users were on: {seen}." in text) == read
+        assert "gcloud run services update-traffic" in text
+        assert f"--to-revisions {STABLE}=100" in text
+        assert "cutover status RUN_DIR" in text
+        # No other train may start while this one is open.
+        assert f"cutover run {STABLE}" not in text
         assert f"The last write, at 12:00:01, asked for {STABLE} 75 %, {CANARY} 25 %." in text
         assert f"It should be {STABLE} 100 %." in text
         assert "cutover recover RUN_DIR" in text
@@ -210,6 +218,57 @@ class TestTheFirstLines:
         assert "Do this now" in text
         assert "Routes not proven NOT KNOWN to be restored." in text
         assert f"{STABLE} 100 %, as before the run" in text
+
+    def test_the_obstacle_comes_first_and_the_steps_follow_one_another(self) -> None:
+        refused = Answered(
+            key="traffic", outcome="refused", detail="PATCH https://x: HTTP 403 (denied); ask the owner"
+        )
+        lines = (
+            "check that it is served: gcloud describe",
+            "gcloud update",
+            "or, once production answers: cutover recover r",
+        )
+        undone = UndoFinished(proven=False, detail="it is refused", to_do=lines)
+        ended: list[TrainEvent] = [
+            UndoStarted(reason="NO GO"),
+            refused,
+            refused,
+            undone,
+            TrainFinished(passed=False, exit_code=4),
+        ]
+        read = page_of(timed([*moved(read=True), *ended]))
+        words = (
+            "Do this now Production refused the way back of the traffic 2 times: HTTP 403 (denied). Ask the owner. "
+            "Check that it is served: gcloud describe If it is not, set it: gcloud update "
+            "Then let cutover prove it, and close the run: cutover recover r"
+        )
+        assert words in read.text
+
+    def test_a_killed_run_names_its_process(self) -> None:
+        started, *others = moved(read=True)
+        assert isinstance(started, TrainStarted)
+        facts = {**FACTS, "process": {"host": "builder", "pid": 4711}}
+        text = page_of([attrs.evolve(started, facts=facts), *others]).text
+        assert (
+            "It ran as pid 4711 on builder. The last event of its journal is of 2026-11-28 12:00:02 UTC."
+            in text
+        )
+
+    def test_traffic_that_somebody_else_moved_back_is_not_told_as_a_way_back(self) -> None:
+        found = TrafficRead(found=split_of(stable=100), proven=False)
+        undone = UndoFinished(proven=True, detail="it is as captured")
+        ended: list[TrainEvent] = [
+            found,
+            UndoStarted(reason="NO GO"),
+            undone,
+            TrainFinished(passed=False, exit_code=1),
+        ]
+        text = page_of(timed([*moved(read=True), *ended])).text
+        assert (
+            "This run wrote no way back: somebody else moved the traffic, between 12:00:01 and 12:00:02 UTC"
+            in text
+        )
+        assert "Every change was taken back" not in text
 
     def test_a_preflight_that_refused(self, tmp_path: Path) -> None:
         run = run_of(tmp_path, "cloud-run-401")
@@ -242,9 +301,9 @@ class TestTheFirstLines:
         finished = TrainFinished(passed=False, exit_code=4)
         text = page_of(timed([*moved(read=True), decided, undone, finished])).text
         by_somebody = f"Traffic changed by somebody else Somebody else has changed it, and the run left that as it is. At 12:00:02 it was: a-hotfix 100 %. Before the run: {STABLE} 100 %."
-        assert "Do this now to leave it: a or, to write: b" in text
+        assert "Do this now To leave it: a Or, to write: b" in text
         assert (by_somebody in text) == why.startswith(MOVED_ON)
-        assert ("NOT KNOWN to be restored. It was last seen as: a-hotfix 100 %." in text) != (
+        assert ("NOT KNOWN to be restored. It was last seen, at 12:00:02, as: a-hotfix 100 %." in text) != (
             by_somebody in text
         )
 

@@ -62,8 +62,9 @@ def commands(
     if broken is not None and (url := _url(summary, broken)) is not None:
         lines = ("cutover check --header 'authorization: Bearer $AUTH_TOKEN' \\", f"  {shlex.quote(url)}")
         found.append(Command(purpose="Look at one such stream again; this starts one chat turn", lines=lines))
+    # While a change is open, no other run may start.
     run = _run(summary)
-    if run:
+    if run and (rehearsed or (is_finished and not plan)):
         rehearsal = (
             "Run the same rehearsal again" if rehearsed else "Run the same train again; this moves production"
         )

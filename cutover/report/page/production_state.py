@@ -14,6 +14,7 @@ from cutover.model.train_events import (
     Decided,
     RouteIntended,
     RoutesRead,
+    StepFinished,
     TrafficIntended,
     TrafficRead,
     TrainEvent,
@@ -72,7 +73,7 @@ def traffic_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: U
     last = reads[-1] if reads else None
     after = before if last is None else describe_shares(last.found.served())
     if not asked:
-        sentence = f"The run never moved traffic: {before}."
+        sentence = f"The run never moved traffic: {before}{_read_at(_preflight_time(events))}."
         return PartState(
             name="Traffic", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
         )
@@ -89,7 +90,7 @@ def traffic_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: U
         )
     same = last is not None and last.found.served() == asked[0].captured.served()
     note = ", as before the run" if same else f"; before the run: {before}"
-    when = f" (read at {_time(last.at)})" if last is not None else ""
+    when = _read_at(last.at) if last is not None else ""
     if _accepted(events, "traffic"):
         found = _last_found(events, "traffic", last)
         return PartState(
@@ -116,7 +117,7 @@ def routes_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: Un
         describe_routes({row.key: getattr(row, side) for row in rows}) for side in ("before", "after")
     )
     if not written:
-        sentence = f"The run never wrote an override: {before}."
+        sentence = f"The run never wrote an override: {before}{_read_at(_preflight_time(events))}."
         return PartState(
             name="Routes", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
         )
@@ -125,8 +126,8 @@ def routes_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: Un
     if plan.routes is not None:
         wanted = describe_routes({key: value or _CLEAR for key, value in plan.routes.values})
         seen = (
-            f"They were last seen as: {after}."
-            if _last_sample(events) is not None
+            f"They were last seen, at {_time(sample.at)}, as: {after}."
+            if (sample := _last_sample(events)) is not None
             else "They were never read back."
         )
         return PartState(
@@ -137,8 +138,14 @@ def routes_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: Un
             after=f"not known; last seen: {after}",
         )
     note = "; before the run: " + before if any(row.differs for row in rows) else ", as before the run"
+    sample = _last_sample(events)
+    when = _read_at(sample.at) if sample is not None else ""
     return PartState(
-        name="Routes", certainty=Certainty.PROVEN, sentence=f"{after}{note}.", before=before, after=after
+        name="Routes",
+        certainty=Certainty.PROVEN,
+        sentence=f"{after}{note}{when}.",
+        before=before,
+        after=after,
     )
 
 
@@ -259,13 +266,35 @@ def _last_found(events: Sequence[TrainEvent], part: str, last: TrafficRead | Non
     return describe_shares(last.found.served()) if last is not None else _NOT_READ
 
 
+def last_seen_traffic(events: Sequence[TrainEvent]) -> tuple[str, str] | None:
+    """Return the newest split that was seen after the first write, in words, and the time of day; None if nobody looked."""
+    for event in reversed(events):
+        if isinstance(event, TrafficRead):
+            return describe_shares(event.found.served()), _time(event.at)
+        if isinstance(event, Decided) and event.part == "traffic":
+            return event.found, _time(event.at)
+    return None
+
+
 def _last_seen(events: Sequence[TrainEvent], part: str, last: TrafficRead | None) -> str:
     asked = [event for event in changes(events) if isinstance(event, TrafficIntended)][-1]
     wanted = describe_shares(shares(asked.wanted, latest=None))
+    seen = last_seen_traffic(events)
+    when = f", at {seen[1]}," if seen is not None else ""
     return (
-        f"It was last seen as: {_last_found(events, part, last)}. "
+        f"It was last seen{when} as: {_last_found(events, part, last)}. "
         f"The last write, at {_time(asked.at)}, asked for {wanted}."
     )
+
+
+def _preflight_time(events: Sequence[TrainEvent]) -> str:
+    """Return the time at which the preflight, which reads both parts, ended; empty without one."""
+    done = (event for event in events if isinstance(event, StepFinished))
+    return next((event.at for event in done if event.result.step_id == step_ids.PREFLIGHT), "")
+
+
+def _read_at(at: str) -> str:
+    return f" (read at {_time(at)})" if at else ""
 
 
 def _time(at: str) -> str:

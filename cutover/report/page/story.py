@@ -15,13 +15,15 @@ from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
     RouteIntended,
     StreamsSeen,
+    TrafficIntended,
     TrainEvent,
     TrainFinished,
     UndoStarted,
     changes,
 )
 from cutover.model.undo_plan import UndoPlan
-from cutover.report.page.commands import recover
+from cutover.report.page.production_state import last_seen_traffic
+from cutover.report.page.to_do import ToDo, to_do, wrote_a_way_back
 
 _PERCENT = "traffic-"
 _MOST_BROKEN = 6
@@ -54,8 +56,9 @@ class Story:
     """True if a recorded stream broke."""
     undone: str
     """The result of the undo; empty without one."""
-    to_do: tuple[str, ...]
-    """The things that an operator must do now, in order; empty if nothing is open."""
+    undo_detail: str
+    """What the undo says about itself, at length."""
+    to_do: ToDo
 
 
 def streams_of(events: Iterable[TrainEvent]) -> list[SeenStream]:
@@ -85,11 +88,7 @@ def tell(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, 
     finished = any(isinstance(event, TrainFinished) for event in events)
     broke = what_broke(events, summary)
     undo = summary.undo
-    undone = (
-        ""
-        if undo is None
-        else f"{'The undo is proven' if undo.proven else 'The undo is NOT proven'}: {undo.detail}"
-    )
+    undone = "" if undo is None else "The undo is proven" if undo.proven else "The undo is NOT proven"
     tone, verdict, headline = _verdict(events, summary, plan, finished=finished)
     if broke and tone not in {"good", "none"}:
         headline = f"{broke[0].what}. {headline}"
@@ -101,7 +100,8 @@ def tell(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, 
         more_broken=max(0, len(broke) - _MOST_BROKEN),
         streams_broke=any(not stream.ok for stream in streams_of(events)),
         undone=undone,
-        to_do=_to_do(events, summary, plan, folder, finished=finished),
+        undo_detail=undo.detail if undo is not None else "",
+        to_do=to_do(events, summary, plan, folder, finished=finished),
     )
 
 
@@ -191,7 +191,9 @@ def _verdict(
     if summary.passed:
         return "good", "GO", "Every gate holds."
     if summary.exit_code == _UNPROVEN:
-        sentence = "A change of this run could not be proven undone. An operator must act."
+        sentence = (
+            f"A change of this run could not be proven undone. {_serving(events, plan)}An operator must act."
+        )
         return "act", "NO GO, AND NOT UNDONE", sentence
     if summary.interrupted:
         return "bad", "INTERRUPTED", f"{_how_it_stopped(summary)}, and it left nothing open."
@@ -208,9 +210,24 @@ def _where_it_ends(events: Sequence[TrainEvent], summary: CutoverSummary, plan: 
     where = f" in {' and '.join(running)}" if running else ""
     undoing = " while it undid its changes" if any(isinstance(event, UndoStarted) for event in events) else ""
     last = events[-1].at[11:19] if events else ""
-    left = "A change is still open: recover the run." if plan else "No change is open."
+    left = f"A change is still open. {_serving(events, plan)}" if plan else "No change is open."
     ends = f"The journal ends at {last} UTC{where}{undoing}, without a verdict"
-    return f"{ends}: the run was killed, or it still runs. {left}"
+    return f"{ends}: the run was killed, or it still runs. {left}".rstrip()
+
+
+def _serving(events: Sequence[TrainEvent], plan: UndoPlan) -> str:
+    """Return who serves the users, as far as the run knows, for each part that is open; each sentence ends with a space."""
+    parts = []
+    if plan.traffic is not None:
+        seen = last_seen_traffic(events)
+        parts.append(
+            "Nobody read the traffic after the write. "
+            if seen is None
+            else f"At {seen[1]} UTC the users were on: {seen[0]}. "
+        )
+    if plan.routes is not None:
+        parts.append("Overrides of the routes may still be set. ")
+    return "".join(parts)
 
 
 def _how_it_stopped(summary: CutoverSummary) -> str:
@@ -226,24 +243,17 @@ def _why_not(events: Sequence[TrainEvent], summary: CutoverSummary) -> str:
         why = f"Gate {failed[0]} does not hold"
     else:
         why = f"Gates {', '.join(failed[:-1])} and {failed[-1]} do not hold"
-    back = "Every change was taken back, and that is proven." if changes(events) else "Nothing was changed."
-    return f"{why}. {back}"
+    return f"{why}. {_how_it_came_back(events)}"
 
 
-def _to_do(
-    events: Sequence[TrainEvent],
-    summary: CutoverSummary,
-    plan: UndoPlan,
-    folder: Path | None,
-    *,
-    finished: bool,
-) -> tuple[str, ...]:
-    if summary.undo is not None and not summary.undo.proven:
-        # The lines are written to follow others, and the first one of this list follows none.
-        first, *others = summary.undo.to_do or ("",)
-        return tuple(filter(None, (first.removeprefix("or, "), *others)))
-    if summary.facts.get("dry_run"):
-        return ()
-    if plan or (not finished and events):
-        return (f"if the run does not run any more, recover it: {recover(folder)}",)
-    return ()
+def _how_it_came_back(events: Sequence[TrainEvent]) -> str:
+    """Return who took the changes of a run back, in one sentence."""
+    if not changes(events):
+        return "Nothing was changed."
+    asked = [event for event in changes(events) if isinstance(event, TrafficIntended)]
+    if asked and not wrote_a_way_back(events) and (seen := last_seen_traffic(events)) is not None:
+        # The undo of a part that is as captured writes nothing.
+        words, at = seen
+        between = f"between {asked[-1].at[11:19]} and {at} UTC"
+        return f"This run wrote no way back: somebody else moved the traffic, {between}; it is as before the run: {words}."
+    return "Every change was taken back, and that is proven."

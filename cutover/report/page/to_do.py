@@ -1,0 +1,149 @@
+"""The things that an operator must do now: what stands in the way, and the steps in their order, each with its command."""
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import attrs
+
+from cutover.model import step_ids
+from cutover.model.summary import CutoverSummary
+from cutover.model.traffic_state import describe_shares, shares
+from cutover.model.train_events import (
+    TRAFFIC,
+    Answered,
+    RouteIntended,
+    TrafficIntended,
+    TrainEvent,
+    UndoStarted,
+)
+from cutover.model.undo_plan import TrafficUndo, UndoPlan
+from cutover.report.page.commands import recover
+from cutover.text import status_command
+
+_COMMAND = re.compile(r"(?:cutover|gcloud|curl) ")
+_REQUEST = re.compile(r"^[A-Z]+ \S+: ")
+_LATER = "or, once production answers"
+"""The beginning of the line that asks for a recovery."""
+
+
+@attrs.frozen(kw_only=True)
+class Do:
+    """One step of an operator, with its command; without a command the text says all."""
+
+    text: str
+    command: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ToDo:
+    """The things that an operator must do now, in order."""
+
+    obstacle: str = ""
+    """The reason why the run could not do it itself, in one sentence; empty if nothing is known."""
+    steps: tuple[Do, ...] = ()
+    """Empty if nothing is open."""
+
+
+def to_do(
+    events: Sequence[TrainEvent],
+    summary: CutoverSummary,
+    plan: UndoPlan,
+    folder: Path | None,
+    *,
+    finished: bool,
+) -> ToDo:
+    """Return the things that an operator must do now."""
+    if summary.undo is not None and not summary.undo.proven:
+        refusal, advice = _refusal(events)
+        steps = tuple(_in_order(summary.undo.to_do))
+        first = (Do(text=f"{advice[:1].upper()}{advice[1:]}."),) if advice and steps else ()
+        return ToDo(obstacle=refusal, steps=(*first, *steps))
+    if summary.facts.get("dry_run"):
+        return ToDo()
+    if plan or (not finished and events):
+        return ToDo(steps=tuple(_of_a_cut_off_run(events, summary, plan, folder)))
+    return ToDo()
+
+
+def _in_order(lines: Iterable[str]) -> Iterable[Do]:
+    """Give the lines of the undo as steps that follow one another. A command without words belongs to the check before it."""
+    checked = False
+    for number, line in enumerate(lines):
+        text, command = _parts(line)
+        if not text:
+            text = "If it is not, set it" if checked else "Then run"
+        elif text == _LATER:
+            text = "Then let cutover prove it, and close the run" if number else "Once production answers"
+        elif number == 0:
+            text = text.removeprefix("or, ")
+        checked = text.startswith("check that") or (checked and text == "If it is not, set it")
+        yield Do(text=f"{text[:1].upper()}{text[1:]}{':' if command else ''}", command=command)
+
+
+def _parts(line: str) -> tuple[str, str]:
+    """Return the words of a line, and the command at its end; either may be empty."""
+    if _COMMAND.match(line):
+        return "", line
+    text, mark, command = line.rpartition(": ")
+    return (text, command) if mark and _COMMAND.match(command) else (line, "")
+
+
+def _refusal(events: Sequence[TrainEvent]) -> tuple[str, str]:
+    """Return why production refused the way back, if its last answer was a refusal, and the advice of that answer."""
+    began = next((number for number, event in enumerate(events) if isinstance(event, UndoStarted)), None)
+    answers = [event for event in events[began:] if isinstance(event, Answered)] if began is not None else []
+    if not answers or answers[-1].outcome != "refused":
+        return "", ""
+    reason, _, advice = answers[-1].detail.partition("; ")
+    count = sum(answer.outcome == "refused" for answer in answers)
+    times = f"{count} times" if count > 1 else "once"
+    part = "traffic" if answers[-1].key == TRAFFIC else "overrides"
+    return f"Production refused the way back of the {part} {times}: {_REQUEST.sub('', reason)}.", advice
+
+
+def _of_a_cut_off_run(
+    events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, folder: Path | None
+) -> Iterable[Do]:
+    """Give the steps for a run without a verdict: find out if it still runs, recover it; or restore the split by hand."""
+    process = summary.facts.get("process")
+    where = (
+        f"It ran as pid {process.get('pid')} on {process.get('host')}. " if isinstance(process, dict) else ""
+    )
+    last = f"The last event of its journal is of {events[-1].at[:19].replace('T', ' ')} UTC. "
+    yield Do(
+        text=f"{where}{last}See if it still runs; on that host, in any folder:",
+        command="cutover status RUN_DIR" if folder is None else status_command(folder),
+    )
+    yield Do(
+        text="If it does not run any more, recover it: cutover undoes what is open, and proves it:",
+        command=recover(folder),
+    )
+    if plan.traffic is not None:
+        wanted = plan.traffic
+        served = describe_shares(shares(wanted.targets, latest=wanted.captured.latest_ready))
+        yield Do(
+            text=f"If you cannot reach that host, and the run is dead, set the split by hand to {served}; recover the run later:",
+            command=_by_hand(wanted, summary),
+        )
+    if any(isinstance(event, RouteIntended) for event in events) and plan.routes is not None:
+        values = ", ".join(f"{key} = {value or 'clear'}" for key, value in plan.routes.values)
+        yield Do(text=f"By hand, the overrides should be: {values}.")
+
+
+def _by_hand(undo: TrafficUndo, summary: CutoverSummary) -> str:
+    """Return the gcloud command that restores the split."""
+    rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in undo.targets if row.percent)
+    service, project, region = (str(summary.facts.get(name)) for name in ("service", "project", "region"))
+    options = ["--project", project, "--region", region, "--to-revisions", rows]
+    return shlex.join(["gcloud", "run", "services", "update-traffic", service, *options])
+
+
+def wrote_a_way_back(events: Sequence[TrainEvent]) -> bool:
+    """Return True if the run itself wrote something back: an undo, or the captured split after its first change."""
+    asked = [event for event in events if isinstance(event, TrafficIntended)]
+    return any(
+        event.step_id == step_ids.UNDO or (number > 0 and event.captured.splits_as(event.wanted))
+        for number, event in enumerate(asked)
+    ) or any(isinstance(event, RouteIntended) and event.step_id == step_ids.UNDO for event in events)

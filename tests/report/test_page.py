@@ -357,6 +357,29 @@ class TestTheParts:
         assert "mark back" in marks
         assert "way back: global = clear" in read.text
 
+    def test_a_write_that_is_refused_again_and_again_is_one_row_with_a_mark_for_each(self) -> None:
+        back = TrafficIntended(
+            step_id="undo", captured=split_of(stable=100), wanted=split_of(stable=100).targets, etag=None
+        )
+        refused = Answered(key="traffic", outcome="refused", detail="HTTP 403")
+        again: list[TrainEvent] = [back, refused]
+        read = page_of(timed([*moved(read=True), *again * 30]))
+        assert read.text.count("HTTP 403") == 1
+        assert f"way back: {STABLE} 100 % × 30 the last at 12:00:31" in read.text
+        assert [each.get("class") for each in read.all("path")].count("mark back") == 31
+
+    def test_a_write_that_did_not_hold_says_when_it_was_sent_again(self, failed: Path) -> None:
+        text = page_of(events_of(failed)).text
+        assert "not yet as asked when it was read back; sent again at" in text
+        assert "NOT as asked" not in text
+
+    def test_the_time_in_which_somebody_else_moved_the_traffic_is_not_drawn_as_known(self) -> None:
+        found = TrafficRead(found=split_of(stable=100), proven=False)
+        read = page_of(timed([*moved(read=True), StepStarted(step_id="x"), found]))
+        assert [each["height"] for each in read.all("rect") if each.get("class") == "unsure"] == ["25"]
+        assert "Dashed: somebody else moved the traffic" in read.text
+        assert "Dashed" not in page_of(moved(read=True)).text
+
     def test_each_stream_that_broke_has_a_row_with_its_break_and_its_reason(self, failed: Path) -> None:
         events = events_of(failed)
         streams = [stream for event in events if isinstance(event, StreamsSeen) for stream in event.streams]

@@ -71,11 +71,11 @@ class Scale:
             _STEPS[-1] * max(1, round(length / _STEPS[-1] / _MOST_MARKS)),
         )
         count = int(length / step)
-        # A mark at the very end would stand outside the drawing.
+        # A mark near the end would stand outside the drawing, which is narrow on a phone.
         return tuple(
             (round(100 * number * step / length, 2), since(number * step))
             for number in range(count + 1)
-            if number * step <= 0.97 * length
+            if number * step <= 0.9 * length
         )
 
 

@@ -7,22 +7,18 @@ import attrs
 from cutover.model import step_ids
 from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
-from cutover.model.traffic_state import describe_shares, shares
+from cutover.model.traffic_state import describe_shares
 from cutover.model.train_events import (
-    TRAFFIC,
-    Answered,
-    RouteIntended,
-    RoutesRead,
     StepFinished,
     StepStarted,
     TrafficIntended,
-    TrafficRead,
     TrainEvent,
     UndoFinished,
     UndoStarted,
 )
 from cutover.report.page.production_state import split_points
 from cutover.report.page.scale import Scale, seconds_of, since
+from cutover.report.page.writes import Write, writes_of
 
 _ALL = 100
 _LABEL = 60
@@ -43,24 +39,10 @@ class SplitPart:
     label: str
     """The canary's share, where there is room for it."""
     proven: bool
+    is_unsure: bool
+    """True if somebody else ended it, at a time within it that nobody knows."""
     words: str
     at: str
-
-
-@attrs.frozen(kw_only=True)
-class Write:
-    """One write of the split or of an override."""
-
-    x: int
-    at: str
-    """Time of day in UTC."""
-    since: str
-    """Time since the start of the run."""
-    is_route: bool
-    is_way_back: bool
-    """True for a write of the drill's rollback or of the undo."""
-    wanted: str
-    outcome: str
 
 
 @attrs.frozen(kw_only=True)
@@ -93,7 +75,7 @@ def timeline(events: Sequence[TrainEvent], summary: CutoverSummary) -> Timeline:
     """Return the timeline of a run."""
     moments = [moment for event in events if (moment := seconds_of(event.at)) is not None]
     scale = Scale.over(moments)
-    writes = _writes(events, summary, scale)
+    writes = writes_of(events, summary, scale)
     return Timeline(
         started=events[0].at if events else "",
         marks=scale.marks(),
@@ -108,9 +90,11 @@ def timeline(events: Sequence[TrainEvent], summary: CutoverSummary) -> Timeline:
 def _split(events: Sequence[TrainEvent], summary: CutoverSummary, scale: Scale) -> tuple[SplitPart, ...]:
     stable, canary = (str(summary.facts.get(f"{role}_revision")) for role in ("stable", "canary"))
     points = split_points(events)
+    asked = [event.at for event in events if isinstance(event, TrafficIntended)]
+    ends = [at for at, _, _ in points[1:]]
     edges = [scale.x(seconds_of(at) or scale.start) for at, _, _ in points] + [scale.x(scale.end)]
     parts = []
-    for (at, state, proven), x, end in zip(points, edges, edges[1:], strict=False):
+    for number, ((at, state, proven), x, end) in enumerate(zip(points, edges, edges[1:], strict=False)):
         served = state.served()
         share = served.get(canary, 0)
         parts.append(
@@ -119,72 +103,15 @@ def _split(events: Sequence[TrainEvent], summary: CutoverSummary, scale: Scale) 
                 width=max(0, end - x),
                 canary=share,
                 others=max(0, _ALL - share - served.get(stable, 0)),
-                label=f"{share} %" if end - x >= _LABEL else "",
+                # The last part has room to its left.
+                label=f"{share} %" if end - x >= _LABEL or number == len(points) - 1 else "",
                 proven=proven,
+                is_unsure=number < len(ends) and not any(at < each <= ends[number] for each in asked),
                 words=describe_shares(served),
                 at=at[11:19],
             )
         )
     return tuple(parts)
-
-
-def _writes(events: Sequence[TrainEvent], summary: CutoverSummary, scale: Scale) -> list[Write]:
-    """Return the writes with their outcomes. An answer belongs to the last write of its key; a read after it says if it was proven."""
-    writes: list[Write] = []
-    last: dict[str, int] = {}
-    share = 0
-    for event in events:
-        match event:
-            case TrafficIntended():
-                last[TRAFFIC] = len(writes)
-                before, share = share, _canary_share(event, summary)
-                back = event.step_id == step_ids.UNDO or share < before
-                words = describe_shares(shares(event.wanted, latest=event.captured.latest_ready))
-                writes.append(_write(event, words, scale, is_way_back=back))
-            case RouteIntended():
-                last[event.key] = len(writes)
-                words = f"{event.key} = {event.wanted or 'clear'}"
-                writes.append(_write(event, words, scale, is_way_back=event.step_id == step_ids.UNDO))
-            case Answered() if event.key in last:
-                place = last[event.key]
-                detail = f" ({event.detail})" if event.detail else ""
-                writes[place] = attrs.evolve(writes[place], outcome=f"{event.outcome}{detail}")
-            case TrafficRead() if TRAFFIC in last:
-                place = last.pop(TRAFFIC)
-                writes[place] = attrs.evolve(
-                    writes[place],
-                    outcome=f"{writes[place].outcome}, {'proven' if event.proven else 'NOT as asked'}",
-                )
-            case RoutesRead():
-                for key in [key for key in last if key != TRAFFIC]:
-                    place = last.pop(key)
-                    writes[place] = attrs.evolve(
-                        writes[place],
-                        outcome=f"{writes[place].outcome}, {'proven' if event.proven else 'NOT as asked'}",
-                    )
-            case _:
-                pass
-    return writes
-
-
-def _write(event: TrafficIntended | RouteIntended, wanted: str, scale: Scale, *, is_way_back: bool) -> Write:
-    moment = seconds_of(event.at)
-    moment = scale.start if moment is None else moment
-    return Write(
-        x=scale.x(moment),
-        at=event.at[11:23],
-        since=since(round(moment - scale.start, 3)),
-        is_route=isinstance(event, RouteIntended),
-        is_way_back=is_way_back,
-        wanted=wanted,
-        outcome="no answer recorded",
-    )
-
-
-def _canary_share(event: TrafficIntended, summary: CutoverSummary) -> int:
-    return shares(event.wanted, latest=event.captured.latest_ready).get(
-        str(summary.facts.get("canary_revision")), 0
-    )
 
 
 def _spans(events: Sequence[TrainEvent], summary: CutoverSummary, scale: Scale) -> tuple[Span, ...]:

@@ -269,6 +269,21 @@ class TestTheFirstLines:
             in text
         )
         assert "Every change was taken back" not in text
+        assert "the audit log names the account: gcloud logging read" in text
+        assert "No stream broke" in text
+
+    def test_a_break_after_the_flip_blames_the_flip_and_not_the_revision_that_answers_all_the_time(
+        self, tmp_path: Path
+    ) -> None:
+        text = page_of(events_of(run_of(tmp_path, "done-dropped-after-flip", held_streams=0))).text
+        assert "NO GO After the route flip, 2 of 2 recorded streams of the smoke broke." in text
+        assert "Whole streams: before any change 2 of 2, after it 0 of 2, after the undo 2 of 2." in text
+        assert "The flip sent the routes to rust_shell." in text
+        assert "Broken by who answered" not in text
+        assert (
+            "Next Mend what broke; nothing of this run is left to be undone. Then run the same train again"
+            in text
+        )
 
     def test_a_preflight_that_refused(self, tmp_path: Path) -> None:
         run = run_of(tmp_path, "cloud-run-401")
@@ -339,9 +354,9 @@ class TestTheFirstLines:
 class TestTheParts:
     def test_every_gate_shows_what_was_observed_and_what_is_allowed(self, failed: Path) -> None:
         text = page_of(events_of(failed)).text
-        assert "route_flip does not hold 1 0" in text
-        assert "canary_drill holds 0 0" in text
-        assert "final_state not evaluated 0 0" in text
+        assert "route_flip does not hold 1 check 0" in text
+        assert "canary_drill holds 0 checks 0" in text
+        assert "final_state not reached – –" in text
 
     def test_the_split_is_a_stepped_area_with_its_words(self, passed: Path) -> None:
         read = page_of(events_of(passed))

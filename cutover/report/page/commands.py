@@ -61,7 +61,11 @@ def commands(
         )
     if broken is not None and (url := _url(summary, broken)) is not None:
         lines = ("cutover check --header 'authorization: Bearer $AUTH_TOKEN' \\", f"  {shlex.quote(url)}")
-        found.append(Command(purpose="Look at one such stream again; this starts one chat turn", lines=lines))
+        undone = (
+            "" if plan or not is_finished else " The change is undone, so it now meets the restored state."
+        )
+        purpose = f"Look at one such stream again: one chat turn; cutover itself puts the value of AUTH_TOKEN in.{undone}"
+        found.append(Command(purpose=purpose, lines=lines))
     # While a change is open, no other run may start.
     run = _run(summary)
     if run and (rehearsed or (is_finished and not plan)):

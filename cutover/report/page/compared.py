@@ -10,7 +10,7 @@ from cutover.model.summary import CutoverSummary
 
 MOST_ROWS = 60
 """Largest number of requests on the page."""
-_MOST_DIFFERENCES = 12
+_MOST_DIFFERENCES = 20
 _WORDS = {
     StepStatus.PASS: "same",
     StepStatus.FAIL: "differs",

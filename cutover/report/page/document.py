@@ -21,6 +21,7 @@ from cutover.model.undo_plan import plan_undo
 from cutover.report.page.commands import commands
 from cutover.report.page.compared import compared
 from cutover.report.page.courses import courses
+from cutover.report.page.gate_rows import WORDS, gate_rows
 from cutover.report.page.production_state import route_rows, routes_state, traffic_state
 from cutover.report.page.quotes import quotes
 from cutover.report.page.story import streams_of, tell
@@ -52,6 +53,8 @@ def render_page(events: Sequence[TrainEvent], *, folder: Path | None = None) -> 
         facts={name: summary.facts.get(name, "unknown") for name in _FACTS},
         rehearsed=bool(summary.facts.get("dry_run")),
         budget=_budget(summary),
+        gates=gate_rows(summary),
+        words=WORDS,
         story=tell(events, summary, plan, folder),
         parts=(traffic_state(events, summary, plan), routes_state(events, summary, plan)),
         timeline=timeline(events, summary),

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -23,11 +24,22 @@ from cutover.model.train_events import (
 )
 from cutover.model.undo_plan import UndoPlan
 from cutover.report.page.production_state import last_seen_traffic
-from cutover.report.page.to_do import ToDo, to_do, wrote_a_way_back
+from cutover.report.page.scale import seconds_of
+from cutover.report.page.to_do import Do, ToDo, next_steps, to_do, was_moved_by_others
+from cutover.text import timestamp
 
 _PERCENT = "traffic-"
 _MOST_BROKEN = 6
-_MOST_DETAILS = 3
+_MOST_DETAILS = 5
+_UNPROVEN_UNDO = " could not be proven undone: "
+_ENDED_BY_A_STREAM = "was ended early, because a sentinel stream broke"
+_AROUND_THE_FLIP = {
+    step_ids.SMOKE_PRE: "before any change",
+    step_ids.FLIP: "across the flip",
+    step_ids.SMOKE_POST: "after it",
+    step_ids.SMOKE_UNDONE: "after the undo",
+}
+"""The streams that tell what the flip did, in their order."""
 _UNPROVEN = 4
 """The exit code of a run whose undo could not be proven."""
 
@@ -37,7 +49,7 @@ class Broken:
     """One change with the streams that broke in it, or one failed check."""
 
     what: str
-    detail: str
+    details: tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +71,8 @@ class Story:
     undo_detail: str
     """What the undo says about itself, at length."""
     to_do: ToDo
+    next: tuple[Do, ...]
+    """What comes next where nothing must be done now; empty for a run that passed."""
 
 
 def streams_of(events: Iterable[TrainEvent]) -> list[SeenStream]:
@@ -101,7 +115,8 @@ def tell(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, 
         streams_broke=any(not stream.ok for stream in streams_of(events)),
         undone=undone,
         undo_detail=undo.detail if undo is not None else "",
-        to_do=to_do(events, summary, plan, folder, finished=finished),
+        to_do=(must := to_do(events, summary, plan, folder, finished=finished)),
+        next=() if must.steps or summary.passed or not finished else next_steps(events, summary),
     )
 
 
@@ -114,15 +129,71 @@ def what_broke(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[B
     for change in dict.fromkeys(stream.change for stream in streams if not stream.ok):
         of_change = [stream for stream in streams if stream.change == change]
         bad = [stream for stream in of_change if not stream.ok]
-        subject = change_in_words(change, canary=canary, flipped=flipped)
-        verb = "found" if change.startswith(("stream-smoke", "canary-direct")) else "broke"
-        noun = "stream" if len(bad) == 1 else "streams"
-        count = f"{len(bad)} broken {noun}" if verb == "found" else f"{len(bad)} {noun}"
-        # The first break; another stream may have broken as its consequence.
-        detail = f"First: {describe_stream(bad[0])}. {bad[0].reason.rstrip('.')}. {_by_revision(of_change)}"
-        found.append(Broken(what=f"{subject} {verb} {count} of {len(of_change)}", detail=detail))
+        found.append(
+            Broken(
+                what=_what(change, len(bad), len(of_change), canary=canary, flipped=flipped),
+                details=tuple(
+                    filter(None, (_around(events, change, flipped=flipped), *_first(bad, of_change, change)))
+                ),
+            )
+        )
     explained = {stream.change for stream in streams if not stream.ok}
     return (*found, *_failed_checks(summary, explained))
+
+
+def _what(change: str, bad: int, of_change: int, *, canary: str, flipped: bool) -> str:
+    """Return a change and how many of its streams broke, in words."""
+    noun = "recorded stream" if of_change == 1 else "recorded streams"
+    count = f"{bad} of {of_change} {noun}"
+    if change == step_ids.SMOKE_POST and flipped:
+        return f"After the route flip, {count} of the smoke broke"
+    subject = change_in_words(change, canary=canary, flipped=flipped)
+    return f"{subject} {'found broken' if change.startswith(('stream-smoke', 'canary-direct')) else 'broke'} {count}"
+
+
+def _first(bad: Sequence[SeenStream], of_change: Sequence[SeenStream], change: str) -> Iterator[str]:
+    """Give the first break of a change, and who answered; another stream may have broken as its consequence."""
+    first = bad[0]
+    ended = seconds_of(first.began)
+    at = (
+        ""
+        if ended is None
+        else f" It ended at {timestamp(datetime.fromtimestamp(ended + (first.held + first.ended) / 1000, UTC))[11:23]} UTC."
+    )
+    yield f"First: {describe_stream(first)}. {_once(first.reason).rstrip('.')}.{at}"
+    if change not in _AROUND_THE_FLIP:
+        yield _by_revision(of_change)
+
+
+def _around(events: Sequence[TrainEvent], change: str, *, flipped: bool) -> str:
+    """Return how many streams were whole before, across and after the route flip, for what broke at it; else an empty text.
+
+    The revision that answered is the same all the time: the flip is what changed.
+    """
+    if not flipped or change not in _AROUND_THE_FLIP:
+        return ""
+    streams = streams_of(events)
+    counts = []
+    for name, words in _AROUND_THE_FLIP.items():
+        seen = [stream.ok for stream in streams if stream.change == name]
+        if seen:
+            counts.append(f"{words} {sum(seen)} of {len(seen)}")
+    targets = dict.fromkeys(
+        event.wanted
+        for event in changes(events)
+        if isinstance(event, RouteIntended) and event.step_id == step_ids.FLIP and event.wanted
+    )
+    to = f" The flip sent the routes to {', '.join(targets)}." if targets else ""
+    return f"Whole streams: {', '.join(counts)}.{to}"
+
+
+def _once(text: str) -> str:
+    """Return a reason in which no part is said twice."""
+    said: list[str] = []
+    for part in text.split("; "):
+        if not any(earlier.endswith(part) for earlier in said):
+            said.append(part)
+    return "; ".join(said)
 
 
 def _failed_checks(summary: CutoverSummary, explained: AbstractSet[str]) -> Iterator[Broken]:
@@ -135,7 +206,7 @@ def _failed_checks(summary: CutoverSummary, explained: AbstractSet[str]) -> Iter
         ]
         if not failed:
             continue
-        yield Broken(what=_what_failed(step, failed), detail=_details(failed))
+        yield Broken(what=_what_failed(step, failed), details=_details(step, failed))
 
 
 def _what_failed(step: StepResult, failed: Sequence[Check]) -> str:
@@ -147,12 +218,21 @@ def _what_failed(step: StepResult, failed: Sequence[Check]) -> str:
     return f"In {step.step_id}, {noun} {'failed' if evidence else 'gave no evidence'}"
 
 
-def _details(failed: Sequence[Check]) -> str:
-    if len(failed) == 1:
-        return failed[0].detail
-    shown = "; ".join(f"{check.check_id}: {check.detail}" for check in failed[:_MOST_DETAILS])
+def _details(step: StepResult, failed: Sequence[Check]) -> tuple[str, ...]:
+    """Return a line for each failed check of a step."""
+    shown = [f"{check.check_id}: {_in_short(check.detail)}" for check in failed[:_MOST_DETAILS]]
     more = len(failed) - _MOST_DETAILS
-    return shown + (f"; and {more} more" if more > 0 else "")
+    return (
+        *shown,
+        *([f"and {more} more checks"] if more > 0 else []),
+        *(["Every difference stands in the comparison below."] if step.step_id == step_ids.DUAL_RUN else []),
+    )
+
+
+def _in_short(detail: str) -> str:
+    """Return a detail without what the page tells elsewhere: the reason why an undo is not proven, and the places that were not compared."""
+    before, unproven, _ = detail.partition(_UNPROVEN_UNDO)
+    return _once(f"{before}{unproven.rstrip(': ')}" if unproven else detail.partition("; not compared: ")[0])
 
 
 def _by_revision(streams: Sequence[SeenStream]) -> str:
@@ -167,7 +247,8 @@ def _explains(change: str, step_id: str, check: Check) -> bool:
     """Return True if a check is about streams, and shows the broken ones of a change."""
     about_streams = check.body_path is not None or check.kind == SENTINELS
     names_change = change in {step_id, check.check_id} or check.check_id.startswith(f"{change}-")
-    return about_streams and names_change
+    # The end of a wait is the result of the break that ended it.
+    return names_change and (about_streams or check.detail.endswith(_ENDED_BY_A_STREAM))
 
 
 def describe_stream(stream: SeenStream) -> str:
@@ -251,7 +332,7 @@ def _how_it_came_back(events: Sequence[TrainEvent]) -> str:
     if not changes(events):
         return "Nothing was changed."
     asked = [event for event in changes(events) if isinstance(event, TrafficIntended)]
-    if asked and not wrote_a_way_back(events) and (seen := last_seen_traffic(events)) is not None:
+    if was_moved_by_others(events) and (seen := last_seen_traffic(events)) is not None:
         # The undo of a part that is as captured writes nothing.
         words, at = seen
         between = f"between {asked[-1].at[11:19]} and {at} UTC"

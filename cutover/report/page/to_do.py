@@ -15,8 +15,10 @@ from cutover.model.train_events import (
     Answered,
     RouteIntended,
     TrafficIntended,
+    TrafficRead,
     TrainEvent,
     UndoStarted,
+    changes,
 )
 from cutover.model.undo_plan import TrafficUndo, UndoPlan
 from cutover.report.page.commands import recover
@@ -140,10 +142,39 @@ def _by_hand(undo: TrafficUndo, summary: CutoverSummary) -> str:
     return shlex.join(["gcloud", "run", "services", "update-traffic", service, *options])
 
 
-def wrote_a_way_back(events: Sequence[TrainEvent]) -> bool:
-    """Return True if the run itself wrote something back: an undo, or the captured split after its first change."""
-    asked = [event for event in events if isinstance(event, TrafficIntended)]
-    return any(
+def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Do, ...]:
+    """Return what comes after a run that did not pass and left nothing open."""
+    steps = []
+    if was_moved_by_others(events):
+        project, service = (str(summary.facts.get(name)) for name in ("project", "service"))
+        query = f'protoPayload.serviceName="run.googleapis.com" AND protoPayload.resourceName:"{service}" AND timestamp>="{events[0].at}"'
+        command = shlex.join(["gcloud", "logging", "read", query, "--project", project])
+        steps.append(
+            Do(
+                text="Find out who moved the traffic, and agree with them; the audit log names the account:",
+                command=command,
+            )
+        )
+    again = (
+        "Then run the same rehearsal again"
+        if summary.facts.get("dry_run")
+        else "Then run the same train again"
+    )
+    cause = (
+        "Remove the cause that is named here; nothing is judged yet."
+        if summary.judged_nothing
+        else "Mend what broke; nothing of this run is left to be undone."
+    )
+    return (*steps, Do(text=cause), Do(text=f"{again}; its command is at the end of this page."))
+
+
+def was_moved_by_others(events: Sequence[TrainEvent]) -> bool:
+    """Return True if the traffic came back although the run itself wrote no way back, as the undo of what is as captured."""
+    asked = [event for event in changes(events) if isinstance(event, TrafficIntended)]
+    last = next((event for event in reversed(events) if isinstance(event, TrafficRead)), None)
+    if not asked or last is None or last.found.served() != asked[0].captured.served():
+        return False
+    return not asked[0].captured.splits_as(asked[0].wanted) and not any(
         event.step_id == step_ids.UNDO or (number > 0 and event.captured.splits_as(event.wanted))
         for number, event in enumerate(asked)
-    ) or any(isinstance(event, RouteIntended) and event.step_id == step_ids.UNDO for event in events)
+    )

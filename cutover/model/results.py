@@ -74,6 +74,11 @@ class SentinelTally:
         why = "" if self.in_flight else ": the turns ended before the change"
         return f"{self.in_flight} of {self.responses} responses were in flight{why}"
 
+    def describe_broken(self, change: str) -> str:
+        """Return the number of streams that broke across a change, and the reasons of the first few, in words."""
+        text = f"{self.broken} of {self.streams} streams broke across {change}: {'; '.join(self.details)}"
+        return f"{text} ({self.shown_in_flight})" if self.shown_in_flight else text
+
     @property
     def break_rate_bound(self) -> float | None:
         """Upper bound of the break rate at 95 % confidence, by the rule of three; None if a stream broke or no stream ran."""

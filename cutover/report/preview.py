@@ -14,7 +14,7 @@ from cutover.model.judgement import LEAST_PAIRS
 from cutover.model.manifest import ResponseKind
 from cutover.model.share_test import streams_until_certain
 from cutover.production.lane import COMPAT
-from cutover.train.canary_share import PRESSING_SECONDS
+from cutover.train.canary_watch import PRESSING_SECONDS
 from cutover.train.sentinels import response_count
 from cutover.train.soak import confirm_count, look_count, paced_count
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS

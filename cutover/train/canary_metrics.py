@@ -1,4 +1,7 @@
-"""The requests of real users as a check: the canary's and stable's in the same window, after a share that its own probes passed."""
+"""The measurements after a share that its own probes passed: the error budget, and the requests of real users.
+
+The requests of the canary and of stable are compared over the same window.
+"""
 
 from cutover.model.error_budget import in_words
 from cutover.model.judgement import Verdict
@@ -6,11 +9,28 @@ from cutover.model.results import StepStatus
 from cutover.model.revision_metrics import Comparison, Margins, RevisionFigures, compare
 from cutover.production.metrics.revision_meter import RevisionMeter
 from cutover.train.canary_share import CanaryShares
+from cutover.train.measured_budget import check_budget
 
 _ALL = 100
 
 
-async def check_canary_metrics(shares: CanaryShares, *, percent: int, after: str, window: float) -> bool:
+async def measure_share(shares: CanaryShares, *, percent: int, after: str, began: float) -> bool:
+    """Measure the error budget, then the requests of real users, and record their checks; return False if the share must not pass.
+
+    Args:
+        shares: The shares of the step.
+        percent: The share.
+        after: The change that gave the share.
+        began: Time on the clock at which that change began.
+    """
+    reading = await check_budget(shares.services, shares.recorder, after=after)
+    window = shares.services.clock.now() - began
+    if reading is not None and not reading.holds:
+        return False
+    return await _check_requests(shares, percent=percent, after=after, window=window)
+
+
+async def _check_requests(shares: CanaryShares, *, percent: int, after: str, window: float) -> bool:
     """Compare both revisions over the window of a share, and record a check; return False if the share must not pass.
 
     Worse fails. Inconclusive is an error with CANARY_METRICS=1, and is only shown without. Nothing is recorded without a source of metrics.

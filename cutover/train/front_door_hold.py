@@ -15,10 +15,8 @@ from cutover.production.services import Services
 from cutover.train.canary_turns import weighed_turn
 from cutover.train.hold import Ending, Holds
 from cutover.train.sentinels import Sentinels
-from cutover.train.soak import Seen, look, look_count, soak
+from cutover.train.soak import FRONT_DOOR, Seen, look, look_count, soak
 from cutover.train.step_recorder import StepRecorder
-
-_FRONT_DOOR = "the front door"
 
 
 async def hold_at_front_door(
@@ -55,7 +53,7 @@ async def hold_at_front_door(
         seen.log.add(probe)
         turn = weighed_turn(probe)
         if turn is None:
-            seen.failing.add(_FRONT_DOOR)
+            seen.failing.add(FRONT_DOOR)
             return False
         failures.add(happened=turn.failed, most=most_failed_percent / 100)
         return not failures.holds
@@ -67,7 +65,7 @@ async def hold_at_front_door(
             watch=sentinels.around(name),
             paced=0,
             looks=look_count(seconds, every),
-            take_look=lambda: look({_FRONT_DOOR: services.prober}, label=label, take=take),
+            take_look=lambda: look({FRONT_DOOR: services.prober}, label=label, take=take),
             ends=ends,
         )
 
@@ -80,7 +78,7 @@ async def hold_at_front_door(
         if seen.failing
         else f"more than {most_failed_percent:g} % of the turns fail, at 95 %: {failures.yes} of {failures.yes + failures.no}"
     )
-    detail = f"{what}, at {_FRONT_DOOR} {place(hold)}"
+    detail = f"{what}, at {FRONT_DOOR} {place(hold)}"
     if flipped:
         recorder.judged_check(name, seen.log, StepStatus.FAIL, detail, kind="stream", tolerable=False)
     else:

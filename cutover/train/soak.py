@@ -19,6 +19,8 @@ from cutover.production.lane_prober import LaneProber
 from cutover.train.probe_log import ProbeLog
 from cutover.train.sentinels import Watch
 
+FRONT_DOOR = "the front door"
+"""The place of a look at BASE_URL; the other places are the revisions with a URL of their own."""
 PACED = 10
 """Largest number of sentinels that follow a change, at most one a second and spread over its window."""
 MOST_AT_ONCE = 8

@@ -21,7 +21,7 @@ from cutover.train.probe_log import ProbeLog
 class CheckFields(TypedDict, total=False):
     """The fields of ``Check`` that a step may set besides the first three."""
 
-    kind: str
+    kind: str | None
     endpoint: str
     http_status: int | None
     headers_path: str | None

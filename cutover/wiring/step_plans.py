@@ -15,7 +15,7 @@ from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
 from cutover.protocols import COMPAT_LANE
 from cutover.report.preview import train_seconds, turns_in_a_row
-from cutover.train import canary_share, hold
+from cutover.train import canary_plan, hold
 from cutover.train.engine import TrainPlan
 from cutover.train.reachability import Address
 from cutover.train.steps import dual_run, error_budget, preflight, promotion, rollback_drill, route_flip
@@ -47,7 +47,7 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         tokens: The tokens of the run.
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
-    share = _plan(canary_share.Plan, config)
+    share = _plan(canary_plan.Plan, config)
     gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
     return _plan(
         TrainPlan,

@@ -15,8 +15,8 @@ import attrs
 from cutover.config.config import CutoverConfig
 from cutover.model.judgement import Judgement, Turn, Verdict
 from cutover.production.lane import COMPAT
-from cutover.train.canary_share import PRESSING_SECONDS
 from cutover.train.canary_turns import CanaryTurns
+from cutover.train.canary_watch import PRESSING_SECONDS
 from cutover.train.soak import look_count
 
 TRAINS = 1500

@@ -10,7 +10,7 @@ from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.config.manifest import shipped_manifest
 from cutover.http.secrets import Secrets
-from cutover.train import canary_share
+from cutover.train import canary_plan
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
 from cutover.wiring.step_plans import train_plan
@@ -70,15 +70,13 @@ def _plans(config: CutoverConfig) -> dict[ModuleType, attrs.AttrsInstance]:
         preflight: plan.preflight,
         error_budget: plan.error_budget,
         rollback_drill: plan.drill,
-        canary_share: plan.drill.share,
+        canary_plan: plan.drill.share,
         route_flip: plan.flip,
         dual_run: plan.dual_run,
     }
 
 
-@pytest.mark.parametrize(
-    "step", [preflight, error_budget, rollback_drill, canary_share, route_flip, dual_run]
-)
+@pytest.mark.parametrize("step", [preflight, error_budget, rollback_drill, canary_plan, route_flip, dual_run])
 def test_each_field_of_a_plan_has_the_value_of_the_input_of_its_name(
     step: ModuleType, tmp_path: Path
 ) -> None:
@@ -90,7 +88,7 @@ def test_each_field_of_a_plan_has_the_value_of_the_input_of_its_name(
 
 
 @pytest.mark.parametrize(
-    "step", [preflight, error_budget, rollback_drill, canary_share, route_flip, dual_run, final_state]
+    "step", [preflight, error_budget, rollback_drill, canary_plan, route_flip, dual_run, final_state]
 )
 def test_each_field_of_a_plan_is_an_input_or_derived(step: ModuleType, tmp_path: Path) -> None:
     config = live_config(tmp_path)

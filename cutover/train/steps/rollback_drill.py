@@ -1,25 +1,25 @@
 """The canary rollback drill: it moves traffic to the canary step by step, and proves that a rollback works.
 
-``canary_share.py`` gives the canary each share, and watches and judges it.
+``canary_share.py`` gives the canary each share, and has it watched and judged.
 """
 
 import attrs
 
 from cutover.checking.probe import Probe
-from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.gates import drill_holds
 from cutover.model.results import StepResult, StepStatus
-from cutover.model.traffic_state import TrafficState, TrafficTarget, mismatch_reason, split
+from cutover.model.traffic_state import TrafficState, TrafficTarget, split
 from cutover.model.train_events import TrafficSettled
 from cutover.model.undo_plan import TrafficUndo, plan_undo, shares_moved
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
-from cutover.train import canary_share
+from cutover.train import canary_plan
 from cutover.train.canary_evidence import WAYS_TO_SEE_CANARY, CanaryEvidence
-from cutover.train.canary_metrics import check_canary_metrics
+from cutover.train.canary_hold import hold_share
+from cutover.train.canary_metrics import measure_share
+from cutover.train.canary_share import CanaryShares
 from cutover.train.hold import Holds
-from cutover.train.measured_budget import check_budget
 from cutover.train.sentinels import Sentinels
 from cutover.train.step_recorder import StepRecorder
 from cutover.train.stream_proof import LAG_PAUSE, LAG_SECONDS, LOOKS, StreamProof
@@ -36,7 +36,7 @@ _ALL = 100
 class Plan:
     """The plan of the drill."""
 
-    share: canary_share.Plan
+    share: canary_plan.Plan
     canary_steps: tuple[int, ...]
     """The canary's share at each step, in percent, rising."""
     max_rollback_seconds: float
@@ -63,27 +63,19 @@ async def run(
     Each change is read back; the canary steps and the rollback are probed too. The drill moves nothing if the split
     cannot be read, is in change, or is no longer as the preflight captured it.
     """
-    try:
-        found = await services.traffic.read(label="drill.status-pre")
-    # Nothing was moved and nothing is known: even a refusal is no evidence here.
-    except PeerError as error:
-        recorder.check("status-pre", StepStatus.ERROR, str(error), tolerable=False)
-        return recorder.finish()
-    if moved := captured.differences_from(found) or found.unready_reason():
-        detail = f"the service is not as the preflight found it, and was not changed: {moved}"
-        recorder.check("status-pre", StepStatus.FAIL, detail, tolerable=False)
-        return recorder.finish()
-    recorder.check("status-pre", StepStatus.PASS, found.describe_served())
-    shares = canary_share.CanaryShares(
+    shares = CanaryShares(
         plan=plan.share,
         captured=captured,
-        state=found,
         services=services,
         sentinels=sentinels,
         recorder=recorder,
         evidence=evidence,
         label="drill",
     )
+    if not await shares.is_as_captured(
+        "status-pre", otherwise="the service is not as the preflight found it"
+    ):
+        return recorder.finish()
     drill = _Drill(
         plan=plan, services=services, sentinels=sentinels, recorder=recorder, shares=shares, holds=holds
     )
@@ -96,7 +88,7 @@ class _Drill:
     services: Services
     sentinels: Sentinels
     recorder: StepRecorder
-    shares: canary_share.CanaryShares
+    shares: CanaryShares
     holds: Holds
     rollback_seconds: float | None = None
     rolled_back: bool = True
@@ -108,18 +100,20 @@ class _Drill:
         return shares_moved(self.recorder.journal.events)
 
     async def run(self) -> StepResult:
-        if self.shares.evidence.gives_tag:
-            self.shares.state = await self.shares.tag.give(self.shares.state)
+        await self.shares.give_tag()
         if self._may_go_on():
             await self._canary_first()
         if self._may_go_on():
             for percent in self.plan.canary_steps:
                 began = self.services.clock.now()
                 await self.shares.give(percent)
-                if self._may_go_on():
-                    await self._measure(percent, began=began)
+                if self._may_go_on() and not await measure_share(
+                    self.shares, percent=percent, after=f"traffic-{percent}", began=began
+                ):
+                    # The probes of the share passed, so this is the first evidence of a fault.
+                    self.shares.see_fault()
                 if self._may_go_on() and self.holds.at(str(percent)):
-                    await self.shares.hold(percent, self.holds)
+                    await hold_share(self.shares, percent, self.holds)
                 if not self._may_go_on():
                     break
         await self._rollback()
@@ -130,28 +124,14 @@ class _Drill:
             facts={
                 "rollback_seconds": self.rollback_seconds,
                 "max_rollback_seconds": self.plan.max_rollback_seconds,
-                "traffic": self.shares.state.served(),
-                "captured_traffic": self.shares.captured.served(),
-                "canary_streams": self.shares.by_canary,
                 "canary_tag_given": self.shares.tag.row.tag if self.shares.tag.row else None,
-                "blind": self.shares.blind,
-                "judgement": self.shares.judged,
+                **self.shares.facts(),
             },
             sentinels=self.shares.tallies,
         )
 
     def _may_go_on(self) -> bool:
         return drill_holds(self.recorder.checks, max_failed=self.plan.max_canary_drill_failures)
-
-    async def _measure(self, percent: int, *, began: float) -> None:
-        """Measure the error budget and the users' requests after a share that passed. What is no pass is the first evidence of a fault."""
-        change = f"traffic-{percent}"
-        reading = await check_budget(self.services, self.recorder, after=change)
-        window = self.services.clock.now() - began
-        if (reading is not None and not reading.holds) or not await check_canary_metrics(
-            self.shares, percent=percent, after=change, window=window
-        ):
-            self.shares.see_fault()
 
     async def _canary_first(self) -> None:
         """Probe the canary at its tag URL, if it answers there, before it serves anyone.
@@ -229,7 +209,7 @@ class _Drill:
 
     def _record_rollback(self, proof: StreamProof, detail: str) -> None:
         """Record the check of a rollback that the control plane and the streams prove."""
-        if proof.broken and not self.shares.baseline_unhealthy:
+        if proof.broken and not self.shares.judge.baseline_unhealthy:
             self.recorder.stream_check("rollback", proof.probes, kind="rollback")
             return
         # A stable revision that fails by itself breaks these streams too, and that is no fault of the rollback.
@@ -254,7 +234,7 @@ class _Drill:
             known=self.shares.state,
             deadline=self.plan.max_rollback_seconds,
             lag=self.plan.max_rollback_seconds,
-            header_seen=bool(self.shares.named),
+            header_seen=self.shares.header_seen,
             stop_when_broken=True,
         )
 
@@ -281,13 +261,7 @@ class _Drill:
         return plan_undo(self.recorder.journal.events, stable=self.plan.share.stable_revision).traffic
 
     async def _status_post(self, targets: tuple[TrafficTarget, ...], what: str) -> None:
-        try:
-            self.shares.state = await self.services.traffic.read(label="drill.status-post")
-        except PeerError as error:
-            self.recorder.failure(step_ids.DRILL_RESTORED, error, tolerable=False)
-            return
-        if problem := mismatch_reason(self.shares.state, targets):
-            self.recorder.check(step_ids.DRILL_RESTORED, StepStatus.FAIL, problem, tolerable=False)
+        if not await self.shares.still_has(targets, name=step_ids.DRILL_RESTORED):
             return
         if self.rolled_back:
             self.recorder.journal.record(TrafficSettled())

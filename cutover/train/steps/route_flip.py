@@ -89,11 +89,7 @@ async def run(
     tally = watch.tally()
     tallies = (tally,) if plan.apply_route_flip else ()
     if watch.too_many.is_set():
-        detail = (
-            f"{tally.broken} of {tally.streams} streams broke across the flip: {'; '.join(tally.details)}"
-        )
-        if tally.shown_in_flight:
-            detail += f" ({tally.shown_in_flight})"
+        detail = tally.describe_broken("the flip")
         recorder.check(f"{STEP_ID}-sentinels", StepStatus.FAIL, detail, kind="sentinels")
     if goal is None:
         return recorder.finish(sentinels=tallies)

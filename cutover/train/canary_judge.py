@@ -39,7 +39,7 @@ class CanaryJudge:
 
     def __attrs_post_init__(self) -> None:
         """Begin the judgement."""
-        self._begin_anew()
+        self.judgement = self._new_judgement()
 
     def begin_share(self, percent: int, *, canary_has_url: bool, stable_has_url: bool) -> None:
         """Begin the turns of a share; 0 before the first one.
@@ -155,8 +155,12 @@ class CanaryJudge:
             self.judged[name] = self.judgement.facts()
 
     def _begin_anew(self) -> None:
-        """Begin the judgement of the canary anew."""
-        self.judgement = Judgement(
+        """Begin the judgement of the canary anew. The present share goes on if its failure is tolerated, so later turns count for the new one."""
+        self.judgement = self._new_judgement()
+        self.turns = attrs.evolve(self.turns, judgement=self.judgement)
+
+    def _new_judgement(self) -> Judgement:
+        return Judgement(
             max_worse=self.plan.max_canary_worse_percent / 100,
             max_slower=self.plan.max_canary_slower_percent / 100,
         )

@@ -294,6 +294,23 @@ async def test_a_canary_that_turns_bad_while_the_train_waits_is_rolled_back_at_o
     assert _hold(trial).decision is None
 
 
+async def test_go_counts_after_a_share_whose_failure_is_tolerated(tmp_path: Path) -> None:
+    # The canary's own URL answers 2 streams before the drill; then one breaks the contract at 25 %, before the wait.
+    fault = _broken(operations=STREAMS, sites=frozenset({Site.TAG}), role=Role.CANARY, first=3, last=3)
+
+    async def operator(night: Night) -> None:
+        await night.waits("25")
+        await night.decides("go")
+
+    summary, _, checks = await _held(
+        tmp_path, operator, fault, hold_timeout=600.0, max_canary_drill_failures=1
+    )
+    assert checks["traffic-25"].status is StepStatus.FAIL
+    assert checks["hold-25"].status is StepStatus.PASS, checks["hold-25"].detail
+    assert checks["traffic-100"].status is StepStatus.PASS
+    assert summary.passed
+
+
 async def test_a_decision_does_not_hide_a_stream_that_still_runs(tmp_path: Path) -> None:
     """The look that runs when go comes is read to its end, and its fault counts."""
     fault = _broken(operations=STREAMS, sites=frozenset({Site.TAG}), role=Role.CANARY, first=5)

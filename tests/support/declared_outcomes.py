@@ -111,6 +111,12 @@ def _preflight(injected: InjectedFault) -> Outcome:
     return _read_again(injected, NO_EVIDENCE)
 
 
+def _address(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at the look at an address: any reply is an answer, and a look that hangs has no second one."""
+    silent = injected.fault in {WireFault.REFUSED, WireFault.RESET} and injected.at_every_request
+    return NO_EVIDENCE if silent or injected.fault is WireFault.HANG else GO
+
+
 def _first_stream(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at a first stream.
 
@@ -281,6 +287,7 @@ REQUEST_GROUPS = (
     ),
     RequestGroup("giving a tag", r"drill\.tag\.write", TRAFFIC_CHANGE_FAULTS, _give_tag),
     RequestGroup("giving a tag", r"drill\.tag\.read-back", ANY_REQUEST_FAULTS, _read_back_tag),
+    RequestGroup("addresses", r"preflight\.address-.*", ANY_REQUEST_FAULTS, _address),
     RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
     RequestGroup(
         "first streams",

@@ -256,9 +256,19 @@ class TestTheFirstLines:
 
     def test_traffic_that_somebody_else_moved_back_is_not_told_as_a_way_back(self) -> None:
         found = TrafficRead(found=split_of(stable=100), proven=False)
+        probe = SeenStream(
+            change="rollback",
+            kind="probe",
+            alias="chat",
+            began="2026-11-28T12:00:03.000Z",
+            ended=1.0,
+            count=1,
+            ok=True,
+        )
         undone = UndoFinished(proven=True, detail="it is as captured")
         ended: list[TrainEvent] = [
             found,
+            StreamsSeen(streams=(probe,)),
             UndoStarted(reason="NO GO"),
             undone,
             TrainFinished(passed=False, exit_code=1),
@@ -269,6 +279,8 @@ class TestTheFirstLines:
             in text
         )
         assert "Every change was taken back" not in text
+        assert "After somebody else had moved the traffic 1 of 1 whole" in text
+        assert "The rollback to stable" not in text
         assert "the audit log names the account: gcloud logging read" in text
         assert "No stream broke" in text
 

@@ -59,7 +59,8 @@ def compared(summary: CutoverSummary) -> tuple[Compared, ...]:
                 endpoint=check.endpoint or "",
                 status=check.status.value,
                 result=_WORDS[check.status] if check.endpoint else check.status.value,
-                detail=check.detail,
+                # The places that were not compared have a line of their own, with the reasons.
+                detail=check.detail.partition("; not compared: ")[0] if places else check.detail,
                 differences=differences[:_MOST_DIFFERENCES],
                 more=max(0, len(differences) - _MOST_DIFFERENCES),
                 left_out=tuple(f"{place}: {reason}" for place, reason in zip(places, reasons, strict=False))[

@@ -18,6 +18,7 @@ from cutover.model.train_events import (
 )
 from cutover.report.page.scale import Scale, seconds_of, since
 from cutover.report.page.story import change_in_words, streams_of
+from cutover.report.page.to_do import was_moved_by_others
 
 MOST_ROWS = 24
 """Largest number of rows of one table. Streams that are not good come before good ones where not all have a row."""
@@ -91,11 +92,16 @@ def courses(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Cour
         if isinstance(event, StreamsSeen):
             for change, count in event.left_out:
                 left_out[change] += count
+    moved = was_moved_by_others(events)
     shown = dict(list(by_change.items())[:MOST_CHANGES])
     return tuple(
         Course(
             change=change,
-            title=change_in_words(change, canary=canary, flipped=flipped).removesuffix(","),
+            title=(
+                "After somebody else had moved the traffic"
+                if moved and change == "rollback"
+                else change_in_words(change, canary=canary, flipped=flipped).removesuffix(",")
+            ),
             count=len(streams) + left_out[change],
             broken=sum(not stream.ok for stream in streams),
             tables=tuple(_tables(streams, _writes_of(change, events, summary))),

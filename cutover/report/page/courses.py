@@ -17,8 +17,8 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.report.page.scale import Scale, seconds_of, since
-from cutover.report.page.story import change_in_words, streams_of
 from cutover.report.page.to_do import was_moved_by_others
+from cutover.report.page.what_broke import change_in_words, streams_of
 
 MOST_ROWS = 24
 """Largest number of rows of one table. Streams that are not good come before good ones where not all have a row."""

@@ -24,8 +24,9 @@ from cutover.report.page.courses import courses
 from cutover.report.page.gate_rows import WORDS, gate_rows
 from cutover.report.page.production_state import route_rows, routes_state, traffic_state
 from cutover.report.page.quotes import quotes
-from cutover.report.page.story import streams_of, tell
+from cutover.report.page.story import tell
 from cutover.report.page.timeline import timeline
+from cutover.report.page.what_broke import streams_of
 from cutover.text import printable
 
 _FACTS = ("base_url", "service", "project", "region", "stable_revision", "canary_revision")

@@ -1,4 +1,7 @@
-"""The state of production as the run left it, part by part: the split and the overrides."""
+"""The state of production as the run left it, part by part: the split and the overrides.
+
+The module is a little longer than most, because both parts are read from the same events by the same rules.
+"""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum

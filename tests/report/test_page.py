@@ -293,7 +293,7 @@ class TestTheFirstLines:
         assert "The flip sent the routes to rust_shell." in text
         assert "Broken by who answered" not in text
         assert (
-            "Next Mend what broke; nothing of this run is left to be undone. Then run the same train again"
+            "Next Mend what broke before you try again. Nothing of this run is left to be undone. Then run the same train again"
             in text
         )
 

@@ -119,6 +119,9 @@ def _of_a_cut_off_run(
         command="cutover status RUN_DIR" if folder is None else status_command(folder),
     )
     yield Do(
+        text="If it still runs, let it end, or stop it with one SIGINT to its pid: it then undoes its changes itself."
+    )
+    yield Do(
         text="If it does not run any more, recover it: cutover undoes what is open, and proves it:",
         command=recover(folder),
     )
@@ -126,7 +129,8 @@ def _of_a_cut_off_run(
         wanted = plan.traffic
         served = describe_shares(shares(wanted.targets, latest=wanted.captured.latest_ready))
         yield Do(
-            text=f"If you cannot reach that host, and the run is dead, set the split by hand to {served}; recover the run later:",
+            text=f"If you cannot reach that host, set the split by hand to {served}; a run that still lives sees that somebody else has changed it, "
+            "and writes nothing over it. Recover the run later:",
             command=_by_hand(wanted, summary),
         )
     if any(isinstance(event, RouteIntended) for event in events) and plan.routes is not None:
@@ -160,12 +164,21 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
         if summary.facts.get("dry_run")
         else "Then run the same train again"
     )
-    cause = (
-        "Remove the cause that is named here; nothing is judged yet."
-        if summary.judged_nothing
-        else "Mend what broke; nothing of this run is left to be undone."
-    )
-    return (*steps, Do(text=cause), Do(text=f"{again}; its command is at the end of this page."))
+    dual_run = summary.step(step_ids.DUAL_RUN)
+    if summary.judged_nothing:
+        steps.append(Do(text="Remove the cause that is named here; nothing is judged yet."))
+    elif dual_run is not None and dual_run.status.failed:
+        steps.append(
+            Do(
+                text="Mend each difference in one of the services, or name its place under ignore in REQUESTS_FILE if it is meant to be. Nothing of this "
+                "run is left to be undone."
+            )
+        )
+    elif not steps:
+        steps.append(
+            Do(text="Mend what broke before you try again. Nothing of this run is left to be undone.")
+        )
+    return (*steps, Do(text=f"{again}; its command is at the end of this page."))
 
 
 def was_moved_by_others(events: Sequence[TrainEvent]) -> bool:

@@ -265,7 +265,8 @@ class TestLatest:
     async def test_a_tolerated_drill_failure_and_a_failed_flip_restore_latest(self, tmp_path: Path) -> None:
         once = Strike(
             Scope(operations=STREAMS, first=9, last=9),
-            Refuse(problem(500, "internal", "Something went wrong.")),
+            # Not a turn that is weighed: a broken contract, which the drill counts as a failed check.
+            Refuse(problem(404, "not_found", "No such path.")),
         )
         trial = EmbeddedTrain(
             live_config(tmp_path, max_canary_drill_failures=1),

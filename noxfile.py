@@ -12,7 +12,7 @@ nox.options.sessions = ["lint", "types", "docs", "tests", "build"]
 EVERYTHING = ".[serve,aiohttp,gcp,trio,junit,openapi,locust]"
 WHOLE_PRODUCT = [
     "tests/project", "tests/cli/test_commands.py", "tests/cli/test_entry.py", "tests/cli/test_check_urls.py", "tests/contract/test_rules.py",
-    "tests/testing", "tests/report/test_summary.py", "tests/report/test_page.py", "tests/config/test_manifest_schema.py",
+    "tests/testing", "tests/report/test_summary.py", "tests/report/test_page.py",
     "tests/wiring/test_rehearsal.py", "tests/wiring/test_preflight.py", "tests/whole_trains/test_live_http.py", "tests/whole_trains/test_secrets.py",
 ]  # fmt: skip
 """Tests that go through all of it: entry points, templates, data files, every module."""

@@ -73,6 +73,10 @@ async def hold_at_front_door(
     if held.ending is not Ending.FAULT:
         held.record(recorder)
         return
+    if seen.log.bad and seen.log.bad == seen.log.without_evidence:
+        # The token was refused, or no connection was made: nothing is known about the service.
+        recorder.stream_check(name, seen.log, kind="stream", tolerable=False)
+        return
     what = (
         "a turn broke the contract"
         if seen.failing

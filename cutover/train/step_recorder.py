@@ -84,7 +84,7 @@ class StepRecorder:
             check_id: Id of the check.
             probes: At least one probe, or the log of at least one.
             detail: Text of the check if all probes are good; empty for the description of the first probe.
-            blame: Text before the description of the first bad probe.
+            blame: Text before the description of the first bad probe, if a bad probe is evidence.
             more: Further fields of ``Check``.
         """
         log = probes if isinstance(probes, ProbeLog) else ProbeLog.of(probes)
@@ -93,7 +93,8 @@ class StepRecorder:
         else:
             status = StepStatus.ERROR if log.without_evidence == log.bad else StepStatus.FAIL
         failures = _describe_failures(log)
-        text = f"{blame}: {failures}" if blame and failures else failures or detail
+        # A probe without evidence, such as one whose token was refused, shows nobody's fault.
+        text = f"{blame}: {failures}" if blame and status is StepStatus.FAIL else failures or detail
         return self._show(check_id, log, status, text, **more)
 
     def judged_check(

@@ -105,8 +105,20 @@ class UndoExecutor:
         self.journal.record(TrafficRead(found=found, proven=not problem))
 
     async def undo(self, plan: UndoPlan) -> UndoResult:
-        """Restore and prove every part of a plan. The traffic comes first, because the serving instances hold the overrides."""
+        """Restore and prove every part of a plan. The traffic comes first, because the serving instances hold the overrides.
+
+        An operator who takes a completed promotion back is in no hurry, and the canary's instances serve: the routes are decided and restored there
+        first, so that a kill switch of somebody else is seen before the traffic leaves it, and then on stable's instances too.
+        """
         parts: list[UndoResult] = []
+        if (
+            self.recovering in {"revert", "restore-captured"}
+            and plan.routes is not None
+            and plan.traffic is not None
+        ):
+            first = await self.restore(self._routes_part(plan.routes))
+            if not first.proven:
+                return first
         if plan.traffic is not None:
             part = self._traffic_part(plan.traffic)
             undone = UndoResult(

@@ -14,7 +14,7 @@ from cutover.simulation.exchange import STREAMS, Fate, problem
 from cutover.simulation.faults import Outcome, Refuse, Role, Scope, Strike
 from cutover.wiring.embedded import simulated
 from cutover.wiring.recover import recover_production
-from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
+from tests.support.embedded_trains import CANARY, CHANGES, STABLE, EmbeddedTrain, live_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -100,6 +100,34 @@ class TestPassed:
         assert recovery.closed
         assert trial.production.traffic == {STABLE: 100}
         assert set(trial.production.route_targets().values()) == {None}
+
+    async def test_a_kill_switch_set_after_the_promotion_is_left_alone_by_a_revert(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(tmp_path)
+        assert (await trial.run()).passed
+        folder = trial.config.output_dir
+        assert folder is not None
+        for instance in trial.production._front_door.all_of(CANARY):
+            instance.overrides["chat_pilot"] = "legacy"
+        sent = len(trial.production.requests)
+        again = simulated(trial.config, trial.production, clock=EventLoopClock())
+        recovery = await recover_production(again, folder, mode="revert")
+        assert not recovery.closed
+        assert "changed by somebody else: chat_pilot" in recovery.detail
+        assert trial.production.traffic == {CANARY: 100}
+        assert {entry.operation for entry in trial.production.requests[sent:]}.isdisjoint(CHANGES)
+
+    async def test_a_revert_takes_the_overrides_from_the_canarys_instances_too(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+        assert (await trial.run()).passed
+        folder = trial.config.output_dir
+        assert folder is not None
+        again = simulated(trial.config, trial.production, clock=EventLoopClock())
+        assert (await recover_production(again, folder, mode="revert")).closed
+        for revision in (STABLE, CANARY):
+            for instance in trial.production._front_door.all_of(revision):
+                assert not instance.overrides, revision
 
 
 class TestNotPassed:

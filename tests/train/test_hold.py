@@ -198,6 +198,25 @@ async def test_before_the_flip_one_failed_turn_is_weighed_and_a_front_door_that_
         assert not [row for row in trial.production.requests if row.operation is Operation.ROUTE_OVERRIDE]
 
 
+async def test_a_token_that_is_refused_while_the_flip_waits_is_nobodys_fault(tmp_path: Path) -> None:
+    scope = Scope(operations=STREAMS, sites=FRONT, role=Role.STABLE, first=20)
+    refused = Refuse(problem(401, "unauthorized", "The token is not valid."))
+    fault = attrs.evolve(_broken(operations=STREAMS), strikes=(Strike(scope, refused),))
+    changes: dict[str, Any] = {
+        "hold_at": ("flip",),
+        "canary_steps": (100,),
+        "canary_soak_seconds": 60.0,
+        "max_canary_worse_percent": 10.0,
+    }
+    summary, trial, checks = await _held(tmp_path, _nobody, fault, **changes)
+    assert checks["hold-flip"].status is StepStatus.ERROR
+    assert "AUTH_TOKEN was refused" in checks["hold-flip"].detail
+    assert "baseline unhealthy" not in checks["hold-flip"].detail
+    assert summary.undo is None
+    assert trial.production.traffic == {STABLE: 100}
+    assert not [row for row in trial.production.requests if row.operation is Operation.ROUTE_OVERRIDE]
+
+
 async def test_overrides_that_somebody_changes_while_the_flip_waits_stop_the_flip(tmp_path: Path) -> None:
     async def operator(night: Night) -> None:
         await night.waits("flip")

@@ -5,10 +5,9 @@ import warnings
 
 import click
 
-from cutover.cli.run import file_of_inputs, input_options, list_faults
+from cutover.cli.run import file_of_inputs, list_faults, train_arguments
 from cutover.cli.signals import Interruption, run_command, until_signalled
 from cutover.config.config import ALL_NEEDS, CutoverConfig
-from cutover.config.sources import FILE
 from cutover.report.terminal import Terminal
 
 _NAME = "cutover preflight"
@@ -16,14 +15,6 @@ _NAME = "cutover preflight"
 
 @click.command(
     epilog="Exit codes: 0 no line failed; 2 usage or configuration; 3 a line failed, and a train would not start; 130, 143 interrupted."
-)
-@click.argument("stable")
-@click.argument("canary")
-@click.option(
-    "--config",
-    "file",
-    metavar="FILE",
-    help=f"A TOML file with inputs; without this option {FILE} is read, where that file exists.",
 )
 @click.option("--json", "as_document", is_flag=True, help="Print one JSON document in place of the lines.")
 @click.option(
@@ -34,7 +25,7 @@ _NAME = "cutover preflight"
     metavar="FAULT",
     help="With DRY_RUN=1: give the rehearsal's production this fault. `list` names all faults.",
 )
-@input_options
+@train_arguments
 def preflight(
     stable: str,
     canary: str,

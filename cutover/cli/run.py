@@ -31,14 +31,16 @@ Configure = Callable[[], CutoverConfig]
 """Function that reads the configuration or raises ConfigurationError. `until_signalled` prints its problems."""
 
 
-def input_options(command: Command) -> Command:
-    """Give a command an option for each input that is no secret."""
+def train_arguments(command: Command) -> Command:
+    """Give a command the two revisions, the file of inputs, and an option for each input that is no secret."""
     for declared in reversed(INPUTS):
         if not declared.secret:
             default = written(declared.default)
             help_text = declared.help + (f"  [default: {default}]" if default else "")
             command = click.option(declared.option, declared.field, metavar="VALUE", help=help_text)(command)
-    return command
+    file_help = f"A TOML file with inputs; without this option {FILE} is read, where that file exists."
+    command = click.option("--config", "file", metavar="FILE", help=file_help)(command)
+    return click.argument("stable")(click.argument("canary")(command))
 
 
 def _epilog() -> str:
@@ -73,14 +75,6 @@ def list_faults(context: click.Context, _: click.Parameter, names: tuple[str, ..
 
 
 @click.command(epilog=_epilog())
-@click.argument("stable")
-@click.argument("canary")
-@click.option(
-    "--config",
-    "file",
-    metavar="FILE",
-    help=f"A TOML file with inputs; without this option {FILE} is read, where that file exists.",
-)
 @click.option(
     "--show-config", is_flag=True, help="Print every input, its value and where that came from; run nothing."
 )
@@ -103,7 +97,7 @@ def list_faults(context: click.Context, _: click.Parameter, names: tuple[str, ..
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a JUnit report, with a test case for each check and for the verdict. Needs the extra `junit`.",
 )
-@input_options
+@train_arguments
 def run(
     stable: str,
     canary: str,

@@ -417,7 +417,11 @@ async def _final_state(train: Train, recorder: StepRecorder) -> StepResult:
     plan = final_state.Plan(
         routes=tuple(dict(_wanted_routes(train)).items()),
         captured=train.captured_traffic,
-        promoted=train.plan.promotion is not None,
+        promoted=(
+            None
+            if train.plan.promotion is None
+            else promotion.promoted(train.captured_traffic, train.plan.drill.share.canary_revision)
+        ),
         canary_revision=train.plan.drill.share.canary_revision,
         budget=train.plan.error_budget.budget,
     )

@@ -7,7 +7,13 @@ from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.error_budget import ErrorBudget
 from cutover.model.results import StepResult, StepStatus
-from cutover.model.traffic_state import TrafficState, describe_shares, mismatch_reason, release_reason, split
+from cutover.model.traffic_state import (
+    TrafficState,
+    TrafficTarget,
+    describe_shares,
+    mismatch_reason,
+    release_reason,
+)
 from cutover.model.train_events import TrafficRead
 from cutover.production.services import Services
 from cutover.train.measured_budget import check_budget
@@ -23,8 +29,8 @@ class Plan:
     routes: tuple[tuple[str, str | None], ...]
     captured: TrafficState
     """The split before the first change."""
-    promoted: bool
-    """True if the canary was promoted, and must have all traffic; False if the captured split must be served again."""
+    promoted: tuple[TrafficTarget, ...] | None
+    """The split after a promotion; None: the captured split must be served again."""
     canary_revision: str
     budget: ErrorBudget
 
@@ -56,12 +62,12 @@ async def _traffic(plan: Plan, services: Services, recorder: StepRecorder) -> No
     except PeerError as error:
         recorder.failure("traffic", error, tolerable=False)
         return
-    if plan.promoted:
-        problem = mismatch_reason(state, split(plan.captured, {plan.canary_revision: 100}))
+    if plan.promoted is not None:
+        problem = mismatch_reason(state, plan.promoted)
     else:
         problem = mismatch_reason(state, plan.captured.targets) or release_reason(plan.captured, state)
     recorder.journal.record(TrafficRead(found=state, proven=not problem))
     share = state.served().get(plan.canary_revision, 0)
-    goal = "as promoted" if plan.promoted else "as captured"
+    goal = "as captured" if plan.promoted is None else "as promoted"
     detail = problem or f"{describe_shares(state.served())}: {goal}, the canary at {share} %"
     recorder.check("traffic", StepStatus.FAIL if problem else StepStatus.PASS, detail, tolerable=False)

@@ -83,6 +83,14 @@ async def test_a_rehearsal_takes_any_address(base_url: str) -> None:
         assert summary.passed, summary.reasons
 
 
+async def test_a_rehearsal_claims_nothing_about_times() -> None:
+    """Its clock adds up the sleeps of all streams, so a slow canary looks no slower."""
+    summary = await run_cutover(_config(what_if=("canary-slower",)))
+    details = [check.detail for step in summary.steps for check in step.checks]
+    assert any("no worse by" in detail for detail in details)
+    assert not any("slower" in detail for detail in details)
+
+
 async def test_a_rehearsal_soaks_on_its_own_clock() -> None:
     production = rehearsal(_config(canary_soak_seconds=600.0, flip_confirm_seconds=60.0))
     await run_production(production)

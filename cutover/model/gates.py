@@ -104,7 +104,7 @@ def judge(results: Sequence[StepResult], ceilings: Ceilings) -> tuple[Gate, ...]
     gates.append(
         Gate(
             name="broken_streams",
-            observed_failed=sum(tally.broken for tally in tallies),
+            observed_failed=sum(tally.counted for tally in tallies),
             max_failed=ceilings.broken_streams,
             evaluated=bool(tallies),
             configured=bool(tallies),

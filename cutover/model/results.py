@@ -57,6 +57,8 @@ class SentinelTally:
     """Number of streams that came to an end: held in flight across the change, and paced after it."""
     broken: int
     """Number of streams that got no answer, broke off, stalled, or broke the contract in any way."""
+    by_chance: int = 0
+    """Number of the broken streams that failed on their way, as a stream now and then does without a change: they do not count."""
     revisions: tuple[tuple[str, int], ...] = ()
     """(revision, number of streams it answered), where a header names the revision."""
     details: tuple[str, ...] = ()
@@ -65,6 +67,16 @@ class SentinelTally:
     """Number of streams that began before the change and were to be read across it."""
     in_flight: int = 0
     """Number of these streams that began before the change's first write was sent, and of which a part came, or broke, after it."""
+
+    @property
+    def counted(self) -> int:
+        """The number of broken streams that MAX_BROKEN_STREAMS is held against."""
+        return self.broken - self.by_chance
+
+    @property
+    def shown_broken(self) -> str:
+        """The number of broken streams in words."""
+        return f"{self.broken}, {self.by_chance} of them by chance" if self.by_chance else str(self.broken)
 
     @property
     def shown_in_flight(self) -> str:

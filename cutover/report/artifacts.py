@@ -203,6 +203,7 @@ def _sentinel_document(tally: SentinelTally) -> dict[str, object]:
         "change": tally.change,
         "streams": tally.streams,
         "broken": tally.broken,
+        "by_chance": tally.by_chance,
         "responses": tally.responses,
         "responses_in_flight": tally.in_flight,
         "revisions": dict(tally.revisions),

@@ -256,8 +256,8 @@ class CanaryShares:
         """Add the tally of one change to the tallies. Record a failed check if it has a break and the step has too many."""
         tally = sentinels.tally()
         self.tallies.append(tally)
-        broken = sum(seen.broken for seen in self.tallies)
-        if tally.broken and broken > self.plan.max_broken_streams:
+        broken = sum(seen.counted for seen in self.tallies)
+        if tally.counted and broken > self.plan.max_broken_streams:
             name, detail = f"{tally.change}-sentinels", tally.describe_broken(tally.change)
             self.recorder.check(name, StepStatus.FAIL, detail, kind=SENTINELS)
 

@@ -80,6 +80,7 @@ class CanaryWatch:
                     self._turn_failed = anyio.Event()
                     await self._press_on(longest)
 
+            sentinels.take_paced = self.take_paced
             tasks.start_soon(press_on_after_failures)
             if await soak(
                 seconds,
@@ -114,10 +115,21 @@ class CanaryWatch:
         self.seen.log.add(probe)
         if not probe.ok:
             self.see_fault()
-        # At a tag URL the header outweighs the tag.
+        place = None if where == FRONT_DOOR else where
+        if not self._weigh(probe, place):
+            # At a tag URL the header outweighs the tag.
+            self.seen.failing.add((place and self.services.prober.revision(probe)) or where)
+            return False
+        return True
+
+    def take_paced(self, probe: Probe) -> bool:
+        """Give the judge a sentinel that follows the change, because it is a turn as any other; return False if it is not weighed."""
+        return self._weigh(probe, None)
+
+    def _weigh(self, probe: Probe, place: str | None) -> bool:
+        """Give the judge a probe at the own URL of a revision, or at the front door; return False if it is not weighed."""
         named = self.services.prober.revision(probe)
-        if not self.judge.turns.weigh(probe, name=named, place=None if where == FRONT_DOOR else where):
-            self.seen.failing.add((None if where == FRONT_DOOR else named) or where)
+        if not self.judge.turns.weigh(probe, name=named, place=place):
             return False
         if self.judge.decided_against:
             self._stop()

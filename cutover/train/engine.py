@@ -68,7 +68,14 @@ class TrainPlan:
     gcloud_service: str
     """The service in a gcloud command, for messages to an operator."""
 
+    @property
+    def most_failed(self) -> float:
+        """The part of the turns, between 0 and 1, that chance explains if they fail on their way: for the smokes and the sentinels."""
+        return min(MOST_FAILED, self.drill.share.max_canary_worse_percent / 100)
 
+
+MOST_FAILED = 0.1
+"""Largest part of its turns that a healthy service loses; MAX_CANARY_WORSE_PERCENT, if that is less."""
 NOTHING_TO_UNDO = together(())
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
@@ -115,6 +122,7 @@ class Train:
             prober=self.services.prober,
             held=self.plan.held_streams,
             journal=self.journal,
+            most_failed=self.plan.most_failed,
             max_broken=self.plan.ceilings.broken_streams,
         )
 
@@ -314,7 +322,8 @@ class Train:
         self.journal.record(StepStarted(step_id=step_id))
         recorder = StepRecorder(step_id=step_id, journal=self.journal, evidence=self.evidence)
         async with self._services_of_undo() as services:
-            self._finish(await smoke.run(smoke.Plan(phase=smoke.Phase.UNDONE), services.prober, recorder))
+            plan = smoke.Plan(phase=smoke.Phase.UNDONE, most_failed=self.plan.most_failed)
+            self._finish(await smoke.run(plan, services, recorder))
 
 
 def _skipped(step_id: str, why: str, *, by_configuration: bool) -> StepResult:
@@ -349,8 +358,13 @@ async def _smoke_pre(train: Train, recorder: StepRecorder) -> StepResult:
             recorder=recorder,
         )
 
-    plan = smoke.Plan(phase=smoke.Phase.PRE, only=needs.stable_revision, judge_turn=judge_turn)
-    return await smoke.run(plan, train.services.prober, recorder)
+    plan = smoke.Plan(
+        phase=smoke.Phase.PRE,
+        most_failed=train.plan.most_failed,
+        only=needs.stable_revision,
+        judge_turn=judge_turn,
+    )
+    return await smoke.run(plan, train.services, recorder)
 
 
 async def _drill(train: Train, recorder: StepRecorder) -> StepResult:
@@ -405,7 +419,8 @@ async def _promotion(train: Train, recorder: StepRecorder) -> StepResult:
 
 
 async def _smoke_post(train: Train, recorder: StepRecorder) -> StepResult:
-    return await smoke.run(smoke.Plan(phase=smoke.Phase.POST), train.services.prober, recorder)
+    plan = smoke.Plan(phase=smoke.Phase.POST, most_failed=train.plan.most_failed)
+    return await smoke.run(plan, train.services, recorder)
 
 
 async def _dual_run(train: Train, recorder: StepRecorder) -> StepResult:

@@ -13,6 +13,9 @@ Three kinds surround each change:
 
 HELD_STREAMS is the number of held requests. There are as many held responses, but at most ten and at least one for each
 alias. A change never waits for the end of a sentinel: what still runs after the change is read beside the watched window.
+
+A sentinel that breaks the contract counts as broken at once. One that fails on its way is weighed, because a healthy service loses a stream now
+and then: it counts when more of its kind fail than chance explains, at this change or over the whole train.
 """
 
 from collections import Counter
@@ -28,12 +31,15 @@ import attrs
 
 from cutover.checking.checked_stream import Hold, Progress
 from cutover.checking.probe import Probe
+from cutover.model.e_values import Bet
+from cutover.model.losses import ChangeLosses
 from cutover.model.results import SentinelTally
 from cutover.model.train_events import changes
 from cutover.production.lane import Alias
 from cutover.production.lane_prober import LaneProber
 from cutover.record.journal import Journal
 from cutover.text import printable
+from cutover.train.canary_turns import weighed_turn
 
 MOST_RESPONSES = 10
 """Largest number of held responses of one change, unless the lane has more aliases."""
@@ -58,10 +64,14 @@ class Sentinels:
     """Number of requests held across each change; 0 turns all sentinels off."""
     journal: Journal
     """The journal of the train. An intended change in it shows that a write was sent."""
+    most_failed: float
+    """The part of the sentinels that chance explains if they fail on their way, between 0 and 1."""
     max_broken: int = 0
     """Largest number of broken sentinels, over all changes, that the train tolerates."""
     broken: int = 0
-    """Number of broken sentinels so far, over all changes."""
+    """Number of sentinels so far, over all changes, that count as broken."""
+    bets: dict[str, Bet] = attrs.field(factory=dict)
+    """Kind of sentinel -> the bet that more of them fail on their way than may, over all changes."""
     _aliases: dict[str, Iterator[Alias]] = attrs.field(factory=dict)
     """Kind of sentinel -> the aliases, in turn. Each kind takes its own turns, so that none stays with one alias."""
 
@@ -83,8 +93,13 @@ class Watch:
     on_fault: Callable[[], None]
     too_many: anyio.Event = attrs.field(factory=anyio.Event)
     """Set when a stream of this change broke, and the train has more broken sentinels than it tolerates."""
+    take_paced: Callable[[Probe], bool] | None = None
+    """Weighs a paced stream in place of this watch; returns False for one that is not weighed, so that a bad one counts as broken at once."""
     _streams: int = 0
     _broken: int = 0
+    _losses: ChangeLosses = attrs.field(init=False)
+    _weighed_elsewhere: int = 0
+    """Number of broken streams that ``take_paced`` has weighed."""
     _revisions: Counter[str] = attrs.field(factory=Counter)
     _details: list[str] = attrs.field(factory=list)
     _responses: int = 0
@@ -93,6 +108,10 @@ class Watch:
     """The tasks of the held streams; None unless the watch is open."""
     _ends: list[anyio.Event] = attrs.field(factory=list)
     """One event for each held stream, set at its end."""
+
+    def __attrs_post_init__(self) -> None:
+        """Begin the count of the streams that fail on their way."""
+        self._losses = ChangeLosses(most=self.sentinels.most_failed, over_all=self.sentinels.bets)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
@@ -124,7 +143,7 @@ class Watch:
         self._responses = count
         for number, hold in enumerate(holds):
             alias = self.sentinels.next_alias("held")
-            self._start(flights, partial(self._send, alias, f"held-{number}", hold=hold))
+            self._start(flights, partial(self._hold_request, alias, f"held-{number}", hold))
         for number, response in enumerate(responses):
             alias = self.sentinels.next_alias("response")
             self._start(flights, partial(self._read_across, alias, f"response-{number}", response))
@@ -152,7 +171,7 @@ class Watch:
     async def pace(self) -> None:
         """Send one of the streams that follow the change; do nothing if ``held`` is 0."""
         if self.sentinels.held:
-            await self._send(self.sentinels.next_alias("paced"), "paced")
+            self._count(await self._probe(self.sentinels.next_alias("paced"), "paced"), kind="paced")
 
     def tally(self) -> SentinelTally:
         """Return the tally of this change: all streams that have come to an end."""
@@ -160,6 +179,7 @@ class Watch:
             change=self.change,
             streams=self._streams,
             broken=self._broken,
+            by_chance=self._losses.by_chance + self._weighed_elsewhere,
             revisions=tuple(sorted(self._revisions.items())),
             details=tuple(self._details),
             responses=self._responses,
@@ -183,13 +203,18 @@ class Watch:
             response.crossed = response.crossed or self._met_a_change(response)
 
         response.progress.on_data = on_data
-        whole = False
         try:
-            whole = await self._send(alias, moment, progress=response.progress)
+            probe = await self._probe(alias, moment, progress=response.progress)
+        except BaseException:
+            # A stream that is cut off here after the change was sent was in flight too.
+            self._in_flight += response.crossed or self._met_a_change(response)
+            raise
         finally:
             response.ended = True
-            # A stream that broke, or is cut off here, after the change was sent was in flight too.
-            self._in_flight += response.crossed or (not whole and self._met_a_change(response))
+        in_flight = response.crossed or (not probe.ok and self._met_a_change(response))
+        self._in_flight += in_flight
+        # A response that ended before the change says nothing about the change, as little as a paced stream.
+        self._count(probe, kind="response" if in_flight else "paced")
 
     def _met_a_change(self, response: "_Response") -> bool:
         """Return True if the stream had begun before the change, and the change has been sent."""
@@ -199,31 +224,42 @@ class Watch:
         """Return the number of changes that the train has intended so far. A write is sent right after its intent."""
         return len(changes(self.sentinels.journal.events))
 
-    async def _send(
+    async def _hold_request(self, alias: Alias, moment: str, hold: Hold) -> None:
+        self._count(await self._probe(alias, moment, hold=hold), kind="held")
+
+    async def _probe(
         self, alias: Alias, moment: str, *, hold: Hold | None = None, progress: Progress | None = None
-    ) -> bool:
-        """Send one sentinel and count it; return True if it kept the contract."""
+    ) -> Probe:
+        """Send one sentinel; return its probe."""
         label = f"sentinel.{self.change}.{moment}"
-        probe = await self.sentinels.prober.probe(
+        return await self.sentinels.prober.probe(
             alias, label=label, capture=False, hold=hold, progress=progress
         )
-        self._count(probe)
-        return probe.ok
 
-    def _count(self, probe: Probe) -> None:
+    def _count(self, probe: Probe, *, kind: str) -> None:
         prober = self.sentinels.prober
         self._streams += 1
         if name := prober.revision(probe):
             self._revisions[name] += 1
-        if probe.ok:
-            return
-        self._broken += 1
-        self.sentinels.broken += 1
-        if len(self._details) < _DETAILS:
-            self._details.append(printable(prober.secrets.mask_text(probe.describe()), 400))
-        if self.sentinels.broken > self.sentinels.max_broken:
-            self.too_many.set()
-            self.on_fault()
+        counted = self._weigh(probe, kind=kind)
+        if not probe.ok:
+            self._broken += 1
+            if len(self._details) < _DETAILS:
+                self._details.append(printable(prober.secrets.mask_text(probe.describe()), 400))
+        if counted:
+            self.sentinels.broken += counted
+            if self.sentinels.broken > self.sentinels.max_broken:
+                self.too_many.set()
+                self.on_fault()
+
+    def _weigh(self, probe: Probe, *, kind: str) -> int:
+        """Weigh one sentinel; return the number of streams of this change that count as broken from now on."""
+        if kind == "paced" and self.take_paced is not None:
+            weighed = self.take_paced(probe)
+            self._weighed_elsewhere += weighed and not probe.ok
+            return not weighed and not probe.ok
+        turn = weighed_turn(probe)
+        return 1 if turn is None else self._losses.add(kind, failed=turn.failed)
 
 
 @attrs.define(eq=False, kw_only=True)

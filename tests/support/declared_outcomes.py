@@ -29,7 +29,7 @@ TRANSIENT = frozenset(
 )
 """Faults after which the train sends a read again. Every other fault is an answer, and the train does not ask twice."""
 ON_ITS_WAY = TRANSIENT
-"""Faults of a stream that say little alone. In the drill such a turn is weighed, and one of them stops nothing."""
+"""Faults of a stream that say little alone. Such a turn is weighed, and one of them stops nothing."""
 REFUSALS = frozenset(fault for fault in WireFault if fault.status is not None)
 """Faults that answer a change with an error status. The train takes such a change for refused."""
 PASSING = frozenset({WireFault.HTTP_409, WireFault.HTTP_429, WireFault.HTTP_500, WireFault.HTTP_503})
@@ -117,20 +117,15 @@ def _address(injected: InjectedFault) -> Outcome:
     return NO_EVIDENCE if silent or injected.fault is WireFault.HANG else GO
 
 
-def _first_stream(injected: InjectedFault) -> Outcome:
-    """Return the outcome of a fault at a first stream.
-
-    A stream costs a turn, so the train never repeats it. Without a connection, or with a refused token, it is no evidence.
-    """
-    without_evidence = {WireFault.REFUSED, WireFault.HTTP_401, WireFault.HTTP_403}
-    return NO_EVIDENCE if injected.fault in without_evidence else NO_GO
-
-
 def _weighed_stream(injected: InjectedFault) -> Outcome:
-    """Return GO for a turn of the drill that failed on its way, because one such turn is weighed; a broken contract is NO_GO at once."""
-    if injected.fault in ON_ITS_WAY:
-        return GO
-    return _first_stream(injected) if injected.label.startswith("drill.canary-direct") else NO_GO
+    """Return GO for one turn that failed on its way, because it is weighed; a broken contract is NO_GO at once."""
+    return GO if injected.fault in ON_ITS_WAY else NO_GO
+
+
+def _first_stream(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault at a stream before the first change. With a refused token it is no evidence."""
+    refused = injected.fault in {WireFault.HTTP_401, WireFault.HTTP_403}
+    return NO_EVIDENCE if refused else _weighed_stream(injected)
 
 
 def _always_no_go(_: InjectedFault) -> Outcome:
@@ -290,7 +285,7 @@ REQUEST_GROUPS = (
     RequestGroup("preflight", r"preflight\..*|drill\.status-pre", ANY_REQUEST_FAULTS, _preflight),
     RequestGroup(
         "first streams",
-        r"stream-smoke-pre\..*",
+        r"(stream-smoke-pre|drill\.canary-direct)\..*",
         ANY_REQUEST_FAULTS,
         _first_stream,
         is_repeated=False,
@@ -344,14 +339,14 @@ REQUEST_GROUPS = (
     ),
     RequestGroup(
         "weighed streams",
-        r"(drill\.(canary-direct|traffic-\d+|rollback)|promotion\.promotion)\..*",
+        r"(drill\.(traffic-\d+|rollback)|promotion\.promotion|stream-smoke-post|sentinel)\..*",
         ANY_REQUEST_FAULTS,
         _weighed_stream,
         is_repeated=False,
     ),
     RequestGroup(
         "streams",
-        r"(drill|promotion|stream-smoke-post|sentinel|dual)\..*",
+        r"(drill|promotion|dual)\..*",
         ANY_REQUEST_FAULTS,
         _always_no_go,
         is_repeated=False,

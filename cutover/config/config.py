@@ -204,7 +204,9 @@ class CutoverConfig:
     max_stream_smoke_failures: int = count_field(help=TOLERATED)
     max_canary_drill_failures: int = count_field(help=TOLERATED)
     max_dual_run_failures: int = count_field(help=TOLERATED)
-    max_broken_streams: int = count_field(help="broken sentinel streams that are tolerated")
+    max_broken_streams: int = count_field(
+        help="broken sentinel streams that are tolerated, besides those that chance explains"
+    )
     max_rollback_seconds: float = number_field(
         default=60.0,
         most=DAY,

@@ -213,8 +213,8 @@ class Watch:
             response.ended = True
         in_flight = response.crossed or (not probe.ok and self._met_a_change(response))
         self._in_flight += in_flight
-        # A response that ended before the change says nothing about the change, as little as a paced stream.
-        self._count(probe, kind="response" if in_flight else "paced")
+        # A response that ended before the change says nothing about the change.
+        self._count(probe, kind="response" if in_flight else "before")
 
     def _met_a_change(self, response: "_Response") -> bool:
         """Return True if the stream had begun before the change, and the change has been sent."""

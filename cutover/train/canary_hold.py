@@ -32,15 +32,16 @@ async def hold_share(shares: CanaryShares, percent: int, holds: Holds) -> None:
         return await watch.look() and await reads.show_the_split()
 
     async def keep_watch(seconds: float, ends: anyio.Event) -> bool:
-        whole = await watch.keep(seconds, sentinels=sentinels, take_look=take_look, ends=ends)
-        # A turn that failed in the wait is decided before the train goes on.
-        return whole and shares.judge.allows
+        return await watch.keep(seconds, sentinels=sentinels, take_look=take_look, ends=ends)
 
     async with sentinels.open():
         held = await holds.wait(
             str(percent), state=_state(shares, percent), recorder=recorder, keep_watch=keep_watch
         )
-    if held.ending is Ending.FAULT:
+    if held.ending is Ending.GO:
+        # A turn that failed in the wait is decided before the train goes on.
+        await watch.press_on(shares.services.clock.now() + shares.plan.longest_soak)
+    if held.ending is Ending.FAULT or (held.ending is Ending.GO and (watch.lost or not shares.judge.allows)):
         shares.see_fault()
         _record_fault(shares, watch, reads.problem)
     elif held.ending is Ending.NO_GO or await shares.kept(targets, name, through="wait"):

@@ -63,6 +63,8 @@ class CanaryWatch:
     ) -> bool:
         """Watch the share for a time, and on while it is undecided; return False at once if it failed.
 
+        A watch that ``ends`` may end early is over with its time, decided or not.
+
         Args:
             seconds: The time.
             sentinels: The sentinels around the change. Too many broken ones end the watch.
@@ -91,7 +93,8 @@ class CanaryWatch:
                 take_look=take_look or self.look,
                 ends=ends,
             ):
-                await self._press_on(longest)
+                if ends is None:
+                    await self._press_on(longest)
                 whole = True
             tasks.cancel_scope.cancel()
         return whole

@@ -28,7 +28,7 @@ from cutover.record.journal import read_journal
 from cutover.simulation import Fault, Operation, Site
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import STREAMS, Fate, problem
-from cutover.simulation.faults import Outcome, Refuse, Role, Scope, Strike
+from cutover.simulation.faults import Outcome, Refuse, Rewrite, Role, Scope, Strike
 from cutover.wiring.decide import Decided, decide
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 
@@ -251,6 +251,49 @@ async def test_the_promotion_waits_with_all_traffic_on_stable(tmp_path: Path) ->
     assert checks["hold-promote"].detail.startswith("stop, decided by alice")
     # The flip was undone too.
     assert set(trial.production.route_targets().values()) == {None}
+
+
+@pytest.mark.parametrize("decides", [False, True])
+async def test_a_turn_that_fails_in_the_last_second_does_not_prolong_the_wait(
+    decides: bool, tmp_path: Path
+) -> None:
+    """Without a decision the wait ends with its time. After go, the turn is decided before the train goes on."""
+    fails_from = [float("inf")]
+
+    def lose_one(reply: object) -> object:
+        if anyio.current_time() < fails_from[0]:
+            return reply
+        fails_from[0] = float("inf")
+        return problem(503, "unavailable", "Try again later.")
+
+    scope = Scope(operations=STREAMS, sites=frozenset({Site.TAG}), role=Role.CANARY)
+    fault = attrs.evolve(_broken(operations=STREAMS), strikes=(Strike(scope, Rewrite(lose_one)),))  # type: ignore[arg-type]
+
+    async def operator(night: Night) -> None:
+        await night.waits("25")
+        fails_from[0] = anyio.current_time() + 48
+        await anyio.sleep(58)
+        if decides:
+            assert (await night.decides("go")).taken
+
+    began: list[float] = []
+
+    def observe(event: TrainEvent) -> None:
+        if isinstance(event, Waiting):
+            began.append(anyio.current_time())
+
+    summary, trial, checks = await _held(
+        tmp_path, operator, fault, observer=observe, canary_soak_seconds=30.0, max_canary_worse_percent=2.0
+    )
+    statuses = [row.status for row in trial.production.requests if row.operation in STREAMS]
+    assert statuses.count(503) == 1
+    if decides:
+        assert summary.passed, {name: check.detail for name, check in checks.items() if check.status.failed}
+        assert checks["hold-25"].detail.startswith("go, decided by alice")
+        assert _updates(trial)[1] - began[0] > 60
+    else:
+        assert checks["hold-25"].detail == "no decision came within 60 s (HOLD_TIMEOUT)"
+        assert _updates(trial)[1] - began[0] == pytest.approx(60, abs=2)
 
 
 async def test_stop_undoes_at_once_and_the_reason_names_who_and_why(tmp_path: Path) -> None:

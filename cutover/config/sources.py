@@ -28,6 +28,8 @@ _COMMON_NAMES = frozenset(
     {"PROJECT", "REGION", "SERVICE", "AUTH_TOKEN", "AUTH_TOKEN_FILE", "AUTH_TOKEN_COMMAND"}
 )
 """Variables with common names: a similar name may belong to another program, so it does not count as mistyped."""
+_COMMON_BEGINNINGS = frozenset({"ALLOW_INSECURE", "THREAD_ID"})
+"""Names of other programs that are also the name of an input without its last word. Another such name, as NOTIFY_SLACK, counts as mistyped."""
 
 
 @attrs.frozen(kw_only=True)
@@ -182,11 +184,29 @@ def misplaced_keys(keys: Iterable[str], inputs: Sequence[Input], *, place: str, 
 def mistyped_variables(given: Iterable[str], inputs: Sequence[Input]) -> Iterator[str]:
     """Give a problem for each variable with almost the name of an input, because its value would be ignored.
 
-    An input whose variable is set, or whose name is common, is not compared.
+    That is so where the input's own variable is set too: nobody can tell which of both values was meant. An input whose name is common
+    is not compared.
     """
     known, names = {declared.variable for declared in inputs}, set(given)
-    unset = known - names - _COMMON_NAMES
     for name in sorted(names - known):
-        swapped = [meant for meant in sorted(unset) if sorted(meant) == sorted(name.upper())]
-        for meant in swapped or difflib.get_close_matches(name.upper(), unset, n=1, cutoff=_SIMILARITY):
-            yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
+        match _meant(name.upper(), known):
+            case []:
+                continue
+            case [meant] if meant in names:
+                yield f"{name} is no variable of cutover; {meant} is, and it is set too: unset {name}"
+            case [meant]:
+                yield f"{name} is no variable of cutover; {meant} is: set that one, or unset {name}"
+            case several:
+                yield f"{name} is no variable of cutover; {' and '.join(several)} are: set the one that you mean, and unset {name}"
+
+
+def _meant(name: str, known: set[str]) -> list[str]:
+    """Return the variables that a name in capitals was likely meant to be: all with the same letters, else the nearest one."""
+    compared = sorted(known - _COMMON_NAMES)
+    if swapped := [meant for meant in compared if sorted(meant) == sorted(name)]:
+        return swapped
+    if similar := difflib.get_close_matches(name, compared, n=1, cutoff=_SIMILARITY):
+        return similar
+    if "_" not in name or name in _COMMON_BEGINNINGS:
+        return []
+    return [meant for meant in compared if meant.rpartition("_")[0] == name]

@@ -141,6 +141,11 @@ def test_stable_is_not_the_canary() -> None:
         ("HELD_STREAM", "HELD_STREAMS"),
         ("CANARY_SOAK_SECOND", "CANARY_SOAK_SECONDS"),
         ("CONTROL_ACESS_TOKEN", "CONTROL_ACCESS_TOKEN"),
+        ("APPLY_ROUTE_FLIPP", "APPLY_ROUTE_FLIP"),
+        ("NOTIFY_SLACK", "NOTIFY_SLACK_URL"),
+        ("notify_google_chat", "NOTIFY_GOOGLE_CHAT_URL"),
+        ("MAX_ROLLBACK", "MAX_ROLLBACK_SECONDS"),
+        ("RUN_DUAL", "RUN_DUAL_RUN"),
     ],
 )
 def test_a_mistyped_variable_is_not_left_out_in_silence(name: str, meant: str) -> None:
@@ -154,8 +159,26 @@ def test_a_variable_with_swapped_letters_is_refused(name: str, meant: str) -> No
     assert _problems(**{name: "x"}) == said
 
 
-def test_a_variable_that_is_set_is_not_suggested_for_another_one() -> None:
-    assert _config(HELD_STREAMS="3", HELD_STREAM="4").held_streams == 3
+@pytest.mark.parametrize(
+    ("name", "meant", "value"),
+    [
+        ("HELD_STREAM", "HELD_STREAMS", "3"),
+        ("DRYRUN", "DRY_RUN", "1"),
+        ("dry_run", "DRY_RUN", "1"),
+        ("APPLY_ROUTE_FLIPP", "APPLY_ROUTE_FLIP", "0"),
+        ("NOTIFY_SLACK", "NOTIFY_SLACK_URL", "https://hooks.example/x"),
+    ],
+)
+def test_a_mistyped_variable_beside_the_right_one_is_refused(name: str, meant: str, value: str) -> None:
+    said = f"{name} is no variable of cutover; {meant} is, and it is set too: unset {name}"
+    assert _problems(**{name: "marked-value", meant: value}) == said
+
+
+def test_a_mistyped_variable_that_may_mean_two_inputs_is_one_problem() -> None:
+    assert _problems(NOTIFY_PAGERDUTY="x") == (
+        "NOTIFY_PAGERDUTY is no variable of cutover; NOTIFY_PAGERDUTY_KEY and NOTIFY_PAGERDUTY_URL are: set the one that you mean, "
+        "and unset NOTIFY_PAGERDUTY"
+    )
 
 
 def test_other_peoples_variables_are_no_business_of_ours() -> None:
@@ -171,6 +194,20 @@ def test_other_peoples_variables_are_no_business_of_ours() -> None:
         "SERVICES",
         "project",
         "OAUTH_TOKEN",
+        "ALLOW_INSECURE",
+        "BASE",
+        "CANARY",
+        "CI",
+        "CLOUD_RUN",
+        "CLOUD_RUN_JOB",
+        "GITHUB_REF_NAME",
+        "INPUT_DRY_RUN",
+        "MAX",
+        "NOTIFY_SOCKET",
+        "SLACK_URL",
+        "STATE",
+        "THREAD_ID",
+        "npm_config_registry",
     )
     assert _config(**dict.fromkeys(others, "x")).facts() == _config().facts()
 

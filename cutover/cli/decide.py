@@ -51,10 +51,11 @@ async def _decide(
         except NotDecidedError as error:
             terminal.line(f"refused: {error}")
             return _REFUSED
-        waiting = decided.waiting
+        waiting, written = decided.waiting, decided.decision
         out.line(f"shown     {waiting.state}")
         if decided.taken:
-            out.line(f"taken     {answer}, {place(waiting.hold)} ({waiting.step_id}), by {by}: {because}")
+            said = f"by {written.by}: {written.because}"
+            out.line(f"taken     {answer}, {place(waiting.hold)} ({waiting.step_id}), {said}")
             return 0
         terminal.line(
             f"{answer} was written, but the train has not taken it: it may have ended its wait by itself; look at it: "

@@ -34,7 +34,7 @@ from cutover.config.inputs import (
 from cutover.config.manifest import read_manifest
 from cutover.config.sources import Source, open_sources
 from cutover.errors import ConfigurationError
-from cutover.http.secrets import parts_of_address
+from cutover.http.secrets import with_parts
 from cutover.model.error_budget import BudgetSource, ErrorBudget, Objective
 from cutover.model.gates import Ceilings
 from cutover.model.manifest import ManifestEntry
@@ -462,8 +462,7 @@ class CutoverConfig:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret of this configuration: tokens, keys, and addresses that are secrets, with their parts."""
-        given = (getattr(self, declared.field) for declared in INPUTS if declared.secret)
-        return tuple(part for secret in given if secret for part in (secret, *parts_of_address(secret)))
+        return with_parts(getattr(self, declared.field) for declared in INPUTS if declared.secret)
 
     @property
     def legacy_token(self) -> str:

@@ -16,7 +16,7 @@ text that may show the URL of a request goes through `mask_urls`, and `secrets_o
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote, unquote_plus
 
 import attrs
@@ -33,6 +33,11 @@ _IN_URL = re.compile(r"""(?<=://)[^/?#\s"<>]+(?=@)|(?<=[?&#;])(?P<name>[^=?&#;\s
 """The login or the name of a parameter in a URL (RFC 3986 3.2.1, 3.4). A fragment may hold parameters too, as OAuth 2.0 writes them."""
 _VALUE = re.compile(r"""[^&#\s"<>]*""")
 """The value of a parameter."""
+_TYPED = re.compile(
+    r"\b(?P<scheme>bearer|basic)\s+(?=\S*[0-9])[a-z0-9._~+/-]{16,}=*|(?P<name>[\w-]+)=[^\s,;&]{4,}",
+    re.IGNORECASE,
+)
+"""Credentials as a person pastes them: those of a header (RFC 6750 2.1), and the assignment of a variable. A sentence with "basic" has none."""
 SHORTEST_SECRET = 4
 """Characters of the shortest secret that is masked. To mask a shorter one would hide most of the evidence."""
 _SHORTEST_RANDOM = 16
@@ -230,6 +235,17 @@ def mask_urls(text: str) -> str:
     return "".join((*parts, text[start:]))
 
 
+def mask_typed(text: str) -> str:
+    """Return a text that a person typed, with three asterisks in place of each credential: in URLs, after ``Bearer``, after ``TOKEN=``."""
+
+    def hide(found: re.Match[str]) -> str:
+        if found["scheme"]:
+            return f"{found['scheme']} ***"
+        return f"{found['name']}=***" if holds_secret(found["name"]) else found[0]
+
+    return _TYPED.sub(hide, mask_urls(text))
+
+
 def mask_login(value: str) -> str:
     """Return a value that should be a URL, and may be none, with three asterisks in place of all before its last ``@``, but the scheme."""
     return re.sub(r"\A([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", value, count=1, flags=re.IGNORECASE | re.DOTALL)
@@ -245,6 +261,11 @@ def parts_of_address(url: str) -> tuple[str, ...]:
     words = (unquote_plus(word) for word in re.split(r"[/?&=#]", path))
     random = [word for word in words if len(word) >= _SHORTEST_RANDOM and re.search("[0-9]", word)]
     return (*([path] if len(path) >= _SHORTEST_RANDOM else []), *random)
+
+
+def with_parts(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return these secrets and the parts of those that are addresses, without empty ones."""
+    return tuple(part for secret in secrets if secret for part in (secret, *parts_of_address(secret)))
 
 
 def secrets_of(headers: Mapping[str, str], url: str = "") -> Secrets:

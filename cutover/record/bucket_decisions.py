@@ -11,8 +11,9 @@ import attrs
 import msgspec
 
 from cutover.errors import NotDecidedError, PeerError
+from cutover.http.secrets import SHORTEST_SECRET
 from cutover.model.train_events import Waiting
-from cutover.record.bucket import Bucket
+from cutover.record.bucket import Bucket, StoredObject
 from cutover.record.decisions import (
     Decision,
     DecisionFile,
@@ -25,6 +26,8 @@ from cutover.text import decide_command, printable
 
 READ_SECONDS = 5.0
 """Longest time for one look into the bucket, so that a bucket without an answer holds up no decision in the run directory."""
+_MASKED = "*" * SHORTEST_SECRET
+"""The mark of the shortest secret that is masked."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -32,6 +35,14 @@ class _Entry(msgspec.Struct, frozen=True):
 
     writer: str
     decision: msgspec.Raw
+
+
+def _content(decision: Decision) -> dict[str, object]:
+    """Return the content of the object of a decision, of a new writer."""
+    return {
+        "writer": secrets.token_hex(16),
+        "decision": msgspec.json.decode(encode_decision(decision)),
+    }
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -61,11 +72,25 @@ class BucketDecisions:
             return None
         try:
             entry = msgspec.json.decode(stored.content, type=_Entry)
-            return decode_decision(bytes(entry.decision), run_id=self.run_id, waiting=waiting)
+            found = decode_decision(bytes(entry.decision), run_id=self.run_id, waiting=waiting)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             problem = f"the object of the wait {waiting.wait} in {self.address} is no decision, and it was passed over"
             self.complaints = note_once(self.complaints, f"{problem}: {printable(str(error))}")
             return None
+        if found is not None and _MASKED in found.by + found.because:
+            await self._replace(stored, found)
+        return found
+
+    async def _replace(self, stored: StoredObject, decision: Decision) -> None:
+        """Write a decision over its object, as the bucket's client has masked it: nobody can tell if the object was masked before."""
+        name = self._name(decision.wait)
+        try:
+            await self.bucket.put(
+                name, _content(decision), generation=stored.generation, label="state.decision.mask"
+            )
+        except PeerError as error:
+            problem = f"the object of the wait {decision.wait} in {self.address} may hold a secret, and could not be masked: {error}"
+            self.complaints = note_once(self.complaints, f"{problem}; take it out by hand")
 
     async def put(self, decision: Decision) -> None:
         """Create the object of a wait.
@@ -73,13 +98,9 @@ class BucketDecisions:
         Raises:
             NotDecidedError: There is one already, or it could not be created for certain.
         """
-        content = {
-            "writer": secrets.token_hex(16),
-            "decision": msgspec.json.decode(encode_decision(decision)),
-        }
         try:
             made = await self.bucket.put(
-                self._name(decision.wait), content, generation=0, label="state.decision"
+                self._name(decision.wait), _content(decision), generation=0, label="state.decision"
             )
             if made is not None:
                 return

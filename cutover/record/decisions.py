@@ -2,13 +2,15 @@
 
 ``Decisions`` and ``DecisionStore`` are the seam: a wait has one decision, the first one that is written. ``DecisionFile`` keeps them in a file of the run
 directory, for the same machine. ``bucket_decisions.py`` keeps one object for each wait in the bucket of STATE_URL, for any machine.
+
+The module is longer than most, because the seam and the file, whose reader, writer and masking keep one form of a line, stand together.
 """
 
 import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,6 +18,7 @@ import attrs
 import msgspec
 
 from cutover.errors import NotDecidedError
+from cutover.http.secrets import Secrets
 from cutover.model.train_events import Waiting
 from cutover.record.lock_file import user_name, whose
 from cutover.text import decide_command, printable
@@ -53,6 +56,10 @@ class Decision:
     def waiting(self) -> Waiting:
         """The wait that this is for, without its words."""
         return Waiting(step_id=self.step_id, hold="", wait=self.wait, state="", until="", decide="")
+
+    def masked(self, mask: Callable[[str], str]) -> "Decision":
+        """Return the decision with its two texts masked."""
+        return attrs.evolve(self, by=mask(self.by), because=mask(self.because))
 
     @property
     def problem(self) -> str:
@@ -142,6 +149,8 @@ class DecisionFile:
 
     folder: Path
     run_id: str
+    secrets: Secrets = attrs.field(factory=Secrets, kw_only=True)
+    """The secrets of the reader. One that a decider has typed is masked in the file too, before anything is read."""
     complaints: tuple[str, ...] = ()
 
     @property
@@ -159,7 +168,7 @@ class DecisionFile:
 
     def _first(self, waiting: Waiting) -> Decision | None:
         try:
-            data = _read(self.path)
+            data = self._masked(_read(self.path))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -177,6 +186,20 @@ class DecisionFile:
             if found is not None:
                 return found
         return None
+
+    def _masked(self, data: bytes) -> bytes:
+        """Return the content of the file with each secret masked, and write that over it if there was one."""
+        lines = data.split(b"\n")
+        whole, rest = lines[:-1], lines[-1]
+        masked = b"\n".join([*(_masked_line(line, self.secrets) for line in whole), rest])
+        if masked != data:
+            try:
+                _overwrite(self.path, masked)
+            except OSError as error:
+                self._complain(
+                    f"{self.path} holds a secret, which could not be masked: {error}; take it out by hand"
+                )
+        return masked
 
     async def put(self, decision: Decision) -> None:
         """Append a decision, unless the wait has one. Deciders of one moment take turns.
@@ -252,6 +275,30 @@ def _read(path: Path) -> bytes:
     try:
         _must_be_own(handle)
         return os.pread(handle, MOST_BYTES, 0) if sys.platform != "win32" else os.read(handle, MOST_BYTES)
+    finally:
+        os.close(handle)
+
+
+def _masked_line(line: bytes, secrets: Secrets) -> bytes:
+    """Return a line of the file, of the same length, with the secrets in a decision's texts masked; in another line, wherever they are."""
+    try:
+        found = msgspec.json.decode(line, type=Decision)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return secrets.mask(line)
+    masked = found.masked(secrets.mask_text)
+    return line if masked == found else encode_decision(masked).ljust(len(line))
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Write over the first bytes of the file. What another process appends meanwhile stays."""
+    handle = os.open(path, os.O_RDWR | (_READING & ~os.O_RDONLY))
+    try:
+        _must_be_own(handle)
+        if sys.platform != "win32":
+            os.pwrite(handle, data, 0)
+        else:
+            os.write(handle, data)
+        os.fsync(handle)
     finally:
         os.close(handle)
 

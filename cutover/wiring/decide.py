@@ -1,5 +1,6 @@
 """``decide``: give a waiting train the decision of an operator, from another process or another machine."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,7 +12,11 @@ import anyio
 import attrs
 
 from cutover.clock import utc_now
+from cutover.config.config import INPUTS
+from cutover.config.files import read_file
 from cutover.errors import ConfigurationError, NotDecidedError, NotStartedError
+from cutover.http.secrets import Secrets, mask_typed, with_parts
+from cutover.http.tokens import read_grant
 from cutover.model.holds import open_wait, place
 from cutover.model.train_events import DecisionTaken, TrainEvent, TrainFinished, TrainStarted, Waiting
 from cutover.record.decisions import Decision, DecisionFile, DecisionStore
@@ -55,17 +60,21 @@ async def decide(
         run: The run directory; or the address of the run in STATE_URL, ``gs://bucket/prefix/RUN``.
         answer: ``go``: the train goes on; ``stop``: it undoes its changes and ends with NO GO.
         by: The name of the decider.
-        because: The reason.
+        because: The reason. In both texts each secret of ``env``, and what looks like a credential, is masked before anything is written;
+            the train masks its own secrets when it reads them.
         shown: The id of the wait whose state the decider saw. None: the present one.
-        env: The variables with the token for the bucket; None for the environment of the process.
+        env: The variables with the token for the bucket, and with the secrets to mask; None for the environment of the process.
 
     Raises:
         ConfigurationError: There is no such run, or ``by`` or ``because`` is wrong.
         NotDecidedError: The train does not wait for this decision, or nothing could be written.
     """
+    given = os.environ if env is None else env
+    mask = _mask_of(given)
+    by, because = mask(by), mask(because)
     if isinstance(run, str) and is_state_address(run):
         address = run_address(run)
-        async with opened_bucket(address.parent, os.environ if env is None else env) as bucket:
+        async with opened_bucket(address.parent, given) as bucket:
             in_bucket = bucket_decisions(bucket, address.parent, address.run)
             copy = journal_copy(bucket, address.parent, address.run)
             return await _decide(run, in_bucket, partial(_copied, copy), answer, by, because, shown)
@@ -119,6 +128,17 @@ async def _copied(copy: JournalCopy) -> list[TrainEvent]:
         return await read_copy(copy)
     except NotStartedError as error:
         raise NotDecidedError(f"{error}; nothing was written") from error
+
+
+def _mask_of(given: Mapping[str, str]) -> Callable[[str], str]:
+    """Return the function that masks what a decider must not have typed: the secrets of these variables, and what looks like a credential."""
+    values = [given.get(declared.variable, "") for declared in INPUTS if declared.secret]
+    for declared in INPUTS:
+        if declared.token and (path := given.get(f"{declared.variable}_FILE")):
+            with contextlib.suppress(ValueError):
+                values.append(read_grant(read_file(Path(path))).token)
+    secrets = Secrets(with_parts(values))
+    return lambda text: secrets.mask_text(mask_typed(text))
 
 
 def wait_of(events: Sequence[TrainEvent], run_directory: Path | str, *, shown: str | None) -> Waiting:
@@ -189,9 +209,16 @@ async def _is_taken(read: Callable[[], Awaitable[list[TrainEvent]]], decision: D
                 events = []
             for event in events:
                 if isinstance(event, DecisionTaken) and event.wait == decision.wait:
-                    return (event.answer, event.by) == (decision.answer, decision.by)
+                    return event.answer == decision.answer and _is_masked_form(event.by, decision.by)
             if events and open_wait(events) is None:
                 # A fault or the timeout came first.
                 return False
             await anyio.sleep(_LOOK_SECONDS)
     return False
+
+
+def _is_masked_form(shown: str, text: str) -> bool:
+    """Return True if a text can have become the shown one when the train masked its secrets."""
+    return len(shown) == len(text) and all(
+        masked in {char, "*"} for masked, char in zip(shown, text, strict=True)
+    )

@@ -196,7 +196,7 @@ def _decisions(production: Production, state: RunState | None) -> Decisions:
     config = production.config
     if config.dry_run or config.output_dir is None:
         return DecisionsOfRehearsal(run_id=production.run_id)
-    here = DecisionFile(folder=config.output_dir, run_id=production.run_id)
+    here = DecisionFile(folder=config.output_dir, run_id=production.run_id, secrets=production.secrets)
     return here if state is None else DecisionsAnywhere(here=here, anywhere=state.decisions)
 
 

@@ -214,6 +214,38 @@ class TestDecide:
         assert (row["answer"], row["by"], row["because"]) == ("go", "alice", "the dashboards are green")
         assert (folder / FILE).stat().st_mode & 0o777 == 0o600
 
+    def test_a_secret_that_somebody_types_is_written_and_shown_nowhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deciding, "CONFIRM_SECONDS", 0.3)
+        folder = _journal(tmp_path / "run", *MOVED, WAITING)
+        token = tmp_path / "token"
+        token.write_text('{"token": "marked-of-file"}')
+        env: dict[str, str | None] = {
+            "CONTROL_ACCESS_TOKEN": "marked-control",
+            "NOTIFY_SLACK_URL": "https://hooks.example/T0/marked-path-of-slack-1",
+            "AUTH_TOKEN_FILE": str(token),
+        }
+        because = (
+            "curl -H 'authorization: Bearer marked-0123456789' https://u:marked-login@h/?access_token=marked-query X_TOKEN=marked-assigned "
+            "marked-control marked-of-file /T0/marked-path-of-slack-1 is basic understanding"
+        )
+        with _alive(folder):
+            unprintable = _run(
+                "decide", str(folder), "go", "--by", "x\ty marked-control", *WORDS[2:], env=env
+            )
+            assert (unprintable.exit_code, "marked" in unprintable.output) == (2, False)
+            done = _run("decide", str(folder), "go", "--by", "marked-control", "--because", because, env=env)
+            again = _run("decide", str(folder), "stop", *WORDS, env=env)
+        assert (done.exit_code, again.exit_code) == (1, 3)
+        assert "marked" not in done.output + again.output + (folder / FILE).read_text()
+        row = json.loads((folder / FILE).read_text())
+        assert row["by"] == "*" * len("marked-control")
+        assert row["because"].startswith(
+            "curl -H 'authorization: Bearer ***' https://***@h/?access_token=*** X_TOKEN=*** ****"
+        )
+        assert row["because"].endswith(" is basic understanding")
+
 
 class TestStatus:
     def test_a_train_that_waits_shows_the_state_and_the_exact_command(self, tmp_path: Path) -> None:

@@ -504,6 +504,27 @@ async def test_a_file_that_somebody_else_may_have_written_decides_nothing(kind: 
     assert "cannot be written" in refusals[0]
 
 
+async def test_a_secret_of_the_train_is_masked_in_the_file_too(tmp_path: Path) -> None:
+    async def operator(night: Night) -> None:
+        await night.waits("25")
+        night.write(b'not JSON, with "marked-control-token"\n')
+        # The decider's own environment lacks the token, so only the train can know it.
+        because = "it is \u00e9 marked-auth-token"
+        decided = await decide(night.folder, "go", by="marked-control-token", because=because, env={})
+        assert decided.taken
+
+    with pytest.warns(RuntimeWarning, match="a line that is no decision"):
+        summary, trial, _ = await _held(tmp_path, operator)
+    assert summary.passed
+    content = (tmp_path / "run" / FILE).read_text()
+    assert "marked" not in content
+    garbage, line = content.splitlines()
+    assert garbage == f'not JSON, with "{"*" * 20}"'
+    row = json.loads(line)
+    assert (row["by"], row["because"]) == ("*" * 20, f"it is \u00e9 {'*' * 17}")
+    assert _hold(trial).decision is not None
+
+
 async def test_two_deciders_have_one_decision(tmp_path: Path) -> None:
     store = DecisionFile(folder=tmp_path, run_id="r")
 

@@ -112,6 +112,20 @@ async def test_a_decision_in_the_run_directory_counts_too_while_the_bucket_gives
     assert hold.decision.by == "alice"
 
 
+async def test_a_secret_of_the_train_is_masked_in_the_bucket_too(scene: StateScene) -> None:
+    async def operator(address: str) -> None:
+        await _waits(scene)
+        # The decider knows the token for the bucket alone.
+        because = "marked-auth-token and marked-cloud-run-token"
+        assert (await decide(address, "go", by="bob", because=because, env=CONFIRMED)).taken
+
+    (hold,) = (await _held(scene, operator)).holds
+    assert hold.decision is not None
+    (name,) = (each for each in scene.stored if "/decisions/" in each)
+    row = json.loads(scene.simulation.storage.objects[name].content)["decision"]
+    assert row["because"] == hold.decision.because == f"{'*' * 17} and {'*' * 22}"
+
+
 async def test_of_two_machines_one_decides_and_a_foreign_object_decides_nothing(scene: StateScene) -> None:
     waiting = Waiting(step_id="s", hold="25", wait="1-abc", state="", until="", decide="")
     store = BucketDecisions(

@@ -38,7 +38,12 @@ def test_the_schema_is_one_and_the_shipped_manifest_keeps_it() -> None:
     "more",
     [
         {},
-        *({"method": method} for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")),
+        *({"method": method} for method in ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")),
+        *({"method": "POST", "mutates": changes} for changes in (False, True)),
+        {"method": "POST", "response_kind": "sse"},
+        {"method": "POST", "expect_status": 422},
+        {"path": "/a/{thread_id}?b={c:d}"},
+        {"body": {"prompt": "explain what {x} and {} do", "code": "{{a: 1}}", "ids": ["x-{thread_id}"]}},
         *({"response_kind": kind} for kind in ("json", "text", "sse")),
         {"critical": True, "requires_auth": True, "mutates": True},
         {"headers": {"x-a": "b", "accept": ""}},
@@ -105,6 +110,15 @@ def test_both_accept_a_right_entry(more: dict[str, object]) -> None:
         {"ignore": ["headers vary"]},
         {"ignore": [""]},
         {"retries": 3},
+        {"path": "/a/{foo}"},
+        {"path": "/a/{thread_id}/{threadId}"},
+        {"body": "{foo}"},
+        {"body": {"a": [{"id": "x-{thread}"}]}},
+        {"body": {"a": "say { thread_id } twice"}},
+        {"headers": {"x-thread": "{thread_id}"}},
+        {"method": "POST"},
+        {"method": "POST", "response_kind": "text"},
+        {"method": "POST", "expect_status": 302},
     ],
 )
 def test_both_refuse_a_wrong_entry(more: dict[str, object]) -> None:
@@ -112,7 +126,17 @@ def test_both_refuse_a_wrong_entry(more: dict[str, object]) -> None:
     assert not agrees_with_schema({**ENTRY, **more})
 
 
-@pytest.mark.parametrize("document", [[], {}, {"requests": []}, {"requests": {}}, {"requests": [1]}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {},
+        {"requests": []},
+        {"requests": {}},
+        {"requests": [1]},
+        {"requests": [ENTRY], "defaults": {}},
+    ],
+)
 def test_both_refuse_what_is_no_list_of_entries(document: object) -> None:
     assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(document)
     with pytest.raises(ConfigurationError):
@@ -121,7 +145,7 @@ def test_both_refuse_what_is_no_list_of_entries(document: object) -> None:
 
 @pytest.mark.parametrize(
     ("method", "more", "mutates"),
-    [("GET", {}, False), ("POST", {}, False), ("PUT", {}, True), ("PATCH", {}, True), ("DELETE", {}, True), ("PUT", {"mutates": False}, False)],
+    [("GET", {}, False), ("POST", {"response_kind": "sse"}, False), ("POST", {"expect_status": 422}, False), ("PUT", {}, True), ("PATCH", {}, True), ("DELETE", {}, True), ("PUT", {"mutates": False}, False)],
 )  # fmt: skip
 def test_a_method_that_changes_something_is_not_sent_by_default(
     method: str, more: dict[str, object], mutates: bool
@@ -141,12 +165,38 @@ def test_a_method_that_changes_something_is_not_sent_by_default(
         ({"ignore": ["body"]}, "m: requests[0] ('e'): 'ignore' holds 'body', which is no place"),
         ({"ignore": "text"}, "m: requests[0] ('e'): 'ignore' must be a list"),
         ({"expect_status": True}, "m: requests[0] ('e'): 'expect_status' must be a whole number"),
+        ({"path": "/a/{foo}"}, "m: requests[0] ('e'): 'path' holds {foo}, and {thread_id} is the only placeholder"),
+        ({"body": {"id": "{foo}"}}, "m: requests[0] ('e'): 'body' holds {foo}, and {thread_id} is the only placeholder"),
+        ({"method": "POST"}, "m: requests[0] ('e'): 'mutates' is missing: a POST that is no event stream must say if it changes something"),
     ],
 )  # fmt: skip
 def test_a_problem_names_entry_and_key(more: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_manifest(json.dumps({"requests": [{**ENTRY, **more}]}).encode(), name="m")
     assert caught.value.problems[0].startswith(said)
+
+
+def test_a_wrong_type_hides_no_other_problem() -> None:
+    wrong = {
+        "id": "a b",
+        "path": 1,
+        "method": "FETCH",
+        "response_kind": ["sse"],
+        "critical": "yes",
+        "headers": {"cookie": "a"},
+        "ignore": ["body"],
+        "retries": 1,
+    }
+    document = {"requests": [wrong, ENTRY, {**ENTRY, "path": 1}], "version": 2}
+    with pytest.raises(ConfigurationError) as caught:
+        parse_manifest(json.dumps(document).encode(), name="m")
+    problems = list(caught.value.problems)
+    assert problems[0] == "m: 'version' is not a key of a manifest; its keys are 'requests' and '$schema'"
+    assert problems[-1] == "m: the id 'e' is used more than once"
+    first = [problem for problem in problems if problem.startswith("m: requests[0] ('a b'): ")]
+    for key in ("id", "path", "method", "response_kind", "critical", "headers", "ignore", "retries"):
+        assert sum(f": '{key}' " in problem for problem in first) == 1, (key, first)
+    assert len(problems) == len(first) + 3
 
 
 class TestCheckManifest:

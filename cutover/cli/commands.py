@@ -1,6 +1,10 @@
 """The command ``cutover`` and its subcommands."""
 
 import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 import click
 
@@ -14,6 +18,7 @@ from cutover.cli.run import run
 from cutover.cli.simulate import simulate
 from cutover.cli.status import status
 from cutover.cli.watch import watch
+from cutover.report.terminal import Terminal
 
 
 class _Commands(click.Group):
@@ -25,9 +30,37 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the subcommand that the user typed."""
         try:
-            return super().invoke(ctx)
+            with _warnings_as_lines():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(128 + signal.SIGINT)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show each warning of cutover, a ``RuntimeWarning``, as one line for people: Python itself adds a line of source code.
+
+    Each of them is shown, also one that was shown before.
+    """
+    with warnings.catch_warnings():
+        shown_by_python = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, RuntimeWarning):
+                Terminal().line(f"warning: {message}")
+            else:
+                shown_by_python(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", RuntimeWarning)
+        yield
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,6 @@
 """``cutover preflight``: everything that can be known before a train, asked of production without a change."""
 
 import sys
-import warnings
 
 import click
 
@@ -70,8 +69,6 @@ def preflight(
         return report.exit_code
 
     async def command() -> int:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", RuntimeWarning)
-            return await until_signalled(work, Terminal(), changes_production=False)
+        return await until_signalled(work, Terminal(), changes_production=False)
 
     sys.exit(run_command(command))

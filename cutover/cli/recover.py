@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +115,4 @@ async def _recover(run: str | Path, mode: "RecoveryMode", local_only: bool) -> i
             terminal.command(annotation("error", "cutover: UNRESOLVED", [recovery.detail, *to_do]))
         return recovery.exit_code
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
-        return await until_signalled(work, terminal, beside=heartbeat.beat)
+    return await until_signalled(work, terminal, beside=heartbeat.beat)

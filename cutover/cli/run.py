@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,9 +209,7 @@ async def _run_and_conclude(configure: Configure, terminal: Terminal, out: Termi
             out.line(line)
         return summary.exit_code
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
-        return await until_signalled(train, terminal, beside=heartbeat.beat)
+    return await until_signalled(train, terminal, beside=heartbeat.beat)
 
 
 async def _observed(

@@ -1,9 +1,11 @@
 """The commands as an operator uses them: usage errors, checks of recordings and URLs, help, exit codes."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -38,6 +40,36 @@ def test_a_mistyped_flag_never_goes_live(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "DRY_RUN must be 0 or 1, not 'O'" in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_warning_is_one_line_without_a_line_of_source_code(tmp_path: Path) -> None:
+    env = {
+        "NOTIFY_REHEARSALS": "1",
+        "NOTIFY_COMMAND": "false",
+        "OUTPUT_DIR": str(tmp_path / "run"),
+    }
+    done = _run("run", "chat-1", "chat-2", env=env)
+    assert done.exit_code == 0
+    (line,) = (line for line in done.stderr.splitlines() if "NOTIFY_COMMAND: " in line)
+    assert line.startswith("warning: NOTIFY_COMMAND: 2 of the notices of this run were not delivered")
+    assert "Warning" not in done.output
+    assert "await " not in done.output
+
+
+def test_every_warning_of_cutover_is_shown_and_those_of_others_stay_python_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def warn() -> None:
+        for _ in range(2):
+            warnings.warn("the lock cannot be\nreleased", RuntimeWarning, stacklevel=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    monkeypatch.setitem(main.commands, "status", click.Command("status", callback=warn))
+    with pytest.warns(DeprecationWarning, match="old"):
+        done = _run("status")
+    assert done.stderr == "warning: the lock cannot be\\nreleased\n" * 2
 
 
 def test_an_option_wins_over_its_variable(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from cutover.config.inputs import (
     number_field,
     optional_text_field,
     path_field,
+    secret_command_field,
     secret_field,
+    secret_file_field,
     steps_field,
     text_field,
     token_command_field,
@@ -299,15 +301,23 @@ class CutoverConfig:
     notify_webhook_url: str = secret_field(
         rule=values.notice_url, help="gets each notice as a CloudEvent (structured JSON)"
     )
+    notify_webhook_url_file: str = secret_file_field("NOTIFY_WEBHOOK_URL")
+    notify_webhook_url_command: str = secret_command_field("NOTIFY_WEBHOOK_URL")
     notify_slack_url: str = secret_field(
         rule=values.notice_url, help="Slack's incoming webhook that gets each notice"
     )
+    notify_slack_url_file: str = secret_file_field("NOTIFY_SLACK_URL")
+    notify_slack_url_command: str = secret_command_field("NOTIFY_SLACK_URL")
     notify_google_chat_url: str = secret_field(
         rule=values.notice_url, help="Google Chat's incoming webhook that gets each notice"
     )
+    notify_google_chat_url_file: str = secret_file_field("NOTIFY_GOOGLE_CHAT_URL")
+    notify_google_chat_url_command: str = secret_command_field("NOTIFY_GOOGLE_CHAT_URL")
     notify_pagerduty_key: str = secret_field(
         rule=values.token, help="PagerDuty's routing key (Events API v2): pages somebody on exit 4 alone"
     )
+    notify_pagerduty_key_file: str = secret_file_field("NOTIFY_PAGERDUTY_KEY")
+    notify_pagerduty_key_command: str = secret_command_field("NOTIFY_PAGERDUTY_KEY")
     notify_pagerduty_url: str = url_field(
         default="https://events.pagerduty.com", help="PagerDuty's events service; another one in the EU"
     )
@@ -469,15 +479,25 @@ class CutoverConfig:
         """The token for the legacy service: LEGACY_AUTH_TOKEN, else AUTH_TOKEN."""
         return self.legacy_auth_token or self.auth_token
 
-    def given(self, token: str) -> tuple[str, ...]:
-        """Return the inputs that give a token: the field itself, its file, its command. A valid configuration has one at most.
+    def given(self, secret: str) -> tuple[str, ...]:
+        """Return the inputs that give a secret: the field itself, its file, its command. A valid configuration has one at most.
 
         A rehearsal takes no token, but a variable that holds one counts.
         """
-        noted = self.dry_run and token in self.sources
+        noted = self.dry_run and secret in self.sources
         return tuple(
-            field for field in token_inputs(token) if getattr(self, field) or (field == token and noted)
+            field for field in secret_inputs(secret) if getattr(self, field) or (field == secret and noted)
         )
+
+    @property
+    def notice_urls(self) -> tuple[str, ...]:
+        """The addresses that get notices, as far as the configuration holds them; one that a file or a command gives counts as https."""
+        urls = [
+            getattr(self, given[0]) if given[0] == field else "https:"
+            for field in NOTICE_SECRETS
+            if field != "notify_pagerduty_key" and (given := self.given(field))
+        ]
+        return (*urls, *([self.notify_pagerduty_url] if self.given("notify_pagerduty_key") else []))
 
     def facts(self) -> dict[str, object]:
         """Return the facts that the journal and the artifacts hold: no secret, ready for JSON."""
@@ -515,7 +535,7 @@ class CutoverConfig:
                 declared.field: written(value)
                 for declared in INPUTS
                 if not declared.secret
-                and declared.field not in (*TOKEN_SOURCES, "output_dir")
+                and declared.field not in (*TOKEN_SOURCES, *NOTICE_SOURCES, "output_dir")
                 and (value := getattr(self, declared.field)) != declared.default
             },
             # A recovery reads its tokens from the same sources.
@@ -537,19 +557,23 @@ class CutoverConfig:
         return str(Path(value).absolute()) if value and field.endswith("_file") else value
 
 
-def token_inputs(token: str) -> tuple[str, str, str]:
-    """Return the three inputs that can give a token: itself, its file and its command."""
-    return token, f"{token}_file", f"{token}_command"
+def secret_inputs(secret: str) -> tuple[str, str, str]:
+    """Return the three inputs that can give a secret: itself, its file and its command."""
+    return secret, f"{secret}_file", f"{secret}_command"
 
 
 INPUTS: tuple[Input, ...] = inputs_of(CutoverConfig)
 """Every input, in the order of the fields."""
 TOKEN_INPUTS = tuple(declared.field for declared in INPUTS if declared.token)
 """The fields of the five tokens."""
-TOKEN_SOURCES = tuple(field for token in TOKEN_INPUTS for field in token_inputs(token)[1:])
+TOKEN_SOURCES = tuple(field for token in TOKEN_INPUTS for field in secret_inputs(token)[1:])
 """The fields of the files and commands that give tokens."""
 NOTICE_INPUTS = tuple(declared for declared in INPUTS if declared.field.startswith("notify_"))
 """The inputs that say where notices go."""
+NOTICE_SECRETS = tuple(declared.field for declared in NOTICE_INPUTS if declared.secret)
+"""The fields of the addresses and the key for notices, each of which is a secret."""
+NOTICE_SOURCES = tuple(field for secret in NOTICE_SECRETS for field in secret_inputs(secret)[1:])
+"""The fields of the files and commands that give them."""
 _BY_FIELD = {declared.field: declared for declared in INPUTS}
 
 

@@ -105,7 +105,7 @@ class Input:
     default: object = None
     secret: bool = False
     token: bool = False
-    """True for a secret that a file or a command can give too. A rehearsal takes no token."""
+    """True for a secret that a rehearsal does not take."""
 
     @property
     def variable(self) -> str:
@@ -197,23 +197,34 @@ def token_field(*, help: str) -> str:  # noqa: A002
 
 
 def secret_field(*, rule: Rule, help: str) -> str:  # noqa: A002
-    """Declare another secret, such as a key or an address that nobody else may know: no option and no file may hold it."""
+    """Declare another secret, such as a key or an address that nobody else may know: no option and no key of the file may hold it.
+
+    Its ``_file`` and its ``_command`` are inputs too.
+    """
     return _field("", TEXT, rule, help, secret=True)
 
 
 def token_file_field(variable: str) -> str:
     """Declare the file that holds a token. Its path is no secret."""
-    return text_field(
-        rule=values.path, help=f"file with {variable}; read again when the token expires or is refused"
-    )
+    return secret_file_field(variable, again="; read again when the token expires or is refused")
 
 
 def token_command_field(variable: str) -> str:
     """Declare the command that prints a token. The command is no secret."""
-    return text_field(
-        rule=values.command,
-        help=f'command that prints {variable}, bare or as {{"token": ..., "expiration": ...}}; run again when the token expires or is refused',
+    return secret_command_field(
+        variable,
+        again=', bare or as {"token": ..., "expiration": ...}; run again when the token expires or is refused',
     )
+
+
+def secret_file_field(variable: str, *, again: str = "") -> str:
+    """Declare the file that holds a secret. Its path is no secret."""
+    return text_field(rule=values.path, help=f"file with {variable}{again}")
+
+
+def secret_command_field(variable: str, *, again: str = "") -> str:
+    """Declare the command that prints a secret. The command is no secret."""
+    return text_field(rule=values.command, help=f"command that prints {variable}{again}")
 
 
 def steps_field(*, default: tuple[int, ...], help: str) -> tuple[int, ...]:  # noqa: A002

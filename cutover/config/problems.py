@@ -38,7 +38,7 @@ def problems_of(config: "CutoverConfig", inputs: Sequence[Input]) -> Iterator[st
     yield from _plain_http_problems(config)
     if wrong.isdisjoint({"hold_at", "canary_steps"}):
         yield from _hold_problems(config)
-    yield from _token_problems(config, inputs, wrong)
+    yield from _secret_problems(config, inputs, wrong)
     yield from _notice_problems(config, wrong)
     yield from _budget_problems(config)
     yield from _canary_metrics_problems(config)
@@ -95,17 +95,24 @@ def _hold_problems(config: "CutoverConfig") -> Iterator[str]:
         yield f"{name} has {PROMOTE}, but this train promotes nothing: set {promotion.set_to(value=True)}, or leave {PROMOTE} out"
 
 
-def _token_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set[str]) -> Iterator[str]:
-    """Give the problems of the inputs that give tokens: two for one token; a file or a program that does not exist."""
+def _secret_problems(config: "CutoverConfig", inputs: Sequence[Input], wrong: set[str]) -> Iterator[str]:
+    """Give the problems of the inputs that give secrets: two for one secret; a file or a program that does not exist."""
     for declared in inputs:
-        if not declared.token:
+        if not declared.secret:
             continue
         given = config.given(declared.field)
         if len(given) > 1:
             names = " and ".join(config.name_of(field) for field in given)
             yield f"{names} both give {declared.variable}: set only one of them"
-        elif not config.dry_run and given and given[0] not in wrong and declared.field in config.needs:
-            yield from _source_problems(config, given[0])
+        elif given and given[0] not in wrong and _takes(config, declared):
+            yield from _source_problems(config, declared, given[0])
+
+
+def _takes(config: "CutoverConfig", secret: Input) -> bool:
+    """Return True if the run reads this secret: a live run its tokens, and every run that sends notices their addresses."""
+    if secret.token:
+        return not config.dry_run and secret.field in config.needs
+    return not config.dry_run or config.notify_rehearsals
 
 
 def _notice_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
@@ -114,16 +121,29 @@ def _notice_problems(config: "CutoverConfig", wrong: set[str]) -> Iterator[str]:
         yield from _program_problems(config, "notify_command")
 
 
-def _source_problems(config: "CutoverConfig", field: str) -> Iterator[str]:
-    """Give the problem of a file without a token, or of a command whose program does not exist."""
+def _source_problems(config: "CutoverConfig", secret: Input, field: str) -> Iterator[str]:
+    """Give the problem of a file without the secret, or of a command whose program does not exist."""
     value, name = getattr(config, field), config.name_of(field)
-    if field.endswith("_file"):
-        try:
-            read_grant(read_file(Path(value)))
-        except ValueError as error:
-            yield f"{name}: {value} {error}"
-    elif field.endswith("_command"):
+    if field == secret.field:
+        return
+    if field.endswith("_command"):
         yield from _program_problems(config, field)
+        return
+    try:
+        given = read_grant(read_file(Path(value))).token
+    except ValueError as error:
+        yield f"{name}: {value} {error}"
+        return
+    if not secret.token and (problem := notice_problem(secret, given, insecure=config.allow_insecure_http)):
+        yield f"{name}: {value} gives a wrong {secret.variable}: it {problem}"
+
+
+def notice_problem(secret: Input, value: str, *, insecure: bool) -> str:
+    """Return the problem of an address or a key for notices that a file or a command gave; empty if there is none."""
+    problem = secret.rule(value)
+    if not problem and secret.rule is values.notice_url and not insecure:
+        problem = values.plain_http(value)
+    return problem
 
 
 def _program_problems(config: "CutoverConfig", field: str) -> Iterator[str]:

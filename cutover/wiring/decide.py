@@ -132,11 +132,11 @@ async def _copied(copy: JournalCopy) -> list[TrainEvent]:
 
 def _mask_of(given: Mapping[str, str]) -> Callable[[str], str]:
     """Return the function that masks what a decider must not have typed: the secrets of these variables, and what looks like a credential."""
-    values = [given.get(declared.variable, "") for declared in INPUTS if declared.secret]
-    for declared in INPUTS:
-        if declared.token and (path := given.get(f"{declared.variable}_FILE")):
-            with contextlib.suppress(ValueError):
-                values.append(read_grant(read_file(Path(path))).token)
+    names = [declared.variable for declared in INPUTS if declared.secret]
+    values = [given.get(name, "") for name in names]
+    for path in filter(None, (given.get(f"{name}_FILE") for name in names)):
+        with contextlib.suppress(ValueError):
+            values.append(read_grant(read_file(Path(path))).token)
     secrets = Secrets(with_parts(values))
     return lambda text: secrets.mask_text(mask_typed(text))
 

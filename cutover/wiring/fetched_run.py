@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import httpx
 
-from cutover.config.config import RUNS, CutoverConfig, token_inputs
+from cutover.config.config import RUNS, CutoverConfig, secret_inputs
 from cutover.config.values import is_google, parse_url
 from cutover.errors import ConfigurationError, NotStartedError, PeerError
 from cutover.http.outbound import Outbound
@@ -110,7 +110,7 @@ async def opened_bucket(runs: StateAddress, given: Mapping[str, str]) -> AsyncIt
 
 def _access(runs: StateAddress, given: Mapping[str, str]) -> CutoverConfig:
     """Return a configuration for the bucket alone. No train runs with it, so its revisions are only words."""
-    names = (*_INPUTS, *(name.upper() for name in token_inputs("cloud_run_access_token")))
+    names = (*_INPUTS, *(name.upper() for name in secret_inputs("cloud_run_access_token")))
     variables = {name: given[name] for name in names if given.get(name)}
     return CutoverConfig.from_env(
         stable_revision="stable",

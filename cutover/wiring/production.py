@@ -203,8 +203,6 @@ def live(config: CutoverConfig) -> Production:
     Raises:
         ConfigurationError: A variable for certificates or proxies cannot be used.
     """
-    notices = (config.notify_webhook_url, config.notify_slack_url, config.notify_google_chat_url)
-    pager = config.notify_pagerduty_url if config.notify_pagerduty_key else ""
     state = config.state_api_url if config.state_url else ""
     metrics = config.cloud_monitoring_url if config.slo_cloud_monitoring else config.slo_prometheus_url
     urls = (
@@ -213,8 +211,7 @@ def live(config: CutoverConfig) -> Production:
         config.legacy_base_url,
         state,
         metrics,
-        *notices,
-        pager,
+        *config.notice_urls,
     )
     for_cloud_run, for_state = uses_default_credentials(config), state_uses_default_credentials(config)
     environment = read_environment(

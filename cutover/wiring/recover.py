@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import attrs
 
-from cutover.config.config import TOKEN_INPUTS, CutoverConfig, token_inputs
+from cutover.config.config import TOKEN_INPUTS, CutoverConfig, secret_inputs
 from cutover.config.values import is_utf8
 from cutover.errors import ConfigurationError, NotStartedError
 from cutover.model.train_events import (
@@ -324,12 +324,12 @@ def configuration_of_run(
     variables |= usable_variables(given)
     sources = facts.get("token_sources")
     for token in _RECOVERY_TOKENS:
-        fields = token_inputs(token)
+        fields = secret_inputs(token)
         own = {name.upper(): given[name.upper()] for name in fields if given.get(name.upper())}
         variables |= own
         if not own and isinstance(sources, dict):
             values |= {field: str(sources[field]) for field in fields[1:] if sources.get(field)}
-    control = token_inputs("control_access_token")
+    control = secret_inputs("control_access_token")
     if control[0] in needs and not any(variables.get(name.upper()) or values.get(name) for name in control):
         token, file, command = (name.upper() for name in control)
         lost = f"{token} is missing: without it the routes of this run cannot be read or set back; "

@@ -133,18 +133,7 @@ def tokens_of(
     """
 
     def token(field: str) -> Token:
-        given = config.given(field)
-        if not given:
-            return Token(name=config.name_of(field), reason=_reason(config, field))
-        name, text = config.name_of(given[0]), getattr(config, given[0])
-        if given[0].endswith("_file"):
-            return Token(
-                name=name, source=FileSource(name=name, path=Path(text)), clock=clock, secrets=secrets
-            )
-        if given[0].endswith("_command"):
-            source = CommandSource(name=name, command=text, secrets=secrets)
-            return Token(name=name, source=source, clock=clock, secrets=secrets)
-        return Token(name=name, grant=Grant(token=text))
+        return token_of(config, field, clock=clock, secrets=secrets)
 
     def default_credentials(source: TokenSource) -> Token:
         return Token(name="application default credentials", source=source, clock=clock, secrets=secrets)
@@ -160,6 +149,20 @@ def tokens_of(
         legacy=token("legacy_auth_token") if config.given("legacy_auth_token") else auth,
         prometheus=token("slo_prometheus_token"),
     )
+
+
+def token_of(config: CutoverConfig, field: str, *, clock: Clock, secrets: Secrets) -> Token:
+    """Return the token, or another secret, that a field, its file or its command gives; the source is not read yet."""
+    given = config.given(field)
+    if not given:
+        return Token(name=config.name_of(field), reason=_reason(config, field))
+    name, text = config.name_of(given[0]), getattr(config, given[0])
+    if given[0] == field:
+        return Token(name=name, grant=Grant(token=text))
+    if given[0].endswith("_file"):
+        return Token(name=name, source=FileSource(name=name, path=Path(text)), clock=clock, secrets=secrets)
+    source = CommandSource(name=name, command=text, secrets=secrets)
+    return Token(name=name, source=source, clock=clock, secrets=secrets)
 
 
 def _reason(config: CutoverConfig, field: str) -> str:

@@ -67,6 +67,20 @@ def test_a_rehearsal_refuses_two_sources_too_and_reads_none(tmp_path: Path) -> N
     ]
 
 
+def test_a_file_of_an_address_for_notices_is_read_where_notices_are_sent(tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    path.write_text("http://hooks.example/marked")
+    env = {"NOTIFY_SLACK_URL_FILE": str(path)}
+    assert config_of(env).given("notify_slack_url") == ("notify_slack_url_file",)
+    why = "it is plain http to hooks.example, which is not loopback; use https, or set ALLOW_INSECURE_HTTP=1"
+    said = [f"NOTIFY_SLACK_URL_FILE: {path} gives a wrong NOTIFY_SLACK_URL: {why}"]
+    assert problems_of({**env, "NOTIFY_REHEARSALS": "1"}) == said
+    assert problems_of({**env, **LIVE}) == said
+    config = config_of({**env, **LIVE, "ALLOW_INSECURE_HTTP": "1"})
+    # Another machine takes the receivers of notices from its own environment.
+    assert "notify" not in str(config.facts())
+
+
 def test_a_file_and_a_command_stand_for_the_required_tokens(token_file: Path) -> None:
     config = config_of(
         {"DRY_RUN": "0", "CONTROL_ACCESS_TOKEN_FILE": str(token_file)}, {"auth_token_command": "echo marked"}

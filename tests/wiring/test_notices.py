@@ -127,8 +127,8 @@ async def test_a_train_that_fails_tells_its_undo_and_why(tmp_path: Path) -> None
     assert any(line.startswith("cause: stream-smoke-post") for line in lines)
 
 
-async def _tell_start_and_end(trial: _Trial) -> None:
-    """Send the two notices of a train that passes, without the train."""
+async def _tell_start_and_end(trial: _Trial, *, exit_code: int = 0) -> None:
+    """Send the two notices of a train that ends with this code, without the train."""
     notices = notices_of(trial.production, run_directory=None)
     events: list[TrainEvent] = []
     notices.events = events
@@ -136,7 +136,7 @@ async def _tell_start_and_end(trial: _Trial) -> None:
     async def work() -> None:
         for event in (
             TrainStarted(run_id="t1", facts=trial.train.config.facts()),
-            TrainFinished(passed=True, exit_code=0),
+            TrainFinished(passed=exit_code == 0, exit_code=exit_code),
         ):
             events.append(event)
             notices.observe(event)
@@ -315,6 +315,61 @@ async def test_a_command_that_fails_or_hangs_costs_a_line(
     assert reason in line
 
 
+@pytest.mark.parametrize("kind", ["file", "command"])
+async def test_each_address_and_key_can_come_from_a_file_or_a_command(kind: str, tmp_path: Path) -> None:
+    urls: dict[str, str] = {}
+    for field, secret in URLS.items():
+        path = tmp_path / field
+        path.write_text(secret + "\n")
+        urls[f"{field}_{kind}"] = str(path) if kind == "file" else f"cat {path}"
+    echo = " ".join((*URLS.values(), *SECRETS))
+    trial = _trial(tmp_path / "a", urls=urls)
+    assert trial.train.config.secrets == _trial(tmp_path / "b", urls={}).train.config.secrets
+    await _tell_start_and_end(trial)
+    assert trial.said == []
+    assert {str(request.url) for request in trial.receiver.requests} == set(URLS.values()) - {SECRETS[3]}
+    # Only an open run pages.
+    paged = _trial(tmp_path / "c", urls=urls)
+    await _tell_start_and_end(paged, exit_code=4)
+    assert SECRETS[3] in {body.get("routing_key") for body in paged.receiver.bodies}
+    # What a receiver echoes is masked, although the configuration does not hold the secret.
+    refusing = _trial(tmp_path / "d", urls=urls, answer=lambda _: httpx.Response(400, text=echo))
+    await _tell_start_and_end(refusing)
+    shown = " ".join((*refusing.said, repr(refusing.production)))
+    assert len(refusing.said) == 3
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("false", "NOTIFY_SLACK_URL_COMMAND: false: exit code 1, no message"),
+        ("echo marked-no-url", "it gives a wrong value, which must start with https://"),
+        (
+            "echo http://hooks.example/marked",
+            "it gives a wrong value, which is plain http to hooks.example, which is not loopback",
+        ),
+    ],
+)
+async def test_a_command_that_gives_no_address_costs_a_line(
+    command: str, reason: str, tmp_path: Path
+) -> None:
+    trial = _trial(tmp_path, urls={"notify_slack_url_command": command})
+    assert (await trial.run()).passed
+    (line,) = trial.said
+    assert line.startswith("NOTIFY_SLACK_URL_COMMAND: 2 of the notices of this run were not delivered")
+    assert reason in line
+    assert "marked" not in line
+    assert trial.receiver.requests == []
+
+
+async def test_a_pager_whose_key_cannot_be_read_is_known_after_a_train_that_passes(tmp_path: Path) -> None:
+    trial = _trial(tmp_path, urls={"notify_pagerduty_key_command": "false"})
+    await _tell_start_and_end(trial)
+    (line,) = trial.said
+    assert line.startswith("NOTIFY_PAGERDUTY_KEY_COMMAND: 2 of the notices of this run were not delivered")
+
+
 def test_the_link_of_a_job_is_known_on_github_and_on_gitlab() -> None:
     github = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "7"}
     assert job_link(github) == "https://github.com/a/b/actions/runs/7"
@@ -336,6 +391,33 @@ def test_a_wrong_variable_of_notices_costs_a_recovery_a_warning_and_no_more() ->
         "NOTIFY_SLACK_URL must start with https:// (or http:// on loopback) and name a host; nothing is sent there",
         (
             "NOTIFY_COMMAND needs the program no-such-program-anywhere, and there is none: give its full path, or add its folder to PATH; "
+            "nothing is sent there"
+        ),
+    ]
+
+
+def test_a_file_of_notices_that_is_wrong_costs_a_recovery_a_warning_and_no_more(tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text(URLS["notify_webhook_url"])
+    wrong.write_text("ftp://hooks.example/marked-slack-secret-1")
+    given = {
+        "NOTIFY_WEBHOOK_URL_FILE": str(right),
+        "NOTIFY_SLACK_URL_FILE": str(wrong),
+        "NOTIFY_GOOGLE_CHAT_URL_FILE": str(tmp_path / "none"),
+        "NOTIFY_PAGERDUTY_KEY": "marked-pagerduty-key-1",
+        "NOTIFY_PAGERDUTY_KEY_COMMAND": "echo marked",
+    }
+    said: list[str] = []
+    with _warnings_in(said):
+        assert usable_variables(given) == {"NOTIFY_WEBHOOK_URL_FILE": str(right)}
+    assert said == [
+        (
+            f"NOTIFY_SLACK_URL_FILE: {wrong} gives a wrong NOTIFY_SLACK_URL: it must start with https:// (or http:// on loopback) and name a "
+            "host; nothing is sent there"
+        ),
+        f"NOTIFY_GOOGLE_CHAT_URL_FILE: {tmp_path / 'none'} cannot be read: No such file or directory; nothing is sent there",
+        (
+            "NOTIFY_PAGERDUTY_KEY and NOTIFY_PAGERDUTY_KEY_COMMAND both give NOTIFY_PAGERDUTY_KEY: set only one of them; "
             "nothing is sent there"
         ),
     ]

@@ -10,6 +10,8 @@ import attrs
 
 from cutover.model.e_values import Bet
 
+MOST_FAILED = 0.1
+"""Largest part of its turns that a healthy service loses."""
 IN_A_ROW = 5
 """Number of good looks in a row with which a smoke passes after a turn that failed on its way."""
 MOST_LOOKS = 30

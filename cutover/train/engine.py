@@ -13,6 +13,7 @@ from cutover.clock import utc_now
 from cutover.errors import UndoUnprovenError, root_cause
 from cutover.model.gates import Ceilings, exit_code, judge, may_go_on, reasons
 from cutover.model.holds import refused_holds
+from cutover.model.losses import MOST_FAILED
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState
@@ -70,12 +71,10 @@ class TrainPlan:
 
     @property
     def most_failed(self) -> float:
-        """The part of the turns, between 0 and 1, that chance explains if they fail on their way: for the smokes and the sentinels."""
+        """The part of the turns of a smoke, and of the sentinels, that chance explains: MAX_CANARY_WORSE_PERCENT at most."""
         return min(MOST_FAILED, self.drill.share.max_canary_worse_percent / 100)
 
 
-MOST_FAILED = 0.1
-"""Largest part of its turns that a healthy service loses; MAX_CANARY_WORSE_PERCENT, if that is less."""
 NOTHING_TO_UNDO = together(())
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 

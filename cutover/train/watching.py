@@ -11,11 +11,13 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.model import step_ids
+from cutover.model.losses import MOST_FAILED
 from cutover.model.route_state import GLOBAL
 from cutover.model.traffic_state import describe_shares
 from cutover.model.train_events import StepFinished, TrafficRead, TrainEvent, TrainFinished
 from cutover.production.routes.control_plane import RouteSample
 from cutover.production.services import Services
+from cutover.train.smoke_looks import LOST_BY_CHANCE, ask
 
 
 class RoundStatus(enum.Enum):
@@ -92,13 +94,16 @@ async def take_round(number: int, goal: Goal, services: Services) -> Round:
     looks: dict[str, Look] = {}
 
     async def streams() -> None:
-        probes = await services.prober.probe_all(label="watch")
-        for alias, probe in zip(services.prober.aliases, probes, strict=True):
-            status = RoundStatus.HELD if probe.ok else RoundStatus.LOST
-            if probe.without_evidence:
-                status = RoundStatus.UNKNOWN
-            name = f"stream {alias.name}"
-            looks[name] = Look(name=name, status=status, detail=probe.describe())
+        asked = await ask(services.prober, services.clock, label="watch", most_failed=MOST_FAILED)
+        for alias, log in asked.logs.items():
+            shown = log.first_bad or log.first
+            assert shown is not None  # noqa: S101  each alias is asked
+            status, detail = RoundStatus.HELD, shown.describe()
+            if log.bad and asked.passed:
+                detail = f"{LOST_BY_CHANCE}; {log.bad} of {log.count} failed: {detail}"
+            elif log.bad:
+                status = RoundStatus.UNKNOWN if log.bad == log.without_evidence else RoundStatus.LOST
+            looks[f"stream {alias}"] = Look(name=f"stream {alias}", status=status, detail=detail)
 
     async def routes() -> None:
         looks["routes"] = await _routes(goal, services)

@@ -14,11 +14,10 @@ import attrs
 from cutover.config.config import CutoverConfig
 from cutover.model.e_values import Bet
 from cutover.model.judgement import Judgement, Turn, Verdict
-from cutover.model.losses import ChangeLosses, SmokeLooks
+from cutover.model.losses import MOST_FAILED, ChangeLosses, SmokeLooks
 from cutover.production.lane import COMPAT
 from cutover.train.canary_turns import CanaryTurns
 from cutover.train.canary_watch import PRESSING_SECONDS
-from cutover.train.engine import MOST_FAILED
 from cutover.train.sentinels import response_count
 from cutover.train.soak import confirm_count, look_count, paced_count
 from cutover.train.steps.rollback_drill import ROLLBACK_LOOKS

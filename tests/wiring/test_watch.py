@@ -133,6 +133,22 @@ class TestRounds:
         watched, _ = await watch(trial, minutes=0)
         assert watched.status is expected
 
+    @pytest.mark.parametrize(("last", "expected"), [(1, RoundStatus.HELD), (None, RoundStatus.LOST)])
+    async def test_a_single_turn_that_fails_on_its_way_is_no_loss(
+        self, last: int | None, expected: RoundStatus, tmp_path: Path
+    ) -> None:
+        trial = await passed(tmp_path)
+        fails = Scope(operations=frozenset({Operation.CHAT_STREAM}), sites=frozenset(Site), last=last)
+        strike = Strike(fails, Refuse(problem(503, "unavailable", "Try again later.")))
+        trial.production._active._faults = (
+            Fault(name="lost", sentence="Lost.", strikes=(strike,), outcome=Outcome(exit_code=1)),
+        )
+        watched, rounds = await watch(trial, minutes=1)
+        assert watched.status is expected
+        detail = look(rounds[0], "stream chat-stream").detail
+        assert "503" in detail
+        assert ("1 of 6 failed: " in detail) is (expected is RoundStatus.HELD)
+
     async def test_each_round_is_a_line_of_evidence_without_a_token(self, tmp_path: Path) -> None:
         trial = await passed(tmp_path)
         watched, _ = await watch(trial)

@@ -1,26 +1,16 @@
-"""The stream smoke: it probes every alias against the contract, side by side, each on a thread of its own.
-
-A turn that breaks the contract fails the smoke at once. After a turn that failed on its way it looks again, because a healthy service loses one
-now and then: it passes after five good looks in a row, and fails when an alias fails more turns than chance explains.
-"""
+"""The stream smoke: it probes every alias against the contract, side by side, each on a thread of its own; ``smoke_looks.py`` says when it passes."""
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import attrs
 
-from cutover.checking.probe import Probe
 from cutover.model import step_ids
-from cutover.model.losses import IN_A_ROW, SmokeLooks
 from cutover.model.results import StepResult, StepStatus
 from cutover.production.services import Services
 from cutover.train.canary_evidence import names_others
-from cutover.train.canary_turns import weighed_turn
-from cutover.train.probe_log import ProbeLog
+from cutover.train.smoke_looks import LOST_BY_CHANCE, ask
 from cutover.train.step_recorder import StepRecorder
-
-PAUSE = 1.0
-"""Seconds between two looks."""
 
 
 class Phase(enum.Enum):
@@ -58,51 +48,28 @@ class Plan:
 async def run(plan: Plan, services: Services, recorder: StepRecorder) -> StepResult:
     """Probe every alias of the lane; record one check for each."""
     prober = services.prober
-    logs = {alias.name: ProbeLog() for alias in prober.aliases}
-    named = set[str]()
-    good, last = await _ask(plan, services, logs, named)
-    for name, log in logs.items():
+    asked = await ask(prober, services.clock, label=plan.phase.step_id, most_failed=plan.most_failed)
+    for name, log in asked.logs.items():
         check_id = f"{plan.phase.value}-{name}"
-        if good and log.bad:
-            detail = f"the last {IN_A_ROW} looks are good, and a healthy service loses a turn now and then"
-            recorder.judged_check(check_id, log, StepStatus.PASS, detail)
+        if asked.passed and log.bad:
+            recorder.judged_check(check_id, log, StepStatus.PASS, LOST_BY_CHANCE)
         else:
             recorder.stream_check(check_id, log)
-    if plan.only is not None and (why := names_others(prober.revision_header, named, stable=plan.only)):
+    if plan.only is not None and (why := names_others(prober.revision_header, asked.named, stable=plan.only)):
         recorder.check("revisions", StepStatus.ERROR, why, tolerable=False)
-    if plan.judge_turn is not None and good:
-        plan.judge_turn(max(probe.elapsed for probe in last), recorder)
+    if plan.judge_turn is not None and asked.passed:
+        plan.judge_turn(max(probe.elapsed for probe in asked.last), recorder)
     blind = (
         f"; no reply has the header {prober.revision_header}: is REVISION_HEADER correct?"
-        if prober.revision_header and not named
+        if prober.revision_header and not asked.named
         else ""
     )
+    count = len(asked.logs)
     return recorder.finish(
-        f"every alias keeps the contract ({len(logs)} of {len(logs)}){blind}",
+        f"every alias keeps the contract ({count} of {count}){blind}",
         facts={
             "phase": plan.phase.value,
-            "revisions": sorted(named),
-            "first_event_seconds": [probe.report.timings.first_event for probe in last],
+            "revisions": sorted(asked.named),
+            "first_event_seconds": [probe.report.timings.first_event for probe in asked.last],
         },
     )
-
-
-async def _ask(
-    plan: Plan, services: Services, logs: Mapping[str, ProbeLog], named: set[str]
-) -> tuple[bool, list[Probe]]:
-    """Look once, or on after a turn that failed on its way; return True if the smoke passes, and the probes of the last look.
-
-    ``logs`` gets the probes of each alias, ``named`` the revisions that answered.
-    """
-    prober, looks = services.prober, SmokeLooks(aliases=len(logs), most=plan.most_failed)
-    while True:
-        look = await prober.probe_all(label=plan.phase.step_id)
-        named |= prober.revisions(look)
-        for log, probe in zip(logs.values(), look, strict=True):
-            log.add(probe)
-        turns = [weighed_turn(probe) for probe in look]
-        weighed = [turn.failed for turn in turns if turn is not None]
-        passed = looks.take(weighed) if len(weighed) == len(look) else False
-        if passed is not None:
-            return passed, look
-        await services.clock.sleep(PAUSE)

@@ -7,6 +7,7 @@ The module is a little longer than most, because one loop and the results that i
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
@@ -30,7 +31,7 @@ from cutover.model.train_events import (
     UndoStarted,
 )
 from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
-from cutover.model.undo_policy import MOVED_ON, REASONS, Action, RecoveryMode
+from cutover.model.undo_policy import MOVED_ON, REASONS, Action, Decision, RecoveryMode, keys_of_others
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.record.journal import Journal
@@ -43,6 +44,8 @@ UNDO_DEADLINE = 300.0
 """Seconds for a whole undo: the read before it, the split, the overrides, the smoke after it. A longer undo counts as not proven."""
 TRAFFIC_DEADLINE = 150.0
 """Seconds for the split, so that time is left for the overrides."""
+LEFT_BEHIND_SECONDS = 5.0
+"""Seconds for the look at the overrides before the traffic goes back."""
 CLOCK_JUMP = 60.0
 """Seconds by which the wall clock may jump between two processes without shortening a wait."""
 _DECISIONS = 4
@@ -107,18 +110,17 @@ class UndoExecutor:
     async def undo(self, plan: UndoPlan) -> UndoResult:
         """Restore and prove every part of a plan. The traffic comes first, because the serving instances hold the overrides.
 
-        An operator who takes a completed promotion back is in no hurry, and the canary's instances serve: the routes are decided and restored there
-        first, so that a kill switch of somebody else is seen before the traffic leaves it, and then on stable's instances too.
+        After a promotion the canary's instances serve, and what somebody else has set there goes out of sight with the traffic. So the overrides are
+        looked at before it moves. An operator who takes a completed promotion back is in no hurry: then they are restored there too.
         """
         parts: list[UndoResult] = []
-        if (
-            self.recovering in {"revert", "restore-captured"}
-            and plan.routes is not None
-            and plan.traffic is not None
-        ):
-            first = await self.restore(self._routes_part(plan.routes))
-            if not first.proven:
-                return first
+        if plan.routes is not None and plan.traffic is not None:
+            if self.recovering in {"revert", "restore-captured"}:
+                first = await self.restore(self._routes_part(plan.routes))
+                if not first.proven:
+                    return first
+            elif self.recovering != "accept-found":
+                parts += await self._left_behind(plan.routes)
         if plan.traffic is not None:
             part = self._traffic_part(plan.traffic)
             undone = UndoResult(
@@ -134,6 +136,36 @@ class UndoExecutor:
         if plan.routes is not None:
             parts.append(await self.restore(self._routes_part(plan.routes)))
         return together(parts)
+
+    async def _left_behind(self, undo: RoutesUndo) -> Sequence[UndoResult]:
+        """Read the overrides of the instances that the traffic is about to leave; return a result that is not proven if somebody else has set one.
+
+        Users wait for the traffic, so a read without an answer within ``LEFT_BEHIND_SECONDS`` is given up.
+        """
+        part, control = self._routes_part(undo), self.services.control
+        sample = None
+        with anyio.move_on_after(LEFT_BEHIND_SECONDS), suppress(PeerError):
+            sample = await control.sample(label=f"{part.label}.left-behind")
+        if sample is None:
+            return ()
+        states, own = [state for state, _ in sample.shares], {*undo.own_states}
+        keys = keys_of_others(states, keys=[key for key, _ in undo.values], own_states=undo.own_states)
+        if not keys:
+            return ()
+        why = f"somebody else has set {', '.join(keys)} on the instances that the traffic leaves"
+        decision = Decision(action=Action.REFUSE, why=why, moved_on=keys)
+        self._say(part, Look(decision=decision, found=sample.describe()))
+        others = dict.fromkeys(
+            (key, value)
+            for key in keys
+            for state in states
+            if (value := state.get(key)) and (key, value) not in own
+        )
+        to_do = [f"to set it on the instances that serve now: {control.curl(*each)}" for each in others]
+        if self.folder is not None:
+            to_do.append(f"or, to leave it as it is: {recover_command(self.folder, '--accept-found')}")
+        detail = f"routes: {why}, and it is not in force any more ({sample.describe()})"
+        return (UndoResult(proven=False, detail=detail, to_do=tuple(to_do)),)
 
     def by_hand(self, plan: UndoPlan) -> tuple[str, ...]:
         """Return the checks and commands with which an operator carries a plan out."""

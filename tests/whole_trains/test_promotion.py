@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from cutover.clock import EventLoopClock
 from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
-from cutover.model.train_events import StepStarted, TrainEvent
+from cutover.model.train_events import StepStarted, TrainEvent, UndoStarted
 from cutover.simulation import Fault
 from cutover.simulation.deployment import Target
-from cutover.simulation.exchange import STREAMS, Fate, problem
+from cutover.simulation.exchange import SILENCE, STREAMS, Fate, Operation, problem
 from cutover.simulation.faults import Outcome, Refuse, Role, Scope, Strike
 from cutover.wiring.embedded import simulated
 from cutover.wiring.recover import recover_production
@@ -168,6 +169,57 @@ class TestNotPassed:
         assert status_of(summary, PROMOTION) is StepStatus.PASS
         assert trial.production.traffic == {STABLE: 100}
         assert summary.exit_code == 1
+
+    async def test_a_kill_switch_on_the_canarys_instances_is_told_when_the_traffic_leaves_them(
+        self, tmp_path: Path
+    ) -> None:
+        """A human sets it while the canary has all traffic. Users still get stable back at once."""
+        trial = promotion_of(tmp_path)
+
+        def press(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+                for instance in trial.production._front_door.all_of(CANARY):
+                    instance.overrides["chat_pilot"] = "legacy"
+                trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+
+        summary = await trial.run(observer=press)
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        detail, to_do = summary.undo.detail, summary.undo.to_do
+        said = "routes: somebody else has set chat_pilot on the instances that the traffic leaves, and it is not in force any more"
+        assert said in detail
+        assert to_do[0].startswith("to set it on the instances that serve now: curl ")
+        assert '"chat_pilot"' in to_do[0]
+        assert trial.production.traffic == {STABLE: 100}
+        for instance in trial.production._front_door.all_of(STABLE):
+            assert not instance.overrides
+        # An operator has been told; the recovery finds nothing open any more.
+        again = simulated(trial.config, trial.production, clock=EventLoopClock())
+        assert (await recover_production(again, tmp_path / "run", mode="accept-found")).closed
+
+    async def test_overrides_that_cannot_be_read_delay_no_traffic(self, tmp_path: Path) -> None:
+        trial = promotion_of(tmp_path)
+        silent = Fault(
+            name="silent",
+            sentence="Silent.",
+            strikes=(
+                Strike(Scope(operations=frozenset({Operation.ROUTE_STATUS})), Refuse(SILENCE)),
+                *broken(Scope(operations=STREAMS)).strikes,
+            ),
+            outcome=Outcome(exit_code=4),
+        )
+        began: list[float] = []
+
+        def hang(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+                trial.production._active._faults = (silent,)
+            if isinstance(event, UndoStarted):
+                began.append(anyio.current_time())
+
+        await trial.run(observer=hang)
+        back = [row.time for row in trial.production.requests if row.operation is Operation.TRAFFIC_UPDATE]
+        assert back[-1] - began[0] == pytest.approx(5, abs=1)
+        assert trial.production.traffic == {STABLE: 100}
 
     async def test_a_split_that_somebody_else_changed_before_it_is_left_alone(self, tmp_path: Path) -> None:
         trial = promotion_of(tmp_path)

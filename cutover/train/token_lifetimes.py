@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import anyio
 
-from cutover.errors import PeerError
-from cutover.http.tokens import Token
+from cutover.errors import PeerError, RefusedError
+from cutover.http.tokens import UNAUTHORIZED, Token
 from cutover.model.results import StepStatus
 from cutover.production.services import Services
 from cutover.train.step_recorder import StepRecorder
@@ -43,16 +43,18 @@ async def check_tokens(
 
     async def check(role: str, token: Token) -> None:
         status, warns, detail = StepStatus.PASS, False, token.reason
-        if token.renewable:
-            detail = f"{token.name}: read again when it expires or is refused"
-        elif token.grant is not None:
-            why_not = (unasked or {}).get(role, "")
-            left = token.seconds_left()
-            if left is None and not why_not:
-                left = await _asked_seconds(role, token, services, token_info_url)
-            if left is not None:
-                ends[token.name] = services.clock.now() + left
-            status, warns, detail = _judged(token.name, left, seconds_needed, why_not)
+        why_not = (unasked or {}).get(role, "")
+        try:
+            left = None if why_not else await _asked_seconds(role, token, services, token_info_url)
+            if token.renewable:
+                detail = f"{token.name}: read again when it expires or is refused"
+            elif token.grant is not None:
+                left = token.seconds_left() if token.seconds_left() is not None else left
+                if left is not None:
+                    ends[token.name] = services.clock.now() + left
+                status, warns, detail = _judged(token.name, left, seconds_needed, why_not)
+        except RefusedError as error:
+            status, detail = StepStatus.ERROR, f"{token.name} was refused: renew it ({error})"
         recorder.check(f"token-{role}", status, detail, tolerable=False, warns=warns)
 
     async with anyio.create_task_group() as group:
@@ -83,7 +85,13 @@ def _judged(
 
 
 async def _asked_seconds(role: str, token: Token, services: Services, token_info_url: str) -> float | None:
-    """Return the seconds that a token lives, as the service that gave it out says; None if nobody says."""
+    """Return the seconds that a token lives, as the service that gave it out says; None if nobody says.
+
+    Raises:
+        RefusedError: The lane's own service refuses the token (401).
+    """
+    if token.grant is None:
+        return None
     if role in _LANE_ROLES:
         return await _session_seconds(role, token, services)
     if role == _CLOUD_RUN and token_info_url:
@@ -130,7 +138,11 @@ def _too_short(name: str, left: float, seconds_needed: float) -> str:
 
 
 async def _session_seconds(role: str, token: Token, services: Services) -> float | None:
-    """Return the seconds that the session of a token lives, as the service says; None if it does not say."""
+    """Return the seconds that the session of a token lives, as the service says; None if it does not say.
+
+    Raises:
+        RefusedError: The service refuses the token (401).
+    """
     url = services.control.base_url + services.control.lane.session_path
     try:
         found = await _asked(url, role, token, services)
@@ -139,6 +151,10 @@ async def _session_seconds(role: str, token: Token, services: Services) -> float
         if not isinstance(found, str):
             return None
         expires_at = datetime.fromisoformat(found)
+    except RefusedError as error:
+        if error.status == UNAUTHORIZED:
+            raise
+        return None
     except (PeerError, ValueError, OverflowError):
         return None
     expires_at = expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)

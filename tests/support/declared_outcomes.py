@@ -111,6 +111,12 @@ def _preflight(injected: InjectedFault) -> Outcome:
     return _read_again(injected, NO_EVIDENCE)
 
 
+def _lifetime(injected: InjectedFault) -> Outcome:
+    """Return the outcome of a fault where the service may say how long a token lives. It need not say so, but the lane must not refuse its token."""
+    own_service = not injected.label.endswith("cloud-run")
+    return NO_EVIDENCE if own_service and injected.fault is WireFault.HTTP_401 else GO
+
+
 def _address(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault at the look at an address: any reply is an answer, and a look that hangs has no second one."""
     silent = injected.fault in {WireFault.REFUSED, WireFault.RESET} and injected.at_every_request
@@ -271,8 +277,7 @@ class RequestGroup:
 
 
 REQUEST_GROUPS = (
-    # A service need not say how long a token lives.
-    RequestGroup("lifetimes of tokens", r"preflight\.token-.*", ANY_REQUEST_FAULTS, _always_go),
+    RequestGroup("lifetimes of tokens", r"preflight\.token-.*", ANY_REQUEST_FAULTS, _lifetime),
     RequestGroup(
         "asking at a tag",
         r"preflight\.canary-evidence\..*|drill\.tag\.answer",

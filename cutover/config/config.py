@@ -151,7 +151,7 @@ class CutoverConfig:
     )
     canary_good_query: str = text_field(
         rule=values.revision_query,
-        help="PromQL: number of its requests that did not fail; Cloud Monitoring has a ready one",
+        help="PromQL: number of its requests that did not fail, 0 where all did (`or vector(0)`); Cloud Monitoring has a ready one",
     )
     canary_latency_query: str = text_field(
         rule=values.revision_query,

@@ -212,6 +212,21 @@ class TestUsers:
         assert not summary.passed
         assert f"inconclusive: {CANARY}: " in users_checks(summary)["traffic-5-users"][1]
 
+    async def test_a_canary_without_a_good_request_is_inconclusive_and_the_remedy_is_named(
+        self, tmp_path: Path
+    ) -> None:
+        def no_good(query: str) -> httpx.Response | None:
+            return answered() if "good{" in query and f'"{CANARY}"' in query else None
+
+        server = FakePrometheus(users={STABLE: (4000, 8, 900.0), CANARY: (200, 200, 900.0)}, override=no_good)
+        summary = await Measured(tmp_path, server, {**USERS, "canary_metrics": True}).run()
+        status, detail = users_checks(summary)["traffic-5-users"]
+        assert (summary.passed, status) == (False, "error")
+        assert (
+            "no series: 200 requests were counted, and no good one; if each of them may have failed, let CANARY_GOOD_QUERY say 0 then: "
+            "end it with `or vector(0)`" in detail
+        )
+
     async def test_both_revisions_are_asked_for_the_same_window_and_moment(self, tmp_path: Path) -> None:
         server = FakePrometheus(users={STABLE: (4000, 8, 900.0), CANARY: (200, 0, 950.0)})
         await Measured(tmp_path, server, {**USERS, "canary_steps": (5,), "canary_soak_seconds": 30.0}).run()

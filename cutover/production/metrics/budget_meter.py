@@ -13,13 +13,18 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.model.error_budget import FRESH_SCRAPES, BudgetReading, Objective, evidence_problem, in_words
-from cutover.production.metrics.promql import PromqlApi
+from cutover.production.metrics.promql import NO_SAMPLE, PromqlApi
 
 WINDOW = "$window"
 """The place in a query where a window such as ``3600s`` is put."""
 AGE, COVERAGE, EVENTS = "the age of the newest sample", "the coverage of the window", "events"
 _EVIDENCE = (AGE, COVERAGE, EVENTS)
 """The figures without which a reading proves nothing."""
+_GOOD = "good"
+_NO_GOOD = (
+    f"{NO_SAMPLE}; if each event may have been bad, let SLO_GOOD_QUERY say 0 then: end it with `or vector(0)`"
+)
+"""The reason for a query of the good events without a series."""
 _AGE_WINDOW = 900.0
 """Seconds in which the newest sample is looked for."""
 _STEPS = 1000
@@ -102,8 +107,8 @@ class BudgetMeter:
         if queries.consumed_percent:
             return {f"{name}percent": queries.consumed_percent.replace(WINDOW, text)}
         return {
-            f"{name}good": queries.good_events.replace(WINDOW, text),
-            f"{name}events": queries.all_events.replace(WINDOW, text),
+            f"{name}{_GOOD}": queries.good_events.replace(WINDOW, text),
+            f"{name}{EVENTS}": queries.all_events.replace(WINDOW, text),
         }
 
     async def _ask(self, queries: Mapping[str, str], at: float) -> dict[str, float | str]:
@@ -112,7 +117,8 @@ class BudgetMeter:
 
         async def ask(name: str, query: str) -> None:
             try:
-                found[name] = await self.api.number(query, at=at, label="budget")
+                no_series = _NO_GOOD if name.endswith(_GOOD) else NO_SAMPLE
+                found[name] = await self.api.number(query, at=at, label="budget", no_series=no_series)
             except PeerError as error:
                 found[name] = str(error)
 
@@ -156,7 +162,7 @@ class BudgetMeter:
             if isinstance(percent, str) or percent >= 0:
                 return percent if isinstance(percent, str) else percent / 100
             return f"{percent:g} % is no consumed share"
-        good, events = (found.get(f"{name}{kind}", "not asked") for kind in ("good", "events"))
+        good, events = (found.get(f"{name}{kind}", "not asked") for kind in (_GOOD, EVENTS))
         if isinstance(good, str) or isinstance(events, str):
             return good if isinstance(good, str) else str(events)
         try:

@@ -17,6 +17,8 @@ from cutover.text import LONGEST, printable
 
 MAX_ANSWER_BYTES = 1 << 16
 """Bytes of the largest answer that is read. An answer with one number has some hundred bytes."""
+NO_SAMPLE = "the metric does not exist, or has no sample"
+"""The usual reason for a result without a series."""
 _OK = 200
 
 
@@ -49,13 +51,14 @@ class PromqlApi:
     by_get: bool = False
     """True for Cloud Monitoring, which takes a query in the URL alone. A Prometheus server gets it in the body, since a URL may be too long."""
 
-    async def number(self, query: str, *, at: float, label: str) -> float:
+    async def number(self, query: str, *, at: float, label: str, no_series: str = NO_SAMPLE) -> float:
         """Return the number that a query gives at one moment.
 
         Args:
             query: The PromQL query. Its result is one series, or a scalar.
             at: The moment, in seconds since 1970.
             label: Label of the request.
+            no_series: The reason for a result without a series.
 
         Raises:
             PeerError: There is no such number; the message gives the reason.
@@ -80,14 +83,14 @@ class PromqlApi:
         except PeerError as error:
             raise UnusableReplyError(str(error).replace(whole, address)) from error
         try:
-            return _number(reply)
+            return _number(reply, no_series)
         except ValueError as error:
             raise UnusableReplyError(
                 f"{address}: {error}; the query was {printable(query, LONGEST)}"
             ) from error
 
 
-def _number(reply: Reply) -> float:
+def _number(reply: Reply, no_series: str) -> float:
     """Return the number in an answer.
 
     Raises:
@@ -107,7 +110,7 @@ def _number(reply: Reply) -> float:
         raise ValueError(f"the server warns: {printable('; '.join(answer.warnings), LONGEST)}")
     if answer.data is None:
         raise ValueError("the answer holds no data")
-    text = _only_value(answer.data)
+    text = _only_value(answer.data, no_series)
     # Python reads more texts than Prometheus writes, such as 1_0; none of them is a wrong number.
     value = float(text)
     if not math.isfinite(value):
@@ -115,7 +118,7 @@ def _number(reply: Reply) -> float:
     return value
 
 
-def _only_value(data: _Data) -> str:
+def _only_value(data: _Data, no_series: str) -> str:
     """Return the value of the only series of a vector, or of a scalar, as Prometheus writes it.
 
     Raises:
@@ -130,7 +133,7 @@ def _only_value(data: _Data) -> str:
     except msgspec.MsgspecError:
         raise ValueError("the answer is no JSON of Prometheus") from None
     if not series:
-        raise ValueError("no series: the metric does not exist, or has no sample")
+        raise ValueError(f"no series: {no_series}")
     if len(series) > 1:
         raise ValueError(f"{len(series)} series, where one was expected: use sum(...)")
     return series[0].value[1]

@@ -11,7 +11,7 @@ from cutover.errors import PeerError
 from cutover.http.outbound import READ_LIMIT
 from cutover.model.revision_metrics import RevisionFigures
 from cutover.production.metrics.budget_meter import WINDOW, duration
-from cutover.production.metrics.promql import PromqlApi
+from cutover.production.metrics.promql import NO_SAMPLE, PromqlApi
 
 REVISION = "$revision"
 """The place in a query where the name of a revision is put."""
@@ -64,11 +64,12 @@ class RevisionMeter:
         return found
 
     async def _figures(self, revision: str, window: float, at: float) -> RevisionFigures:
-        async def number(query: str) -> float:
+        async def number(query: str, no_series: str = NO_SAMPLE) -> float:
             text = query.replace(REVISION, revision).replace(WINDOW, duration(window))
-            return await self.api.number(text, at=at, label="canary-metrics")
+            return await self.api.number(text, at=at, label="canary-metrics", no_series=no_series)
 
-        every, good = await number(self.queries.all_requests), await number(self.queries.good_requests)
+        every = await number(self.queries.all_requests)
+        good = await number(self.queries.good_requests, _no_good(every))
         if not 0 <= good <= every * _ROUNDING:
             raise ValueError(f"{good:g} good requests of {every:g} are no counts of one window")
         p95 = None
@@ -78,3 +79,13 @@ class RevisionMeter:
                 p95 = await number(self.queries.p95_ms)
         requests = round(every)
         return RevisionFigures(requests=requests, failed=max(0, requests - round(good)), p95_ms=p95)
+
+
+def _no_good(every: float) -> str:
+    """Return the reason for a query of the good requests without a series, beside this number of all requests."""
+    if not every:
+        return NO_SAMPLE
+    return (
+        f"{every:.0f} requests were counted, and no good one; if each of them may have failed, let CANARY_GOOD_QUERY say 0 then: "
+        "end it with `or vector(0)`"
+    )

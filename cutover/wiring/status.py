@@ -72,6 +72,17 @@ async def look_in_bucket(text: str, given: Mapping[str, str]) -> RunView:
     return RunView(folder=str(address), status=run_status(events), process=process)
 
 
+async def fetch_events(address: StateAddress, given: Mapping[str, str]) -> list[TrainEvent]:
+    """Return the events of the run at an address in STATE_URL, with the token for the bucket in these variables.
+
+    Raises:
+        ConfigurationError: A variable is wrong or lacks.
+        NotStartedError: There is no such run, or the bucket cannot be read.
+    """
+    async with opened_bucket(address.parent, given) as bucket:
+        return await read_copy(journal_copy(bucket, address.parent, address.run))
+
+
 async def read_copy(copy: JournalCopy) -> list[TrainEvent]:
     """Return the events of a run in STATE_URL.
 

@@ -30,6 +30,13 @@ def test_a_killed_process_is_recovered_from_another_machine(tmp_path: Path) -> N
             train.wait(30)
         address = refused.stderr.split()[-1]
         assert address.startswith("gs://simulated-state/trains/")
+        elsewhere = tmp_path / "elsewhere"
+        assert "CUT OFF" in page_of(address, env=other, folder=elsewhere)
+        # The run is none of this machine's: no journal of it is left here, where it would count as one.
+        assert [path.name for path in elsewhere.rglob("*")] == [f"report-{address.rpartition('/')[2]}.html"]
+        for wrong, code in ((address.rpartition("/")[0], 2), (f"{address[:-6]}000000", 3)):
+            refused = command("report", wrong, env=other, folder=elsewhere)
+            assert (refused.returncode, refused.stdout) == (code, "")
         recovered = command("recover", address, env=other, folder=tmp_path / "elsewhere")
         assert recovered.returncode == 0, recovered.stderr
         assert f"taken over in STATE_URL from pid {train.pid}" in recovered.stderr
@@ -39,6 +46,9 @@ def test_a_killed_process_is_recovered_from_another_machine(tmp_path: Path) -> N
             "TakenOver", "UndoFinished", "TrainFinished",
         ]  # fmt: skip
         assert "token" not in str(events[0]["facts"].get("token_sources"))
+        page = page_of(address, env=other, folder=elsewhere)
+        assert "NO GO" in page
+        assert "CUT OFF" not in page
         # Its own machine learns that from the bucket, and is free again.
         again = command("recover", str(tmp_path / "run"), env=first, folder=tmp_path)
         assert (again.returncode, "nothing was open" in again.stderr) == (0, True)
@@ -50,3 +60,11 @@ def command(*words: str, env: dict[str, str], folder: Path) -> subprocess.Comple
     return subprocess.run(
         [*COMMAND, *words], env=env, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def page_of(address: str, *, env: dict[str, str], folder: Path) -> str:
+    """Make the page of a run in the bucket, and return it."""
+    made = command("report", address, env=env, folder=folder)
+    name = f"report-{address.rpartition('/')[2]}.html"
+    assert (made.returncode, made.stdout) == (0, f"{name}\n"), made.stderr
+    return (folder / name).read_text()

@@ -20,7 +20,7 @@ class Command:
     lines: tuple[str, ...]
 
 
-def recover(folder: Path | None, *options: str) -> str:
+def recover(folder: Path | str | None, *options: str) -> str:
     """Return the command that recovers a run; without a known folder it says RUN_DIR."""
     return (
         shlex.join(["cutover", "recover", *options, "RUN_DIR"])
@@ -34,7 +34,7 @@ def commands(
     plan: UndoPlan,
     broken: SeenStream | None,
     *,
-    folder: Path | None,
+    folder: Path | str | None,
     is_finished: bool,
 ) -> tuple[Command, ...]:
     """Return the commands, the most urgent first.
@@ -43,7 +43,7 @@ def commands(
         summary: The summary of the run.
         plan: The changes that are still open.
         broken: A stream that broke; None without one.
-        folder: The run directory; None if nobody knows it.
+        folder: The run directory, or the address of the run in STATE_URL; None if nobody knows it.
         is_finished: True if the run has a verdict.
     """
     rehearsed = bool(summary.facts.get("dry_run"))

@@ -34,12 +34,12 @@ _LONGEST = 2000
 """Largest number of characters of one text on the page."""
 
 
-def render_page(events: Sequence[TrainEvent], *, folder: Path | None = None) -> bytes:
+def render_page(events: Sequence[TrainEvent], *, folder: Path | str | None = None) -> bytes:
     """Return the content of ``report.html``.
 
     Args:
         events: The events of the run, also of one that was cut off.
-        folder: The run directory, for the commands. None: they say RUN_DIR.
+        folder: The run directory, or the address of the run in STATE_URL, for the commands. None: they say RUN_DIR.
     """
     summary = fold(events)
     plan = plan_undo(events, stable=str(summary.facts.get("stable_revision")))

@@ -45,7 +45,9 @@ class Story:
     """The next steps where nothing must be done now; empty for a run that passed."""
 
 
-def tell(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, folder: Path | None) -> Story:
+def tell(
+    events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, folder: Path | str | None
+) -> Story:
     """Return the first lines of the page."""
     finished = any(isinstance(event, TrainFinished) for event in events)
     broke = what_broke(events, summary)

@@ -52,7 +52,7 @@ def to_do(
     events: Sequence[TrainEvent],
     summary: CutoverSummary,
     plan: UndoPlan,
-    folder: Path | None,
+    folder: Path | str | None,
     *,
     finished: bool,
 ) -> ToDo:
@@ -106,7 +106,7 @@ def _refusal(events: Sequence[TrainEvent]) -> tuple[str, str]:
 
 
 def _of_a_cut_off_run(
-    events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, folder: Path | None
+    events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan, folder: Path | str | None
 ) -> Iterable[Do]:
     """Give the steps for a run without a verdict: find out if it still runs, recover it; or restore the split by hand."""
     process = summary.facts.get("process")
@@ -114,8 +114,13 @@ def _of_a_cut_off_run(
         f"It ran as pid {process.get('pid')} on {process.get('host')}. " if isinstance(process, dict) else ""
     )
     last = f"The last event of its journal is of {events[-1].at[:19].replace('T', ' ')} UTC. "
+    look = (
+        "Look there if it still runs; where it stands, from any machine:"
+        if isinstance(folder, str)
+        else "See if it still runs; on that host, in any folder:"
+    )
     yield Do(
-        text=f"{where}{last}See if it still runs; on that host, in any folder:",
+        text=f"{where}{last}{look}",
         command="cutover status RUN_DIR" if folder is None else status_command(folder),
     )
     yield Do(

@@ -41,6 +41,7 @@ class Decided:
     waiting: Waiting
     """The wait that it is for, with the state that the train shows."""
     decision: Decision
+    """The decision, with each known secret masked."""
     taken: bool
     """True if the train has taken it; False if the train did not do so within ``CONFIRM_SECONDS``."""
 
@@ -115,7 +116,11 @@ async def _decide(
     if problem := decision.problem:
         raise ConfigurationError([f"--{problem}"])
     await store.put(decision)
-    return Decided(waiting=waiting, decision=decision, taken=await _is_taken(read, decision))
+    taken = await _taken(read, decision)
+    if taken is not None:
+        # The train has masked its own secrets in it.
+        decision = attrs.evolve(decision, by=taken.by, because=taken.because)
+    return Decided(waiting=waiting, decision=decision, taken=taken is not None)
 
 
 async def _copied(copy: JournalCopy) -> list[TrainEvent]:
@@ -199,7 +204,8 @@ def _must_be_alive(run_directory: Path) -> None:
         )
 
 
-async def _is_taken(read: Callable[[], Awaitable[list[TrainEvent]]], decision: Decision) -> bool:
+async def _taken(read: Callable[[], Awaitable[list[TrainEvent]]], decision: Decision) -> DecisionTaken | None:
+    """Wait until the train has taken the decision, and return its event; None if the train takes another one, or none."""
     with anyio.move_on_after(CONFIRM_SECONDS):
         while True:
             try:
@@ -209,12 +215,13 @@ async def _is_taken(read: Callable[[], Awaitable[list[TrainEvent]]], decision: D
                 events = []
             for event in events:
                 if isinstance(event, DecisionTaken) and event.wait == decision.wait:
-                    return event.answer == decision.answer and _is_masked_form(event.by, decision.by)
+                    same = event.answer == decision.answer and _is_masked_form(event.by, decision.by)
+                    return event if same else None
             if events and open_wait(events) is None:
                 # A fault or the timeout came first.
-                return False
+                return None
             await anyio.sleep(_LOOK_SECONDS)
-    return False
+    return None
 
 
 def _is_masked_form(shown: str, text: str) -> bool:

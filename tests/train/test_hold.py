@@ -512,6 +512,7 @@ async def test_a_secret_of_the_train_is_masked_in_the_file_too(tmp_path: Path) -
         because = "it is \u00e9 marked-auth-token"
         decided = await decide(night.folder, "go", by="marked-control-token", because=because, env={})
         assert decided.taken
+        assert "marked" not in decided.decision.by + decided.decision.because
 
     with pytest.warns(RuntimeWarning, match="a line that is no decision"):
         summary, trial, _ = await _held(tmp_path, operator)

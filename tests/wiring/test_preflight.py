@@ -16,6 +16,8 @@ from cutover.model.results import StepStatus
 from cutover.record.lock import ServiceLock
 from cutover.report.preflight_report import PreflightReport, as_json, as_lines, status_of
 from cutover.simulation import FAULTS, VARIANTS, Fault, Operation
+from cutover.simulation.exchange import problem
+from cutover.simulation.faults import Outcome, Refuse, Scope, Strike
 from cutover.wiring.embedded import simulated
 from cutover.wiring.preflight import preflight_cutover, preflight_production
 from cutover.wiring.production import live
@@ -45,6 +47,7 @@ HEALTHY = {
     "error-budget": "ok",
 }
 """Id of each line of a healthy production -> its status."""
+_FIELDS = {"control": "control_access_token", "auth": "auth_token"}
 STOPS_IN_PREFLIGHT = sorted(
     name for name, fault in FAULTS.items() if fault.outcome.failed_steps[:1] == (step_ids.PREFLIGHT,)
 )
@@ -103,6 +106,29 @@ async def test_what_stops_a_train_before_its_first_change_fails_here_with_a_reme
         assert len(check.detail) > 40, check
     assert as_json(report)
     assert list(as_lines(report))[-1].endswith("mend the lines that fail")
+
+
+@pytest.mark.parametrize("role", ["control", "auth"])
+async def test_a_token_that_the_lane_refuses_fails_and_is_named(role: str, tmp_path: Path) -> None:
+    trial = EmbeddedTrain(live_config(tmp_path))
+    trial.config = live_config(tmp_path, **{_FIELDS[role]: "marked-and-revoked"})
+    report = await look(trial)
+    assert statuses(report)[f"token-{role}"] == "fail"
+    variable = _FIELDS[role].upper()
+    assert detail(report, f"token-{role}").startswith(f"{variable} was refused: renew it (")
+    assert "401" in detail(report, f"token-{role}")
+    assert "marked-and-revoked" not in "".join(check.detail for check in report.checks)
+    assert report.exit_code == 3
+
+
+async def test_a_service_that_does_not_say_how_long_a_token_lives_is_a_warning_alone(tmp_path: Path) -> None:
+    missing = Strike(
+        Scope(operations=frozenset({Operation.SESSION})), Refuse(problem(404, "not_found", "Not found."))
+    )
+    silent = Fault(name="silent", sentence="Silent.", strikes=(missing,), outcome=Outcome(exit_code=0))
+    report = await look(EmbeddedTrain(live_config(tmp_path), faults=(silent,)))
+    assert {statuses(report)[f"token-{role}"] for role in _FIELDS} == {"warn"}
+    assert report.exit_code == 0
 
 
 async def test_the_json_document_keeps_its_keys(tmp_path: Path) -> None:

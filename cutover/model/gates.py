@@ -27,6 +27,10 @@ class Ceilings:
     broken_streams: int = 0
 
 
+NOT_EVALUATED = "not evaluated, because not all of its steps ran"
+"""The reason why a gate does not hold although no more checks failed than it allows."""
+
+
 @attrs.frozen(kw_only=True)
 class Gate:
     """A hard gate: a limit for the failed checks of some steps, or for broken streams. A gate that does not hold means NO GO."""
@@ -63,7 +67,7 @@ class Gate:
     def describe(self) -> str:
         """Return the reason why the gate does not hold."""
         if not self.evaluated and not self.refuses:
-            return f"{self.name}: not evaluated, because not all of its steps ran"
+            return f"{self.name}: {NOT_EVALUATED}"
         return f"{self.name}: {self.counts}"
 
 

@@ -7,6 +7,8 @@ import attrs
 from cutover.model.holds import open_wait
 from cutover.model.traffic_state import describe_shares
 from cutover.model.train_events import (
+    NOT_KNOWN,
+    Decided,
     Interrupted,
     StepFinished,
     StepStarted,
@@ -69,6 +71,8 @@ def run_status(events: Sequence[TrainEvent]) -> RunStatus:  # noqa: C901  one ca
                 status = _with_split(status, describe_shares(event.captured.served()), event.at)
             case TrafficRead():
                 status = _with_split(status, describe_shares(event.found.served()), event.at)
+            case Decided(part="traffic") if not event.found.startswith(NOT_KNOWN):
+                status = _with_split(status, event.found, event.at)
             case Interrupted() | TrainFinished():
                 # A step that was cut off has no end of its own.
                 running.clear()

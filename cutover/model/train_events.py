@@ -1,6 +1,8 @@
 """The train events: the only record of a run.
 
 Progress lines, the live view, the summary, undo and recovery are all computed from them. ``record/journal.py`` keeps them on disk.
+
+The module is longer than most, because all events stand side by side.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +19,8 @@ TRAFFIC = "traffic"
 """The key of ``Answered`` for a write of the split; a write of an override has its route key."""
 NOT_SENT = "not sent"
 """The outcome of an intended change that was never sent, because the journal could not be written or the run was cancelled."""
+NOT_KNOWN = "not known"
+"""The beginning of the state in a ``Decided`` about a part that could not be read."""
 
 Observer = Callable[["TrainEvent"], None]
 
@@ -195,6 +199,16 @@ class Interrupted(_Event):
     cause: str
     """Name of the exception class."""
 
+    @property
+    def why(self) -> str:
+        """The cause in words."""
+        cancelled = self.cause in {"CancelledError", "Cancelled"}
+        return (
+            "the run was cancelled"
+            if cancelled
+            else f"an error in cutover itself stopped the run ({self.cause})"
+        )
+
 
 @attrs.frozen(kw_only=True)
 class TakenOver(_Event):
@@ -227,7 +241,7 @@ class Decided(_Event):
     intended: str
     """The state that the train asked for, in words."""
     found: str
-    """The state at this look, in words."""
+    """The state at this look, in words; it begins with ``NOT_KNOWN`` if it could not be read."""
 
 
 @attrs.frozen(kw_only=True)

@@ -100,7 +100,7 @@ def decide_traffic(
     released = found.asks_for_latest and found.latest_ready != captured.latest_ready
     if not any(found.splits_as(rows) for rows in own_states) or (released and not found.splits_as(targets)):
         return Decision(action=Action.REFUSE, why=MOVED_ON)
-    why = "production has what this train asked for"
+    why = "this train made the state that was found"
     tags = found.tags - set(given_tags)
     if tags != captured.tags:
         targets, why = (
@@ -141,9 +141,11 @@ def decide_routes(
     if moved_on and as_wanted and not (write_outcome_unknown and wait):
         return Decision(action=Action.REFUSE, why=MOVED_ON, moved_on=moved_on)
     if not as_wanted:
-        why = "production has what this train asked for"
+        why = "this train made the state that was found"
         if moved_on:
-            why = f"somebody else has changed {', '.join(moved_on)}, which stays; the rest is as this train asked for"
+            why = (
+                f"somebody else has changed {', '.join(moved_on)}, which stays; the rest is this train's own"
+            )
         return Decision(action=Action.WRITE, why=why, values=ours, moved_on=moved_on)
     if write_outcome_unknown:
         return attrs.evolve(_with_unknown_write(wait), values=ours, moved_on=moved_on)

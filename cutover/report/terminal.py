@@ -10,6 +10,7 @@ from typing import Protocol, TextIO
 
 import attrs
 
+from cutover.model.gates import NOT_EVALUATED
 from cutover.model.holds import place
 from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
@@ -126,7 +127,7 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
         case TakenOver():
             return f"taken over in STATE_URL from {event.before}" if event.before else ""
         case Interrupted():
-            return f"interrupted ({event.cause})"
+            return event.why
         case UndoStarted():
             return f"undo ...  {event.reason}"
         case Decided():
@@ -173,8 +174,8 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     lines.append("gates")
     for gate in summary.gates:
         state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"
-        note = "" if gate.evaluated or not gate.configured else ", not evaluated"
-        lines.append(f"  {gate.name:15} {state} ({gate.counts}{note})")
+        counts = gate.counts if gate.evaluated or gate.refuses or not gate.configured else NOT_EVALUATED
+        lines.append(f"  {gate.name:15} {state} ({counts})")
     lines += [f"reason    {reason}" for reason in summary.reasons]
     lines += [f"cause     {cause}" for cause in summary.causes]
     if evidence:

@@ -145,17 +145,15 @@ class Train:
                 return
             await self._undo(self.journal.stopped or "a gate does not hold")
         except BaseException as error:
-            cause = type(root_cause(error)).__name__
+            interrupted = Interrupted(cause=type(root_cause(error)).__name__)
             self.streams.flush()
-            self.journal.record(Interrupted(cause=cause))
+            self.journal.record(interrupted)
             # The first cancellation is raised again below.
             with suppress(anyio.get_cancelled_exc_class()):
-                await self._undo(f"interrupted ({cause})")
+                await self._undo(interrupted.why)
             stopped = 1 if isinstance(error, Exception) else self.interrupted_code()
             code = stopped if self.undone.proven else 4
-            self.journal.record(
-                TrainFinished(passed=False, exit_code=code, reasons=(f"interrupted ({cause})",))
-            )
+            self.journal.record(TrainFinished(passed=False, exit_code=code, reasons=(interrupted.why,)))
             if not self.undone.proven:
                 raise UndoUnprovenError("\n".join((self.undone.detail, *self.undone.to_do))) from error
             raise

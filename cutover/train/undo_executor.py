@@ -48,6 +48,8 @@ LEFT_BEHIND_SECONDS = 5.0
 """Seconds for the look at the overrides before the traffic goes back."""
 CLOCK_JUMP = 60.0
 """Seconds by which the wall clock may jump between two processes without shortening a wait."""
+_OR = "or, "
+"""The beginning of a line that is another way than the line before it."""
 _DECISIONS = 4
 """Largest number of decisions about one part besides a wait: after a write without a proof, or somebody else's change."""
 _WRITES = 2
@@ -65,10 +67,14 @@ class UndoResult:
 
 def together(parts: Sequence[UndoResult]) -> UndoResult:
     """Return the result of several parts together. The result of no parts is proven."""
+    to_do = list(dict.fromkeys(line for part in parts for line in part.to_do))
+    if to_do:
+        # An operator reads it first, so there is nothing yet that it could be another way for.
+        to_do[0] = to_do[0].removeprefix(_OR)
     return UndoResult(
         proven=all(part.proven for part in parts),
         detail="; ".join(part.detail for part in parts) or "nothing had been applied",
-        to_do=tuple(dict.fromkeys(line for part in parts for line in part.to_do)),
+        to_do=tuple(to_do),
     )
 
 
@@ -118,7 +124,7 @@ class UndoExecutor:
             if self.recovering in {"revert", "restore-captured"}:
                 first = await self.restore(self._routes_part(plan.routes))
                 if not first.proven:
-                    return first
+                    return together((first,))
             elif self.recovering != "accept-found":
                 parts += await self._left_behind(plan.routes)
         if plan.traffic is not None:
@@ -163,7 +169,7 @@ class UndoExecutor:
         )
         to_do = [f"to set it on the instances that serve now: {control.curl(*each)}" for each in others]
         if self.folder is not None:
-            to_do.append(f"or, to leave it as it is: {recover_command(self.folder, '--accept-found')}")
+            to_do.append(f"{_OR}to leave it as it is: {recover_command(self.folder, '--accept-found')}")
         detail = f"routes: {why}, and it is not in force any more ({sample.describe()})"
         return (UndoResult(proven=False, detail=detail, to_do=tuple(to_do)),)
 
@@ -298,7 +304,7 @@ class UndoExecutor:
 
     def _again(self) -> tuple[str, ...]:
         return (
-            () if self.folder is None else (f"or, once production answers: {recover_command(self.folder)}",)
+            () if self.folder is None else (f"{_OR}once production answers: {recover_command(self.folder)}",)
         )
 
     def _unresolved(self, detail: str, *to_do: str) -> UndoResult:
@@ -309,8 +315,8 @@ class UndoExecutor:
             )
             to_do = (
                 *to_do,
-                f"or, to leave production as it is now: {accept}",
-                f"or, to write the captured state over it: {restore}",
+                f"{_OR}to leave production as it is now: {accept}",
+                f"{_OR}to write the captured state over it: {restore}",
             )
         return UndoResult(proven=False, detail=detail, to_do=to_do)
 

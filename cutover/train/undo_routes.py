@@ -7,6 +7,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.route_state import describe_overrides
+from cutover.model.train_events import NOT_KNOWN
 from cutover.model.undo_plan import Moment, RoutesUndo
 from cutover.model.undo_policy import RecoveryMode, decide_for, decide_routes, decide_unread
 from cutover.production.on_refusal import OnRefusal
@@ -64,7 +65,7 @@ class RoutesPart:
         except PeerError as error:
             decision = decide_unread(str(error), values=self.undo.values, knows_last=self.knows_last)
             decision = decide_for(self.mode, decision, read=False, wait=wait)
-            return Look(decision=decision, found=f"not known ({error})", is_read=False)
+            return Look(decision=decision, found=f"{NOT_KNOWN} ({error})", is_read=False)
         decision = decide_routes(
             [state for state, _ in sample.shares],
             values=self.undo.values,

@@ -7,7 +7,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.model import step_ids
 from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, shares
-from cutover.model.train_events import TrafficIntended, TrafficRead
+from cutover.model.train_events import NOT_KNOWN, TrafficIntended, TrafficRead
 from cutover.model.undo_plan import Moment, TrafficUndo
 from cutover.model.undo_policy import Action, RecoveryMode, decide_for, decide_traffic, decide_unread
 from cutover.production.on_refusal import OnRefusal
@@ -93,7 +93,7 @@ class TrafficPart:
         except PeerError as error:
             decision = decide_unread(str(error), targets=self.undo.targets, knows_last=self.knows_last)
             decision = decide_for(self.mode, decision, read=False, wait=wait)
-            return Look(decision=decision, found=f"not known ({error})", is_read=False)
+            return Look(decision=decision, found=f"{NOT_KNOWN} ({error})", is_read=False)
         self.last = found
         decision = decide_traffic(
             found,

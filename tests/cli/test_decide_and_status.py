@@ -15,6 +15,7 @@ from cutover.model.results import Check, StepStatus
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
     CheckRecorded,
+    Decided,
     DecisionTaken,
     StepStarted,
     TrafficIntended,
@@ -22,6 +23,7 @@ from cutover.model.train_events import (
     TrainEvent,
     TrainFinished,
     TrainStarted,
+    UndoFinished,
     UndoStarted,
     Waiting,
 )
@@ -295,6 +297,30 @@ class TestStatus:
         assert "reason    hold at 25 %: stop, decided by bob" in done.output
         assert f"evidence  {folder / 'SUMMARY.md'}" in done.output
         assert json.loads(_run("status", str(folder), "--json").output)["state"] == "failed"
+
+    def test_a_run_that_an_operator_took_back_is_no_failure(self, tmp_path: Path) -> None:
+        reverted = (
+            TrainFinished(passed=True, exit_code=0),
+            UndoStarted(reason="reverted"),
+            UndoFinished(proven=True, detail="traffic: stable 100 %"),
+            TrainFinished(passed=False, exit_code=1, reasons=("reverted",)),
+        )
+        folder = _journal(tmp_path / "run", *MOVED, *reverted)
+        lines = _run("status", str(folder)).output.splitlines()
+        assert "state     reverted, by `cutover recover`" in lines
+        assert [line for line in lines if line.startswith("closed    at ")]
+        assert not [line for line in lines if "failed" in line or "NO GO" in line]
+        assert json.loads(_run("status", str(folder), "--json").output)["state"] == "failed"
+
+    def test_the_split_is_the_one_that_the_last_look_of_a_recovery_saw(self, tmp_path: Path) -> None:
+        looks = [
+            Decided(
+                part="traffic", action="touch nothing", why="moved on", captured="", intended="", found=found
+            )
+            for found in (f"{STABLE} 70 %, {CANARY} 30 %", "not known (no answer)")
+        ]
+        folder = _journal(tmp_path / "run", *MOVED, *looks)
+        assert f"split     {STABLE} 70 %, {CANARY} 30 %, since " in _run("status", str(folder)).output
 
     def test_an_undo_that_runs_is_shown(self, tmp_path: Path) -> None:
         folder = _journal(tmp_path / "run", *MOVED, UndoStarted(reason="a gate does not hold"))

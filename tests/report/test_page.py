@@ -340,7 +340,7 @@ class TestTheFirstLines:
     )
     def test_an_interrupted_run(self, code: int, words: str) -> None:
         started = TrainStarted(run_id="r", facts=FACTS)
-        finished = TrainFinished(passed=False, exit_code=code, reasons=("interrupted (CancelledError)",))
+        finished = TrainFinished(passed=False, exit_code=code, reasons=("the run was cancelled",))
         text = page_of(timed([started, Interrupted(cause="CancelledError"), finished])).text
         assert f"INTERRUPTED The run was stopped {words} (CancelledError), and it left nothing open." in text
 

@@ -85,7 +85,8 @@ class TestLines:
             (routed(20), ""),
             (finished(StepStatus.PASS, "well"), "drill ok  well"),
             (finished(StepStatus.SKIP, "not run"), "drill skip  not run"),
-            (Interrupted(cause="Cancelled"), "interrupted (Cancelled)"),
+            (Interrupted(cause="Cancelled"), "the run was cancelled"),
+            (Interrupted(cause="KeyError"), "an error in cutover itself stopped the run (KeyError)"),
             (UndoStarted(reason="a gate does not hold"), "undo ...  a gate does not hold"),
             (UndoFinished(proven=True, detail="as captured"), "undo ok  as captured"),
             (UndoFinished(proven=False, detail="403"), "undo NOT PROVEN  403"),
@@ -171,7 +172,7 @@ class TestConclusion:
         summary = fold([finished(StepStatus.PASS, step_id="preflight"), *map(_finished, (skipped, flip))])
         lines = conclusion(summary, evidence=None)
         assert "  preflight       holds (0 failed, 0 allowed)" in lines
-        assert "  stream_smoke    DOES NOT HOLD (0 failed, 0 allowed, not evaluated)" in lines
+        assert "  stream_smoke    DOES NOT HOLD (not evaluated, because not all of its steps ran)" in lines
         assert "  dual_run        not part of this run (0 failed, 0 allowed)" in lines
         assert "  broken_streams  DOES NOT HOLD (2 failed, 0 allowed)" in lines
         assert lines[-1] == "reason    the run was cut off; recover it"

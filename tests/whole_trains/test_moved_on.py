@@ -86,7 +86,7 @@ def pin_hotfix(trial: EmbeddedTrain) -> None:
 def commands(trial: EmbeddedTrain) -> tuple[str, str]:
     folder = trial.config.output_dir
     return (
-        f"or, to leave production as it is now: cutover recover --accept-found {folder}",
+        f"to leave production as it is now: cutover recover --accept-found {folder}",
         f"or, to write the captured state over it: cutover recover --restore-captured {folder}",
     )
 

@@ -142,7 +142,7 @@ class TestMovedOn:
                 f"found: {STABLE} 70 %, {CANARY} 30 %"
             )
             assert recovery.to_do == (
-                f"or, to leave production as it is now: cutover recover --accept-found {found.folder}",
+                f"to leave production as it is now: cutover recover --accept-found {found.folder}",
                 f"or, to write the captured state over it: cutover recover --restore-captured {found.folder}",
             )
             assert found.changes == changes

@@ -410,10 +410,7 @@ class TestAnotherMachine:
         await moved_by_somebody_else(scene, targets)
         recovery = await recover(scene)
         assert (recovery.closed, recovery.exit_code) == (False, 4)
-        assert (
-            f"or, to leave production as it is now: cutover recover --accept-found {address}"
-            in recovery.to_do
-        )
+        assert f"to leave production as it is now: cutover recover --accept-found {address}" in recovery.to_do
         assert len(scene.locks) == 1
         assert (await recover(scene, address, way=way)).closed
         assert scene.simulation.traffic.get(CANARY, 0) == canary

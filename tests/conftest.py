@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from cutover.production.routes import control_plane, writer
+from cutover.wiring import embedded
 from tests.support.virtual_time import virtual_backend
 
 # A slow machine is no failure: by default, hypothesis fails an example that takes more than 200 ms.
@@ -60,9 +61,20 @@ def _signals_as_under_a_terminal() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-@pytest.fixture
-def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make samples and rounds small: with one instance, many reads or writes prove no more than a few."""
+TRAIN_FOLDERS = {"whole_trains", "train", "wiring"}
+"""Folders whose tests run trains by the hundred."""
+
+
+@pytest.fixture(autouse=True)
+def _one_instance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In these folders each revision has one instance, and samples and rounds are small: more reads or writes would prove no more.
+
+    A test with the mark ``many_instances`` has the usual figures.
+    """
+    folders = request.path.relative_to(Path(__file__).parent).parts
+    if TRAIN_FOLDERS.isdisjoint(folders) or request.node.get_closest_marker("many_instances") is not None:
+        return
+    monkeypatch.setattr(embedded, "INSTANCES", 1)
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
     monkeypatch.setattr(writer, "ROUNDS", (1, 4))
 

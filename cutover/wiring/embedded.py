@@ -21,6 +21,8 @@ from cutover.wiring.production import Production, new_run_id, no_cookies
 
 _CONNECTIONS = 100
 """Requests in flight at once for a client without a limit of its own."""
+INSTANCES = 3
+"""Number of instances of each revision of a rehearsal."""
 
 
 def rehearsal(config: CutoverConfig) -> Production:
@@ -91,7 +93,7 @@ def simulated_layout(config: CutoverConfig) -> Layout:
         project=config.project,
         region=config.region,
         service=config.service,
-        instances=3,
+        instances=INSTANCES,
         front_url=config.base_url,
         cloud_run_url=config.cloud_run_api_url,
         legacy_url=config.legacy_base_url,

@@ -28,6 +28,7 @@ from cutover.production.services import Services
 from cutover.production.traffic.mover import TrafficMover
 from cutover.record.journal import Journal, read_journal
 from cutover.simulation import Fault, SimulatedProduction
+from cutover.wiring import embedded
 from cutover.wiring.embedded import simulated
 from cutover.wiring.production import Production, live
 from cutover.wiring.recover import Recovery, recover_production
@@ -180,7 +181,11 @@ class Scene:
 @asynccontextmanager
 async def scene(directory: Path, *faults: Fault, **layout: object) -> AsyncIterator[Scene]:
     """Begin a run against a production."""
-    trial = EmbeddedTrain(live_config(directory), faults=faults, layout_changes={"instances": 2, **layout})
+    trial = EmbeddedTrain(
+        live_config(directory),
+        faults=faults,
+        layout_changes={"instances": min(2, embedded.INSTANCES), **layout},
+    )
     (directory / "run").mkdir(parents=True)
     journal = Journal.create(directory / "run" / "journal.jsonl")
     journal.record(TrainStarted(run_id="r1", facts=trial.config.facts()))

@@ -28,7 +28,6 @@ def _has_ipv6() -> bool:
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback"),
-    pytest.mark.usefixtures("small_samples"),
 ]
 
 

@@ -22,7 +22,7 @@ from tests.support.embedded_trains import EmbeddedTrain, live_config
 from tests.support.served_production import served
 from tests.support.virtual_time import virtual_backend
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.many_instances]
 
 ONE_INSTANCE_DIFFERS = {"instances": 12, "odd_instance": True}
 

@@ -15,6 +15,7 @@ from cutover.simulation import FAULTS, VARIANTS, Fault, Outcome
 from tests.support.embedded_trains import CANARY, STABLE, USUAL_JUDGEMENT, EmbeddedTrain, live_config
 from tests.support.faulty_trains import WHOLE, run_on_virtual_time
 
+pytestmark = pytest.mark.many_instances
 TRIO_EVERY = 1 if WHOLE else 3
 
 

@@ -143,7 +143,6 @@ def full_at(number: int) -> FullDiskResult | None:
     )
 
 
-@pytest.mark.usefixtures("small_samples")
 def test_a_disk_that_fills_up_at_any_line_stops_the_movers_and_not_the_undo() -> None:
     number, wrong, codes, silent = 1, [], [], []
     while (result := full_at(number)) is not None:
@@ -247,7 +246,6 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob(".*"))
 
 
-@pytest.mark.usefixtures("small_samples")
 @pytest.mark.parametrize(
     ("error", "for_good"), [(errno.EDQUOT, False), (errno.ENOSPC, True)], ids=["once", "for good"]
 )
@@ -265,7 +263,6 @@ def test_an_artifact_that_cannot_be_written_is_no_go(error: int, for_good: bool)
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.usefixtures("small_samples")
 @pytest.mark.parametrize("from_the_end", [1, 2, 3])
 def test_a_summary_that_cannot_be_written_withdraws_the_verdict(from_the_end: int) -> None:
     """The last artifacts of a GO before the page are the steps' rows, SUMMARY.md and summary.json."""
@@ -276,7 +273,6 @@ def test_a_summary_that_cannot_be_written_withdraws_the_verdict(from_the_end: in
     assert quota.seen > whole.seen
 
 
-@pytest.mark.usefixtures("small_samples")
 def test_a_page_that_cannot_be_written_withdraws_no_verdict() -> None:
     whole = Quota(errno.EDQUOT, 10_000, 10_000)
     assert not list(wrong_at(whole))

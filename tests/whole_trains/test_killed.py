@@ -42,8 +42,6 @@ from tests.support.faulty_trains import (
 from tests.support.run_invariants import AS_CAPTURED, AS_MEANT, State, left_behind, state
 from tests.support.wire_faults import KillableTransport
 
-pytestmark = pytest.mark.usefixtures("small_samples")
-
 LINE_STEP = {"cutover": 1, "flip undone": 3, "drill failed": 3, "LATEST": 4}
 """Scenario -> the step between two lines that are tried, when the tests try a sample."""
 SIDES = ("with the line", "without it")

@@ -27,8 +27,6 @@ from tests.support.matrix_table import record
 from tests.support.run_invariants import AS_CAPTURED, contradictions, left_behind, state
 from tests.support.wire_faults import Injection, WireFault
 
-pytestmark = pytest.mark.usefixtures("small_samples")
-
 ONE_IN = 40
 """Number of cells of which one runs on trio."""
 

@@ -122,6 +122,7 @@ class TestKillSwitch:
         assert summary.undo.detail.endswith("; changed by somebody else: auth_entry")
         assert summary.undo.to_do == commands(trial)
 
+    @pytest.mark.many_instances
     async def test_a_kill_switch_in_the_middle_of_the_undo_stays(self, tmp_path: Path) -> None:
         """The undo's first round does not reach every instance, so it writes again: but not over somebody else."""
         one = attrs.evolve(FAULTS["override-one-instance"].strikes[0].scope, asks="clear")
@@ -143,6 +144,7 @@ class TestKillSwitch:
         assert summary.undo is not None
         assert "production has moved on" in summary.undo.detail
 
+    @pytest.mark.many_instances
     async def test_the_flip_itself_does_not_write_over_a_kill_switch(self, tmp_path: Path) -> None:
         """With three instances the flip needs several rounds; a human acts after the first."""
         trial = EmbeddedTrain(live_config(tmp_path), layout_changes={"instances": 3})

@@ -62,6 +62,7 @@ class TestPassed:
             check.detail for step in summary.steps if step.step_id == "final-state" for check in step.checks if check.check_id == "traffic"
         )  # fmt: skip
 
+    @pytest.mark.many_instances
     async def test_the_canarys_instances_get_the_overrides_of_the_flip(self, tmp_path: Path) -> None:
         trial = promotion_of(tmp_path, layout={"instances": 3})
         assert (await trial.run()).passed

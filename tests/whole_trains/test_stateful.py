@@ -499,7 +499,6 @@ class ProductionHistory(RuleBasedStateMachine):
         assert {**self.captured, **FLIPPED_ROUTES} == self.found()
 
 
-@pytest.mark.usefixtures("small_samples")
 def test_the_journals_always_explain_the_state_of_production() -> None:
     run_state_machine_as_test(
         ProductionHistory,

@@ -31,8 +31,6 @@ from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_co
 from tests.support.faulty_trains import WHOLE, run_on_virtual_time, run_room
 from tests.support.matrix_table import record
 
-pytestmark = pytest.mark.usefixtures("small_samples")
-
 HOTFIX = "openagents-control-service-00008-other"
 Condition = Callable[[TrainEvent], bool]
 

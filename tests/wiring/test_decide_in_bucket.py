@@ -25,7 +25,7 @@ from cutover.wiring.status import look_in_bucket
 from tests.support.embedded_trains import STABLE
 from tests.support.state_bucket import CONFIRMED, HANG, STATE_URL, Answer, StateScene, bucket_at
 
-pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time, pytest.mark.usefixtures("small_samples")]
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 DEAD = httpx.ConnectError("injected")
 Operator = Callable[[str], Coroutine[Any, Any, None]]
 

@@ -92,6 +92,8 @@ async def test_a_healthy_production_has_one_line_for_each_thing(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", STOPS_IN_PREFLIGHT)
+# Some of them differ from instance to instance.
+@pytest.mark.many_instances
 async def test_what_stops_a_train_before_its_first_change_fails_here_with_a_remedy(
     name: str, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ async def test_without_a_revision_header_the_rollback_sends_one_round_of_probes(
     assert started[Site.FRONT] == turns(trial.config).front
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("soak", [0.0, 30.0])
 async def test_the_preview_counts_the_turns_for_which_a_share_is_held_longer(
     soak: float, tmp_path: Path

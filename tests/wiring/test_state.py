@@ -38,7 +38,7 @@ from cutover.wiring.run import run_production
 from tests.support.embedded_trains import CANARY, STABLE, TOKENS
 from tests.support.state_bucket import CONFIRMED, HANG, STATE_URL, Answer, StateScene
 
-pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time, pytest.mark.usefixtures("small_samples")]
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 SPLIT = {STABLE: 100}
 DEAD = httpx.ConnectError("injected")
 FLIP = {"auth_entry": None, "account_settings_admin": None, "billing_l402": None, "chat_pilot": None}

@@ -68,6 +68,7 @@ class TestRounds:
         operations = {entry.operation for entry in trial.production.requests[sent:]}
         assert operations.isdisjoint(CHANGES)
 
+    @pytest.mark.many_instances
     async def test_an_instance_that_lost_its_overrides_is_named_with_the_command_that_sets_them(
         self, tmp_path: Path
     ) -> None:
@@ -86,6 +87,7 @@ class TestRounds:
         assert all("$CONTROL_ACCESS_TOKEN" in command for command in found.to_do)
         assert '"domain"' not in found.to_do[-1]
 
+    @pytest.mark.many_instances
     async def test_without_the_header_the_revision_and_the_number_of_reads_are_named(
         self, tmp_path: Path
     ) -> None:

@@ -189,6 +189,26 @@ class TestTheFirstLines:
         assert "all 5 overrides clear, as before the run" in text
         assert "The undo is proven in its own words routes are as captured" in text
 
+    def test_the_counts_of_streams_and_of_checks_are_told_apart(self, failed: Path) -> None:
+        events = events_of(failed)
+        streams = [stream for event in events if isinstance(event, StreamsSeen) for stream in event.streams]
+        checks = [
+            check for event in events if isinstance(event, StepFinished) for check in event.result.checks
+        ]
+        broken, bad = (sum(not stream.ok for stream in streams), sum(check.status.failed for check in checks))
+        assert broken != bad
+        text = page_of(events).text
+        assert (
+            f"whose course the journal keeps: {len(streams)}; {broken} of them broke. "
+            f"A check is one named result of a step: {len(checks)}; {bad} of them failed."
+        ) in text
+        assert "One check may look at many streams, or at none, so the two numbers differ." in text
+
+    def test_streams_of_which_only_the_number_is_kept_are_counted_too(self) -> None:
+        seen = StreamsSeen(streams=(), left_out=(("traffic-5", 3), ("rollback", 4)))
+        text = page_of(timed([TrainStarted(run_id="r", facts=FACTS), seen])).text
+        assert "0, and 7 more of which it keeps only the number; 0 of them broke." in text
+
     @pytest.mark.parametrize("read", [True, False])
     def test_a_killed_run_says_what_is_open_what_was_seen_and_how_to_recover_it(self, read: bool) -> None:
         text = page_of(moved(read=read)).text

@@ -20,6 +20,7 @@ from cutover.model.train_events import TrainEvent, TrainFinished
 from cutover.model.undo_plan import plan_undo
 from cutover.report.page.commands import commands
 from cutover.report.page.compared import compared
+from cutover.report.page.counted import counted
 from cutover.report.page.courses import courses
 from cutover.report.page.gate_rows import WORDS, gate_rows
 from cutover.report.page.production_state import route_rows, routes_state, traffic_state
@@ -56,6 +57,7 @@ def render_page(events: Sequence[TrainEvent], *, folder: Path | str | None = Non
         budget=_budget(summary),
         gates=gate_rows(summary),
         words=WORDS,
+        counted=counted(events, summary),
         story=tell(events, summary, plan, folder),
         parts=(traffic_state(events, summary, plan), routes_state(events, summary, plan)),
         timeline=timeline(events, summary),

@@ -67,6 +67,8 @@ WORDS = (
     ("sentinel", "a stream of the run that is in flight while a change is made; if it breaks, the change broke it"),
     ("held request, held response", "a sentinel whose last byte, or whose reading, waits until the change is made"),
     ("probe", "a stream of the run that starts after a change"),
+    ("recorded stream", "a sentinel or a probe whose course the journal keeps; the streams of the comparison are not among them"),
+    ("check", "one named result of a step; it may look at many streams, at one, or at none"),
     ("smoke", "a small set of probes, before the first change and after the last one"),
     ("soak", "the time in which a share of the canary is watched"),
     ("drill", f"the step {step_ids.DRILL}: it gives the canary more and more traffic, then all of it back to stable"),

@@ -19,6 +19,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.model.undo_plan import plan_undo
+from cutover.production.lane import COMPAT
 from cutover.record.bucket_decisions import DecisionsAnywhere
 from cutover.record.decisions import DecisionFile, Decisions, DecisionsOfRehearsal
 from cutover.record.evidence import EvidenceFolder, make_private_folder
@@ -112,7 +113,8 @@ async def _run_and_record(
         reporter = Reporter(evidence=evidence, journal=journal)
         notices.events = journal.events
         journal.observers += [reporter.observe, *([observer] if observer else []), notices.observe]
-        journal.record(TrainStarted(run_id=production.run_id, facts={**config.facts(), **_process(config)}))
+        facts = {**config.facts(), "route_target": COMPAT.new_target, **_process(config)}
+        journal.record(TrainStarted(run_id=production.run_id, facts=facts))
         try:
             if lock is not None and config.output_dir is not None and journal.broken is None:
                 # From here on a train that is cut off can be recovered.

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from cutover.cli.commands import main
 from cutover.model.results import Check, StepResult, StepStatus
 from cutover.model.seen_stream import SeenStream
+from cutover.model.summary import fold
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import (
     Answered,
@@ -208,6 +209,37 @@ class TestTheFirstLines:
         seen = StreamsSeen(streams=(), left_out=(("traffic-5", 3), ("rollback", 4)))
         text = page_of(timed([TrainStarted(run_id="r", facts=FACTS), seen])).text
         assert "0, and 7 more of which it keeps only the number; 0 of them broke." in text
+
+    def test_the_page_says_which_service_is_the_new_one_and_what_moves_from_where_to_where(
+        self, passed: Path, failed: Path
+    ) -> None:
+        text = page_of(events_of(failed)).text
+        facts = fold(events_of(failed)).facts
+        where = f"{facts['service']} ({facts['project']}, {facts['region']})"
+        assert (
+            f"The plan of this run: The traffic of the Cloud Run service {where} moves from the revision {STABLE} (stable) "
+            f"to {CANARY} (canary), share by share, and then all of it back. The routes of {facts['base_url']} "
+            "move from the legacy service to the new service, which the routes call rust_shell."
+        ) in text
+        compared = f"The comparison asks {facts['base_url']} as the new service and "
+        assert compared not in text
+        assert compared in page_of(events_of(passed)).text
+
+    @pytest.mark.parametrize(
+        ("facts", "words"),
+        [
+            ({"promote": True}, "with PROMOTE=1 it keeps all of it at the end."),
+            ({}, "to the new service."),
+            ({"route_target": "green"}, "to the new service, which the routes call green."),
+            (
+                {"apply_route_flip": False, "route_target": "green"},
+                "do not move: the run only looks if they lead to the new service, which the routes call green.",
+            ),
+        ],
+    )
+    def test_what_moves_follows_the_inputs(self, facts: dict[str, object], words: str) -> None:
+        text = page_of(timed([TrainStarted(run_id="r", facts={**FACTS, **facts})])).text
+        assert words in text
 
     @pytest.mark.parametrize("read", [True, False])
     def test_a_killed_run_says_what_is_open_what_was_seen_and_how_to_recover_it(self, read: bool) -> None:

@@ -1,5 +1,6 @@
 """``report.html``: what it says for each end of a run, that it is sound HTML with a strict policy, and that hostile text stays text."""
 
+import re
 from pathlib import Path
 
 import anyio
@@ -413,6 +414,107 @@ class TestTheFirstLines:
     def test_a_journal_without_its_beginning_has_a_page(self, failed: Path) -> None:
         assert "Stream cutover of unknown" in page_of(events_of(failed)[1:]).text
         assert "CUT OFF" in page_of([]).text
+
+
+class TestWhatUsersHad:
+    """How long users had a share of the canary, or the flipped routes: by the times of the journal, and never too short."""
+
+    @staticmethod
+    def users_of(events: list[TrainEvent]) -> str:
+        """Return the paragraph about users; each event comes half a second after the one before."""
+        text = page_of(timed(events)).text
+        return text[text.index("What users had ") :].removeprefix("What users had ")
+
+    @staticmethod
+    def drill(*steps: tuple[TrafficState, str, TrafficState | None]) -> list[TrainEvent]:
+        """Return the events of these writes: the wanted split, the answer, the split that was read back."""
+        events: list[TrainEvent] = [TrainStarted(run_id="r", facts=FACTS)]
+        for wanted, outcome, found in steps:
+            events.append(
+                TrafficIntended(step_id="d", captured=split_of(stable=100), wanted=wanted.targets, etag="1")
+            )
+            events.append(Answered(key="traffic", outcome=outcome))
+            if found is not None:
+                events.append(TrafficRead(found=found, proven=found.served() == wanted.served()))
+        return events
+
+    WHOLE, FIVE, HALF = split_of(stable=100), split_of(stable=95, canary=5), split_of(stable=50, canary=50)
+    UNDONE: tuple[TrainEvent, ...] = (
+        UndoStarted(reason="NO GO"),
+        UndoFinished(proven=True, detail="it is as captured"),
+        TrainFinished(passed=False, exit_code=1),
+    )
+
+    def test_each_share_has_its_seconds_and_a_write_under_way_counts_with_the_larger_share(self) -> None:
+        steps = self.drill(
+            (self.FIVE, "accepted", self.FIVE),
+            (self.HALF, "accepted", self.HALF),
+            (self.WHOLE, "accepted", self.WHOLE),
+        )
+        # 5 % from its own write to that of 50 %, and 50 % from its write to the read that proves the rollback.
+        assert self.users_of([*steps, *self.UNDONE]).startswith(
+            "At most, the canary had 5 % for 1.5 s, 50 % for 2.5 s of the traffic of all users: 4.0 s in all, from 12:00:00.5 UTC, when the first "
+            "write was sent, until 12:00:04.5 UTC, when the split was read back without it. The undo is proven"
+        )
+
+    def test_a_share_that_was_refused_reached_nobody(self) -> None:
+        steps = self.drill((self.FIVE, "refused", None))
+        assert self.users_of([*steps, *self.UNDONE]).startswith("No user was sent to the canary.")
+        assert self.users_of(steps[:1]).startswith("No user was sent to the canary.")
+
+    @pytest.mark.parametrize("outcome", ["unknown", "failed", "accepted"])
+    def test_a_share_that_nobody_read_counts_until_the_journal_ends_and_is_not_proven(
+        self, outcome: str
+    ) -> None:
+        steps = self.drill((self.FIVE, "accepted", self.FIVE), (self.HALF, outcome, None))
+        assert self.users_of(steps).startswith(
+            "At most, the canary had 5 % for 1.5 s, 50 % for 0.5 s of the traffic of all users: 2.0 s in all, from 12:00:00.5 UTC, when the first "
+            "write was sent, until the journal ends at 12:00:02.5 UTC. Nothing proves that it was taken back then."
+        )
+
+    def test_a_way_back_that_was_refused_ends_nothing(self) -> None:
+        steps = self.drill((self.HALF, "accepted", self.HALF), (self.WHOLE, "refused", self.HALF))
+        assert "50 % for 2.5 s" in self.users_of(steps)
+        assert "Nothing proves that it was taken back then." in self.users_of(steps)
+
+    def test_a_recovery_ends_the_time_that_a_killed_run_left_open(self) -> None:
+        killed = self.drill((self.HALF, "accepted", self.HALF))
+        recovered = self.drill((self.WHOLE, "accepted", self.WHOLE))[1:]
+        text = self.users_of([*killed, UndoStarted(reason="recover"), *recovered, *self.UNDONE[1:]])
+        assert "50 % for 3.0 s" in text
+        assert "when the split was read back without it" in text
+
+    def test_a_stream_that_the_canary_answered_after_the_proof_is_told(self) -> None:
+        stray = SeenStream(
+            change="rollback", kind="probe", alias="chat", revision=CANARY, began="2026-11-28T12:00:09.000Z", ended=250.0,
+            count=1, ok=True,
+        )  # fmt: skip
+        steps = self.drill((self.HALF, "accepted", self.HALF), (self.WHOLE, "accepted", self.WHOLE))
+        words = "still sent a stream of this run to the canary after that, at 12:00:09.0 UTC."
+        assert words in self.users_of([*steps, StreamsSeen(streams=(stray,)), *self.UNDONE])
+        at_its_own_url = attrs.evolve(stray, place="https://canary---x")
+        assert words not in self.users_of([*steps, StreamsSeen(streams=(at_its_own_url,)), *self.UNDONE])
+
+    def test_a_flip_that_was_undone_says_for_how_long_users_had_the_new_service(self, failed: Path) -> None:
+        text = page_of(events_of(failed)).text
+        keys = "account_settings_admin, auth_entry, billing_l402, chat_pilot"
+        assert re.search(
+            rf"Users of the flipped routes \({keys}(, global)?\) had rust_shell for \d+\.\d s at most, from [\d:.]+ UTC, when the first write "
+            r"was sent, until [\d:.]+ UTC, when all of them were proven to be as before the run\.",
+            text,
+        )
+
+    def test_a_passed_run_keeps_its_flipped_routes(self, passed: Path) -> None:
+        text = page_of(events_of(passed)).text
+        assert "At most, the canary had 5 % for " in text
+        assert "when the split was read back without it." in text
+        assert re.search(r"Users of the flipped routes \(.*\) have rust_shell from .* that stays\.", text)
+
+    def test_an_undo_of_the_routes_that_is_not_proven_has_no_end(self, failed: Path) -> None:
+        events = events_of(failed)
+        started = next(number for number, event in enumerate(events) if isinstance(event, UndoStarted))
+        text = page_of(events[: started + 1]).text
+        assert re.search(r"had rust_shell for \d+\.\d s at most, .* until the journal ends at", text)
 
 
 class TestTheParts:

@@ -28,6 +28,7 @@ from cutover.report.page.production_state import route_rows, routes_state, traff
 from cutover.report.page.quotes import quotes
 from cutover.report.page.story import tell
 from cutover.report.page.timeline import timeline
+from cutover.report.page.users import had_by_users
 from cutover.report.page.what_broke import streams_of
 from cutover.text import printable
 
@@ -62,6 +63,7 @@ def render_page(events: Sequence[TrainEvent], *, folder: Path | str | None = Non
         story=tell(events, summary, plan, folder),
         parts=(traffic_state(events, summary, plan), routes_state(events, summary, plan)),
         moves=what_moves(events, summary),
+        users=had_by_users(events, summary, plan),
         timeline=timeline(events, summary),
         courses=courses(events, summary),
         quotes=shown,

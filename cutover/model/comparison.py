@@ -12,7 +12,7 @@ from cutover.model.manifest import ManifestEntry, ResponseKind
 from cutover.model.probe_threads import LeftOut as ThreadsLeftOut
 from cutover.model.probe_threads import without_probe_threads
 from cutover.model.results import StepStatus
-from cutover.model.text_difference import MASK, diff, first_difference, masks_in, template
+from cutover.model.text_difference import MASK, around_difference, diff, first_difference, masks_in, template
 
 MAX_DEPTH = 100
 """Levels of the deepest JSON that is compared."""
@@ -102,8 +102,6 @@ def judge(
         return Verdict(status=StepStatus.FAIL, why=why)
     new, old = new[:MAX_COMPARED], old[:MAX_COMPARED]
     found = Differences(ignore=dict.fromkeys(ignore, NEW_ALONE) | dict.fromkeys(entry.ignore, IGNORED))
-    headers = [[_headers(answer) for answer in side] for side in (new, old)]
-    found.compare("headers", headers[0], headers[1])
     one, other = ([answer.meaning for answer in side] for side in (new, old))
     threads: tuple[ThreadsLeftOut, ...] = ()
     nothing = ""
@@ -116,6 +114,9 @@ def judge(
             _break_promise(entry, found)
         case ResponseKind.TEXT:
             nothing = _compare_texts(found, [str(text) for text in one], [str(text) for text in other])
+    # A reader sees the first difference first, and few headers matter to a user.
+    headers = [[_headers(answer) for answer in side] for side in (new, old)]
+    found.compare("headers", headers[0], headers[1])
     note = "; ".join(filter(None, (*(each.describe() for each in threads), _note(found.left_out))))
     verdict = Verdict(
         status=StepStatus.PASS, note=note, differences=tuple(found.found), left_out=tuple(found.left_out)
@@ -200,7 +201,8 @@ def _compare_texts(found: Differences, new: Sequence[str], old: Sequence[str]) -
     except ValueError as error:
         return f"the text was not compared: {error}"
     if one != other:
-        found.add("text", f"the texts differ: {first_difference(one, other)}", diff(other, one))
+        text = f"the texts differ: {first_difference(one, other)}"
+        found.add("text", text, diff(other, one), sides=around_difference(one, other))
         return ""
     if number := masks_in(one):
         found.leave_out("text", f"{number} parts of it differ from answer to answer")

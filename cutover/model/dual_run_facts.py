@@ -49,7 +49,8 @@ class Compared:
             "asks": self.asks,
             "answers": len(self.new),
             "differences": [
-                {"place": each.place, "text": each.text} for each in self.verdict.differences[:_SHOWN]
+                {"place": each.place, "text": each.text, "new": each.new, "old": each.old}
+                for each in self.verdict.differences[:_SHOWN]
             ],
             "left_out": [attrs.asdict(each) for each in self.verdict.left_out[:_SHOWN]],
         }

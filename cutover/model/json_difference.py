@@ -23,7 +23,7 @@ from typing import TypeVar
 import attrs
 import msgspec
 
-from cutover.model.text_difference import diff, first_difference
+from cutover.model.text_difference import around_difference, diff, first_difference
 from cutover.text import printable
 
 VOLATILE = frozenset({"generated_at", "generatedAt", "request_id", "requestId"})
@@ -75,6 +75,10 @@ class Difference:
     """The difference in words."""
     diff: str = ""
     """The lines of a unified diff, for texts of several lines."""
+    new: str = ""
+    """The value of the new service, or the lines around the first one that differs; empty if the text says all."""
+    old: str = ""
+    """The same of the legacy service."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,11 +100,12 @@ class Differences:
     count: int = 0
     """The number of all differences; ``found`` holds the first of them."""
 
-    def add(self, place: str, text: str, diff: str = "") -> None:
-        """Add one difference."""
+    def add(self, place: str, text: str, diff: str = "", *, sides: tuple[str, str] = ("", "")) -> None:
+        """Add one difference; ``sides`` are the values of the new and of the legacy service, in that order."""
         self.count += 1
         if len(self.found) < MAX_DIFFERENCES:
-            self.found.append(Difference(place=place or ".", text=text, diff=diff))
+            new, old = sides
+            self.found.append(Difference(place=place or ".", text=text, diff=diff, new=new, old=old))
 
     def leave_out(self, place: str, reason: str) -> None:
         """Note a place that was left out."""
@@ -162,18 +167,21 @@ class Differences:
             first, second = (next(iter(side.values())) for side in (one, other))
             if isinstance(first, str) and isinstance(second, str) and "\n" in first + second:
                 lines = first.splitlines(), second.splitlines()
-                self.add(place, f"{named} differs: {first_difference(*lines)}", diff(lines[1], lines[0]))
+                text = f"{named} differs: {first_difference(*lines)}"
+                self.add(place, text, diff(lines[1], lines[0]), sides=around_difference(*lines))
                 return outcome
+            sides = shown(first), shown(second)
             self.add(
                 place,
-                f"{named} is {shown(first)} in the new service and {shown(second)} in the legacy service",
+                f"{named} is {sides[0]} in the new service and {sides[1]} in the legacy service",
+                sides=sides,
             )
         elif outcome is _Outcome.ONE_SIDED:
-            first_values, second_values = (_listed(side.values()) for side in (one, other))
+            sides = _listed(one.values()), _listed(other.values())
             self.add(
                 place,
-                f"{named} varies in one service alone: it is {first_values} in the new service "
-                f"and {second_values} in the legacy service",
+                f"{named} varies in one service alone: it is {sides[0]} in the new service and {sides[1]} in the legacy service",
+                sides=sides,
             )
         return outcome
 
@@ -214,13 +222,15 @@ class Differences:
             self.add(
                 place,
                 f"{named} has {one[0]} items in the new service and {other[0]} in the legacy service",
+                sides=(_items(one[0]), _items(other[0])),
             )
         elif outcome is _Outcome.ONE_SIDED:
-            numbers = [_listed(sorted(side)) for side in (one, other)]
+            numbers = _listed(sorted(one)), _listed(sorted(other))
             self.add(
                 place,
                 f"{named} varies in one service alone: it has {numbers[0]} items in the new service "
                 f"and {numbers[1]} in the legacy service",
+                sides=(f"{numbers[0]} items", f"{numbers[1]} items"),
             )
         elif outcome is _Outcome.NOISE:
             self.leave_out(f"{place}[*]", VARIES)
@@ -239,8 +249,9 @@ class Differences:
             return
         one, other = set(map(_type, new)), set(map(_type, old))
         if one != other:
-            types = [" or ".join(sorted(side)) for side in (one, other)]
-            self.add(place, f"{place} is {types[0]} in the new service and {types[1]} in the legacy service")
+            types = " or ".join(sorted(one)), " or ".join(sorted(other))
+            text = f"{place} is {types[0]} in the new service and {types[1]} in the legacy service"
+            self.add(place, text, sides=types)
             return
         lists = [[item for value in _of(list, side) for item in value] for side in (new, old)]
         self._compare_types(f"{place}[*]", lists[0], lists[1], volatile)
@@ -297,6 +308,10 @@ def shown(value: object) -> str:
     if value is MISSING:
         return "nothing"
     return printable(msgspec.json.encode(value).decode(), 80)
+
+
+def _items(number: int) -> str:
+    return f"{number} item{'' if number == 1 else 's'}"
 
 
 def _listed(values: Collection[object]) -> str:

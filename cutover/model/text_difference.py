@@ -62,6 +62,21 @@ def first_difference(new: Sequence[str], old: Sequence[str]) -> str:
     return ""
 
 
+def around_difference(new: Sequence[str], old: Sequence[str]) -> tuple[str, str]:
+    """Return the lines of both services around the first one that differs, each with its number, safe to print."""
+    first = next(
+        (number for number, (one, other) in enumerate(zip_longest(new, old)) if one != other), len(new)
+    )
+    around = range(max(0, first - 2), first + 3)
+    sides = (
+        "\n".join(
+            f"{number + 1} {printable(side[number].strip(), 80)}" for number in around if number < len(side)
+        )
+        for side in (new, old)
+    )
+    return next(sides) or "nothing", next(sides) or "nothing"
+
+
 def _lines(text: str) -> list[str]:
     if len(text) > MAX_TEXT:
         raise ValueError(f"it has more than {MAX_TEXT} characters, and is not compared")

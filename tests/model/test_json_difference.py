@@ -127,3 +127,22 @@ def test_a_text_of_several_lines_is_shown_as_a_diff() -> None:
         "the answer differs: line 2 is 'b' in the new service and 'x' in the legacy service"
     )
     assert "-x\n+b" in found.found[0].diff
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "sides"),
+    [
+        (["a\nb\nc"], ["a\nx\nc"], ("1 a\n2 b\n3 c", "1 a\n2 x\n3 c")),
+        (["1\n2\n3\n4\n5\n6\n7\n8"], ["1\n2\n3\n4\n"], ("3 3\n4 4\n5 5\n6 6\n7 7", "3 3\n4 4")),
+        ([1], ["1"], ("1", '"1"')),
+        ([{"a": 1}], [{}], ("1", "nothing")),
+        ([[1, 2]], [[1]], ("2 items", "1 item")),
+        ([1, 2], [1, 1], ("1 or 2", "1")),
+        ([[1], [1, 2]], [[1], [1]], ("1 or 2 items", "1 items")),
+    ],
+)
+def test_a_difference_has_the_values_of_both_sides(
+    new: Sequence[object], old: Sequence[object], sides: tuple[str, str]
+) -> None:
+    (found,) = compared(new, old).found
+    assert (found.new, found.old) == sides

@@ -365,7 +365,65 @@ class TestTheFirstLines:
         assert "differs" in text
         assert "The comparison with the legacy service found differences in 1 of " in text
         assert "No recorded stream broke." in text
-        assert ".icons is [] in the new service and nothing in the legacy service" in text
+        assert 'Place New service Legacy service .icons [] nothing .name "OpenAgents" "Legacy" ' in text
+
+    def test_a_difference_that_counts_stands_before_those_that_do_not(self, tmp_path: Path) -> None:
+        """The header that is new in each answer comes after the parts of the body, and what is left out comes last."""
+        events = events_of(run_of(tmp_path, "legacy-differs", "generated-answers", run_dual_run=True))
+        text = page_of(events).text
+        text = text[text.index("Comparison with the legacy service") :]
+        places = [
+            text.index(words)
+            for words in (
+                "manifest differs",
+                '.name "OpenAgents" "Legacy"',
+                "headers.x-answer-id",
+                "not compared, and not counted: .generated_at: it is new in each answer",
+                "What does not count",
+                "openapi /openapi.json same",
+            )
+        ]
+        assert places == sorted(places)
+        assert "manifest: the answers differ in meaning: .icons is []" in page_of(events).text
+
+    @pytest.mark.parametrize(
+        ("row", "words"),
+        [
+            ({"place": ".a", "text": ".a is 1 here"}, "Place New service Legacy service .a .a is 1 here"),
+            (
+                {"place": ".a", "text": "long", "new": "1\n2", "old": "nothing"},
+                "Legacy service .a 1 2 nothing",
+            ),
+        ],
+    )
+    def test_a_difference_stands_side_by_side_or_in_the_words_of_an_older_journal(
+        self, row: dict[str, str], words: str
+    ) -> None:
+        def check(name: str, status: StepStatus) -> Check:
+            return Check(check_id=name, status=status, endpoint=f"/{name}", detail=f"about {name}")
+
+        rows = [
+            {"id": "minor", "critical": False, "rust_status": 200, "legacy_status": 404},
+            {"id": "major", "critical": True, "differences": [row]},
+        ]
+        checks = (
+            check("fine", StepStatus.PASS),
+            check("silent", StepStatus.ERROR),
+            check("minor", StepStatus.FAIL),
+            check("major", StepStatus.FAIL),
+        )
+        result = StepResult(
+            step_id="dual-run-diff", status=StepStatus.FAIL, checks=checks, facts={"requests": rows}
+        )
+        text = page_of(timed([TrainStarted(run_id="r", facts=FACTS), StepFinished(result=result)])).text
+        text = text[text.index("major differs") :]
+        assert words in text
+        assert "status HTTP 200 HTTP 404" in text
+        order = [
+            text.index(each)
+            for each in ("major differs", "minor differs", "/silent: about", "fine /fine same")
+        ]
+        assert order == sorted(order)
 
     @pytest.mark.parametrize("why", [f"{MOVED_ON}, and the undo left that as it is", "it cannot be read"])
     def test_a_part_that_somebody_else_has_changed_is_told_from_one_that_nobody_knows(self, why: str) -> None:

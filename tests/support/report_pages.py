@@ -78,12 +78,20 @@ def hostile_events() -> list[TrainEvent]:
         body_path=HOSTILE,
         findings=(finding,),
     )
+    sides = {"place": HOSTILE, "text": HOSTILE, "new": HOSTILE, "old": HOSTILE}
+    in_words = {"place": HOSTILE, "text": HOSTILE}
+    compared = {
+        "id": HOSTILE,
+        "rust_status": HOSTILE,
+        "differences": [sides, in_words],
+        "left_out": [{"place": HOSTILE, "reason": HOSTILE}],
+    }
     result = StepResult(
         step_id="dual-run-diff",
         status=StepStatus.FAIL,
         detail=HOSTILE,
         checks=(check,),
-        facts={"requests": [{"id": HOSTILE}], HOSTILE: HOSTILE},
+        facts={"requests": [compared], HOSTILE: HOSTILE},
         sentinels=(SentinelTally(change=HOSTILE, streams=1, broken=1),),
     )
     names = ("base_url", "stable_revision", "canary_revision", "project", "region", "service")

@@ -10,7 +10,7 @@ from cutover.http.statuses import TOO_MANY_REQUESTS
 from cutover.model.results import StepStatus
 from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
-from cutover.production.traffic.backend import advice
+from cutover.production.traffic.backend import TrafficBackend, advice, role_of
 from cutover.train.step_recorder import StepRecorder
 
 _NOT_FOUND = 404
@@ -58,7 +58,7 @@ class TrafficReadiness:
         try:
             state = await self.services.traffic.read(label="preflight.traffic")
         except PeerError as error:
-            record("traffic", StepStatus.ERROR, _unread(error), tolerable=False)
+            record("traffic", StepStatus.ERROR, _unread(error, self.services.traffic), tolerable=False)
             for check_id in ("permission-traffic", "ingress"):
                 record(
                     check_id,
@@ -117,14 +117,14 @@ class TrafficReadiness:
             untried = await self.services.traffic.may_write(state, label=f"preflight.{check_id}")
         except PeerError as error:
             detail = f"the permission to update the traffic is not proven, and nothing was changed: {error}"
-            detail += advice(status_of(error))
+            detail += advice(status_of(error), self.services.traffic)
             if status_of(error) == TOO_MANY_REQUESTS:
                 detail += "; wait a minute, then start again"
             self.recorder.check(check_id, StepStatus.ERROR, detail, tolerable=False)
             return
         detail = "the traffic may be updated"
         if untried:
-            detail = f"the permission to update the traffic could not be tried: {untried}{_HOW_TO_SEE_ROLE}"
+            detail = f"the permission to update the traffic could not be tried: {untried}; check that its account has {role_of(self.services.traffic)}"
         self.recorder.check(check_id, StepStatus.PASS, detail, tolerable=False, warns=bool(untried))
 
     async def _revision(self, role: str, name: str) -> None:
@@ -132,7 +132,9 @@ class TrafficReadiness:
         try:
             revision = await self.services.traffic.revision(name, label=f"preflight.{check_id}")
         except PeerError as error:
-            self.recorder.check(check_id, StepStatus.ERROR, _unread(error), tolerable=False)
+            self.recorder.check(
+                check_id, StepStatus.ERROR, _unread(error, self.services.traffic), tolerable=False
+            )
             return
         # A revision that cannot be tried was not judged.
         status, detail = StepStatus.ERROR, f"{name} is ready"
@@ -143,9 +145,6 @@ class TrafficReadiness:
         else:
             status = StepStatus.PASS
         self.recorder.check(check_id, status, detail, tolerable=False)
-
-
-_HOW_TO_SEE_ROLE = "; check that its account has run.services.update on SERVICE (roles/run.developer has it)"
 
 
 def _who_reaches(state: TrafficState) -> str:
@@ -167,8 +166,8 @@ def status_of(error: PeerError) -> int:
     return error.status if isinstance(error, RefusedError) else 0
 
 
-def _unread(error: PeerError) -> str:
+def _unread(error: PeerError, backend: TrafficBackend) -> str:
     """Return the reason why Cloud Run could not be read, and the thing to do."""
     if status_of(error) == _NOT_FOUND:
         return f"{error}; correct SERVICE, REGION or PROJECT"
-    return f"{error}{advice(status_of(error)) or '; start again when Cloud Run answers'}"
+    return f"{error}{advice(status_of(error), backend) or '; start again when Cloud Run answers'}"

@@ -643,7 +643,7 @@ class TestForward:
         assert f"HTTP {status} (no)" in shift.detail
         to_do = {
             401: "; renew CLOUD_RUN_ACCESS_TOKEN",
-            403: "; ask the owner of PROJECT to grant run.services.update",
+            403: "; ask the owner of the project p to grant run.services.update on svc in ",
         }
         assert to_do.get(status, "") in shift.detail
         assert (move.service.writes, move.service.reads) == (1, 1)

@@ -47,7 +47,11 @@ async def test_the_captured_split_is_tried_once_and_nothing_is_changed(tmp_path:
     ("status", "reason", "advice"),
     [
         (401, "UNAUTHENTICATED", "; renew CLOUD_RUN_ACCESS_TOKEN (or "),
-        (403, "PERMISSION_DENIED", "; ask the owner of PROJECT to grant run.services.update on SERVICE ("),
+        (
+            403,
+            "PERMISSION_DENIED",
+            "; ask the owner of the project openagentsgemini to grant run.services.update on openagents-control-service in us-central1 (",
+        ),
         (404, "NOT_FOUND", "Injected.)"),
         (409, "ABORTED", "Injected.)"),
         (429, "RESOURCE_EXHAUSTED", "; wait a minute, then start again"),

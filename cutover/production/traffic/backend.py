@@ -9,14 +9,7 @@ from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import CommandStarted
 
 CONFLICT = 409
-_ADVICE = {
-    401: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
-    403: (
-        "; ask the owner of PROJECT to grant run.services.update on SERVICE (roles/run.developer has it) to the "
-        "account that moves the traffic: of CLOUD_RUN_ACCESS_TOKEN, of the application default credentials, or of gcloud"
-    ),
-}
-
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 CommandObserver = Callable[[CommandStarted], None]
 """A function that is called with a command before the command runs. If the function raises, the command never runs."""
 
@@ -31,13 +24,13 @@ class Revision:
     message: str = ""
 
 
-def advice(status: int) -> str:
-    """Return what an operator does about a refusal with this HTTP status, as the end of a sentence; empty for other statuses."""
-    return _ADVICE.get(status, "")
-
-
 class TrafficBackend(Protocol):
     """A way to read and write the split of one service."""
+
+    project: str
+    region: str
+    service: str
+    """The names of the service, for commands and for advice."""
 
     async def read(self, *, label: str) -> TrafficState:
         """Return the traffic as it is now: the split that is asked for and the one that is served, with tags and etag.
@@ -92,3 +85,19 @@ class TrafficBackend(Protocol):
             UnusableReplyError: The reply was not usable; the write may have taken effect.
         """
         ...
+
+
+def role_of(backend: TrafficBackend) -> str:
+    """Return the permission that moves the traffic of this service, and the role that has it."""
+    return f"run.services.update on {backend.service} in {backend.region} (roles/run.developer has it)"
+
+
+def advice(status: int, backend: TrafficBackend) -> str:
+    """Return what an operator does about a refusal with this HTTP status, as the end of a sentence; empty for other statuses."""
+    return {
+        _UNAUTHORIZED: "; renew CLOUD_RUN_ACCESS_TOKEN (or the application default credentials, if that is not set)",
+        _FORBIDDEN: (
+            f"; ask the owner of the project {backend.project} to grant {role_of(backend)} to the account that moves the traffic: "
+            "of CLOUD_RUN_ACCESS_TOKEN, of the application default credentials, or of gcloud"
+        ),
+    }.get(status, "")

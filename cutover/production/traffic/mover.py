@@ -242,7 +242,7 @@ class TrafficMover:
         except RefusedError as error:
             return WriteAnswer(
                 outcome="refused" if error.for_certain else "failed",
-                detail=f"{error}{advice(error.status)}",
+                detail=f"{error}{advice(error.status, self.backend)}",
                 status=error.status,
                 retry_after=error.retry_after,
             )

@@ -7,6 +7,9 @@ import attrs
 
 from cutover.contract.findings import Finding
 
+USERS = "canary_metrics"
+"""The kind of a check of the requests of real users at the canary and at stable."""
+
 
 class StepStatus(enum.Enum):
     """The outcome of a step, or of one check."""

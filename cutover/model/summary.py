@@ -8,7 +8,7 @@ import msgspec
 from cutover.model import step_ids
 from cutover.model.gates import JUDGED_NOTHING, Ceilings, Gate, judge
 from cutover.model.holds import Hold, holds_of
-from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.results import USERS, Check, SentinelTally, StepResult, StepStatus
 from cutover.model.train_events import (
     BudgetRead,
     CheckRecorded,
@@ -77,6 +77,16 @@ class CutoverSummary:
             for shares in judged
             if isinstance(shares, Mapping)
             for check, facts in shares.items()
+        )
+
+    @property
+    def user_claims(self) -> tuple[tuple[str, str], ...]:
+        """(check, the claim about the canary that the requests of real users allow), for each share at which they were read."""
+        return tuple(
+            (check.check_id, check.detail)
+            for step in self.steps
+            for check in step.checks
+            if check.kind == USERS
         )
 
     @property

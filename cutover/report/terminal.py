@@ -171,6 +171,9 @@ def conclusion(summary: CutoverSummary, *, evidence: str | None) -> list[str]:
     if summary.claims:
         check, claim = summary.claims[-1]
         lines.append(f"canary    {check}: {claim}")
+    if summary.user_claims:
+        check, claim = summary.user_claims[-1]
+        lines.append(f"users     {check}: {claim}")
     lines.append("gates")
     for gate in summary.gates:
         state = "not part of this run" if not gate.configured else "holds" if gate.holds else "DOES NOT HOLD"

@@ -5,7 +5,7 @@ The requests of the canary and of stable are compared over the same window.
 
 from cutover.model.error_budget import in_words
 from cutover.model.judgement import Verdict
-from cutover.model.results import StepStatus
+from cutover.model.results import USERS, StepStatus
 from cutover.model.revision_metrics import Comparison, Margins, RevisionFigures, compare
 from cutover.production.metrics.revision_meter import RevisionMeter
 from cutover.train.canary_share import CanaryShares
@@ -55,7 +55,7 @@ async def _check_requests(shares: CanaryShares, *, percent: int, after: str, win
             detail += f"; Cloud Monitoring shows a request up to {in_words(meter.lag_seconds)} late: give CANARY_SOAK_SECONDS more than that"
         if not meter.required:
             detail += "; set CANARY_METRICS=1 to pass only with this evidence"
-    shares.recorder.check(f"{after}-users", status, detail, kind="canary_metrics")
+    shares.recorder.check(f"{after}-users", status, detail, kind=USERS)
     return not status.failed
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cutover.contract.findings import Finding
 from cutover.http.secrets import Secrets
-from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.results import USERS, Check, SentinelTally, StepResult, StepStatus
 from cutover.model.summary import CutoverSummary, fold
 from cutover.model.train_events import (
     CheckRecorded,
@@ -328,6 +328,23 @@ class TestMarkdown:
         assert "| dual\\_run | yes | 0 | 0 |" in shown
         assert "## Sentinel streams across each change" in shown
         assert re.search(r"\| route-flip \| \d+ \| 0 \| .* \| at most \d+ % \|", shown)
+
+    @pytest.mark.parametrize("facts", [{}, {"judgement": {"traffic-5": {"claim": "no worse"}}}])
+    def test_the_claims_of_real_users_stand_in_the_judgement_of_the_canary(
+        self, facts: dict[str, object], tmp_path: Path
+    ) -> None:
+        users = Check(check_id="traffic-5-users", status=StepStatus.SKIP, detail="a | claim", kind=USERS)
+        other = Check(check_id="traffic-5", status=StepStatus.PASS, detail="another check")
+        result = StepResult(
+            step_id="canary-rollback-drill", status=StepStatus.PASS, checks=(users, other), facts=facts
+        )
+        finished = TrainFinished(passed=False, exit_code=1)
+        folder = written(tmp_path, STARTED, StepFinished(result=result), finished)
+        shown = (folder / "SUMMARY.md").read_text()
+        judged = shown[shown.index("## Judgement of the canary") :]
+        assert "| traffic-5-users | a \\| claim |" in judged
+        assert ("| traffic-5 | no worse |" in judged) == bool(facts)
+        assert "another check" not in judged
 
     def test_text_from_the_network_adds_no_markup_and_no_table_cells(self, tmp_path: Path) -> None:
         result = StepResult(

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cutover.errors import UndoUnprovenError
-from cutover.model.results import Check, SentinelTally, StepResult, StepStatus
+from cutover.model.results import USERS, Check, SentinelTally, StepResult, StepStatus
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.model.summary import fold
 from cutover.model.traffic_state import TrafficState, TrafficTarget
@@ -176,6 +176,26 @@ class TestConclusion:
         assert "  dual_run        not part of this run (0 failed, 0 allowed)" in lines
         assert "  broken_streams  DOES NOT HOLD (2 failed, 0 allowed)" in lines
         assert lines[-1] == "reason    the run was cut off; recover it"
+
+    def test_the_claim_of_real_users_stands_behind_the_canarys_own(self) -> None:
+        checks = tuple(
+            Check(
+                check_id=f"traffic-{share}-users", status=StepStatus.PASS, detail=f"users {share}", kind=USERS
+            )
+            for share in (5, 25)
+        )
+        facts = {"judgement": {"traffic-25": {"claim": "no worse"}}}
+        drill = StepResult(
+            step_id="canary-rollback-drill", status=StepStatus.PASS, checks=checks, facts=facts
+        )
+        lines = conclusion(fold([_finished(drill)]), evidence=None)
+        assert lines[1:4] == [
+            "canary    traffic-25: no worse",
+            "users     traffic-25-users: users 25",
+            "gates",
+        ]
+        alone = conclusion(fold([_finished(attrs.evolve(drill, facts={}))]), evidence=None)
+        assert alone[1] == "users     traffic-25-users: users 25"
 
     def test_a_failure_that_no_limit_tolerates_is_named(self) -> None:
         check = Check(check_id="traffic", status=StepStatus.FAIL, tolerable=False)

@@ -58,6 +58,8 @@ class Probe:
     if no trace was asked for."""
     excerpts: tuple[Excerpt, ...] = ()
     """The first findings with the bytes around them, with secrets masked; empty if no trace was asked for."""
+    thread_id: str = ""
+    """The thread of the request; empty if the prober named none."""
     meaning: str = ""
     """The meaning of a refusal for the service that refused, and the thing to do; empty if it has no special meaning."""
 

@@ -30,6 +30,8 @@ class SeenStream:
     alias: str
     place: str = ""
     """The address at which it was asked for, if that is not the front door: a tag URL."""
+    thread: str = ""
+    """The thread id of the request, to look for in the logs of the service; empty for a good stream, and where the request had none."""
     revision: str | None = None
     """The revision that answered, if a header names it."""
     status: int | None = None

@@ -82,7 +82,7 @@ class LaneProber:
             body=msgspec.json.encode(alias.body(thread_id, self.lane.prompt)),
             label=f"{label}.{alias.name}",
         )
-        return await probe_stream(
+        probe = await probe_stream(
             self.client,
             request,
             contract=self.contract,
@@ -94,6 +94,7 @@ class LaneProber:
             secrets=self.secrets,
             authorize=self.token,
         )
+        return attrs.evolve(probe, thread_id=thread_id)
 
     def _with_meaning(self, probe: Probe) -> Probe:
         """Return the probe with the meaning of its refusal, if it was refused and the refusal has one."""

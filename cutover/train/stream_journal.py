@@ -70,6 +70,7 @@ class StreamJournal:
                 kind=kind,
                 alias=alias,
                 place="" if prober.base_url == self.front_door else printable(prober.base_url),
+                thread="" if probe.ok else probe.thread_id,
                 revision=prober.revision(probe),
                 status=probe.status,
                 began=timestamp(datetime.now(UTC) - timedelta(seconds=seconds)),

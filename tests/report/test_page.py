@@ -188,6 +188,17 @@ class TestTheFirstLines:
         assert "Every change was taken back, and that is proven." in text
         assert "a held request at the front door, answered by" in text
         assert "order.duplicate: expected this kind only once, got finish" in text
+        broken = [
+            stream
+            for event in events_of(failed)
+            if isinstance(event, StreamsSeen)
+            for stream in event.streams
+            if not stream.ok
+        ]
+        assert f"answered by {STABLE}, thread {broken[0].thread}. order.duplicate" in text
+        # The reason, and the thread to look for in the logs of the service.
+        assert all(f"got finish thread {stream.thread}" in text for stream in broken)
+        assert len({stream.thread for stream in broken} - {""}) == len(broken)
         assert "all 5 overrides clear, as before the run" in text
         assert "The undo is proven in its own words routes are as captured" in text
 

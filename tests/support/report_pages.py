@@ -58,6 +58,7 @@ def hostile_events() -> list[TrainEvent]:
         kind="held",
         alias=HOSTILE,
         place=HOSTILE,
+        thread=HOSTILE,
         revision=HOSTILE,
         status=200,
         began="2026-11-28T12:00:02.000Z",

@@ -43,6 +43,7 @@ class Row:
     """Time to the end."""
     ok: bool
     reason: str
+    thread: str
     line: str
     """The path of the line, from the beginning or the release to the end."""
     held: str
@@ -166,6 +167,7 @@ def _row(stream: SeenStream, scale: Scale, began: float, released: float, ended:
         took=since(stream.ended / 1000),
         ok=stream.ok,
         reason=stream.reason,
+        thread=stream.thread,
         line=f"M{scale.x(released)} 8H{max(scale.x(ended), scale.x(released) + 2)}",
         held=f"M{scale.x(began)} 8H{scale.x(released)}" if stream.held else "",
         events="".join(f"M{x} 3v10" for x in ticks),

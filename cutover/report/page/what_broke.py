@@ -197,7 +197,7 @@ def _explains(change: str, step_id: str, check: Check) -> bool:
 
 
 def describe_stream(stream: SeenStream) -> str:
-    """Return a stream in words: its alias, its kind, the place, and who answered."""
+    """Return a stream in words: its alias, its kind, the place, who answered, and the thread of one that broke."""
     kind = {
         "held": "a held request",
         "response": "a held response",
@@ -205,4 +205,5 @@ def describe_stream(stream: SeenStream) -> str:
     }.get(stream.kind, "a probe")
     place = f"at {stream.place}" if stream.place else "at the front door"
     who = f"answered by {stream.revision}" if stream.revision else "nothing names who answered"
-    return f"{stream.alias}, {kind} {place}, {who}"
+    thread = f", thread {stream.thread}" if stream.thread else ""
+    return f"{stream.alias}, {kind} {place}, {who}{thread}"

@@ -485,6 +485,67 @@ class TestTheFirstLines:
         assert "CUT OFF" in page_of([]).text
 
 
+class TestPermissions:
+    """Where the preflight and a write say different things about a permission, the page says how both can be true."""
+
+    @staticmethod
+    def text_of(trial: Check, *answers: tuple[str, str, str]) -> str:
+        preflight = StepResult(step_id="preflight", status=StepStatus.PASS, checks=(trial,))
+        events: list[TrainEvent] = [
+            TrainStarted(run_id="r", facts=FACTS),
+            StepFinished(result=preflight),
+            *(Answered(key=key, outcome=outcome, detail=detail) for key, outcome, detail in answers),
+            TrainFinished(passed=False, exit_code=1),
+        ]
+        return page_of(timed(events)).text
+
+    TRIED = Check(
+        check_id="permission-traffic",
+        status=StepStatus.PASS,
+        detail="the traffic may be updated",
+        recorded_at="2026-11-28T11:59:00.000Z",
+    )
+    DENIED = ("traffic", "refused", "PATCH https://x: HTTP 403 (denied); ask the owner")
+    ACCEPTED = ("traffic", "accepted", "")
+
+    def test_a_refusal_after_a_trial_and_a_write_that_were_allowed(self) -> None:
+        assert (
+            "The refusal at 12:00:01 UTC does not mean that the run never had the permission to change the traffic: the preflight tried it at "
+            "11:59:00 UTC, by a request that changes nothing, and it was allowed, and production accepted a write at 12:00:01 UTC. So the "
+            "permission or the token was taken away after that, or a rule refuses just this write, which no trial can show. Streams"
+        ) in self.text_of(self.TRIED, self.ACCEPTED, self.DENIED)
+
+    def test_a_write_that_was_accepted_after_refusals(self) -> None:
+        text = self.text_of(self.TRIED, self.DENIED, self.ACCEPTED)
+        assert "Production accepted a write again at 12:00:01 UTC." in text
+        assert "and production accepted a write at" not in text
+
+    def test_a_permission_that_could_not_be_tried_is_proven_by_a_write(self) -> None:
+        untried = attrs.evolve(self.TRIED, detail="gcloud has no dry run", warns=True)
+        words = "The preflight could not try the permission to change the traffic. The write that production accepted at 12:00:01 UTC proves"
+        assert words in self.text_of(untried, self.ACCEPTED)
+        assert words not in self.text_of(self.TRIED, self.ACCEPTED)
+        missing = attrs.evolve(self.TRIED, status=StepStatus.ERROR, detail="HTTP 403")
+        assert words.replace("could not try", "found no proof of") in self.text_of(missing, self.ACCEPTED)
+
+    @pytest.mark.parametrize("detail", ["PATCH https://x: HTTP 409 (conflict)", "HTTP 4030"])
+    def test_another_refusal_is_not_about_a_permission(self, detail: str) -> None:
+        text = self.text_of(self.TRIED, ("traffic", "refused", detail))
+        assert "does not mean that the run never had" not in text
+
+    @pytest.mark.parametrize(
+        ("fault", "part"), [("rollback-403", "traffic"), ("override-403-at-flip", "overrides")]
+    )
+    def test_a_run_whose_preflight_was_allowed_and_whose_write_was_refused(
+        self, fault: str, part: str, tmp_path: Path
+    ) -> None:
+        text = page_of(events_of(run_of(tmp_path, fault))).text
+        words = f"never had the permission to change the {part}: the preflight tried it"
+        assert text.count(words) == 1
+        # It stands beside the advice, where there is something to do.
+        assert text.index(words) < text.index("What broke") or "Do this now" not in text
+
+
 class TestWhatUsersHad:
     """How long users had a share of the canary, or the flipped routes: by the times of the journal, and never too short."""
 

@@ -24,6 +24,7 @@ from cutover.report.page.counted import counted
 from cutover.report.page.courses import courses
 from cutover.report.page.gate_rows import WORDS, gate_rows
 from cutover.report.page.moved import what_moves
+from cutover.report.page.permissions import permissions
 from cutover.report.page.production_state import route_rows, routes_state, traffic_state
 from cutover.report.page.quotes import quotes
 from cutover.report.page.story import tell
@@ -64,6 +65,7 @@ def render_page(events: Sequence[TrainEvent], *, folder: Path | str | None = Non
         parts=(traffic_state(events, summary, plan), routes_state(events, summary, plan)),
         moves=what_moves(events, summary),
         users=had_by_users(events, summary, plan),
+        permissions=permissions(events, summary),
         timeline=timeline(events, summary),
         courses=courses(events, summary),
         quotes=shown,

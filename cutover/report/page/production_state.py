@@ -71,85 +71,64 @@ class RouteRow:
 def traffic_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> PartState:
     """Return the state of the split."""
     asked = [event for event in changes(events) if isinstance(event, TrafficIntended)]
-    reads = [event for event in events if isinstance(event, TrafficRead)]
+    last = next((event for event in reversed(events) if isinstance(event, TrafficRead)), None)
     before = describe_shares(asked[0].captured.served()) if asked else _first_split(summary)
-    last = reads[-1] if reads else None
     after = before if last is None else describe_shares(last.found.served())
+    certainty = Certainty.PROVEN
     if not asked:
-        sentence = f"The run never moved traffic: {before}{_read_at(_preflight_time(events))}."
-        return PartState(
-            name="Traffic", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
-        )
-    if plan.traffic is not None and (moved := _moved_on("Traffic", events, before)):
-        return moved
-    if plan.traffic is not None:
+        certainty, words = _untouched("moved traffic", events, before)
+    elif plan.traffic is not None and (moved := _moved_on("traffic", events, before)):
+        certainty, words, after = moved
+    elif plan.traffic is not None:
         wanted = describe_shares(shares(plan.traffic.targets, latest=plan.traffic.captured.latest_ready))
-        return PartState(
-            name="Traffic",
-            certainty=Certainty.OPEN,
-            sentence=f"NOT KNOWN to be restored. {_last_seen(events, 'traffic', last)} It should be {wanted}.",
-            before=before,
-            after=f"not known; last seen: {_last_found(events, 'traffic', last)}",
-        )
-    same = last is not None and last.found.served() == asked[0].captured.served()
-    note = ", as before the run" if same else f"; before the run: {before}"
-    when = _read_at(last.at) if last is not None else ""
-    if _accepted(events, "traffic"):
         found = _last_found(events, "traffic", last)
-        return PartState(
-            name="Traffic",
-            certainty=Certainty.PROVEN,
-            sentence=f"{found}: an operator accepted this state.",
-            before=before,
-            after=found,
-        )
-    return PartState(
-        name="Traffic",
-        certainty=Certainty.PROVEN,
-        sentence=f"{after}{note}{when}.",
-        before=before,
-        after=after,
-    )
+        certainty, after = Certainty.OPEN, f"not known; last seen: {found}"
+        words = f"NOT KNOWN to be restored. {_last_seen(events, 'traffic', last)} It should be {wanted}."
+    elif _accepted(events, "traffic"):
+        after = _last_found(events, "traffic", last)
+        words = f"{after}: an operator accepted this state."
+    else:
+        same = last is not None and last.found.served() == asked[0].captured.served()
+        words = _as_read(before, after, last, same=same)
+    return PartState(name="Traffic", certainty=certainty, sentence=words, before=before, after=after)
 
 
 def routes_state(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> PartState:
     """Return the state of the overrides."""
     rows = route_rows(events, summary)
-    written = [event for event in changes(events) if isinstance(event, RouteIntended)]
+    sample = _last_sample(events)
     before, after = (
         describe_routes({row.key: getattr(row, side) for row in rows}) for side in ("before", "after")
     )
-    if not written:
-        sentence = f"The run never wrote an override: {before}{_read_at(_preflight_time(events))}."
-        return PartState(
-            name="Routes", certainty=Certainty.UNTOUCHED, sentence=sentence, before=before, after=after
-        )
-    if plan.routes is not None and (moved := _moved_on("Routes", events, before)):
-        return moved
-    if plan.routes is not None:
+    certainty = Certainty.PROVEN
+    if not any(isinstance(event, RouteIntended) for event in changes(events)):
+        certainty, words = _untouched("wrote an override", events, before)
+    elif plan.routes is not None and (moved := _moved_on("routes", events, before)):
+        certainty, words, after = moved
+    elif plan.routes is not None:
         wanted = describe_routes({key: value or _CLEAR for key, value in plan.routes.values})
         seen = (
             f"They were last seen, at {_time(sample.at)}, as: {after}."
-            if (sample := _last_sample(events)) is not None
+            if sample is not None
             else "They were never read back."
         )
-        return PartState(
-            name="Routes",
-            certainty=Certainty.OPEN,
-            sentence=f"NOT KNOWN to be restored. {seen} They should be: {wanted}.",
-            before=before,
-            after=f"not known; last seen: {after}",
-        )
-    note = "; before the run: " + before if any(row.differs for row in rows) else ", as before the run"
-    sample = _last_sample(events)
-    when = _read_at(sample.at) if sample is not None else ""
-    return PartState(
-        name="Routes",
-        certainty=Certainty.PROVEN,
-        sentence=f"{after}{note}{when}.",
-        before=before,
-        after=after,
-    )
+        certainty, words = Certainty.OPEN, f"NOT KNOWN to be restored. {seen} They should be: {wanted}."
+        after = f"not known; last seen: {after}"
+    else:
+        words = _as_read(before, after, sample, same=not any(row.differs for row in rows))
+    return PartState(name="Routes", certainty=certainty, sentence=words, before=before, after=after)
+
+
+def _untouched(never: str, events: Sequence[TrainEvent], before: str) -> tuple[Certainty, str]:
+    """Return the certainty and the sentence about a part that the run never changed."""
+    sentence = f"The run never {never}: {before}{_read_at(_preflight_time(events))}."
+    return Certainty.UNTOUCHED, sentence
+
+
+def _as_read(before: str, after: str, last: TrafficRead | RoutesRead | None, *, same: bool) -> str:
+    """Return the sentence about a part whose last read proved it."""
+    note = ", as before the run" if same else f"; before the run: {before}"
+    return f"{after}{note}{_read_at(last.at) if last is not None else ''}."
 
 
 def route_rows(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[RouteRow, ...]:
@@ -242,18 +221,16 @@ def _decided(events: Sequence[TrainEvent], part: str) -> Decided | None:
     )
 
 
-def _moved_on(name: str, events: Sequence[TrainEvent], before: str) -> PartState | None:
-    """Return the state of a part that somebody else has changed, as the last look found it; None if nobody has."""
-    decided = _decided(events, name.lower())
+def _moved_on(part: str, events: Sequence[TrainEvent], before: str) -> tuple[Certainty, str, str] | None:
+    """Return the certainty, the sentence and the found state of a part that somebody else has changed; None if nobody has."""
+    decided = _decided(events, part)
     if decided is None or decided.action != Action.REFUSE.value or not decided.why.startswith(MOVED_ON):
         return None
     sentence = (
         f"Somebody else has changed it, and the run left that as it is. At {_time(decided.at)} it was: {decided.found}. "
         f"Before the run: {before}. An operator decides which of them stays."
     )
-    return PartState(
-        name=name, certainty=Certainty.MOVED_ON, sentence=sentence, before=before, after=decided.found
-    )
+    return Certainty.MOVED_ON, sentence, decided.found
 
 
 def _accepted(events: Sequence[TrainEvent], part: str) -> bool:

@@ -15,6 +15,7 @@ import attrs
 from cutover.checking.event_times import MOST_TIMES, spread
 from cutover.checking.excerpt import Excerpt
 from cutover.checking.probe import Probe
+from cutover.http.statuses import TOKEN_REFUSED
 from cutover.model.seen_stream import QuotedFinding, SeenStream
 from cutover.model.train_events import StreamsSeen
 from cutover.production.lane_prober import LaneProber
@@ -31,6 +32,7 @@ _FEW_TIMES = 16
 """Largest number of times of any other stream."""
 _LONGEST = 400
 _SENTINEL = "sentinel"
+_WAYS_BACK = frozenset({"undo", "recover"})
 
 
 @attrs.define(eq=False)
@@ -88,6 +90,13 @@ class StreamJournal:
         if not probe.ok or len(self._waiting) == BATCH:
             self.flush()
 
+    def take_unless_refused(
+        self, prober: LaneProber, label: str, alias: str, probe: Probe, seconds: float
+    ) -> None:
+        """Take one stream of a recovery, which needs no AUTH_TOKEN: a refusal of the token says nothing about a stream."""
+        if probe.status not in TOKEN_REFUSED:
+            self.take(prober, label, alias, probe, seconds)
+
     def flush(self) -> None:
         """Record the streams that wait; do nothing if there are none."""
         waiting, self._waiting = self._waiting, []
@@ -101,6 +110,9 @@ def _role(label: str) -> tuple[str, str]:
     first, *rest = label.split(".")
     if first == _SENTINEL and len(rest) > 1:
         return rest[0], rest[1].partition("-")[0]
+    if first in _WAYS_BACK:
+        # The rest of the label names the part, and the streams are those of the whole way back.
+        return first, "probe"
     return (rest[0] if rest else first), "probe"
 
 

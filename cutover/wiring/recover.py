@@ -37,6 +37,7 @@ from cutover.record.state_address import is_state_address
 from cutover.report.notices.delivery import Notices
 from cutover.report.reporter import Reporter
 from cutover.text import recover_command
+from cutover.train.stream_journal import StreamJournal
 from cutover.train.undo_executor import UNDO_DEADLINE, UndoExecutor, UndoResult, seconds_until_routes_rest
 from cutover.wiring.fetched_run import fetch_run
 from cutover.wiring.notices import notices_of, usable_variables
@@ -354,6 +355,8 @@ async def _recover(production: Production, journal: Journal, run: Path | str, mo
     if left := await end_orphans(journal.events):
         return Recovery(closed=False, detail=left)
     async with production.services(purpose="r") as services:
+        streams = StreamJournal(journal=journal, front_door=services.prober.base_url)
+        services.prober.on_end = streams.take_unless_refused
         executor = UndoExecutor(
             services=services,
             journal=journal,
@@ -366,8 +369,11 @@ async def _recover(production: Production, journal: Journal, run: Path | str, mo
             detail=f"the changes could not be proven undone within {UNDO_DEADLINE:g} s",
             to_do=executor.by_hand(plan),
         )
-        with anyio.move_on_after(UNDO_DEADLINE):
-            undone = await executor.undo(plan)
+        try:
+            with anyio.move_on_after(UNDO_DEADLINE):
+                undone = await executor.undo(plan)
+        finally:
+            streams.flush()
     recovery = Recovery(closed=undone.proven, detail=undone.detail, to_do=undone.to_do)
     if unfinished or executor.begun:
         journal.record(UndoFinished(proven=recovery.closed, detail=recovery.detail, to_do=recovery.to_do))

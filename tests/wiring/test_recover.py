@@ -26,13 +26,15 @@ from cutover.model.train_events import (
 )
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
+from cutover.report.page.what_broke import streams_of
 from cutover.report.reporter import Reporter
-from cutover.simulation import Operation
+from cutover.simulation import FAULTS, Operation
 from cutover.wiring.production import live
 from cutover.wiring.recover import _needs, _open_parts, configuration_of_run
 from cutover.wiring.run import run_cutover
 from tests.support.embedded_trains import CANARY, CHANGES, STABLE, TOKENS, live_config
 from tests.support.full_disk import disk_with_room_for
+from tests.support.report_pages import PageText
 from tests.support.unfinished_runs import Scene, scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -62,6 +64,31 @@ class TestClosing:
             assert done.proven
             assert isinstance(last, TrainFinished)
             assert (last.passed, last.exit_code, last.reasons) == (False, 1, ("recovered",))
+
+    async def test_the_streams_that_prove_the_way_back_stand_in_the_journal_and_on_the_page(
+        self, tmp_path: Path
+    ) -> None:
+        async with scene(tmp_path) as found:
+            await found.move_traffic()
+            found.kill()
+            await found.recover()
+            events = found.told()
+            streams = streams_of(events)
+            assert {(stream.change, stream.kind, stream.revision) for stream in streams} == {
+                ("recover", "probe", STABLE)
+            }
+            assert all(stream.ok for stream in streams)
+            text = PageText.of((found.folder / "report.html").read_bytes()).text
+            assert f"The recovery of the traffic {len(streams)} of {len(streams)} whole" in text
+
+    async def test_a_recovery_without_a_token_for_streams_records_no_broken_stream(
+        self, tmp_path: Path
+    ) -> None:
+        async with scene(tmp_path, FAULTS["stream-401"]) as found:
+            await found.move_traffic()
+            found.kill()
+            assert (await found.recover()).closed
+            assert streams_of(found.told()) == []
 
     async def test_routes_that_were_half_set_go_back_on_every_instance(self, tmp_path: Path) -> None:
         async with scene(tmp_path) as found:

@@ -22,6 +22,8 @@ from cutover.report.page.scale import seconds_of
 from cutover.text import timestamp
 
 _PERCENT = "traffic-"
+_LOOKS = ("stream-smoke", "canary-direct", step_ids.UNDO, "recover")
+"""The beginnings of the names of what makes no change that could break a stream, or takes one back."""
 MOST_BROKEN = 6
 _MOST_DETAILS = 5
 _UNPROVEN_UNDO = " could not be proven undone: "
@@ -61,6 +63,8 @@ def change_in_words(change: str, *, canary: str, flipped: bool) -> str:
         step_ids.SMOKE_UNDONE: "The smoke after the undo",
         "canary-direct": f"The look at {canary} at its own URL, before it had any traffic,",
         "rollback": "The rollback to stable",
+        "undo": "The undo of the traffic",
+        "recover": "The recovery of the traffic",
         "restore": "Restoring the captured split",
     }.get(change, change)
 
@@ -93,7 +97,7 @@ def _what(change: str, bad: int, of_change: int, *, canary: str, flipped: bool) 
     if change == step_ids.SMOKE_POST and flipped:
         return f"After the route flip, {count} of the smoke broke"
     subject = change_in_words(change, canary=canary, flipped=flipped)
-    return f"{subject} {'found broken' if change.startswith(('stream-smoke', 'canary-direct')) else 'broke'} {count}"
+    return f"{subject} {'found broken' if change.startswith(_LOOKS) else 'broke'} {count}"
 
 
 def _first(bad: Sequence[SeenStream], of_change: Sequence[SeenStream], change: str) -> Iterator[str]:

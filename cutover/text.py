@@ -28,10 +28,12 @@ def printable(text: str | bytes, limit: int = LONGEST) -> str:
     """
     if isinstance(text, bytes):
         text = text[: 4 * limit + 4].decode("utf-8", "backslashreplace")
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text[: limit + 1]
-    )
+    shown = text[: limit + 1]
+    if not shown.isprintable():
+        shown = "".join(
+            char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+            for char in shown
+        )
     return shown if len(text) <= limit else shown[:limit] + CUT
 
 

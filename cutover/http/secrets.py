@@ -64,26 +64,31 @@ class _Forms:
     in_text: re.Pattern[str] = attrs.field(repr=False)
     in_bytes: re.Pattern[bytes] = attrs.field(repr=False)
     in_base64: tuple[str, ...] = attrs.field(repr=False)
+    core_bytes: bytes = attrs.field(repr=False)
+    in_base64_bytes: tuple[bytes, ...] = attrs.field(repr=False)
 
     @classmethod
     def of(cls, value: str) -> "_Forms":
         patterns = [_forms_of_character(char) for char in value]
         whole = "".join(patterns)
+        core, in_base64 = max(_SIGNS.split(value), key=len), tuple(_base64_forms(value))
         return cls(
             value=value,
-            core=max(_SIGNS.split(value), key=len),
+            core=core,
             characters=tuple(re.compile(pattern) for pattern in patterns),
             in_text=re.compile(whole),
             in_bytes=re.compile(whole.encode("utf-8", "surrogatepass")),
-            in_base64=tuple(_base64_forms(value)),
+            in_base64=in_base64,
+            core_bytes=core.encode("utf-8", "surrogatepass"),
+            in_base64_bytes=tuple(form.encode() for form in in_base64),
         )
 
     def mask(self, data: bytes) -> bytes:
         """Return the data with every form of the secret replaced by as many asterisks."""
-        if self.core.encode() in data:
+        if self.core_bytes in data:
             data = self.in_bytes.sub(lambda found: b"*" * len(found[0]), data)
-        for form in self.in_base64:
-            data = data.replace(form.encode(), b"*" * len(form))
+        for form in self.in_base64_bytes:
+            data = data.replace(form, b"*" * len(form))
         return data
 
     def mask_text(self, text: str) -> str:

@@ -6,6 +6,7 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 
 import attrs
 
@@ -68,14 +69,19 @@ def locate(layout: Layout, tag_urls: Mapping[str, str], *, authority: str, path:
     found: Place | None = None
     longest = -1
     for url, site, tag in urls:
-        parts = urllib.parse.urlsplit(url)
-        host = _spelled(parts.netloc).removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
-        base = parts.path.rstrip("/")
+        host, base = _parts(url)
         below = path.removeprefix(base) if path == base or path.startswith(f"{base}/") else None
         wanted = below is not None and below.startswith(_OWN_PATHS.get(site, ""))
         if below is not None and wanted and len(base) > longest and _same_host(authority, host):
             found, longest = Place(site, below or "/", tag), len(base)
     return found
+
+
+@cache
+def _parts(url: str) -> tuple[str, str]:
+    """Return the host of a service's URL, in the spelling of `_spelled`, and its path."""
+    parts = urllib.parse.urlsplit(url)
+    return _spelled(parts.netloc).removesuffix(_DEFAULT_PORTS.get(parts.scheme, "")), parts.path.rstrip("/")
 
 
 def _regional(url: str, region: str) -> str:

@@ -16,6 +16,10 @@ IN_A_ROW = 5
 """Number of good looks in a row with which a smoke passes after a turn that failed on its way."""
 MOST_LOOKS = 30
 """Largest number of looks of a smoke."""
+BEFORE = "before"
+"""The kind of the streams that ended before their change."""
+_CLEAN_BEFORE = 4
+"""Number of clean streams that are counted besides those that ended before their change, so that a single failed one explains little."""
 
 
 @attrs.define(eq=False)
@@ -62,12 +66,20 @@ class ChangeLosses:
     _beyond: bool = False
 
     def add(self, kind: str, *, failed: bool) -> int:
-        """Add one stream; return the number of streams of this change that count as broken from now on."""
+        """Add one stream; return the number of streams of this change that count as broken from now on.
+
+        A stream of the kind ``BEFORE`` ended before the change, so the change did not break it: where many of them fail, chance explains more.
+        """
+        self.by_chance += failed
+        before = self.over_all.setdefault(BEFORE, Bet())
+        if kind == BEFORE:
+            before.add(happened=failed, most=self.most)
+            return 0
+        most = max(self.most, before.yes / (before.yes + before.no + _CLEAN_BEFORE))
         for bets in (self._bets, self.over_all):
             bet = bets.setdefault(kind, Bet())
-            bet.add(happened=failed, most=self.most)
+            bet.add(happened=failed, most=most)
             self._beyond = self._beyond or bet.holds
-        self.by_chance += failed
         if not self._beyond:
             return 0
         counted, self.by_chance = self.by_chance, 0

@@ -32,7 +32,7 @@ import attrs
 from cutover.checking.checked_stream import Hold, Progress
 from cutover.checking.probe import Probe
 from cutover.model.e_values import Bet
-from cutover.model.losses import ChangeLosses
+from cutover.model.losses import BEFORE, ChangeLosses
 from cutover.model.results import SentinelTally
 from cutover.model.train_events import changes
 from cutover.production.lane import Alias
@@ -214,7 +214,7 @@ class Watch:
         in_flight = response.crossed or (not probe.ok and self._met_a_change(response))
         self._in_flight += in_flight
         # A response that ended before the change says nothing about the change.
-        self._count(probe, kind="response" if in_flight else "before")
+        self._count(probe, kind="response" if in_flight else BEFORE)
 
     def _met_a_change(self, response: "_Response") -> bool:
         """Return True if the stream had begun before the change, and the change has been sent."""

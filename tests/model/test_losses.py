@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutover.model.losses import IN_A_ROW, MOST_LOOKS, ChangeLosses, SmokeLooks
+from cutover.model.losses import BEFORE, IN_A_ROW, MOST_LOOKS, ChangeLosses, SmokeLooks
 
 GOOD, BAD = (False, False), (True, False)
 
@@ -67,6 +67,19 @@ class TestChange:
             counted.append(losses.add("held", failed=True) + losses.add("held", failed=False))
         assert counted[0] == 0
         assert counted[-1] == 1
+
+    def test_streams_that_ended_before_the_change_never_count(self) -> None:
+        losses = ChangeLosses(most=0.1, over_all={})
+        assert [losses.add(BEFORE, failed=True) for _ in range(9)] == [0] * 9
+        assert losses.by_chance == 9
+
+    def test_where_many_fail_before_the_change_two_of_a_kind_are_chance_and_many_are_not(self) -> None:
+        losses = ChangeLosses(most=0.1, over_all={})
+        for failed in (True, False, True, False):
+            losses.add(BEFORE, failed=failed)
+        counted = [losses.add("held", failed=True) for _ in range(6)]
+        assert counted[:2] == [0, 0]
+        assert sum(counted) == 6 + 2
 
     @pytest.mark.parametrize("most", [0.01, 0.02])
     def test_a_single_one_counts_if_chance_explains_very_few(self, most: float) -> None:

@@ -11,7 +11,7 @@ from cutover.model.route_state import GLOBAL, RouteState
 from cutover.model.summary import CutoverSummary
 from cutover.model.traffic_state import TrafficState, TrafficTarget
 from cutover.model.train_events import RouteIntended, StepFinished, TrafficIntended, TrainEvent
-from cutover.production.routes.control_plane import SAMPLE_READS
+from cutover.production.routes import control_plane
 from cutover.record.journal import read_journal
 from cutover.simulation import Fault, Operation
 from cutover.simulation.addresses import Site
@@ -86,7 +86,7 @@ async def test_an_unreadable_state_at_the_end_fails_the_train_which_is_undone(
     whole = EmbeddedTrain(live_config(tmp_path / "whole"), layout_changes={"instances": 1})
     assert (await whole.run()).passed
     reads = sum(request.operation is operation for request in whole.production.requests)
-    last = reads - (SAMPLE_READS - 1 if operation is Operation.ROUTE_STATUS else 0)
+    last = reads - (control_plane.SAMPLE_READS - 1 if operation is Operation.ROUTE_STATUS else 0)
     struck = fault(operation, FORBIDDEN, first=last, last=last)
     trial = EmbeddedTrain(live_config(tmp_path), faults=(struck,), layout_changes={"instances": 1})
     summary = await trial.run()

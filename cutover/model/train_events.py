@@ -203,11 +203,9 @@ class Interrupted(_Event):
     def why(self) -> str:
         """The cause in words."""
         cancelled = self.cause in {"CancelledError", "Cancelled"}
-        return (
-            "the run was cancelled"
-            if cancelled
-            else f"an error in cutover itself stopped the run ({self.cause})"
-        )
+        if cancelled:
+            return "interrupted: the run was cancelled"
+        return f"interrupted by an error in cutover itself ({self.cause})"
 
 
 @attrs.frozen(kw_only=True)

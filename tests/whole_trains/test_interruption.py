@@ -58,8 +58,8 @@ async def test_a_train_cancelled_at_any_event_leaves_production_as_it_was(
         summary = fold(read_journal(tmp_path / str(number) / "run" / "journal.jsonl"))
         assert train.production.traffic == {STABLE: 100}
         assert not train.production.reconciling
-        if not was_cancelled:
-            # the train has fewer events than this, or ended with this one
+        if not was_cancelled or summary.passed:
+            # the train has fewer events than this, or waits for nothing between this one and its verdict
             assert summary.passed
             break
         cancelled += 1
@@ -80,7 +80,7 @@ async def test_a_change_that_lands_after_the_cancellation_is_undone_too(fault: s
         cancelled = await _cancelled_at(train, number)
         # longer than any change of the simulation takes
         await anyio.sleep(30.0)
-        if not cancelled:
+        if not cancelled or fold(read_journal(tmp_path / str(number) / "run" / "journal.jsonl")).passed:
             break
         assert train.production.traffic == {STABLE: 100}, number
         assert _routes(train) == before, number

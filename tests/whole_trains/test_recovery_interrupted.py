@@ -26,6 +26,7 @@ from cutover.model.train_events import (
 )
 from cutover.model.undo_plan import plan_undo
 from cutover.model.undo_policy import RecoveryMode
+from cutover.production.routes import control_plane
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import Fate
 from cutover.wiring.recover import recover_production
@@ -205,7 +206,10 @@ class TestRevert:
             recovery = await found.recover("revert")
             assert not recovery.closed
             assert "production has moved on" in recovery.detail
-            assert "found: 59 of 59 reads: " in recovery.detail
+            assert (
+                f"found: {control_plane.SAMPLE_READS} of {control_plane.SAMPLE_READS} reads: "
+                in recovery.detail
+            )
             assert found.changes == changes
             assert [type(event) for event in found.told()[-2:]] == [TrainFinished, Decided]
             # nothing is open, so the next train may start

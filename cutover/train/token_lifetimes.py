@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 import anyio
 
 from cutover.errors import PeerError, RefusedError
+from cutover.http.outbound import Reply
+from cutover.http.statuses import FORBIDDEN
 from cutover.http.tokens import UNAUTHORIZED, Token
 from cutover.model.results import StepStatus
 from cutover.production.services import Services
@@ -54,7 +56,9 @@ async def check_tokens(
                     ends[token.name] = services.clock.now() + left
                 status, warns, detail = _judged(token.name, left, seconds_needed, why_not)
         except RefusedError as error:
-            status, detail = StepStatus.ERROR, f"{token.name} was refused: renew it ({error})"
+            # A token that is known, and may not do this, does not get better by a renewal alone.
+            other = " or give the token of another user" if error.status == FORBIDDEN else ""
+            status, detail = StepStatus.ERROR, f"{token.name} was refused: renew it{other} ({error})"
         recorder.check(f"token-{role}", status, detail, tolerable=False, warns=warns)
 
     async with anyio.create_task_group() as group:
@@ -88,7 +92,7 @@ async def _asked_seconds(role: str, token: Token, services: Services, token_info
     """Return the seconds that a token lives, as the service that gave it out says; None if nobody says.
 
     Raises:
-        RefusedError: The lane's own service refuses the token (401).
+        RefusedError: The lane's own service refuses the token (401 or 403).
     """
     if token.grant is None:
         return None
@@ -141,20 +145,25 @@ async def _session_seconds(role: str, token: Token, services: Services) -> float
     """Return the seconds that the session of a token lives, as the service says; None if it does not say.
 
     Raises:
-        RefusedError: The service refuses the token (401).
+        RefusedError: The service refuses the token (401, or a 403 of its own).
     """
     url = services.control.base_url + services.control.lane.session_path
     try:
-        found = await _asked(url, role, token, services)
+        reply = await _asked(url, role, token, services)
+    except PeerError as error:
+        if isinstance(error, RefusedError) and error.status == UNAUTHORIZED:
+            raise
+        return None
+    # Only the service's own 403 is about the token; a page may come from something in front of the service.
+    if reply.status == UNAUTHORIZED or (reply.status == FORBIDDEN and reply.has_error):
+        reply.expect_success()
+    try:
+        found = reply.expect_success().json()
         for key in ("data", "session", "accessExpiresAt"):
             found = found.get(key) if isinstance(found, dict) else None
         if not isinstance(found, str):
             return None
         expires_at = datetime.fromisoformat(found)
-    except RefusedError as error:
-        if error.status == UNAUTHORIZED:
-            raise
-        return None
     except (PeerError, ValueError, OverflowError):
         return None
     expires_at = expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)
@@ -164,19 +173,19 @@ async def _session_seconds(role: str, token: Token, services: Services) -> float
 async def _google_seconds(role: str, token: Token, services: Services, url: str) -> float | None:
     """Return the seconds that a token of Google's lives (``expires_in``, as text or as a number); None if Google does not say."""
     try:
-        found = await _asked(url, role, token, services)
+        found = (await _asked(url, role, token, services)).expect_success().json()
         return float(found["expires_in"]) if isinstance(found, dict) else None
     except (PeerError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
-async def _asked(url: str, role: str, token: Token, services: Services) -> object:
-    """Return the JSON of a page about a token. The token is in the header alone.
+async def _asked(url: str, role: str, token: Token, services: Services) -> Reply:
+    """Return the answer of a page about a token. The token is in the header alone.
 
     Raises:
-        PeerError: There is no usable answer.
+        PeerError: There is no answer.
     """
-    reply = await services.service.read(
+    return await services.service.read(
         "GET",
         url,
         label=f"preflight.token-{role}",
@@ -184,4 +193,3 @@ async def _asked(url: str, role: str, token: Token, services: Services) -> objec
         authorize=token,
         attempts=2,
     )
-    return reply.expect_success().json()

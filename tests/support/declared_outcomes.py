@@ -114,7 +114,8 @@ def _preflight(injected: InjectedFault) -> Outcome:
 def _lifetime(injected: InjectedFault) -> Outcome:
     """Return the outcome of a fault where the service may say how long a token lives. It need not say so, but the lane must not refuse its token."""
     own_service = not injected.label.endswith("cloud-run")
-    return NO_EVIDENCE if own_service and injected.fault is WireFault.HTTP_401 else GO
+    refused = injected.fault in {WireFault.HTTP_401, WireFault.HTTP_403}
+    return NO_EVIDENCE if own_service and refused else GO
 
 
 def _address(injected: InjectedFault) -> Outcome:

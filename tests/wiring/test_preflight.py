@@ -16,7 +16,7 @@ from cutover.model.results import StepStatus
 from cutover.record.lock import ServiceLock
 from cutover.report.preflight_report import PreflightReport, as_json, as_lines, status_of
 from cutover.simulation import FAULTS, VARIANTS, Fault, Operation
-from cutover.simulation.exchange import problem
+from cutover.simulation.exchange import Reply, problem, text_reply
 from cutover.simulation.faults import Outcome, Refuse, Scope, Strike
 from cutover.wiring.embedded import simulated
 from cutover.wiring.preflight import preflight_cutover, preflight_production
@@ -123,14 +123,31 @@ async def test_a_token_that_the_lane_refuses_fails_and_is_named(role: str, tmp_p
     assert report.exit_code == 3
 
 
-async def test_a_service_that_does_not_say_how_long_a_token_lives_is_a_warning_alone(tmp_path: Path) -> None:
-    missing = Strike(
-        Scope(operations=frozenset({Operation.SESSION})), Refuse(problem(404, "not_found", "Not found."))
-    )
-    silent = Fault(name="silent", sentence="Silent.", strikes=(missing,), outcome=Outcome(exit_code=0))
-    report = await look(EmbeddedTrain(live_config(tmp_path), faults=(silent,)))
+async def test_a_known_token_that_may_not_use_the_lane_fails_and_is_named(tmp_path: Path) -> None:
+    report = await look(_session_says(tmp_path, problem(403, "forbidden", "This token may not do that.")))
+    for role, field in _FIELDS.items():
+        assert statuses(report)[f"token-{role}"] == "fail"
+        said = f"{field.upper()} was refused: renew it or give the token of another user ("
+        assert detail(report, f"token-{role}").startswith(said)
+    assert report.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "reply", [problem(404, "not_found", "Not found."), text_reply("Not from here.", status=403)]
+)
+async def test_a_service_that_does_not_say_how_long_a_token_lives_is_a_warning_alone(
+    reply: Reply, tmp_path: Path
+) -> None:
+    """A page with a 403 comes from something in front of the service, and says nothing about the token."""
+    report = await look(_session_says(tmp_path, reply))
     assert {statuses(report)[f"token-{role}"] for role in _FIELDS} == {"warn"}
     assert report.exit_code == 0
+
+
+def _session_says(directory: Path, reply: Reply) -> EmbeddedTrain:
+    strike = Strike(Scope(operations=frozenset({Operation.SESSION})), Refuse(reply))
+    fault = Fault(name="session", sentence="Session.", strikes=(strike,), outcome=Outcome(exit_code=0))
+    return EmbeddedTrain(live_config(directory), faults=(fault,))
 
 
 async def test_the_json_document_keeps_its_keys(tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ class RoutesUndo:
     """The latest time at which the train may have sent a change without a clear answer; None if there is no such change."""
     write_outcome_unknown: bool
     """True if a write may still take effect late."""
+    on_canary: tuple[tuple[str, str | None], ...] = ()
+    """The overrides that the promotion set on the canary's instances, as far as they differ from the captured ones."""
 
 
 @attrs.frozen(kw_only=True)
@@ -261,6 +263,7 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
     keys = [*(key for key in touched if key != GLOBAL), *(key for key in touched if key == GLOBAL)]
     values = tuple((key, captured.get(key)) for key in keys)
     wanted = {event.key: event.wanted for event in _intended(intents)}
+    promoted = {event.key: event.wanted for event in intents if event.step_id == step_ids.PROMOTION}
     return RoutesUndo(
         captured=captured,
         values=values,
@@ -269,6 +272,7 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
         last_sent=last,
         last_unanswered=unanswered,
         write_outcome_unknown=_routes_outcome_unknown(events),
+        on_canary=tuple(pair for pair in promoted.items() if pair not in values),
     )
 
 

@@ -6,8 +6,7 @@ production again. ``undo_parts.py`` holds what differs between the split and the
 The module is a little longer than most, because one loop and the results that it can have are read together.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
@@ -18,7 +17,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model import step_ids
-from cutover.model.route_state import ROUTES_DEADLINE
+from cutover.model.route_state import ROUTES_DEADLINE, describe_overrides
 from cutover.model.traffic_state import describe_shares, mismatch_reason
 from cutover.model.train_events import (
     Answered,
@@ -31,11 +30,12 @@ from cutover.model.train_events import (
     UndoStarted,
 )
 from cutover.model.undo_plan import Moment, RoutesUndo, TrafficUndo, UndoPlan, plan_undo, way_back
-from cutover.model.undo_policy import MOVED_ON, REASONS, Action, Decision, RecoveryMode, keys_of_others
+from cutover.model.undo_policy import MOVED_ON, REASONS, Action, Decision, RecoveryMode
 from cutover.production.services import Services
 from cutover.production.traffic.mover import HELD_SECONDS
 from cutover.record.journal import Journal
 from cutover.text import recover_command
+from cutover.train.left_behind import LeftBehind, look_before_traffic
 from cutover.train.undo_parts import Look, Proof, UndoPart
 from cutover.train.undo_routes import RoutesPart
 from cutover.train.undo_traffic import TrafficPart
@@ -44,8 +44,6 @@ UNDO_DEADLINE = 300.0
 """Seconds for a whole undo: the read before it, the split, the overrides, the smoke after it. A longer undo counts as not proven."""
 TRAFFIC_DEADLINE = 150.0
 """Seconds for the split, so that time is left for the overrides."""
-LEFT_BEHIND_SECONDS = 5.0
-"""Seconds for the look at the overrides before the traffic goes back."""
 CLOCK_JUMP = 60.0
 """Seconds by which the wall clock may jump between two processes without shortening a wait."""
 _OR = "or, "
@@ -120,58 +118,71 @@ class UndoExecutor:
         looked at before it moves. An operator who takes a completed promotion back is in no hurry: then they are restored there too.
         """
         parts: list[UndoResult] = []
-        if plan.routes is not None and plan.traffic is not None:
+        routes, left, traffic_is_back = plan.routes, None, True
+        if routes is not None and plan.traffic is not None:
             if self.recovering in {"revert", "restore-captured"}:
-                first = await self.restore(self._routes_part(plan.routes))
+                first = await self.restore(self._routes_part(routes))
                 if not first.proven:
                     return together((first,))
+                routes = attrs.evolve(routes, on_canary=())
             elif self.recovering != "accept-found":
-                parts += await self._left_behind(plan.routes)
+                left = await self._look_before_traffic(routes)
         if plan.traffic is not None:
-            part = self._traffic_part(plan.traffic)
-            undone = UndoResult(
-                proven=False,
-                detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
-                to_do=(*part.by_hand(), *self._again()),
-            )
-            with anyio.move_on_after(TRAFFIC_DEADLINE):
-                undone = await self.restore(part)
-            if undone.proven:
-                self.journal.record(TrafficSettled())
+            undone = await self._restore_traffic(plan.traffic)
+            traffic_is_back = undone.proven
+            if left is not None and left.others:
+                parts.append(self._left_behind(left, has_left=traffic_is_back))
             parts.append(undone)
-        if plan.routes is not None:
-            parts.append(await self.restore(self._routes_part(plan.routes)))
+        if routes is not None:
+            parts.append(await self.restore(self._routes_part(routes)))
+            if traffic_is_back and self.recovering != "accept-found":
+                parts += _out_of_sight(routes, left)
         return together(parts)
 
-    async def _left_behind(self, undo: RoutesUndo) -> Sequence[UndoResult]:
-        """Read the overrides of the instances that the traffic is about to leave; return a result that is not proven if somebody else has set one.
-
-        Users wait for the traffic, so a read without an answer within ``LEFT_BEHIND_SECONDS`` is given up.
-        """
-        part, control = self._routes_part(undo), self.services.control
-        sample = None
-        with anyio.move_on_after(LEFT_BEHIND_SECONDS), suppress(PeerError):
-            sample = await control.sample(label=f"{part.label}.left-behind")
-        if sample is None:
-            return ()
-        states, own = [state for state, _ in sample.shares], {*undo.own_states}
-        keys = keys_of_others(states, keys=[key for key, _ in undo.values], own_states=undo.own_states)
-        if not keys:
-            return ()
-        why = f"somebody else has set {', '.join(keys)} on the instances that the traffic leaves"
-        decision = Decision(action=Action.REFUSE, why=why, moved_on=keys)
-        self._say(part, Look(decision=decision, found=sample.describe()))
-        others = dict.fromkeys(
-            (key, value)
-            for key in keys
-            for state in states
-            if (value := state.get(key)) and (key, value) not in own
+    async def _restore_traffic(self, undo: TrafficUndo) -> UndoResult:
+        """Restore the split within ``TRAFFIC_DEADLINE``, and journal that it is settled."""
+        part = self._traffic_part(undo)
+        undone = UndoResult(
+            proven=False,
+            detail=f"the traffic could not be proven undone within {TRAFFIC_DEADLINE:g} s",
+            to_do=(*part.by_hand(), *self._again()),
         )
-        to_do = [f"to set it on the instances that serve now: {control.curl(*each)}" for each in others]
+        with anyio.move_on_after(TRAFFIC_DEADLINE):
+            undone = await self.restore(part)
+        if undone.proven:
+            self.journal.record(TrafficSettled())
+        return undone
+
+    async def _look_before_traffic(self, undo: RoutesUndo) -> LeftBehind:
+        """Read the overrides of the instances that the traffic is about to leave, and journal what somebody else has set there."""
+        part = self._routes_part(undo)
+        left = await look_before_traffic(self.services.control, undo, label=f"{part.label}.left-behind")
+        if left.others or not left.is_read:
+            why = (
+                f"somebody else has set {', '.join(left.keys)} on the instances that the traffic leaves"
+                if left.is_read
+                else "the traffic does not wait for an answer"
+            )
+            decision = Decision(action=Action.REFUSE, why=why, moved_on=left.keys)
+            self._say(part, Look(decision=decision, found=left.found, is_read=left.is_read))
+        return left
+
+    def _left_behind(self, left: LeftBehind, *, has_left: bool) -> UndoResult:
+        """Return the result of overrides that somebody else has set on the instances that the traffic leaves. It is not proven.
+
+        ``has_left`` is False if the traffic could not be proven back, so that these overrides may still be in force.
+        """
+        control = self.services.control
+        to_do = [f"to set it on the instances that serve now: {control.curl(*pair)}" for pair in left.others]
         if self.folder is not None:
             to_do.append(f"{_OR}to leave it as it is: {recover_command(self.folder, '--accept-found')}")
-        detail = f"routes: {why}, and it is not in force any more ({sample.describe()})"
-        return (UndoResult(proven=False, detail=detail, to_do=tuple(to_do)),)
+        keys = ", ".join(left.keys)
+        state = (
+            f"somebody else has set {keys} on the instances that the traffic leaves, and it is not in force any more"
+            if has_left
+            else f"before the traffic was to go back, somebody else had set {keys} on the instances that served then"
+        )
+        return UndoResult(proven=False, detail=f"routes: {state} ({left.found})", to_do=tuple(to_do))
 
     def by_hand(self, plan: UndoPlan) -> tuple[str, ...]:
         """Return the checks and commands with which an operator carries a plan out."""
@@ -366,6 +377,25 @@ class UndoExecutor:
     @property
     def _label(self) -> str:
         return step_ids.UNDO if self.recovering is None else "recover"
+
+
+def _out_of_sight(undo: RoutesUndo, left: LeftBehind | None) -> Iterator[UndoResult]:
+    """Yield what an operator must know of the instances that the traffic has left; the changes of the train are undone all the same."""
+    if left is not None and not left.is_read:
+        yield UndoResult(
+            proven=True,
+            detail=f"the overrides of the instances that the traffic left are {left.found}",
+            to_do=(
+                "nobody has seen if somebody set an override by hand before the traffic went back: ask, and set it again if it is still needed",
+            ),
+        )
+    if undo.on_canary and (left is None or left.keeps_own):
+        kept = describe_overrides(undo.on_canary)
+        yield UndoResult(
+            proven=True,
+            detail=f"the canary's instances have no traffic, but keep the overrides of the promotion ({kept}) until they end",
+            to_do=("deploy the canary as a new revision before it gets traffic again",),
+        )
 
 
 def _renewal(part: UndoPart, detail: str) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class Recovery:
     detail: str
     """One line for an operator: the state of production, and why."""
     to_do: tuple[str, ...] = ()
-    """The things that an operator must check or run; empty if the run is closed."""
+    """The things that an operator must check or run; a run that is closed may leave some too, as the canary of a promotion."""
     written: tuple[str, ...] = ()
     """The artifacts that a kill had prevented, and that this recovery wrote from the journal; relative to the run directory."""
     folder: Path | None = None

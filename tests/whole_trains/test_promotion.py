@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 
 from cutover.clock import EventLoopClock
@@ -99,7 +100,7 @@ class TestPassed:
         assert folder is not None
         again = simulated(trial.config, trial.production, clock=EventLoopClock())
         recovery = await recover_production(again, folder, mode="revert")
-        assert recovery.closed
+        assert (recovery.closed, recovery.to_do) == (True, ())
         assert trial.production.traffic == {STABLE: 100}
         assert set(trial.production.route_targets().values()) == {None}
 
@@ -197,6 +198,69 @@ class TestNotPassed:
         # An operator has been told; the recovery finds nothing open any more.
         again = simulated(trial.config, trial.production, clock=EventLoopClock())
         assert (await recover_production(again, tmp_path / "run", mode="accept-found")).closed
+
+    async def test_the_overrides_that_the_canarys_instances_keep_are_told(self, tmp_path: Path) -> None:
+        trial = promotion_of(
+            tmp_path, faults=(broken(Scope(operations=STREAMS, role=Role.CANARY, flipped=True)),)
+        )
+        summary = await trial.run()
+        assert summary.undo is not None
+        assert summary.undo.proven
+        canaries = trial.production._front_door.all_of(CANARY)
+        assert {value for each in canaries for value in each.overrides.values()} == {"rust_shell"}
+        assert (
+            "the canary's instances have no traffic, but keep the overrides of the promotion ("
+            in summary.undo.detail
+        )
+        assert "chat_pilot=rust_shell" in summary.undo.detail
+        advice = "deploy the canary as a new revision before it gets traffic again"
+        assert summary.undo.to_do == (advice,)
+        for page in ("SUMMARY.md", "report.html"):
+            assert advice in (tmp_path / "run" / page).read_text().replace("Deploy", "deploy")
+
+    async def test_a_kill_switch_is_not_called_lost_while_the_traffic_may_still_be_there(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(tmp_path)
+
+        def press(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+                for instance in trial.production._front_door.all_of(CANARY):
+                    instance.overrides["chat_pilot"] = "legacy"
+                rows = Target(revision=STABLE, percent=1), Target(revision=CANARY, percent=99)
+                trial.production._deployment.update(rows, Fate())
+                trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+
+        summary = await trial.run(observer=press)
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        said = "routes: before the traffic was to go back, somebody else had set chat_pilot on the instances that served then"
+        assert said in summary.undo.detail
+        assert "not in force any more" not in summary.undo.detail
+        assert trial.production.traffic == {STABLE: 1, CANARY: 99}
+        for instance in trial.production._front_door.all_of(CANARY):
+            assert instance.overrides["chat_pilot"] == "legacy"
+
+    async def test_overrides_that_nobody_could_see_before_the_traffic_left_are_told(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(tmp_path)
+        silent = Strike(
+            Scope(operations=frozenset({Operation.ROUTE_STATUS}), role=Role.CANARY), Refuse(SILENCE)
+        )
+        bad = broken(Scope(operations=STREAMS, role=Role.CANARY))
+
+        def hang(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+                trial.production._active._faults = (attrs.evolve(bad, strikes=(silent, *bad.strikes)),)
+
+        summary = await trial.run(observer=hang)
+        assert summary.exit_code == 1
+        assert summary.undo is not None
+        assert summary.undo.proven
+        said = "the overrides of the instances that the traffic left are not known (no answer within 5 s)"
+        assert said in summary.undo.detail
+        assert summary.undo.to_do[0].startswith("nobody has seen if somebody set an override by hand")
 
     async def test_overrides_that_cannot_be_read_delay_no_traffic(self, tmp_path: Path) -> None:
         trial = promotion_of(tmp_path)

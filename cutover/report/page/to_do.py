@@ -183,7 +183,8 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
         steps.append(
             Do(text="Mend what broke before you try again. Nothing of this run is left to be undone.")
         )
-    return (*steps, Do(text=f"{again}; its command is at the end of this page."))
+    left = _in_order(summary.undo.to_do) if summary.undo is not None else ()
+    return (*left, *steps, Do(text=f"{again}; its command is at the end of this page."))
 
 
 def was_moved_by_others(events: Sequence[TrainEvent]) -> bool:

@@ -24,6 +24,7 @@ from cutover.model.train_events import (
     CheckRecorded,
     Decided,
     RouteIntended,
+    RoutesRead,
     TrafficIntended,
     TrafficRead,
     TrafficSettled,
@@ -314,11 +315,13 @@ def _latest(moments: Sequence[Moment]) -> Moment:
 
 
 def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
-    """Return True if a write of an override may still take effect; only a refused or unsent one cannot.
+    """Return True if a write of an override may still take effect.
 
-    Overrides have no etag: one of many writes may land late, after a sample has agreed and the undo has read the overrides.
+    Overrides have no etag, so a write without a clear answer may always land late. A refused or unsent one cannot, and neither can one that was
+    accepted and that a proven sample has shown.
     """
     waiting: set[str] = set()
+    unread: set[str] = set()
     for event in events:
         match event:
             case RouteIntended():
@@ -327,10 +330,15 @@ def _routes_outcome_unknown(events: Iterable[TrainEvent]) -> bool:
                 # An earlier write of the same key may still be under way.
                 waiting.discard(event.key)
             case Answered() if event.key in waiting:
-                return True
+                if event.outcome in _OUTCOME_UNKNOWN:
+                    return True
+                waiting.discard(event.key)
+                unread.add(event.key)
+            case RoutesRead() if event.proven:
+                unread.clear()
             case _:
                 pass
-    return bool(waiting)
+    return bool(waiting or unread)
 
 
 def _traffic_outcome_unknown(events: Iterable[TrainEvent]) -> bool:

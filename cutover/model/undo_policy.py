@@ -5,7 +5,7 @@ A drill's rollback, a train's undo and ``cutover recover`` all ask this policy, 
 | production shows | decision |
 |---|---|
 | the state to restore, and no write can still take effect | close |
-| the state to restore, and a write without an answer may still take effect | wait until that write has expired, then write once more |
+| the state to restore, and an earlier write may still take effect | wait until that write has expired, then write once more |
 | a split of this train, with tags of somebody else | write the percentages, keep these tags, take the train's own away |
 | any other state of this train, even one whose change failed | write the state to restore |
 | LATEST would release an untested revision | write the captured revision by its name (LATEST is pinned); an operator decides |
@@ -197,7 +197,7 @@ def decide_for(mode: RecoveryMode, decision: Decision, *, read: bool, wait: floa
         return attrs.evolve(decision, action=Action.REFUSE, why=MOVED_ON)
     if mode == "accept-found":
         if wait:
-            why = f"a write without an answer may still take effect: waiting {wait:.0f} s"
+            why = f"an earlier write may still take effect: waiting {wait:.0f} s"
             return attrs.evolve(decision, action=Action.WAIT, why=why)
         state = "that was found" if read else "UNSEEN: it could not be read, so nobody knows it"
         return attrs.evolve(decision, action=Action.ACCEPT, why=f"an operator accepts the state {state}")
@@ -208,11 +208,13 @@ def decide_for(mode: RecoveryMode, decision: Decision, *, read: bool, wait: floa
 
 
 def _with_unknown_write(wait: float) -> Decision:
-    """Return the decision where production is as it should be, but a write without an answer may still take effect."""
+    """Return the decision where production is as it should be, but an earlier write may still take effect."""
     if wait:
-        why = f"production is as it should be, but a write without an answer may still take effect: waiting {wait:.0f} s"
+        why = (
+            f"production is as it should be, but an earlier write may still take effect: waiting {wait:.0f} s"
+        )
         return Decision(action=Action.WAIT, why=why)
-    why = "production is as it should be, and is written once more, because a write without an answer may still take effect"
+    why = "production is as it should be, and is written once more, because the effect of an earlier write is not certain"
     return Decision(action=Action.WRITE, why=why)
 
 

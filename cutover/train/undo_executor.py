@@ -93,6 +93,10 @@ class UndoExecutor:
     """True if a header named the revision before the first change, so that streams without a name prove nothing."""
     begun: bool = False
     """True once a recovery has journaled ``UndoStarted``, before its first write or acceptance."""
+    _made_at: float = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.services.clock.now(), takes_self=True)
+    )
+    """The time on the clock at which this executor was made. A process that a recovery follows sent nothing after it."""
 
     async def look_again(self, *, stable: str) -> None:
         """Read the traffic once more after it was restored, and journal it; if it was lost since, the undo plan restores it again.
@@ -272,7 +276,12 @@ class UndoExecutor:
         """Return the seconds for which a write may still take effect; 0 for none."""
         if sent is None:
             return 0.0
-        return seconds_until_write_expires(sent, now=self.services.clock.now(), wall=datetime.now(UTC))
+        now = self.services.clock.now()
+        left = seconds_until_write_expires(sent, now=now, wall=datetime.now(UTC))
+        # One wait is enough for both parts.
+        return (
+            left if sent.tick is not None else min(left, max(0.0, MUTATION_DEADLINE - (now - self._made_at)))
+        )
 
     def _restored(self, part: UndoPart, look: Look, *, written: bool) -> UndoResult:
         """Return the result of a part that is proven to be as it should be. A pinned split stays open: an operator decides about LATEST."""

@@ -232,6 +232,11 @@ async def routes_all_somebody_elses(found: Scene) -> None:
     await found.override("auth_entry", "legacy")
 
 
+async def routes_unanswered_and_somebody_elses(found: Scene) -> None:
+    await intend_route(found)
+    await found.override(GLOBAL, "legacy")
+
+
 async def routes_unreadable(found: Scene) -> None:
     await found.move_routes()
     found.refusals = 1000
@@ -259,12 +264,24 @@ ROUTES_ROWS: dict[str, Row] = {
     ),
     "anything else": Row(
         left=routes_all_somebody_elses,
+        decides=(REFUSE,),
+        closed=False,
+        routes=frozenset({"legacy"}),
+    ),
+    "anything else, unanswered": Row(
+        left=routes_unanswered_and_somebody_elses,
         decides=(WAIT, REFUSE),
         closed=False,
         routes=frozenset({"legacy"}),
     ),
     "anything else, accepted": Row(
         left=routes_somebody_elses,
+        decides=(ACCEPT,),
+        routes=frozenset({"legacy"}),
+        way="accept-found",
+    ),
+    "anything else, unanswered, accepted": Row(
+        left=routes_unanswered_and_somebody_elses,
         decides=(WAIT, ACCEPT),
         routes=frozenset({"legacy"}),
         way="accept-found",
@@ -276,7 +293,7 @@ ROUTES_ROWS: dict[str, Row] = {
         left=routes_unreadable, decides=(REFUSE,), closed=False, routes=frozenset({FLIPPED})
     ),
     "not to be read, accepted unseen": Row(
-        left=routes_unreadable, decides=(WAIT, ACCEPT), routes=frozenset({FLIPPED}), way="accept-found"
+        left=routes_unreadable, decides=(ACCEPT,), routes=frozenset({FLIPPED}), way="accept-found"
     ),
 }
 ROWS = {
@@ -353,6 +370,20 @@ async def test_the_writes_of_a_recovery(name: str, tmp_path: Path) -> None:
 
 def serving(found: Scene) -> Sequence[dict[str, object]]:
     return [row for row in found.simulation.routes if row["revision"] == STABLE]
+
+
+@pytest.mark.parametrize("way", ["finish", "accept-found"])
+async def test_one_wait_is_enough_for_both_parts(way: RecoveryMode, tmp_path: Path) -> None:
+    """The writes of a killed process expire side by side, whatever the wall clock says."""
+    async with scene(tmp_path) as found:
+        await found.intend()
+        await intend_route(found)
+        found.kill()
+        assert (await found.recover(way)).closed
+        waits = [
+            event.part for event in found.told() if isinstance(event, Decided) and event.action == WAIT.value
+        ]
+    assert waits == ["traffic"]
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -9,7 +9,9 @@ import pytest
 from cutover.clock import EventLoopClock
 from cutover.model.results import StepStatus
 from cutover.model.summary import CutoverSummary
-from cutover.model.train_events import StepStarted, TrainEvent, UndoStarted
+from cutover.model.train_events import Decided, StepStarted, TrainEvent, UndoStarted
+from cutover.model.undo_policy import Action, RecoveryMode
+from cutover.record.journal import read_journal
 from cutover.simulation import Fault
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import SILENCE, STREAMS, Fate, Operation, problem
@@ -120,6 +122,24 @@ class TestPassed:
         assert "changed by somebody else: chat_pilot" in recovery.detail
         assert trial.production.traffic == {CANARY: 100}
         assert {entry.operation for entry in trial.production.requests[sent:]}.isdisjoint(CHANGES)
+
+    async def test_an_acceptance_after_an_unresolved_revert_waits_for_no_answered_write(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(tmp_path)
+        assert (await trial.run()).passed
+        rows = Target(revision=STABLE, percent=30), Target(revision=CANARY, percent=70)
+        trial.production._deployment.update(rows, Fate())
+        outcomes: dict[RecoveryMode, bool] = {"revert": False, "accept-found": True}
+        for mode, closed in outcomes.items():
+            again = simulated(trial.config, trial.production, clock=EventLoopClock())
+            assert (await recover_production(again, tmp_path / "run", mode=mode)).closed is closed
+        decided = [
+            event for event in read_journal(tmp_path / "run" / "journal.jsonl") if isinstance(event, Decided)
+        ]
+        assert Action.ACCEPT.value in {event.action for event in decided}
+        assert Action.WAIT.value not in {event.action for event in decided}
+        assert trial.production.traffic == {STABLE: 30, CANARY: 70}
 
     async def test_a_revert_takes_the_overrides_from_the_canarys_instances_too(self, tmp_path: Path) -> None:
         trial = promotion_of(tmp_path)

@@ -20,6 +20,7 @@ from cutover.model.train_events import (
     TrainStarted,
     UndoFinished,
 )
+from cutover.model.undo_policy import closed_by_recovery
 
 MOST_CAUSES = 5
 """Largest number of failed checks that the first lines of a summary name."""
@@ -56,6 +57,13 @@ class CutoverSummary:
     def overall_status(self) -> str:
         """``passed`` or ``failed``."""
         return "passed" if self.passed else "failed"
+
+    @property
+    def closed_by_recovery(self) -> str:
+        """The way in which a recovery closed the run, in words: ``reverted``; empty if none did, or if a gate of the train refused."""
+        if any(gate.refuses for gate in self.gates):
+            return ""
+        return closed_by_recovery(self.reasons, proven=self.undo is not None and self.undo.proven)
 
     @property
     def sentinels(self) -> tuple[SentinelTally, ...]:

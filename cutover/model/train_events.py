@@ -22,6 +22,9 @@ NOT_SENT = "not sent"
 NOT_KNOWN = "not known"
 """The beginning of the state in a ``Decided`` about a part that could not be read."""
 
+CANCELLATIONS = frozenset({"CancelledError", "Cancelled"})
+"""The names of the exceptions that cancel a run, on asyncio and on trio. They tell an operator nothing more."""
+
 Observer = Callable[["TrainEvent"], None]
 
 
@@ -202,8 +205,7 @@ class Interrupted(_Event):
     @property
     def why(self) -> str:
         """The cause in words."""
-        cancelled = self.cause in {"CancelledError", "Cancelled"}
-        if cancelled:
+        if self.cause in CANCELLATIONS:
             return "interrupted: the run was cancelled"
         return f"interrupted by an error in cutover itself ({self.cause})"
 

@@ -40,8 +40,15 @@ REASONS: dict[RecoveryMode, str] = {
     "accept-found": "the state that was found was accepted",
     "restore-captured": "the captured state was restored",
 }
+UNRESOLVED = "a recovery could not finish, and an operator must act"
+"""The reason of a verdict of a recovery that did not close the run."""
 MOVED_ON = "production has moved on: somebody else has changed it"
 """The reason why a state of somebody else is left alone."""
+
+
+def closed_by_recovery(reasons: Collection[str], *, proven: bool) -> str:
+    """Return how a recovery closed a run, as a reason of its verdict says; empty if none did. ``proven`` is the proof of the last undo."""
+    return next((reason for reason in reasons if reason in REASONS.values()), "") if proven else ""
 
 
 class Action(enum.Enum):

@@ -7,7 +7,7 @@ from pathlib import Path
 from cutover.model.holds import place
 from cutover.model.run_status import RunStatus
 from cutover.model.train_events import Waiting
-from cutover.model.undo_policy import REASONS
+from cutover.model.undo_policy import UNRESOLVED, closed_by_recovery
 from cutover.record.lock import RunProcess
 from cutover.text import decide_command, recover_command
 
@@ -39,7 +39,7 @@ def status_lines(folder: Path | str, status: RunStatus, process: RunProcess | No
     yield f"run       {folder}"
     yield f"train     {status.run_id or 'unknown'}: {kind} of {facts.get('canary_revision')} beside {facts.get('stable_revision')}"
     yield f"          of {facts.get('service')} in {facts.get('project')}, {facts.get('region')}; started {status.started_at}"
-    yield f"state     {_closed_by_recovery(status) or _WORDS[state]}"
+    yield f"state     {_of_a_recovery(status) or _WORDS[state]}"
     if process is not None:
         yield f"process   {_ALIVE[process.alive]}: {process.holder.describe()}"
     for step_id, since in status.steps:
@@ -85,20 +85,23 @@ def _wait_lines(folder: Path | str, waiting: Waiting) -> Iterator[str]:
         yield "          (with stop in place of go, the train undoes its changes)"
 
 
-def _closed_by_recovery(status: RunStatus) -> str:
-    """Return how a recovery closed the run, in words; empty if none did. Its verdict is the operator's deed, and judges no service."""
+def _of_a_recovery(status: RunStatus) -> str:
+    """Return how a recovery ended, in words; empty if none did. Its verdict is the operator's deed, and judges no service."""
     verdict = status.verdict
-    if verdict is None or status.undo is None or not status.undo.proven:
+    if verdict is None:
         return ""
-    return next(
-        (f"{reason}, by `cutover recover`" for reason in verdict.reasons if reason in REASONS.values()), ""
-    )
+    if UNRESOLVED in verdict.reasons:
+        return f"UNRESOLVED: {UNRESOLVED}"
+    closed = closed_by_recovery(verdict.reasons, proven=status.undo is not None and status.undo.proven)
+    return f"{closed}, by `cutover recover`" if closed else ""
 
 
 def _verdict_lines(folder: Path | str, status: RunStatus) -> Iterator[str]:
     verdict = status.verdict
     assert verdict is not None  # noqa: S101  the caller checks it
-    if _closed_by_recovery(status):
+    if UNRESOLVED in verdict.reasons:
+        yield f"verdict   not closed, exit {verdict.exit_code}, at {verdict.at}"
+    elif _of_a_recovery(status):
         yield f"closed    at {verdict.at}"
     else:
         yield f"verdict   {'GO' if verdict.passed else 'NO GO'}, exit {verdict.exit_code}, at {verdict.at}"
@@ -110,7 +113,9 @@ def _verdict_lines(folder: Path | str, status: RunStatus) -> Iterator[str]:
         yield f"undo      {'proven' if status.undo.proven else 'NOT PROVEN'}: {status.undo.detail}"
         for line in status.undo.to_do:
             yield f"  DO      {line}"
-    if status.open:
+    if status.open and not any(
+        "cutover recover" in line for line in (status.undo.to_do if status.undo else ())
+    ):
         yield f"  DO      close the run: {recover_command(folder)}"
 
 

@@ -28,7 +28,7 @@ from cutover.model.train_events import (
     UndoStarted,
 )
 from cutover.model.undo_plan import UndoPlan, plan_undo
-from cutover.model.undo_policy import REASONS, RecoveryMode
+from cutover.model.undo_policy import REASONS, UNRESOLVED, RecoveryMode
 from cutover.production.traffic.orphans import end_orphans
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal, read_journal
@@ -411,4 +411,5 @@ def _close_without_undo(journal: Journal, run: Path | str, mode: RecoveryMode) -
 
 def _conclude(journal: Journal, mode: RecoveryMode, *, closed: bool) -> None:
     """Record the verdict: not passed, with the exit code 1, or 4 if the run is not closed. The summary is written then."""
-    journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(REASONS[mode],)))
+    reason = REASONS[mode] if closed else UNRESOLVED
+    journal.record(TrainFinished(passed=False, exit_code=1 if closed else 4, reasons=(reason,)))

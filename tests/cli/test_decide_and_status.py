@@ -27,6 +27,7 @@ from cutover.model.train_events import (
     UndoStarted,
     Waiting,
 )
+from cutover.model.undo_policy import UNRESOLVED
 from cutover.record.decisions import FILE
 from cutover.record.journal import Journal
 from cutover.wiring import decide as deciding
@@ -311,6 +312,23 @@ class TestStatus:
         assert [line for line in lines if line.startswith("closed    at ")]
         assert not [line for line in lines if "failed" in line or "NO GO" in line]
         assert json.loads(_run("status", str(folder), "--json").output)["state"] == "failed"
+
+    def test_a_revert_that_could_not_finish_judges_no_service_and_names_no_command_that_is_refused_again(
+        self, tmp_path: Path
+    ) -> None:
+        to_do = ("to leave production as it is now: cutover recover --accept-found RUN",)
+        unresolved = (
+            TrainFinished(passed=True, exit_code=0),
+            UndoStarted(reason="reverted"),
+            UndoFinished(proven=False, detail="traffic: production has moved on", to_do=to_do),
+            TrainFinished(passed=False, exit_code=4, reasons=(UNRESOLVED,)),
+        )
+        folder = _journal(tmp_path / "run", *MOVED, *unresolved)
+        lines = _run("status", str(folder)).output.splitlines()
+        assert f"state     UNRESOLVED: {UNRESOLVED}" in lines
+        assert [line for line in lines if line.startswith("verdict   not closed, exit 4, at ")]
+        assert not [line for line in lines if "failed" in line or "NO GO" in line or "reverted" in line]
+        assert [line for line in lines if line.startswith("  DO")] == [f"  DO      {line}" for line in to_do]
 
     def test_the_split_is_the_one_that_the_last_look_of_a_recovery_saw(self, tmp_path: Path) -> None:
         looks = [

@@ -457,14 +457,18 @@ class TestTheFirstLines:
         )
 
     @pytest.mark.parametrize(
-        ("code", "words"),
-        [(130, "by Ctrl-C (SIGINT)"), (143, "by SIGTERM or SIGHUP"), (1, "by a fault in cutover itself")],
+        ("code", "cause", "words"),
+        [
+            (130, "CancelledError", "by Ctrl-C (SIGINT)"),
+            (143, "Cancelled", "by SIGTERM or SIGHUP"),
+            (1, "KeyError", "by a fault in cutover itself (KeyError)"),
+        ],
     )
-    def test_an_interrupted_run(self, code: int, words: str) -> None:
+    def test_an_interrupted_run(self, code: int, cause: str, words: str) -> None:
         started = TrainStarted(run_id="r", facts=FACTS)
         finished = TrainFinished(passed=False, exit_code=code, reasons=("the run was cancelled",))
-        text = page_of(timed([started, Interrupted(cause="CancelledError"), finished])).text
-        assert f"INTERRUPTED The run was stopped {words} (CancelledError), and it left nothing open." in text
+        text = page_of(timed([started, Interrupted(cause=cause), finished])).text
+        assert f"INTERRUPTED The run was stopped {words}, and it left nothing open." in text
 
     def test_a_rehearsal_says_so_first(self) -> None:
         started = TrainStarted(run_id="r", facts={**FACTS, "dry_run": True, "what_if": ["stream-500"]})

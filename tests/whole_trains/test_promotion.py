@@ -8,9 +8,9 @@ import pytest
 
 from cutover.clock import EventLoopClock
 from cutover.model.results import StepStatus
-from cutover.model.summary import CutoverSummary
+from cutover.model.summary import CutoverSummary, fold
 from cutover.model.train_events import Decided, StepStarted, TrainEvent, UndoStarted
-from cutover.model.undo_policy import Action, RecoveryMode
+from cutover.model.undo_policy import UNRESOLVED, Action, RecoveryMode
 from cutover.record.journal import read_journal
 from cutover.simulation import Fault
 from cutover.simulation.deployment import Target
@@ -103,6 +103,10 @@ class TestPassed:
         again = simulated(trial.config, trial.production, clock=EventLoopClock())
         recovery = await recover_production(again, folder, mode="revert")
         assert (recovery.closed, recovery.to_do) == (True, ())
+        assert (folder / "SUMMARY.md").read_text().startswith("# Stream cutover: reverted\n")
+        page = (folder / "report.html").read_text()
+        assert "An operator closed this run with cutover recover. Every change was taken back" in page
+        assert "REVERTED" in page
         assert trial.production.traffic == {STABLE: 100}
         assert set(trial.production.route_targets().values()) == {None}
 
@@ -130,10 +134,15 @@ class TestPassed:
         assert (await trial.run()).passed
         rows = Target(revision=STABLE, percent=30), Target(revision=CANARY, percent=70)
         trial.production._deployment.update(rows, Fate())
-        outcomes: dict[RecoveryMode, bool] = {"revert": False, "accept-found": True}
-        for mode, closed in outcomes.items():
+        outcomes: dict[RecoveryMode, tuple[bool, str]] = {
+            "revert": (False, UNRESOLVED),
+            "accept-found": (True, "the state that was found was accepted"),
+        }
+        for mode, (closed, reason) in outcomes.items():
             again = simulated(trial.config, trial.production, clock=EventLoopClock())
             assert (await recover_production(again, tmp_path / "run", mode=mode)).closed is closed
+            summary = fold(read_journal(tmp_path / "run" / "journal.jsonl"))
+            assert summary.reasons == (reason,)
         decided = [
             event for event in read_journal(tmp_path / "run" / "journal.jsonl") if isinstance(event, Decided)
         ]

@@ -7,6 +7,7 @@ import attrs
 
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
+    CANCELLATIONS,
     TrafficIntended,
     TrainEvent,
     TrainFinished,
@@ -14,6 +15,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.model.undo_plan import UndoPlan
+from cutover.model.undo_policy import REASONS
 from cutover.report.page.production_state import last_seen_traffic
 from cutover.report.page.to_do import Do, ToDo, next_steps, to_do, was_moved_by_others
 from cutover.report.page.what_broke import MOST_BROKEN, Broken, streams_of, what_broke
@@ -90,7 +92,17 @@ def _verdict(
             "This run proves nothing, for or against the canary, and production is as the run found it."
         )
         return "none", "NOT JUDGED", sentence
-    return "bad", "NO GO", _why_not(events, summary)
+    return _not_passed(events, summary)
+
+
+def _not_passed(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[str, str, str]:
+    """Return the same for a run without a GO that left nothing open: an operator has closed it, or a gate does not hold."""
+    closed = summary.closed_by_recovery
+    if not closed:
+        return "bad", "NO GO", _why_not(events, summary)
+    accepted = closed == REASONS["accept-found"]
+    ended = "Production stays as it was found." if accepted else _how_it_came_back(events)
+    return "none", closed.upper(), f"An operator closed this run with cutover recover. {ended}"
 
 
 def _where_it_ends(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> str:
@@ -120,7 +132,8 @@ def _serving(events: Sequence[TrainEvent], plan: UndoPlan) -> str:
 
 def _how_it_stopped(summary: CutoverSummary) -> str:
     how = {1: "by a fault in cutover itself", 130: "by Ctrl-C (SIGINT)", 143: "by SIGTERM or SIGHUP"}
-    return f"The run was stopped {how.get(summary.exit_code, 'from outside')} ({summary.interrupted})"
+    cause = "" if summary.interrupted in CANCELLATIONS else f" ({summary.interrupted})"
+    return f"The run was stopped {how.get(summary.exit_code, 'from outside')}{cause}"
 
 
 def _why_not(events: Sequence[TrainEvent], summary: CutoverSummary) -> str:

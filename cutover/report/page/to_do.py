@@ -179,7 +179,7 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
                 "run is left to be undone."
             )
         )
-    elif not steps:
+    elif not steps and not summary.closed_by_recovery:
         steps.append(
             Do(text="Mend what broke before you try again. Nothing of this run is left to be undone.")
         )

@@ -34,6 +34,7 @@ from cutover.model.train_events import (
     Waiting,
 )
 from cutover.model.undo_plan import UndoPlan
+from cutover.model.undo_policy import UNRESOLVED, closed_by_recovery
 from cutover.report.page.file_name import FILE
 from cutover.text import printable
 
@@ -135,9 +136,18 @@ def line_of(event: TrainEvent) -> str:  # noqa: C901, PLR0911, PLR0912  one line
         case UndoFinished():
             return f"undo {'ok' if event.proven else 'NOT PROVEN'}  {event.detail}"
         case TrainFinished():
-            return f"verdict: {'GO' if event.passed else 'NO GO'}"
+            return _verdict(event)
         case _:
             return ""
+
+
+def _verdict(event: TrainFinished) -> str:
+    """Return the verdict of a train; of a recovery, whose verdict judges no service, the way in which it ended."""
+    if UNRESOLVED in event.reasons:
+        return f"not closed: {UNRESOLVED}"
+    if closed := closed_by_recovery(event.reasons, proven=True):
+        return f"closed: {closed}"
+    return f"verdict: {'GO' if event.passed else 'NO GO'}"
 
 
 def describe_undo(plan: UndoPlan) -> str:

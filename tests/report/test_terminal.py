@@ -31,6 +31,7 @@ from cutover.model.train_events import (
     UndoStarted,
 )
 from cutover.model.undo_plan import plan_undo
+from cutover.model.undo_policy import UNRESOLVED
 from cutover.report.live_view import LiveView
 from cutover.report.terminal import Terminal, conclusion, describe_undo, line_of
 
@@ -92,6 +93,8 @@ class TestLines:
             (UndoFinished(proven=False, detail="403"), "undo NOT PROVEN  403"),
             (TrainFinished(passed=True, exit_code=0), "verdict: GO"),
             (TrainFinished(passed=False, exit_code=1), "verdict: NO GO"),
+            (TrainFinished(passed=False, exit_code=1, reasons=("reverted",)), "closed: reverted"),
+            (TrainFinished(passed=False, exit_code=4, reasons=(UNRESOLVED,)), f"not closed: {UNRESOLVED}"),
             (Answered(key="traffic", outcome="accepted"), ""),
             (RoutesRead(shares=((ROUTES, 59),), proven=True), ""),
             (TrafficSettled(), ""),

@@ -68,6 +68,8 @@ class TrainPlan:
     ceilings: Ceilings
     gcloud_service: str
     """The service in a gcloud command, for messages to an operator."""
+    rehearsal: bool
+    """True if the production is embedded, and ends with the run: then an operator gets no command, because it would reach real production."""
 
     @property
     def most_failed(self) -> float:
@@ -76,6 +78,10 @@ class TrainPlan:
 
 
 NOTHING_TO_UNDO = together(())
+NOTHING_TO_DO = (
+    "nothing: this was a rehearsal, and its production has ended with it; a live run names the commands here"
+)
+"""The line in place of all commands, after a rehearsal whose undo was not proven."""
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
 
@@ -309,6 +315,8 @@ class Train:
         except Exception as error:  # noqa: BLE001  a fault in cutover itself: the operator must still learn what is open
             detail = f"the undo itself failed: {root_cause(error)!r}"
             self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
+        if self.plan.rehearsal and self.undone.to_do:
+            self.undone = attrs.evolve(self.undone, to_do=(NOTHING_TO_DO,))
         self.journal.record(
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)
         )

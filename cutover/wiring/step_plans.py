@@ -49,6 +49,9 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
     thread_id = f"{config.thread_id_prefix}_{run_id}"
     share = _plan(canary_plan.Plan, config)
     gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
+    if config.dry_run:
+        # Nobody should change real production because a simulated one needs it.
+        gcloud_service = "SERVICE --project PROJECT --region REGION"
     return _plan(
         TrainPlan,
         config,
@@ -69,6 +72,7 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
         hold=_plan(hold.Plan, config, run_id=run_id),
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
         gcloud_service=gcloud_service,
+        rehearsal=config.dry_run,
     )
 
 

@@ -1,6 +1,8 @@
 """DRY_RUN=1: the same train on an embedded production; nothing else is touched."""
 
+import html
 import json
+import re
 import socket
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,7 @@ from cutover import CutoverConfig, run_cutover
 from cutover.clock import SkippingClock
 from cutover.errors import ConfigurationError
 from cutover.report.preview import describe, pressed_looks, turns
+from cutover.report.terminal import conclusion
 from cutover.simulation import Site
 from cutover.wiring.embedded import rehearsal
 from cutover.wiring.run import run_production
@@ -235,6 +238,38 @@ async def test_a_rehearsal_runs_with_a_what_if_fault() -> None:
     drill = summary.step("canary-rollback-drill")
     assert drill is not None
     assert drill.status.failed
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("name", "exit_code"),
+    [
+        ("rollback-403", 4),
+        ("override-sticks", 4),
+        ("canary-serves-already", 3),
+        ("update-undone", 1),
+        ("never-settles", 4),
+    ],
+)
+async def test_a_rehearsal_names_no_command_that_would_reach_real_production(
+    name: str, exit_code: int, tmp_path: Path
+) -> None:
+    """What a simulated production needs, somebody could else do to the real one."""
+    config = _config(
+        apply_route_flip=True,
+        what_if=(name,),
+        output_dir=tmp_path / "run",
+        canary_soak_seconds=2.0,
+        max_canary_worse_percent=90.0,
+        max_canary_slower_percent=0.0,
+    )
+    summary = await run_cutover(config)
+    assert summary.exit_code == exit_code, summary.reasons
+    shown = [path.read_text(errors="replace") for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    shown += conclusion(summary, evidence=None)
+    for text in shown:
+        for command in re.findall(r"(?:gcloud|curl|cutover recover) [^\n\"]+", html.unescape(text)):
+            assert " --project PROJECT " in f"{command} ", command
 
 
 async def test_an_unknown_fault_is_a_configuration_error() -> None:

@@ -81,8 +81,9 @@ def _verdict(
     if summary.passed:
         return "good", "GO", "Every gate holds."
     if summary.exit_code == _UNPROVEN:
+        must = "In a live run an operator" if summary.facts.get("dry_run") else "An operator"
         sentence = (
-            f"A change of this run could not be proven undone. {_serving(events, plan)}An operator must act."
+            f"A change of this run could not be proven undone. {_serving(events, plan)}{must} must act."
         )
         return "act", "NO GO, AND NOT UNDONE", sentence
     if summary.interrupted:

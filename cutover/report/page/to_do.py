@@ -56,14 +56,14 @@ def to_do(
     *,
     finished: bool,
 ) -> ToDo:
-    """Return the things that an operator must do now."""
+    """Return the things that an operator must do now; nothing after a rehearsal, whose production has ended with it."""
+    if summary.facts.get("dry_run"):
+        return ToDo()
     if summary.undo is not None and not summary.undo.proven:
         refusal, advice = _refusal(events)
         steps = tuple(_in_order(summary.undo.to_do))
         first = (Do(text=f"{advice[:1].upper()}{advice[1:]}."),) if advice and steps else ()
         return ToDo(obstacle=refusal, steps=(*first, *steps))
-    if summary.facts.get("dry_run"):
-        return ToDo()
     if plan or (not finished and events):
         return ToDo(steps=tuple(_of_a_cut_off_run(events, summary, plan, folder)))
     return ToDo()
@@ -158,12 +158,10 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
         project, service = (str(summary.facts.get(name)) for name in ("project", "service"))
         query = f'protoPayload.serviceName="run.googleapis.com" AND protoPayload.resourceName:"{service}" AND timestamp>="{events[0].at}"'
         command = shlex.join(["gcloud", "logging", "read", query, "--project", project])
-        steps.append(
-            Do(
-                text="Find out who moved the traffic, and agree with them; the audit log names the account:",
-                command=command,
-            )
-        )
+        text = "Find out who moved the traffic, and agree with them; the audit log names the account"
+        # The audit log of real production knows nothing of a simulated one.
+        rehearsed = Do(text=f"In a live run: {text[:1].lower()}{text[1:]}.")
+        steps.append(rehearsed if summary.facts.get("dry_run") else Do(text=f"{text}:", command=command))
     again = (
         "Then run the same rehearsal again"
         if summary.facts.get("dry_run")

@@ -21,9 +21,9 @@ def give_up(checker: ContractChecker, leave_after: float | None, *, elapsed: flo
     Args:
         checker: The checker of the stream.
         leave_after: As for `wait_until`.
-        elapsed: Seconds since the request was sent. If the deadline is long past, the deadline counts.
+        elapsed: Seconds since the request was sent. If the time of `wait_until` is long past, or a timer was a little early, that time counts.
     """
-    elapsed = min(elapsed, checker.next_deadline or math.inf)
+    elapsed = min(max(elapsed, wait_until(checker, leave_after)), checker.next_deadline or math.inf)
     # Without an event there is nothing to judge, and that is no pass.
     if leave_after is not None and elapsed >= leave_after and checker.report().event_count:
         checker.receive_leave(elapsed=leave_after)

@@ -20,7 +20,8 @@ import pytest
 from cutover import ContractReport, ContractViolation, check_stream, stream_contract
 from cutover.checking.checked_stream import Hold
 from cutover.checking.probe import probe_stream
-from cutover.contract import FailureKind, Limits
+from cutover.checking.waiting import give_up
+from cutover.contract import ContractChecker, FailureKind, Limits
 from cutover.http.connection import StreamRequest
 from cutover.production.lane import COMPAT
 from cutover.production.lane_prober import LaneProber
@@ -240,6 +241,24 @@ async def test_a_missed_deadline_is_no_fault_of_the_connection(
         await server.until_closed(1)
     actual_of(report, rule)
     assert report.interrupted is kind
+
+
+@pytest.mark.parametrize("early", [0.0, 0.0009])
+@pytest.mark.parametrize(
+    ("limits", "rule", "kind"),
+    [
+        (Limits(first_event=0.05), "timing.first-event", FailureKind.STALL),
+        (Limits(first_event=5.0, whole=0.05), "timing.deadline", FailureKind.DEADLINE),
+    ],
+)
+def test_a_timer_that_is_a_little_early_blames_no_other_limit(
+    early: float, limits: Limits, rule: str, kind: FailureKind
+) -> None:
+    """The clock of uvloop counts whole milliseconds."""
+    checker = ContractChecker(attrs.evolve(AI_SDK_7, limits=limits))
+    assert not give_up(checker, None, elapsed=0.05 - early)
+    actual_of(checker.report(), rule)
+    assert checker.report().interrupted is kind
 
 
 # ---------------------------------------------------------------- the request

@@ -248,6 +248,9 @@ class Blind:
     inner: object
     sees_again: bool = False
     written: bool = False
+    project: str = "p"
+    region: str = "r"
+    service: str = "s"
 
     async def read(self, *, label: str) -> object:
         if self.sees_again and self.written:

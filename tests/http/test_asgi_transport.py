@@ -423,26 +423,26 @@ async def test_what_an_app_sends_after_the_disconnect_is_dropped_as_under_uvicor
 
 
 @pytest.mark.parametrize("polls", [True, False])
-async def test_the_finally_of_a_generator_that_never_waits_runs_at_once(*, polls: bool) -> None:
+async def test_the_finally_of_a_generator_that_never_waits_runs(*, polls: bool) -> None:
+    """It sees that its reader has left, if it asks; else its chunks are dropped until its end, as under uvicorn."""
     cleaned = anyio.Event()
 
     async def endpoint(request: Request) -> StreamingResponse:
-        async def endless() -> AsyncIterator[bytes]:
+        async def busy() -> AsyncIterator[bytes]:
             try:
-                for _ in range(100_000):
+                for _ in range(1_000):
                     if polls and await request.is_disconnected():
                         break
                     yield b"x"
             finally:
                 cleaned.set()
 
-        return StreamingResponse(endless())
+        return StreamingResponse(busy())
 
     with anyio.fail_after(HUNG):
         async with in_process(Starlette(routes=[Route("/", endpoint)]), grace=HUNG) as client:
             exchange = await leave_after_one_chunk(client)
-            with anyio.fail_after(1):
-                await cleaned.wait()
+            await cleaned.wait()
     assert await exchange.noticed()
     assert not exchange.cancelled
     assert exchange.error is None

@@ -12,6 +12,7 @@ import attrs
 from cutover.clock import utc_now
 from cutover.errors import UndoUnprovenError, root_cause
 from cutover.model.gates import Ceilings, exit_code, judge, may_go_on, reasons
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.holds import refused_holds
 from cutover.model.losses import MOST_FAILED
 from cutover.model.results import StepResult, StepStatus
@@ -66,8 +67,7 @@ class TrainPlan:
     """None if the configuration leaves the dual run out."""
     held_streams: int
     ceilings: Ceilings
-    gcloud_service: str
-    """The service in a gcloud command, for messages to an operator."""
+    gcloud_service: GcloudService
     rehearsal: bool
     """True if the production is embedded, and ends with the run: then an operator gets no command, because it would reach real production."""
 

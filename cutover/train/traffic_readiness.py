@@ -7,6 +7,7 @@ import attrs
 
 from cutover.errors import PeerError, RefusedError
 from cutover.http.statuses import TOO_MANY_REQUESTS
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.results import StepStatus
 from cutover.model.traffic_state import TrafficState, describe_shares, shares
 from cutover.production.services import Services
@@ -22,8 +23,7 @@ class TrafficReadiness:
 
     stable_revision: str
     canary_revision: str
-    gcloud_service: str
-    """The service in a gcloud command, for messages to an operator."""
+    gcloud_service: GcloudService
     earlier_run: Callable[[Sequence[Mapping[str, int]]], str]
     """Returns a sentence that names the earlier run which asked for one of these splits; an empty text if there is none."""
     services: Services
@@ -73,7 +73,7 @@ class TrafficReadiness:
         if not problem and state.asks_for_latest:
             detail += "; LATEST is pinned during the drill, and restored after it"
         if not problem and state.warning():
-            detail += "; a train may start; to see it: gcloud run services describe " + self.gcloud_service
+            detail += f"; a train may start; to see it: {self.gcloud_service.command('describe')}"
         # A refusal judges nothing: the drill never began.
         status = StepStatus.ERROR if problem else StepStatus.PASS
         record("traffic", status, detail, tolerable=False, warns=not problem and bool(state.warning()))
@@ -87,7 +87,7 @@ class TrafficReadiness:
         share from somebody, or give back a share that nobody served.
         """
         if unready := state.unready_reason():
-            return f"{unready}; to see it: gcloud run services describe {self.gcloud_service}"
+            return f"{unready}; to see it: {self.gcloud_service.command('describe')}"
         served, asked = state.served(), shares(state.targets, latest=state.latest_ready)
         stable, canary = self.stable_revision, self.canary_revision
         whole = {stable: 100}
@@ -106,7 +106,7 @@ class TrafficReadiness:
                 f"the service's specification asks for {describe_shares(asked)}, but {describe_shares(served)} is served: "
                 "the next change of the service may move the traffic to the split of the specification"
             )
-        command = f"gcloud run services update-traffic {self.gcloud_service} --to-revisions {stable}=100"
+        command = self.gcloud_service.command("update-traffic", "--to-revisions", f"{stable}=100")
         left = self.earlier_run([split for split in (asked, served) if split != whole])
         return "; ".join(filter(None, (problem, left, f"to give {stable} everything: {command}")))
 

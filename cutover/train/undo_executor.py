@@ -17,6 +17,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.outbound import MUTATION_DEADLINE
 from cutover.model import step_ids
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.route_state import ROUTES_DEADLINE, describe_overrides
 from cutover.model.traffic_state import describe_shares, mismatch_reason
 from cutover.model.train_events import (
@@ -83,8 +84,7 @@ class UndoExecutor:
     services: Services
     """Services for the undo alone, whose clients nobody else closes."""
     journal: Journal
-    service: str
-    """The service in a gcloud command: ``SERVICE --project P --region R``."""
+    service: GcloudService
     folder: Path | str | None = None
     """The run directory, or the address of the run in STATE_URL, for the commands that an operator gets; None if there is none."""
     recovering: RecoveryMode | None = None

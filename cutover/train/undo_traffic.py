@@ -6,6 +6,7 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.model import step_ids
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.traffic_state import TrafficState, TrafficTarget, describe_shares, mismatch_reason, shares
 from cutover.model.train_events import NOT_KNOWN, TrafficIntended, TrafficRead
 from cutover.model.undo_plan import Moment, TrafficUndo
@@ -26,8 +27,7 @@ class TrafficPart:
     undo: TrafficUndo
     services: Services
     journal: Journal
-    service: str
-    """The service in a gcloud command: ``SERVICE --project P --region R``."""
+    service: GcloudService
     label: str
     """Prefix of the labels of the requests."""
     step_id: str = step_ids.UNDO
@@ -195,13 +195,11 @@ class TrafficPart:
         latest = self.undo.captured.latest_ready
         wanted = describe_shares(shares(targets, latest=latest))
         rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
-        command = f"gcloud run services update-traffic {self.service}"
-        follow = (
-            f"LATEST served before the train; if {latest} is still the newest revision: {command} --to-latest"
-        )
+        release = self.service.command("update-traffic", "--to-latest")
+        follow = f"LATEST served before the train; if {latest} is still the newest revision: {release}"
         return (
-            f"check that {wanted} is served: gcloud run services describe {self.service}",
-            f"{command} --to-revisions {rows}",
+            f"check that {wanted} is served: {self.service.command('describe')}",
+            self.service.command("update-traffic", "--to-revisions", rows),
             *self.to_untag(),
             *([follow] if pinned else []),
         )
@@ -212,12 +210,12 @@ class TrafficPart:
         left = [tag for revision, tag in given if self.last is None or (revision, tag) in self.last.tags]
         if not left:
             return ()
-        command = f"gcloud run services update-traffic {self.service} --remove-tags {','.join(left)}"
+        command = self.service.command("update-traffic", "--remove-tags", ",".join(left))
         return (f"the train gave the canary a tag; to take it away: {command}",)
 
     def to_latest(self) -> str:
         """Return the command that releases the revision that LATEST stands for."""
-        return f"when that revision is tested: gcloud run services update-traffic {self.service} --to-latest"
+        return f"when that revision is tested: {self.service.command('update-traffic', '--to-latest')}"
 
     def _goal(self, look: Look) -> tuple[TrafficUndo, tuple[TrafficTarget, ...]]:
         """Return the undo for this decision, and the targets to write."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import attrs
 
 from cutover.config.config import GOOGLE_TOKEN_INFO, CutoverConfig
+from cutover.config.gcloud_service import gcloud_service
 from cutover.config.values import is_google
 from cutover.contract import StreamContract
 from cutover.production.lane import COMPAT
@@ -48,10 +49,7 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
     """
     thread_id = f"{config.thread_id_prefix}_{run_id}"
     share = _plan(canary_plan.Plan, config)
-    gcloud_service = f"{config.service} --project {config.project} --region {config.region}"
-    if config.dry_run:
-        # Nobody should change real production because a simulated one needs it.
-        gcloud_service = "SERVICE --project PROJECT --region REGION"
+    service = gcloud_service(config.facts())
     return _plan(
         TrainPlan,
         config,
@@ -59,19 +57,19 @@ def train_plan(config: CutoverConfig, *, run_id: str, tokens: Tokens) -> TrainPl
             preflight.Plan,
             config,
             addresses=addresses(config),
-            gcloud_service=gcloud_service,
+            gcloud_service=service,
             earlier_run=partial(run_that_asked_for, config),
             seconds_needed=train_seconds(config) + UNDO_DEADLINE,
             turns_in_a_row=turns_in_a_row(config),
             token_info_url=GOOGLE_TOKEN_INFO if is_google(config.cloud_run_api_url) else "",
         ),
         error_budget=_plan(error_budget.Plan, config),
-        drill=_plan(rollback_drill.Plan, config, share=share, gcloud_service=gcloud_service),
+        drill=_plan(rollback_drill.Plan, config, share=share, gcloud_service=service),
         flip=_plan(route_flip.Plan, config, thread_id=thread_id),
-        promotion=promotion.Plan(share=share, gcloud_service=gcloud_service) if config.promote else None,
+        promotion=promotion.Plan(share=share, gcloud_service=service) if config.promote else None,
         hold=_plan(hold.Plan, config, run_id=run_id),
         dual_run=_dual_run_plan(config, thread_id, tokens) if config.run_dual_run else None,
-        gcloud_service=gcloud_service,
+        gcloud_service=service,
         rehearsal=config.dry_run,
     )
 

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from cutover.clock import EventLoopClock
+from cutover.config.gcloud_service import gcloud_service
 from cutover.errors import NoAnswerError, RefusedError, UndoUnprovenError
 from cutover.http.outbound import MUTATION_DEADLINE, READ_DEADLINE
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.results import Check, StepStatus
 from cutover.model.route_state import GLOBAL, RouteState
 from cutover.model.traffic_state import TrafficTarget, split
@@ -63,7 +65,7 @@ class Scene:
     async def undo(self) -> UndoResult:
         plan = plan_undo(self.journal.events, stable=STABLE)
         executor = UndoExecutor(
-            services=self.services, journal=self.journal, service="s --project p --region r"
+            services=self.services, journal=self.journal, service=GcloudService("s", "p", "r")
         )
         return await executor.undo(plan)
 
@@ -124,11 +126,10 @@ class TestUnproven:
         assert "HTTP 403" in summary.undo.detail
         # A refusal alone would not say in which state production is.
         assert summary.undo.detail.endswith(f"; at the last read {CANARY} 100 % is served")
-        config = trial.config
-        service = f"{config.service} --project {config.project} --region {config.region}"
+        service = gcloud_service(trial.config.facts())
         assert summary.undo.to_do == (
-            f"check that {STABLE} 100 % is served: gcloud run services describe {service}",
-            f"gcloud run services update-traffic {service} --to-revisions {STABLE}=100",
+            f"check that {STABLE} 100 % is served: {service.command('describe')}",
+            service.command("update-traffic", "--to-revisions", f"{STABLE}=100"),
             f"or, once production answers: cutover recover {tmp_path / 'run'}",
         )
 

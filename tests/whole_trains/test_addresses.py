@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.route_state import RouteState
 from cutover.model.train_events import RouteIntended
 from cutover.model.undo_plan import plan_undo
@@ -59,7 +60,7 @@ async def test_the_commands_for_an_operator_hold_the_address_as_one_word(tmp_pat
         times=1,
     )
     async with live(config).services() as services:
-        executor = UndoExecutor(services=services, journal=Journal(), service="s")
+        executor = UndoExecutor(services=services, journal=Journal(), service=GcloudService("s", "p", "r"))
         lines = executor.by_hand(plan_undo([intent], stable=STABLE))
     (command,) = (line for line in lines if line.startswith("curl "))
     assert " 'http://[::1]:8080/api/v1/control/route-split/override' " in command

@@ -10,6 +10,7 @@ from cutover.clock import EventLoopClock
 from cutover.config.config import CutoverConfig
 from cutover.config.manifest import shipped_manifest
 from cutover.http.secrets import Secrets
+from cutover.model.gcloud_service import GcloudService
 from cutover.train import canary_plan
 from cutover.train.engine import TrainPlan
 from cutover.train.steps import dual_run, error_budget, final_state, preflight, rollback_drill, route_flip
@@ -101,7 +102,7 @@ def test_the_train_itself_has_its_inputs(tmp_path: Path) -> None:
     plan = train_plan(config, run_id="run", tokens=_tokens(config))
     assert isinstance(plan, TrainPlan)
     assert (plan.held_streams, plan.ceilings.broken_streams) == (18, 15)
-    assert plan.gcloud_service == "chat --project p --region r"
+    assert plan.gcloud_service == GcloudService("chat", "p", "r")
     assert plan.flip.thread_id == "thread_prod_stream_smoke_run"
     assert plan.dual_run is not None
     assert plan.dual_run.manifest == shipped_manifest()

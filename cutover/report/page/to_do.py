@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from cutover.config.gcloud_service import gcloud_service
 from cutover.model import step_ids
 from cutover.model.summary import CutoverSummary
 from cutover.model.traffic_state import describe_shares, shares
@@ -24,7 +25,7 @@ from cutover.model.undo_plan import TrafficUndo, UndoPlan
 from cutover.report.page.commands import recover
 from cutover.text import status_command
 
-_COMMAND = re.compile(r"(?:cutover|gcloud|curl) ")
+_COMMAND = re.compile(r"(?:cutover|(?:CLOUDSDK_\S+ )?gcloud|curl) ")
 _REQUEST = re.compile(r"^[A-Z]+ \S+: ")
 _LATER = "or, once production answers"
 """The beginning of the line that asks for a recovery."""
@@ -146,22 +147,14 @@ def _of_a_cut_off_run(
 def _by_hand(undo: TrafficUndo, summary: CutoverSummary) -> str:
     """Return the gcloud command that restores the split."""
     rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in undo.targets if row.percent)
-    service, project, region = (str(summary.facts.get(name)) for name in ("service", "project", "region"))
-    options = ["--project", project, "--region", region, "--to-revisions", rows]
-    return shlex.join(["gcloud", "run", "services", "update-traffic", service, *options])
+    return gcloud_service(summary.facts).command("update-traffic", "--to-revisions", rows)
 
 
 def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Do, ...]:
     """Return what comes after a run that did not pass and left nothing open."""
     steps = []
     if was_moved_by_others(events):
-        project, service = (str(summary.facts.get(name)) for name in ("project", "service"))
-        query = f'protoPayload.serviceName="run.googleapis.com" AND protoPayload.resourceName:"{service}" AND timestamp>="{events[0].at}"'
-        command = shlex.join(["gcloud", "logging", "read", query, "--project", project])
-        text = "Find out who moved the traffic, and agree with them; the audit log names the account"
-        # The audit log of real production knows nothing of a simulated one.
-        rehearsed = Do(text=f"In a live run: {text[:1].lower()}{text[1:]}.")
-        steps.append(rehearsed if summary.facts.get("dry_run") else Do(text=f"{text}:", command=command))
+        steps.append(_who_moved_it(events, summary))
     again = (
         "Then run the same rehearsal again"
         if summary.facts.get("dry_run")
@@ -183,6 +176,19 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
         )
     left = _in_order(summary.undo.to_do) if summary.undo is not None else ()
     return (*left, *steps, Do(text=f"{again}; its command is at the end of this page."))
+
+
+def _who_moved_it(events: Sequence[TrainEvent], summary: CutoverSummary) -> Do:
+    """Return the step that finds out who moved the traffic. Google's audit log knows nothing of a simulated production."""
+    who = "find out who moved the traffic, and agree with them"
+    service = gcloud_service(summary.facts)
+    if summary.facts.get("dry_run"):
+        return Do(text=f"In a live run: {who}; the audit log names the account.")
+    if service.api_url:
+        return Do(text=f"{who.capitalize()}. Ask those who run the Cloud Run API at {service.api_url}.")
+    query = f'protoPayload.serviceName="run.googleapis.com" AND protoPayload.resourceName:"{service.name}" AND timestamp>="{events[0].at}"'
+    command = shlex.join(["gcloud", "logging", "read", query, "--project", service.project])
+    return Do(text=f"{who.capitalize()}; the audit log names the account:", command=command)
 
 
 def was_moved_by_others(events: Sequence[TrainEvent]) -> bool:

@@ -13,6 +13,7 @@ import attrs
 from cutover.errors import PeerError
 from cutover.http.tokens import UNAUTHORIZED
 from cutover.model import step_ids
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
 from cutover.model.traffic_state import TrafficState
@@ -50,8 +51,7 @@ class Plan:
     token_info_url: str = ""
     """The page where Google tells how long the token for Cloud Run lives; empty for an API that is not Google's."""
     service: str
-    gcloud_service: str
-    """The service in a gcloud command, for messages to an operator."""
+    gcloud_service: GcloudService
     earlier_run: Callable[[Sequence[Mapping[str, int]]], str]
     """Returns a sentence that names the earlier run which asked for one of these splits; an empty text if there is none."""
 

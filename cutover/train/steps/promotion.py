@@ -11,6 +11,7 @@ import attrs
 
 from cutover.errors import PeerError
 from cutover.model import step_ids
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.holds import PROMOTE
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.route_state import RouteState
@@ -38,8 +39,7 @@ class Plan:
     """The plan of the promotion."""
 
     share: canary_plan.Plan
-    gcloud_service: str
-    """The service in a gcloud command: ``SERVICE --project P --region R``."""
+    gcloud_service: GcloudService
 
 
 @attrs.frozen(kw_only=True)
@@ -187,6 +187,6 @@ async def _status_post(plan: Plan, shares: CanaryShares) -> None:
     if shares.captured.asks_for_latest:
         detail += (
             "; LATEST had the traffic before, and now the revision is pinned: later deployments get no traffic until you run "
-            f"gcloud run services update-traffic {plan.gcloud_service} --to-latest"
+            f"{plan.gcloud_service.command('update-traffic', '--to-latest')}"
         )
     shares.recorder.check("status-post", StepStatus.PASS, detail, tolerable=False)

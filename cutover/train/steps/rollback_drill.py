@@ -8,6 +8,7 @@ import attrs
 from cutover.checking.probe import Probe
 from cutover.model import step_ids
 from cutover.model.gates import drill_holds
+from cutover.model.gcloud_service import GcloudService
 from cutover.model.results import StepResult, StepStatus
 from cutover.model.traffic_state import TrafficState, TrafficTarget, split
 from cutover.model.train_events import TrafficSettled
@@ -42,8 +43,7 @@ class Plan:
     max_rollback_seconds: float
     """Largest number of seconds from the first evidence of a fault (without one: from the rollback's first write) to the last look at which the
     canary still answered a stream, or to the proof that stable serves everything if that comes later."""
-    gcloud_service: str
-    """The service in a gcloud command: ``SERVICE --project P --region R``."""
+    gcloud_service: GcloudService
     max_canary_drill_failures: int
     """Largest number of failed checks with which the drill goes on, if each of them is tolerable."""
 

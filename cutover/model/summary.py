@@ -24,6 +24,8 @@ from cutover.model.undo_policy import closed_by_recovery
 
 MOST_CAUSES = 5
 """Largest number of failed checks that the first lines of a summary name."""
+_INTERRUPTED = "it was interrupted"
+_NO_RESULT = "it has no result in the journal"
 
 
 @attrs.frozen(kw_only=True)
@@ -103,6 +105,11 @@ class CutoverSummary:
         return self.exit_code == JUDGED_NOTHING
 
     @property
+    def cut_off(self) -> tuple[str, ...]:
+        """The ids of the steps that started and never ended. Each has the status ``error``, because its evidence is incomplete."""
+        return tuple(step.step_id for step in self.steps if step.detail in {_INTERRUPTED, _NO_RESULT})
+
+    @property
     def causes(self) -> tuple[str, ...]:
         """The first ``MOST_CAUSES`` failed checks in words, and the number of the others; none for a run that passed."""
         if self.passed:
@@ -159,7 +166,11 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
                 finished = event
             case _:
                 pass
-    steps += [_cut_off(step_id, checks) for step_id, checks in open_steps.items()]
+    cut_off = _NO_RESULT if interrupted is None else _INTERRUPTED
+    steps += [
+        StepResult(step_id=step_id, status=StepStatus.ERROR, detail=cut_off, checks=tuple(checks))
+        for step_id, checks in open_steps.items()
+    ]
     ceilings = msgspec.convert(facts.get("ceilings", {}), Ceilings)
     return CutoverSummary(
         facts=facts,
@@ -174,11 +185,4 @@ def fold(events: Sequence[TrainEvent]) -> CutoverSummary:
         started_at=events[0].at if events else "",
         holds=holds_of(events),
         finished_at=finished.at if finished else "",
-    )
-
-
-def _cut_off(step_id: str, checks: Sequence[Check]) -> StepResult:
-    """Return the result of a step that started and never ended: ``error``, since its evidence is incomplete."""
-    return StepResult(
-        step_id=step_id, status=StepStatus.ERROR, detail="it was interrupted", checks=tuple(checks)
     )

@@ -265,7 +265,11 @@ class TestTheFirstLines:
         assert (f"At 12:00:02 UTC the users were on: {seen}." in text) == read
         assert "gcloud run services update-traffic" in text
         assert f"--to-revisions {STABLE}=100" in text
+        assert "See what is served then: gcloud run services describe" in text
         assert "cutover status RUN_DIR" in text
+        assert "If it still runs, it goes on with the shares and steps that are left." in text
+        assert "it has no result in the journal" in text
+        assert "it was interrupted" not in text
         # No other train may start while this one is open.
         assert f"cutover run {STABLE}" not in text
         assert f"The last write, at 12:00:01, asked for {STABLE} 75 %, {CANARY} 25 %." in text
@@ -293,16 +297,21 @@ class TestTheFirstLines:
             "or, once production answers: cutover recover r",
         )
         undone = UndoFinished(proven=False, detail="it is refused", to_do=lines)
+        back = TrafficIntended(
+            step_id="drill", captured=split_of(stable=100), wanted=split_of(stable=100).targets, etag=None
+        )
         ended: list[TrainEvent] = [
+            # The rollback of the drill wanted the same.
+            back,
+            refused,
             UndoStarted(reason="NO GO"),
-            refused,
-            refused,
+            *[attrs.evolve(back, step_id="undo"), refused] * 2,
             undone,
             TrainFinished(passed=False, exit_code=4),
         ]
         read = page_of(timed([*moved(read=True), *ended]))
         words = (
-            "Do this now Production refused the way back of the traffic 2 times: HTTP 403 (denied). Ask the owner. "
+            "Do this now Production refused the way back of the traffic 3 times: HTTP 403 (denied). Ask the owner. "
             "Check that it is served: gcloud describe If it is not, set it: gcloud update "
             "Then let cutover prove it, and close the run: cutover recover r"
         )
@@ -348,6 +357,85 @@ class TestTheFirstLines:
         assert "the audit log names the account: gcloud logging read" in text
         assert "No stream broke" in text
 
+    @pytest.mark.parametrize(
+        ("facts", "words"),
+        [
+            ({"dry_run": True}, "In a live run: find out who moved the traffic, and agree with them; the audit log"),
+            (
+                {"cloud_run_api_url": "http://127.0.0.1:8080"},
+                "agree with them. Ask those who run the Cloud Run API at http://127.0.0.1:8080. Then run",
+            ),
+        ],
+        ids=["a rehearsal", "another API"],
+    )  # fmt: skip
+    def test_the_audit_log_of_google_is_not_asked_about_another_production(
+        self, facts: dict[str, object], words: str
+    ) -> None:
+        started, *others = moved(read=True)
+        assert isinstance(started, TrainStarted)
+        ended: list[TrainEvent] = [
+            TrafficRead(found=split_of(stable=100), proven=False),
+            UndoStarted(reason="NO GO"),
+            UndoFinished(proven=True, detail="it is as captured"),
+            TrainFinished(passed=False, exit_code=1),
+        ]
+        text = page_of(timed([attrs.evolve(started, facts={**FACTS, **facts}), *others, *ended])).text
+        assert words in text
+        assert "gcloud logging read" not in text
+
+    def test_a_break_says_which_kinds_of_streams_a_change_broke(self) -> None:
+        streams = [
+            SeenStream(
+                change="traffic-25",
+                kind=kind,
+                alias="chat",
+                began="2026-11-28T12:00:03.000Z",
+                ended=1.0,
+                count=1,
+                ok=ok,
+            )
+            for kind, ok in (
+                ("held", False),
+                ("held", False),
+                ("response", True),
+                ("paced", True),
+                ("probe", True),
+            )
+        ]
+        text = page_of(timed([*moved(read=True), StreamsSeen(streams=tuple(streams))])).text
+        assert f"Giving {CANARY} 25 % of the traffic broke 2 of 5 recorded streams." in text
+        assert (
+            "Broken by kind: held requests, 2 of 2; held responses, 0 of 1; sentinels after the change, 0 of 1; probes, 0 of 1."
+            in text
+        )
+
+    def test_a_rehearsal_that_is_not_undone_does_not_say_that_nothing_is_left(self) -> None:
+        started, *others = moved(read=True)
+        assert isinstance(started, TrainStarted)
+        undone = UndoFinished(proven=False, detail="403", to_do=("Nothing: it was a rehearsal",))
+        ended: list[TrainEvent] = [undone, TrainFinished(passed=False, exit_code=4)]
+        text = page_of(timed([attrs.evolve(started, facts={**FACTS, "dry_run": True}), *others, *ended])).text
+        assert "Next Nothing: it was a rehearsal Mend what broke before you try again. Then run" in text
+
+    def test_the_times_that_users_had_the_canary_add_up(self) -> None:
+        events = moved(read=True)
+        half = split_of(stable=50, canary=50)
+        later: list[TrainEvent] = [
+            TrafficIntended(step_id="d", captured=split_of(stable=100), wanted=half.targets, etag="1"),
+            TrafficRead(found=half, proven=True),
+            TrafficRead(found=split_of(stable=100), proven=True),
+        ]
+        spaced = [*events, *later]
+        times = (0.0, 0.0, 0.0, 0.0, 0.0, 1.04, 1.04, 2.08)
+        spaced = [
+            attrs.evolve(event, at=f"2026-11-28T12:00:{second:06.3f}Z")
+            for event, second in zip(spaced, times, strict=True)
+        ]
+        assert (
+            "had 25 % for 1.0 s, 50 % for 1.0 s of the traffic of all users: 2.0 s in all"
+            in page_of(spaced).text
+        )
+
     def test_a_break_after_the_flip_blames_the_flip_and_not_the_revision_that_answers_all_the_time(
         self, tmp_path: Path
     ) -> None:
@@ -377,6 +465,14 @@ class TestTheFirstLines:
         assert "The comparison with the legacy service found differences in 1 of " in text
         assert "No recorded stream broke." in text
         assert 'Place New service Legacy service .icons [] nothing .name "OpenAgents" "Legacy" ' in text
+        assert 'for example, in the entry manifest: "ignore": [".icons"].' in text
+        same = re.search(
+            r"What does not count (\d+) requests with the same answer, or not sent, and 1 other check ", text
+        )
+        compared = re.search(r"found differences in 1 of (\d+) requests", text)
+        assert same is not None
+        assert compared is not None
+        assert int(same[1]) + 1 == int(compared[1])
 
     def test_a_difference_that_counts_stands_before_those_that_do_not(self, tmp_path: Path) -> None:
         """The header that is new in each answer comes after the parts of the body, and what is left out comes last."""

@@ -161,8 +161,12 @@ class TestFold:
         summary = fold([STARTED, StepStarted(step_id="drill"), CheckRecorded(step_id="drill", check=check)])
         cut = summary.step("drill")
         assert cut == StepResult(
-            step_id="drill", status=StepStatus.ERROR, detail="it was interrupted", checks=(check,)
+            step_id="drill",
+            status=StepStatus.ERROR,
+            detail="it has no result in the journal",
+            checks=(check,),
         )
+        assert summary.cut_off == ("drill",)
 
     def test_a_check_without_the_start_event_of_its_step_is_kept(self) -> None:
         check = Check(check_id="c", status=StepStatus.FAIL)

@@ -33,7 +33,7 @@ def _row(gate: Gate, summary: CutoverSummary) -> GateRow:
         for step in summary.steps
         if step.step_id in _STEPS.get(gate.name, ()) and step.status is not StepStatus.SKIP
     ]
-    is_cut = any(step.detail == "it was interrupted" for step in ran) and not summary.finished_at
+    is_cut = any(step.step_id in summary.cut_off for step in ran) and not summary.finished_at
     unit = "sentinel stream" if gate.name == "broken_streams" else "check"
     plural = "" if gate.observed_failed == 1 else "s"
     if gate.name == "broken_streams" and not gate.configured:
@@ -72,7 +72,9 @@ WORDS = (
     ("smoke", "a small set of probes, before the first change and after the last one"),
     ("soak", "the time in which a share of the canary is watched"),
     ("drill", f"the step {step_ids.DRILL}: it gives the canary more and more traffic, then all of it back to stable"),
-    ("override", "the setting of one route: it sends the route to the new or to the legacy service"),
+    ("revision", "one deployed version of the Cloud Run service; the split says which share of the requests each of them answers"),
+    ("override", "the setting of one route: it sends the route to the new or to the legacy service; clear: the route has none, and goes where its mode says"),
+    ("mode", "the setting for all routes that have no override: to which service they go"),
     ("gate", "a limit for failures; a gate that does not hold means NO GO"),
     ("hold", "a place where the run waits for the decision of an operator"),
     ("proven", "read back from production after the last write, and as it should be"),

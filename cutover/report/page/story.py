@@ -107,8 +107,7 @@ def _not_passed(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[
 
 
 def _where_it_ends(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPlan) -> str:
-    running = [step.step_id for step in summary.steps if step.detail == "it was interrupted"]
-    where = f" in {' and '.join(running)}" if running else ""
+    where = f" in {' and '.join(summary.cut_off)}" if summary.cut_off else ""
     undoing = " while it undid its changes" if any(isinstance(event, UndoStarted) for event in events) else ""
     last = events[-1].at[11:19] if events else ""
     left = f"A change is still open. {_serving(events, plan)}" if plan else "No change is open."

@@ -23,6 +23,8 @@ from cutover.model.train_events import (
 )
 from cutover.model.undo_plan import TrafficUndo, UndoPlan
 from cutover.report.page.commands import recover
+from cutover.report.page.compared import compared
+from cutover.report.page.writes import refused_ways_back
 from cutover.text import status_command
 
 _COMMAND = re.compile(r"(?:cutover|(?:CLOUDSDK_\S+ )?gcloud|curl) ")
@@ -61,7 +63,7 @@ def to_do(
     if summary.facts.get("dry_run"):
         return ToDo()
     if summary.undo is not None and not summary.undo.proven:
-        refusal, advice = _refusal(events)
+        refusal, advice = _refusal(events, summary)
         steps = tuple(_in_order(summary.undo.to_do))
         first = (Do(text=f"{advice[:1].upper()}{advice[1:]}."),) if advice and steps else ()
         return ToDo(obstacle=refusal, steps=(*first, *steps))
@@ -93,16 +95,17 @@ def _parts(line: str) -> tuple[str, str]:
     return (text, command) if mark and _COMMAND.match(command) else (line, "")
 
 
-def _refusal(events: Sequence[TrainEvent]) -> tuple[str, str]:
+def _refusal(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[str, str]:
     """Return why production refused the way back, if its last answer was a refusal, and the advice of that answer."""
     began = next((number for number, event in enumerate(events) if isinstance(event, UndoStarted)), None)
     answers = [event for event in events[began:] if isinstance(event, Answered)] if began is not None else []
     if not answers or answers[-1].outcome != "refused":
         return "", ""
     reason, _, advice = answers[-1].detail.partition("; ")
-    count = sum(answer.outcome == "refused" for answer in answers)
+    of_traffic = answers[-1].key == TRAFFIC
+    count = refused_ways_back(events, summary, of_traffic=of_traffic)
     times = f"{count} times" if count > 1 else "once"
-    part = "traffic" if answers[-1].key == TRAFFIC else "overrides"
+    part = "traffic" if of_traffic else "overrides"
     return f"Production refused the way back of the {part} {times}: {_REQUEST.sub('', reason)}.", advice
 
 
@@ -125,7 +128,8 @@ def _of_a_cut_off_run(
         command="cutover status RUN_DIR" if folder is None else status_command(folder),
     )
     yield Do(
-        text="If it still runs, let it end, or stop it with one SIGINT to its pid: it then undoes its changes itself."
+        text="If it still runs, it goes on with the shares and steps that are left. Let it, or stop it with one SIGINT to its pid: it then undoes its "
+        "changes itself."
     )
     yield Do(
         text="If it does not run any more, recover it: cutover undoes what is open, and proves it:",
@@ -139,6 +143,7 @@ def _of_a_cut_off_run(
             "and writes nothing over it. Recover the run later:",
             command=_by_hand(wanted, summary),
         )
+        yield Do(text="See what is served then:", command=gcloud_service(summary.facts).command("describe"))
     if any(isinstance(event, RouteIntended) for event in events) and plan.routes is not None:
         values = ", ".join(f"{key} = {value or 'clear'}" for key, value in plan.routes.values)
         yield Do(text=f"By hand, the overrides should be: {values}.")
@@ -160,22 +165,29 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
         if summary.facts.get("dry_run")
         else "Then run the same train again"
     )
+    is_open = summary.undo is not None and not summary.undo.proven
+    closed = "" if is_open else " Nothing of this run is left to be undone."
     dual_run = summary.step(step_ids.DUAL_RUN)
     if summary.judged_nothing:
         steps.append(Do(text="Remove the cause that is named here; nothing is judged yet."))
     elif dual_run is not None and dual_run.status.failed:
-        steps.append(
-            Do(
-                text="Mend each difference in one of the services, or name its place under ignore in REQUESTS_FILE if it is meant to be. Nothing of this "
-                "run is left to be undone."
-            )
-        )
+        steps.append(Do(text=f"Mend each difference in one of the services.{_ignored(summary)}{closed}"))
     elif not steps and not summary.closed_by_recovery:
-        steps.append(
-            Do(text="Mend what broke before you try again. Nothing of this run is left to be undone.")
-        )
+        steps.append(Do(text=f"Mend what broke before you try again.{closed}"))
     left = _in_order(summary.undo.to_do) if summary.undo is not None else ()
     return (*left, *steps, Do(text=f"{again}; its command is at the end of this page."))
+
+
+def _ignored(summary: CutoverSummary) -> str:
+    """Return how a manifest leaves the first difference out; empty if it cannot, because no place is named."""
+    for row in compared(summary):
+        for pair in row.differences:
+            if pair.place.startswith((".", "[", "headers", "stream", "text")):
+                return (
+                    " If one is meant to be, leave its place out in REQUESTS_FILE; "
+                    f'for example, in the entry {row.name}: "ignore": ["{pair.place}"].'
+                )
+    return ""
 
 
 def _who_moved_it(events: Sequence[TrainEvent], summary: CutoverSummary) -> Do:

@@ -54,6 +54,8 @@ def _canary(events: Sequence[TrainEvent], summary: CutoverSummary, plan: UndoPla
     for level, later in pairwise(ends):
         if level.share:
             seconds[level.share] = seconds.get(level.share, 0.0) + _between(level.at, later.at)
+    # The sum is that of the figures that are shown.
+    seconds = {share: round(took, 1) for share, took in seconds.items()}
     parts = ", ".join(f"{share} % for {_seconds(took)}" for share, took in seconds.items())
     first = f"At most, the canary had {parts} of the traffic of all users: {_seconds(sum(seconds.values()))} in all"
     start = f"from {_clock(had[0].at)}, when the first write was sent"

@@ -37,6 +37,13 @@ _AROUND_THE_FLIP = {
 """The streams that tell what the flip did, in their order."""
 
 
+_KINDS = {
+    "held": "held requests",
+    "response": "held responses",
+    "paced": "sentinels after the change",
+}
+
+
 @attrs.frozen(kw_only=True)
 class Broken:
     """One change with the streams that broke in it, or one failed check."""
@@ -112,6 +119,11 @@ def _first(bad: Sequence[SeenStream], of_change: Sequence[SeenStream], change: s
     yield f"First: {describe_stream(first)}. {_once(first.reason).rstrip('.')}.{at}"
     if change not in _AROUND_THE_FLIP:
         yield _by_revision(of_change)
+    kinds = Counter((_KINDS.get(stream.kind, "probes"), stream.ok) for stream in of_change)
+    names = [name for name in (*_KINDS.values(), "probes") if kinds[name, False] + kinds[name, True]]
+    if len(names) > 1:
+        rows = (f"{name}, {kinds[name, False]} of {kinds[name, False] + kinds[name, True]}" for name in names)
+        yield f"Broken by kind: {'; '.join(rows)}."
 
 
 def _around(events: Sequence[TrainEvent], change: str, *, flipped: bool) -> str:

@@ -61,6 +61,13 @@ def writes_of(events: Sequence[TrainEvent], summary: CutoverSummary, scale: Scal
     return [_write(row, rows[number + 1 :], scale) for number, row in enumerate(rows)]
 
 
+def refused_ways_back(events: Sequence[TrainEvent], summary: CutoverSummary, *, of_traffic: bool) -> int:
+    """Return how many writes that lead back production refused: of the split, or of the overrides."""
+    sent = _sent(events, str(summary.facts.get("canary_revision")))
+    ways_back = (write for write in sent if write.is_way_back and (write.key == TRAFFIC) is of_traffic)
+    return sum(write.answer.startswith("refused") for write in ways_back)
+
+
 def _sent(events: Iterable[TrainEvent], canary: str) -> list[_Sent]:
     """Return each write. An answer belongs to the last write of its key; the read after it says if it is as asked."""
     sent: list[_Sent] = []

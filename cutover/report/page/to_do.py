@@ -140,7 +140,7 @@ def _of_a_cut_off_run(
         served = describe_shares(shares(wanted.targets, latest=wanted.captured.latest_ready))
         yield Do(
             text=f"If you cannot reach that host, set the split by hand to {served}; a run that still lives sees that somebody else has changed it, "
-            "and writes nothing over it. Recover the run later:",
+            "and writes nothing over it. Recover the run later. By hand:",
             command=_by_hand(wanted, summary),
         )
         yield Do(text="See what is served then:", command=gcloud_service(summary.facts).command("describe"))

@@ -78,9 +78,7 @@ class TrainPlan:
 
 
 NOTHING_TO_UNDO = together(())
-NOTHING_TO_DO = (
-    "nothing: this was a rehearsal, and its production has ended with it; a live run names the commands here"
-)
+NOTHING_TO_DO = "nothing to restore: this was a rehearsal, and its production has ended with it; a live run names the commands here"
 """The line in place of all commands, after a rehearsal whose undo was not proven."""
 Step = Callable[["Train", StepRecorder], Awaitable[StepResult]]
 
@@ -231,7 +229,9 @@ class Train:
 
     async def _run_step(self, step_id: str, step: Step) -> None:
         self.journal.record(StepStarted(step_id=step_id))
-        recorder = StepRecorder(step_id=step_id, journal=self.journal, evidence=self.evidence)
+        recorder = StepRecorder(
+            step_id=step_id, journal=self.journal, evidence=self.evidence, before_check=self.streams.flush
+        )
         self._finish(await step(self, recorder))
 
     def _finish(self, result: StepResult) -> None:

@@ -1,6 +1,6 @@
 """The recorder of one step: its checks go to the journal, its evidence to the step's folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, Unpack
 
 import attrs
@@ -38,6 +38,8 @@ class StepRecorder:
     step_id: str
     journal: Journal
     evidence: EvidenceFolder
+    before_check: Callable[[], None] = lambda: None
+    """Called before each check, so that the streams that it is about are in the journal when it is."""
     checks: list[Check] = attrs.field(factory=list)
 
     def check(
@@ -52,6 +54,7 @@ class StepRecorder:
             **more,
         )
         self.checks.append(check)
+        self.before_check()
         self.journal.record(CheckRecorded(step_id=self.step_id, check=check))
         return check
 

@@ -26,7 +26,7 @@ from cutover.model.train_events import (
 )
 from cutover.record.evidence import EvidenceFolder
 from cutover.record.journal import Journal
-from cutover.report.page.what_broke import streams_of
+from cutover.report.page.spans import streams_of
 from cutover.report.reporter import Reporter
 from cutover.simulation import FAULTS, Operation
 from cutover.wiring.production import live

@@ -103,6 +103,8 @@ def _run(summary: CutoverSummary) -> tuple[str, ...]:
     )
     faults = facts.get("what_if")
     options += [("--what-if", name) for name in faults] if isinstance(faults, list) else []
+    # A rehearsal says so itself, because DRY_RUN=0 may be set where somebody pastes it.
+    options += [("--dry-run", "1")] if facts.get("dry_run") else []
     first = shlex.join(["cutover", "run", str(facts["stable_revision"]), str(facts.get("canary_revision"))])
     rest = [shlex.join([option, str(value)]) for option, value in options]
     lines = [first, *(f"  {line}" for line in rest)]

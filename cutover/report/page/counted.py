@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import StreamsSeen, TrainEvent
-from cutover.report.page.what_broke import streams_of
+from cutover.report.page.spans import streams_of
 
 
 def counted(events: Sequence[TrainEvent], summary: CutoverSummary) -> str:

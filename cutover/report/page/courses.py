@@ -9,16 +9,14 @@ from cutover.model.seen_stream import SeenStream
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
     RouteIntended,
-    RoutesRead,
     StreamsSeen,
-    TrafficIntended,
-    TrafficRead,
     TrainEvent,
     changes,
 )
-from cutover.report.page.scale import Scale, seconds_of, since
+from cutover.report.page.scale import Scale, since
+from cutover.report.page.spans import span_of, streams_of, writes_of_change
 from cutover.report.page.to_do import was_moved_by_others
-from cutover.report.page.what_broke import change_in_words, streams_of
+from cutover.report.page.what_broke import change_in_words
 
 MOST_ROWS = 24
 """Largest number of rows of one table. Streams that are not good come before good ones where not all have a row."""
@@ -105,7 +103,7 @@ def courses(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Cour
             ),
             count=len(streams) + left_out[change],
             broken=sum(not stream.ok for stream in streams),
-            tables=tuple(_tables(streams, _writes_of(change, events, summary))),
+            tables=tuple(_tables(streams, writes_of_change(change, events))),
             not_recorded=left_out[change],
         )
         for change, streams in shown.items()
@@ -116,13 +114,13 @@ def _tables(streams: Sequence[SeenStream], writes: Sequence[float]) -> Iterable[
     sentinels = [stream for stream in streams if stream.kind != "probe"]
     probes = [stream for stream in streams if stream.kind == "probe"]
     if sentinels:
-        spans = [_span_of(stream) for stream in sentinels]
+        spans = [span_of(stream) for stream in sentinels]
         scale = Scale.over([moment for span in spans for moment in (span[0], span[2])] + list(writes))
         shown = _shown(sentinels)
         band = (_percent(scale, writes[0]), _percent(scale, writes[-1])) if writes else None
         yield Table(
             is_sentinels=True,
-            rows=tuple(_row(stream, scale, *_span_of(stream)) for stream in shown),
+            rows=tuple(_row(stream, scale, *span_of(stream)) for stream in shown),
             left_out=len(sentinels) - len(shown),
             length=since(scale.end - scale.start),
             change=band,
@@ -145,13 +143,6 @@ def _shown(streams: Sequence[SeenStream]) -> list[SeenStream]:
         return sorted(streams, key=lambda stream: stream.began)
     ranked = sorted(streams, key=lambda stream: stream.ok)
     return sorted(ranked[:MOST_ROWS], key=lambda stream: stream.began)
-
-
-def _span_of(stream: SeenStream) -> tuple[float, float, float]:
-    """Return the times at which a stream began, was released and ended."""
-    began = seconds_of(stream.began) or 0.0
-    released = began + stream.held / 1000
-    return began, released, released + stream.ended / 1000
 
 
 def _row(stream: SeenStream, scale: Scale, began: float, released: float, ended: float) -> Row:
@@ -177,30 +168,3 @@ def _row(stream: SeenStream, scale: Scale, began: float, released: float, ended:
 
 def _percent(scale: Scale, moment: float) -> float:
     return round(scale.x(moment) / 10, 1)
-
-
-def _writes_of(change: str, events: Sequence[TrainEvent], summary: CutoverSummary) -> list[float]:
-    """Return the times of a change's first write and of its read-back; empty if the change wrote nothing, or is not known.
-
-    A sentinel of the change is in flight at its write, so the first write after a stream of it began, and before its last one ended, is it.
-    """
-    del summary
-    streams = [
-        stream
-        for stream in streams_of(events)
-        if stream.change == change and stream.kind in {"held", "response"}
-    ]
-    if not streams:
-        return []
-    first = min(_span_of(stream)[0] for stream in streams)
-    last = max(_span_of(stream)[2] for stream in streams)
-    moments: list[float] = []
-    for event in events:
-        moment = seconds_of(event.at)
-        if moment is None or moment < first:
-            continue
-        if isinstance(event, TrafficIntended | RouteIntended) and (moments or moment <= last + 1):
-            moments.append(moment)
-        elif isinstance(event, TrafficRead | RoutesRead) and moments:
-            return [moments[0], moment]
-    return moments

@@ -27,10 +27,10 @@ from cutover.report.page.moved import what_moves
 from cutover.report.page.permissions import permissions
 from cutover.report.page.production_state import route_rows, routes_state, traffic_state
 from cutover.report.page.quotes import quotes
+from cutover.report.page.spans import streams_of
 from cutover.report.page.story import tell
 from cutover.report.page.timeline import timeline
 from cutover.report.page.users import had_by_users
-from cutover.report.page.what_broke import streams_of
 from cutover.text import printable
 
 _FACTS = ("base_url", "service", "project", "region", "stable_revision", "canary_revision")

@@ -47,6 +47,6 @@ def _comparison(summary: CutoverSummary) -> tuple[str, ...]:
     facts = summary.facts
     if not facts.get("run_dual_run"):
         return ()
-    return (
-        f"The comparison asks {facts.get('base_url')} as the new service and {facts.get('legacy_base_url')} as the legacy one.",
-    )
+    answers = facts.get("canary_revision" if facts.get("promote") else "stable_revision")
+    new = f"{facts.get('base_url')} as the new service, where {answers} has all of the traffic then"
+    return (f"The comparison asks {new}, and {facts.get('legacy_base_url')} as the legacy one.",)

@@ -8,7 +8,8 @@ from cutover.contract.rules import RULES
 from cutover.model.seen_stream import QuotedFinding, SeenStream
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import TrainEvent
-from cutover.report.page.what_broke import describe_stream, streams_of
+from cutover.report.page.spans import streams_of
+from cutover.report.page.what_broke import describe_stream
 
 MOST_QUOTES = 20
 """Largest number of findings on the page."""

@@ -17,8 +17,9 @@ from cutover.model.train_events import (
 from cutover.model.undo_plan import UndoPlan
 from cutover.model.undo_policy import REASONS
 from cutover.report.page.production_state import last_seen_traffic
+from cutover.report.page.spans import streams_of
 from cutover.report.page.to_do import Do, ToDo, next_steps, to_do, was_moved_by_others
-from cutover.report.page.what_broke import MOST_BROKEN, Broken, streams_of, what_broke
+from cutover.report.page.what_broke import MOST_BROKEN, Broken, what_broke
 
 _UNPROVEN = 4
 """The exit code of a run whose undo could not be proven."""

@@ -1,13 +1,16 @@
 """The things that an operator must do now: what stands in the way, and the steps in their order, each with its command."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 
 from cutover.config.gcloud_service import gcloud_service
+from cutover.config.values import is_loopback
 from cutover.model import step_ids
 from cutover.model.summary import CutoverSummary
 from cutover.model.traffic_state import describe_shares, shares
@@ -135,7 +138,10 @@ def _of_a_cut_off_run(
         text="If it does not run any more, recover it: cutover undoes what is open, and proves it:",
         command=recover(folder),
     )
-    if plan.traffic is not None:
+    # An API on loopback ends with its host.
+    if plan.traffic is not None and not is_loopback(
+        urlsplit(gcloud_service(summary.facts).api_url).hostname or ""
+    ):
         wanted = plan.traffic
         served = describe_shares(shares(wanted.targets, latest=wanted.captured.latest_ready))
         yield Do(
@@ -179,14 +185,19 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
 
 
 def _ignored(summary: CutoverSummary) -> str:
-    """Return how a manifest leaves the first difference out; empty if it cannot, because no place is named."""
+    """Return how a manifest leaves out the differences of the first request; empty if it cannot, because no place is named."""
     for row in compared(summary):
-        for pair in row.differences:
-            if pair.place.startswith((".", "[", "headers", "stream", "text")):
-                return (
-                    " If one is meant to be, leave its place out in REQUESTS_FILE; "
-                    f'for example, in the entry {row.name}: "ignore": ["{pair.place}"].'
-                )
+        places = dict.fromkeys(
+            pair.place
+            for pair in row.differences
+            if pair.place.startswith((".", "[", "headers", "stream", "text"))
+        )
+        if places:
+            ignored = json.dumps(list(places), ensure_ascii=False)
+            return (
+                " If one is meant to be, leave its place out of the comparison, in REQUESTS_FILE; "
+                f'all those of {row.name}, in its entry: "ignore": {ignored}.'
+            )
     return ""
 
 

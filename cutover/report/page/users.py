@@ -25,7 +25,7 @@ from cutover.model.train_events import (
 )
 from cutover.model.undo_plan import UndoPlan
 from cutover.report.page.scale import seconds_of, since
-from cutover.report.page.what_broke import streams_of
+from cutover.report.page.spans import streams_of
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +127,7 @@ def _open_end(still_open: object) -> str:
     return (
         "An operator accepted that state."
         if still_open is None
-        else "Nothing proves that it was taken back then."
+        else "It may have gone on after that: nothing proves that it was taken back."
     )
 
 

@@ -1,7 +1,7 @@
 """The changes whose streams broke, and the failed checks, in words."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 
@@ -14,11 +14,11 @@ from cutover.model.seen_stream import SeenStream
 from cutover.model.summary import CutoverSummary
 from cutover.model.train_events import (
     RouteIntended,
-    StreamsSeen,
     TrainEvent,
     changes,
 )
 from cutover.report.page.scale import seconds_of
+from cutover.report.page.spans import span_of, streams_of, writes_of_change
 from cutover.text import timestamp
 
 _PERCENT = "traffic-"
@@ -41,6 +41,7 @@ _KINDS = {
     "held": "held requests",
     "response": "held responses",
     "paced": "sentinels after the change",
+    "probe": "probes",
 }
 
 
@@ -50,11 +51,6 @@ class Broken:
 
     what: str
     details: tuple[str, ...]
-
-
-def streams_of(events: Iterable[TrainEvent]) -> list[SeenStream]:
-    """Return the recorded streams, in the order of their ends."""
-    return [stream for event in events if isinstance(event, StreamsSeen) for stream in event.streams]
 
 
 def change_in_words(change: str, *, canary: str, flipped: bool) -> str:
@@ -89,7 +85,14 @@ def what_broke(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[B
             Broken(
                 what=_what(change, len(bad), len(of_change), canary=canary, flipped=flipped),
                 details=tuple(
-                    filter(None, (_around(events, change, flipped=flipped), *_first(bad, of_change, change)))
+                    filter(
+                        None,
+                        (
+                            _around(events, change, flipped=flipped),
+                            *_first(bad, of_change, change),
+                            _by_kind(events, of_change, change),
+                        ),
+                    )
                 ),
             )
         )
@@ -119,11 +122,21 @@ def _first(bad: Sequence[SeenStream], of_change: Sequence[SeenStream], change: s
     yield f"First: {describe_stream(first)}. {_once(first.reason).rstrip('.')}.{at}"
     if change not in _AROUND_THE_FLIP:
         yield _by_revision(of_change)
-    kinds = Counter((_KINDS.get(stream.kind, "probes"), stream.ok) for stream in of_change)
-    names = [name for name in (*_KINDS.values(), "probes") if kinds[name, False] + kinds[name, True]]
-    if len(names) > 1:
-        rows = (f"{name}, {kinds[name, False]} of {kinds[name, False] + kinds[name, True]}" for name in names)
-        yield f"Broken by kind: {'; '.join(rows)}."
+
+
+def _by_kind(events: Sequence[TrainEvent], streams: Sequence[SeenStream], change: str) -> str:
+    """Return how many streams of each kind broke, in words; empty if there is one kind."""
+    written = writes_of_change(change, events)[:1]
+    rows = []
+    for kind, words in _KINDS.items():
+        of_kind = [stream for stream in streams if stream.kind == kind]
+        if not of_kind:
+            continue
+        missed = sum(span_of(stream)[2] < at for stream in of_kind for at in written)
+        # A turn may be short: a response that nobody reads ends all the same.
+        note = f" ({missed} ended before the change)" if missed and kind in {"held", "response"} else ""
+        rows.append(f"{words}, {sum(not stream.ok for stream in of_kind)} of {len(of_kind)}{note}")
+    return f"Broken by kind: {'; '.join(rows)}." if len(rows) > 1 else ""
 
 
 def _around(events: Sequence[TrainEvent], change: str, *, flipped: bool) -> str:

@@ -87,6 +87,8 @@ def _sent(events: Iterable[TrainEvent], canary: str) -> list[_Sent]:
                 last[event.key] = len(sent)
                 words = f"{event.key} = {event.wanted or 'clear'}"
                 back = event.step_id == step_ids.UNDO
+                if not back and event.wanted == dict(event.captured.overrides).get(event.key):
+                    words += " (as it was)"
                 sent.append(_Sent(key=event.key, at=event.at, wanted=words, is_way_back=back))
             case Answered() if event.key in last:
                 detail = f" ({event.detail})" if event.detail else ""

@@ -14,7 +14,7 @@ from cutover.checking.probe import MAX_CAPTURE_BYTES, QUOTED_BYTES, Probe, probe
 from cutover.http.connection import StreamRequest
 from cutover.http.secrets import Secrets
 from cutover.model.seen_stream import SeenStream
-from cutover.model.train_events import StreamsSeen, TrainEvent, TrainFinished
+from cutover.model.train_events import CheckRecorded, StreamsSeen, TrainEvent, TrainFinished
 from cutover.production.lane import COMPAT
 from cutover.production.lane_prober import LaneProber
 from cutover.protocols import COMPAT_LANE
@@ -209,6 +209,18 @@ async def test_a_train_records_the_streams_of_every_step_before_the_step_ends(
     else:
         assert "stream-smoke-undone" in changes or summary.undo is not None
         assert any(not stream.ok and stream.findings for stream in seen)
+
+
+async def test_the_streams_of_a_share_are_in_the_journal_before_its_check(tmp_path: Path) -> None:
+    """A run that is killed after the check still shows what the check rests on."""
+    train = EmbeddedTrain(live_config(tmp_path, canary_soak_seconds=3.0, canary_steps=(5, 100)))
+    await train.run()
+    events = read_journal(tmp_path / "run" / "journal.jsonl")
+    recorded = [event.check.check_id if isinstance(event, CheckRecorded) else "" for event in events]
+    for share in ("traffic-5", "traffic-100"):
+        at = recorded.index(share)
+        assert [stream for stream in seen_in(events[:at]) if stream.change == share]
+        assert not [stream for stream in seen_in(events[at:]) if stream.change == share]
 
 
 async def test_a_train_that_is_cancelled_records_the_streams_that_had_ended(tmp_path: Path) -> None:

@@ -12,17 +12,9 @@ nox.options.sessions = ["lint", "types", "docs", "tests", "build"]
 EVERYTHING = ".[serve,aiohttp,gcp,trio,junit,openapi,locust]"
 WHOLE_PRODUCT = [
     "tests/project", "tests/cli/test_commands.py", "tests/cli/test_entry.py", "tests/cli/test_check_urls.py", "tests/contract/test_rules.py",
-    "tests/testing", "tests/report/test_summary.py", "tests/report/test_page.py",
-    "tests/wiring/test_rehearsal.py", "tests/wiring/test_preflight.py", "tests/whole_trains/test_live_http.py", "tests/whole_trains/test_secrets.py",
+    "tests/testing", "tests/report/test_summary.py", "tests/report/test_page.py", "tests/wiring/test_preflight.py",
 ]  # fmt: skip
 """Tests that go through all of it: entry points, templates, data files, every module."""
-TERMINAL = [f"tests/cli/test_{name}.py" for name in ("environment", "live_view", "signals", "streams")]
-"""The command at its surroundings, process by process. No wheel could change that."""
-LONG = [
-    "tests/whole_trains", *TERMINAL,
-    "tests/wiring/test_rehearsal.py", "tests/production/test_orphans.py", "tests/interop/test_real_gcloud.py",
-]  # fmt: skip
-"""Whole trains by the hundred, and processes by the dozen: they run side by side, and without coverage, which doubles their time."""
 CORE = "cutover/sse/*,cutover/contract/*,cutover/protocols/*,cutover/errors.py,cutover/text.py"
 
 
@@ -51,19 +43,20 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests, on asyncio and on trio, and hold the coverage to its figures.
 
-    `nox -s tests -- -m fast` gives an answer within 90 seconds; `nox -s tests -- PATH -k NAME` runs some tests, `-n 0` in one process.
+    The fast tests measure the coverage. The others run without it, because it doubles their time: on trio, whole trains, other programs.
+    `nox -s tests -- -m fast` gives an answer while you work; `nox -s tests -- PATH -k NAME` runs some tests, `-n 0` in one process.
     """
     session.install("-e", EVERYTHING, *_group("test"), *_group("lint"), *_group("interop"))
+    pytest = ("-m", "pytest", "-q", "-n", "3", "--dist=worksteal")
     if session.posargs:
-        session.run("python", "-m", "pytest", "-q", "-n", "3", "--dist=worksteal", *session.posargs)
+        session.run("python", *pytest, *session.posargs)
         return
     session.run("coverage", "erase")
-    apart = [f"--ignore={path}" for path in LONG]
-    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "3", "--dist=worksteal", *apart)
+    session.run("coverage", "run", *pytest, "-m", "fast")
     session.run("coverage", "combine")
     session.run("coverage", "report", "--fail-under=95")
     session.run("coverage", "report", f"--include={CORE}", "--fail-under=100")
-    session.run("python", "-m", "pytest", "-q", "-n", "3", "--dist=worksteal", *LONG)
+    session.run("python", *pytest, "-m", "not fast")
 
 
 @nox.session
@@ -80,7 +73,7 @@ def build(session: nox.Session) -> None:
     for name in ("pyproject.toml", "README.md", "noxfile.py"):
         shutil.copy(name, room / name)
     session.chdir(room)
-    chosen = ("-m", "not source", *WHOLE_PRODUCT)
+    chosen = ("-m", "fast and not source", *WHOLE_PRODUCT)
     session.run("python", "-m", "pytest", "-q", "-n", "3", *chosen, *session.posargs)
 
 

@@ -61,34 +61,45 @@ def _signals_as_under_a_terminal() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-TRAIN_FOLDERS = {"whole_trains", "train", "wiring"}
-"""Folders whose tests run trains by the hundred."""
+TRAINS = {"whole_trains", "train", "wiring", "report", "test_report_page.py"}
+"""Folders and files whose tests run trains by the hundred."""
 
 
 @pytest.fixture(autouse=True)
 def _one_instance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In these folders each revision has one instance, and samples and rounds are small: more reads or writes would prove no more.
+    """Here each revision has one instance, and samples and rounds are small: more reads or writes would prove no more.
 
     A test with the mark ``many_instances`` has the usual figures.
     """
-    folders = request.path.relative_to(Path(__file__).parent).parts
-    if TRAIN_FOLDERS.isdisjoint(folders) or request.node.get_closest_marker("many_instances") is not None:
+    parts = request.path.relative_to(Path(__file__).parent).parts
+    if TRAINS.isdisjoint(parts) or request.node.get_closest_marker("many_instances") is not None:
         return
     monkeypatch.setattr(embedded, "INSTANCES", 1)
     monkeypatch.setattr(control_plane, "SAMPLE_READS", 5)
     monkeypatch.setattr(writer, "ROUNDS", (1, 4))
 
 
-SLOW_FOLDERS = {"whole_trains", "interop"}
-"""Folders whose tests run whole trains, or talk to other programs."""
+SLOW = {
+    "whole_trains",
+    "interop",
+    "test_environment.py",
+    "test_live_view.py",
+    "test_signals.py",
+    "test_streams.py",
+    "test_rehearsal.py",
+    "test_orphans.py",
+}
+"""Folders and files whose tests run whole trains, process by process, or talk to other programs."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark a test ``fast`` unless its folder or its own mark says ``slow``, for an answer while one works."""
+    """Mark a test ``fast`` unless its folder or its own mark says ``slow``. On trio it is not: it would say the same once more."""
     for item in items:
-        if (
-            SLOW_FOLDERS.isdisjoint(item.path.relative_to(Path(__file__).parent).parts)
-            and item.get_closest_marker("slow") is None
-        ):
+        slow = item.get_closest_marker("slow") is not None
+        slow |= not SLOW.isdisjoint(item.path.relative_to(Path(__file__).parent).parts)
+        params = (
+            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        )
+        if not slow and "trio" not in params.values():
             item.add_marker("fast")

@@ -30,7 +30,7 @@ def verdict(report: ContractReport) -> str:
 
 
 def at_splits(body: bytes, contract: StreamContract) -> Iterator[ContractReport]:
-    """Give the report for the body in one piece, byte by byte, with one cut at every place, and with several random cuts."""
+    """Give the report for the body in one piece, byte by byte, with one cut at each of some 150 places, and with several random cuts."""
     one_by_one = range(1, len(body))
     several = random.Random(len(body))  # noqa: S311  seeded, so each run cuts at the same places
     many = (
@@ -38,7 +38,7 @@ def at_splits(body: bytes, contract: StreamContract) -> Iterator[ContractReport]
         if len(body) > 1
         else []
     )
-    for places in ([], list(one_by_one), *([at] for at in one_by_one[:: 1 + len(body) // 600]), *many):
+    for places in ([], list(one_by_one), *([at] for at in one_by_one[:: 1 + len(body) // 150]), *many):
         checker = ContractChecker(contract)
         for start, end in itertools.pairwise([0, *places, len(body)]):
             checker.receive_data(body[start:end], elapsed=0.0)
@@ -56,7 +56,7 @@ def test_a_labelled_stream_gets_the_clients_verdict(case: dict[str, Any], versio
 @pytest.mark.slow
 @pytest.mark.parametrize("version", CONTRACTS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_a_labelled_stream_gets_the_same_findings_at_every_split(case: dict[str, Any], version: str) -> None:
+def test_a_labelled_stream_gets_the_same_findings_at_any_split(case: dict[str, Any], version: str) -> None:
     body = (DATA / "cases" / f"{case['name']}.body").read_bytes()
     whole = client_verdict(body, contract=CONTRACTS[version])
     for report in at_splits(body, CONTRACTS[version]):

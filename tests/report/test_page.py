@@ -784,8 +784,9 @@ class TestTheParts:
         assert f"way back: {STABLE} 100 % × 30 the last at 12:00:31" in read.text
         assert [each.get("class") for each in read.all("path")].count("mark back") == 31
 
-    def test_a_write_that_did_not_hold_says_when_it_was_sent_again(self, failed: Path) -> None:
-        text = page_of(events_of(failed)).text
+    @pytest.mark.many_instances
+    def test_a_write_that_did_not_hold_says_when_it_was_sent_again(self, tmp_path: Path) -> None:
+        text = page_of(events_of(run_of(tmp_path, "finish-doubled-after-flip"))).text
         assert "not yet as asked when it was read back; sent again at" in text
         assert "NOT as asked" not in text
 

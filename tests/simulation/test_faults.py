@@ -45,6 +45,10 @@ STEPS = (
 )  # fmt: skip
 
 
+HEALTHY: list[list[object]] = []
+"""The conversation with a production without a fault, once one is made; another one is equal."""
+
+
 async def conversation(*faults: Fault) -> list[object]:
     """Return everything that a client sees when it makes all requests and all changes of a train."""
     clock = HandClock()
@@ -133,7 +137,9 @@ async def test_each_fault_changes_what_a_client_sees(name: str) -> None:
     whole = tuple(
         attrs.evolve(strike, scope=attrs.evolve(strike.scope, part=1.0)) for strike in fault.strikes
     )
-    assert await conversation(attrs.evolve(fault, strikes=whole)) != await conversation()
+    if not HEALTHY:
+        HEALTHY.append(await conversation())
+    assert await conversation(attrs.evolve(fault, strikes=whole)) != HEALTHY[0]
 
 
 @pytest.mark.anyio

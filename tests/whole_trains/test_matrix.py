@@ -85,6 +85,14 @@ def _run(cell: Cell, loop: str) -> tuple[Outcome, list[str]]:
     return outcomes[0], wrong
 
 
+ALIKE = {
+    WireFault.REFUSED: WireFault.RESET,
+    WireFault.HTTP_401: WireFault.HTTP_403,
+    WireFault.HTTP_500: WireFault.HTTP_503,
+}
+"""Fault -> the fault with the same declared outcomes. It strikes first requests alone, unless ``CUTOVER_MATRIX`` is ``whole``."""
+
+
 def _cells(fault: WireFault) -> Iterator[Cell]:
     """Yield the cells of one fault: at the first, second and last request of every label, and at all of its requests."""
     for scenario in SCENARIOS.values():
@@ -92,7 +100,8 @@ def _cells(fault: WireFault) -> Iterator[Cell]:
             group = request_group(label)
             if fault in group.faults:
                 numbers = (1, *((2,) if count > 1 else ()), *((count,) if count > 2 else ()))
-                for number in (*numbers, *((None,) if group.is_repeated else ())):
+                every: tuple[int | None, ...] = (*numbers, *((None,) if group.is_repeated else ()))
+                for number in every if WHOLE or fault not in ALIKE else (1,):
                     yield Cell(scenario=scenario, label=label, fault=fault, number=number)
 
 

@@ -613,19 +613,19 @@ class TestPermissions:
 
     def test_a_refusal_after_a_trial_and_a_write_that_were_allowed(self) -> None:
         assert (
-            "The refusal at 12:00:01 UTC does not mean that the run never had the permission to change the traffic: the preflight tried it at "
-            "11:59:00 UTC, by a request that changes nothing, and it was allowed, and production accepted a write at 12:00:01 UTC. So the "
+            "Before the refusal at 12:00:01.500 UTC the run had the permission to change the traffic: the preflight tried it at "
+            "11:59:00.000 UTC, by a request that changes nothing, and it was allowed, and production accepted a write at 12:00:01.000 UTC. So the "
             "permission or the token was taken away after that, or a rule refuses just this write, which no trial can show. Streams"
         ) in self.text_of(self.TRIED, self.ACCEPTED, self.DENIED)
 
     def test_a_write_that_was_accepted_after_refusals(self) -> None:
         text = self.text_of(self.TRIED, self.DENIED, self.ACCEPTED)
-        assert "Production accepted a write again at 12:00:01 UTC." in text
+        assert "Production accepted a write again at 12:00:01.500 UTC." in text
         assert "and production accepted a write at" not in text
 
     def test_a_permission_that_could_not_be_tried_is_proven_by_a_write(self) -> None:
         untried = attrs.evolve(self.TRIED, detail="gcloud has no dry run", warns=True)
-        words = "The preflight could not try the permission to change the traffic. The write that production accepted at 12:00:01 UTC proves"
+        words = "The preflight could not try the permission to change the traffic. The write that production accepted at 12:00:01.000 UTC proves"
         assert words in self.text_of(untried, self.ACCEPTED)
         assert words not in self.text_of(self.TRIED, self.ACCEPTED)
         missing = attrs.evolve(self.TRIED, status=StepStatus.ERROR, detail="HTTP 403")
@@ -634,7 +634,7 @@ class TestPermissions:
     @pytest.mark.parametrize("detail", ["PATCH https://x: HTTP 409 (conflict)", "HTTP 4030"])
     def test_another_refusal_is_not_about_a_permission(self, detail: str) -> None:
         text = self.text_of(self.TRIED, ("traffic", "refused", detail))
-        assert "does not mean that the run never had" not in text
+        assert "the run had the permission" not in text
 
     @pytest.mark.parametrize(
         ("fault", "part"), [("rollback-403", "traffic"), ("override-403-at-flip", "overrides")]
@@ -642,9 +642,10 @@ class TestPermissions:
     def test_a_run_whose_preflight_was_allowed_and_whose_write_was_refused(
         self, fault: str, part: str, tmp_path: Path
     ) -> None:
-        text = page_of(events_of(run_of(tmp_path, fault))).text
-        words = f"never had the permission to change the {part}: the preflight tried it"
+        text = page_of(events_of(run_of(tmp_path, fault, held_streams=1))).text
+        words = f"the run had the permission to change the {part}: the preflight tried it"
         assert text.count(words) == 1
+        assert ("While the rollback to stable was tried" in text) is (part == "traffic")
         # It stands beside the advice, where there is something to do.
         assert text.index(words) < text.index("What broke") or "Do this now" not in text
 

@@ -91,16 +91,14 @@ def courses(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Cour
         if isinstance(event, StreamsSeen):
             for change, count in event.left_out:
                 left_out[change] += count
-    moved = was_moved_by_others(events)
+    rollback = _title_of_the_rollback(events, summary)
     shown = dict(list(by_change.items())[:MOST_CHANGES])
     return tuple(
         Course(
             change=change,
-            title=(
-                "After somebody else had moved the traffic"
-                if moved and change == "rollback"
-                else change_in_words(change, canary=canary, flipped=flipped).removesuffix(",")
-            ),
+            title=rollback
+            if change == "rollback"
+            else change_in_words(change, canary=canary, flipped=flipped).removesuffix(","),
             count=len(streams) + left_out[change],
             broken=sum(not stream.ok for stream in streams),
             tables=tuple(_tables(streams, writes_of_change(change, events))),
@@ -108,6 +106,17 @@ def courses(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Cour
         )
         for change, streams in shown.items()
     )
+
+
+def _title_of_the_rollback(events: Sequence[TrainEvent], summary: CutoverSummary) -> str:
+    if was_moved_by_others(events):
+        return "After somebody else had moved the traffic"
+    failed = any(
+        check.check_id == "rollback" and check.status.failed
+        for step in summary.steps
+        for check in step.checks
+    )
+    return "While the rollback to stable was tried" if failed else "The rollback to stable"
 
 
 def _tables(streams: Sequence[SeenStream], writes: Sequence[float]) -> Iterable[Table]:

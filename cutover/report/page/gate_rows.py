@@ -47,7 +47,11 @@ def _row(gate: Gate, summary: CutoverSummary) -> GateRow:
         tone, state, note = "good", "holds", ""
     elif not gate.evaluated and not gate.refuses:
         done = ", ".join(f"{step.step_id} {step.status.value}" for step in ran)
-        tone, state, note = "none", "not finished" if done else "not reached", done
+        tone, state, note = (
+            "none",
+            "not finished" if done else "not reached",
+            f"so far: {done}" if done else "",
+        )
     else:
         tone, state = "bad", "does not hold"
         note = "one failure is never tolerated" if gate.intolerable else ""

@@ -57,7 +57,7 @@ def _refused(
     ]
     if for_it:
         yield (
-            f"The refusal at {_time(refused[0])} does not mean that the run never had the permission to change the {part}: {', and '.join(for_it)}. "
+            f"Before the refusal at {_time(refused[0])} the run had the permission to change the {part}: {', and '.join(for_it)}. "
             "So the permission or the token was taken away after that, or a rule refuses just this write, which no trial can show."
         )
     if after:
@@ -75,4 +75,4 @@ def _at(check: Check | None) -> str:
 
 
 def _time(at: str) -> str:
-    return f"{at[11:19]} UTC"
+    return f"{at[11:23]} UTC"

@@ -79,17 +79,8 @@ def _one_instance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(writer, "ROUNDS", (1, 4))
 
 
-SLOW = {
-    "whole_trains",
-    "interop",
-    "test_environment.py",
-    "test_live_view.py",
-    "test_signals.py",
-    "test_streams.py",
-    "test_rehearsal.py",
-    "test_orphans.py",
-}
-"""Folders and files whose tests run whole trains, process by process, or talk to other programs."""
+SLOW_FOLDERS = {"whole_trains", "interop"}
+"""Folders whose tests run whole trains, or talk to other programs."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -97,7 +88,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark a test ``fast`` unless its folder or its own mark says ``slow``. On trio it is not: it would say the same once more."""
     for item in items:
         slow = item.get_closest_marker("slow") is not None
-        slow |= not SLOW.isdisjoint(item.path.relative_to(Path(__file__).parent).parts)
+        slow |= not SLOW_FOLDERS.isdisjoint(item.path.relative_to(Path(__file__).parent).parts)
         params = (
             item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         )

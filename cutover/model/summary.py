@@ -62,10 +62,8 @@ class CutoverSummary:
 
     @property
     def closed_by_recovery(self) -> str:
-        """The way in which a recovery closed the run, in words: ``reverted``; empty if none did, or if a gate of the train refused."""
-        if any(gate.refuses for gate in self.gates):
-            return ""
-        return closed_by_recovery(self.reasons, proven=self.undo is not None and self.undo.proven)
+        """The way in which a recovery closed the run, in words: ``reverted``; empty if none did."""
+        return closed_by_recovery(self.reasons, proven=self.undo is None or self.undo.proven)
 
     @property
     def sentinels(self) -> tuple[SentinelTally, ...]:

@@ -264,7 +264,6 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
     keys = [*(key for key in touched if key != GLOBAL), *(key for key in touched if key == GLOBAL)]
     values = tuple((key, captured.get(key)) for key in keys)
     wanted = {event.key: event.wanted for event in _intended(intents)}
-    promoted = {event.key: event.wanted for event in intents if event.step_id == step_ids.PROMOTION}
     return RoutesUndo(
         captured=captured,
         values=values,
@@ -273,8 +272,25 @@ def _routes_outstanding(events: Sequence[TrainEvent]) -> RoutesUndo | None:
         last_sent=last,
         last_unanswered=unanswered,
         write_outcome_unknown=_routes_outcome_unknown(events),
-        on_canary=tuple(pair for pair in promoted.items() if pair not in values),
+        on_canary=tuple(pair for pair in _promoted(events).items() if pair not in values),
     )
+
+
+def _promoted(events: Iterable[TrainEvent]) -> dict[str, str | None]:
+    """Return the overrides that the promotion has set, or may have set: not those that were all refused, or never sent."""
+    promoted: dict[str, str | None] = {}
+    waiting: dict[str, str | None] = {}
+    for event in events:
+        match event:
+            case RouteIntended() if event.step_id == step_ids.PROMOTION:
+                waiting[event.key] = event.wanted
+            case Answered() if event.key in waiting:
+                wanted = waiting.pop(event.key)
+                if event.outcome not in _NOT_DONE:
+                    promoted[event.key] = wanted
+            case _:
+                pass
+    return promoted | waiting
 
 
 def _intended(intents: Sequence[Intent]) -> Sequence[Intent]:

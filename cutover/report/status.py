@@ -92,7 +92,7 @@ def _of_a_recovery(status: RunStatus) -> str:
         return ""
     if UNRESOLVED in verdict.reasons:
         return f"UNRESOLVED: {UNRESOLVED}"
-    closed = closed_by_recovery(verdict.reasons, proven=status.undo is not None and status.undo.proven)
+    closed = closed_by_recovery(verdict.reasons, proven=status.undo is None or status.undo.proven)
     return f"{closed}, by `cutover recover`" if closed else ""
 
 

@@ -315,7 +315,7 @@ class Train:
         except Exception as error:  # noqa: BLE001  a fault in cutover itself: the operator must still learn what is open
             detail = f"the undo itself failed: {root_cause(error)!r}"
             self.undone = attrs.evolve(self.undone, proven=False, detail=detail)
-        if self.plan.rehearsal and self.undone.to_do:
+        if self.plan.rehearsal and not self.undone.proven:
             self.undone = attrs.evolve(self.undone, to_do=(NOTHING_TO_DO,))
         self.journal.record(
             UndoFinished(proven=self.undone.proven, detail=self.undone.detail, to_do=self.undone.to_do)

@@ -4,6 +4,8 @@ An override lives in the memory of one instance. After a promotion the canary's 
 has left them. Users wait for the traffic, so this is one short read, and it writes nothing.
 """
 
+from collections.abc import Collection
+
 import anyio
 import attrs
 
@@ -26,8 +28,12 @@ class LeftBehind:
     is_read: bool = True
     others: tuple[tuple[str, str], ...] = ()
     """The (route key, override) pairs that somebody else has set."""
-    keeps_own: bool = True
-    """False if no instance holds an override of the train any more."""
+    kept: tuple[tuple[str, str | None], ...] = ()
+    """The overrides of the promotion that an instance still holds, or may hold where nobody could read them."""
+
+    def without(self, keys: Collection[str]) -> "LeftBehind":
+        """Return the same without what somebody else has set for these route keys."""
+        return attrs.evolve(self, others=tuple(pair for pair in self.others if pair[0] not in keys))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -44,7 +50,7 @@ async def look_before_traffic(control: ControlPlane, undo: RoutesUndo, *, label:
         except PeerError as error:
             why = str(error)
     if sample is None:
-        return LeftBehind(found=f"{NOT_KNOWN} ({why})", is_read=False)
+        return LeftBehind(found=f"{NOT_KNOWN} ({why})", is_read=False, kept=undo.on_canary)
     states = [state for state, _ in sample.shares]
     keys = keys_of_others(states, keys=[key for key, _ in undo.values], own_states=undo.own_states)
     own = set(undo.own_states)
@@ -54,4 +60,7 @@ async def look_before_traffic(control: ControlPlane, undo: RoutesUndo, *, label:
         for state in states
         if (value := state.get(key)) and (key, value) not in own
     )
-    return LeftBehind(found=sample.describe(), others=tuple(others), keeps_own=not sample.holds(undo.values))
+    kept = tuple(
+        (key, value) for key, value in undo.on_canary if any(state.get(key) == value for state in states)
+    )
+    return LeftBehind(found=sample.describe(), others=tuple(others), kept=kept)

@@ -134,11 +134,13 @@ class UndoExecutor:
         if plan.traffic is not None:
             undone = await self._restore_traffic(plan.traffic)
             traffic_is_back = undone.proven
-            if left is not None and left.others:
-                parts.append(self._left_behind(left, has_left=traffic_is_back))
             parts.append(undone)
         if routes is not None:
-            parts.append(await self.restore(self._routes_part(routes)))
+            part = self._routes_part(routes)
+            parts.append(await self.restore(part))
+            # An override that the instances which serve now have too was not left behind.
+            if left is not None and (left := left.without(part.keys_of_others)).others:
+                parts.insert(0, self._left_behind(left, has_left=traffic_is_back))
             if traffic_is_back and self.recovering != "accept-found":
                 parts += _out_of_sight(routes, left)
         return together(parts)
@@ -179,7 +181,7 @@ class UndoExecutor:
         control = self.services.control
         to_do = [f"to set it on the instances that serve now: {control.curl(*pair)}" for pair in left.others]
         if self.folder is not None:
-            to_do.append(f"{_OR}to leave it as it is: {recover_command(self.folder, '--accept-found')}")
+            to_do.append(f"then, or to leave it as it is: {recover_command(self.folder, '--accept-found')}")
         keys = ", ".join(left.keys)
         state = (
             f"somebody else has set {keys} on the instances that the traffic leaves, and it is not in force any more"
@@ -398,11 +400,12 @@ def _out_of_sight(undo: RoutesUndo, left: LeftBehind | None) -> Iterator[UndoRes
                 "nobody has seen if somebody set an override by hand before the traffic went back: ask, and set it again if it is still needed",
             ),
         )
-    if undo.on_canary and (left is None or left.keeps_own):
-        kept = describe_overrides(undo.on_canary)
+    kept = undo.on_canary if left is None else left.kept
+    if kept:
+        keep = "keep" if left is not None and left.is_read else "may keep"
         yield UndoResult(
             proven=True,
-            detail=f"the canary's instances have no traffic, but keep the overrides of the promotion ({kept}) until they end",
+            detail=f"the canary's instances have no traffic, but {keep} the overrides of the promotion ({describe_overrides(kept)}) until they end",
             to_do=("deploy the canary as a new revision before it gets traffic again",),
         )
 

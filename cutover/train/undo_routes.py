@@ -29,6 +29,8 @@ class RoutesPart:
     mode: RecoveryMode = "finish"
     knows_last: bool
     """True if this process made the changes."""
+    keys_of_others: tuple[str, ...] = ()
+    """The route keys that somebody else had set at the last look."""
 
     @property
     def token(self) -> str:
@@ -73,6 +75,7 @@ class RoutesPart:
             write_outcome_unknown=self.undo.write_outcome_unknown,
             wait=wait,
         )
+        self.keys_of_others = decision.moved_on
         decision = decide_for(self.mode, decision, read=True, wait=wait)
         return Look(decision=decision, found=sample.describe())
 

@@ -141,6 +141,7 @@ class Production:
                 headers=lane_headers(config),
                 revision_header=config.revision_header or None,
                 instance_header=config.instance_header or None,
+                is_simulated=config.dry_run,
             ),
             traffic=self._traffic(outbound),
             service=outbound,

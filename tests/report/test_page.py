@@ -32,7 +32,8 @@ from cutover.model.undo_policy import MOVED_ON, Action
 from cutover.record.journal import read_journal
 from cutover.report.page.courses import MOST_ROWS
 from cutover.report.page.document import render_page
-from cutover.report.page.scale import Scale, since
+from cutover.report.page.scale import Scale, seconds_of, since
+from cutover.report.page.spans import writes_of_change
 from cutover.simulation import FAULTS, VARIANTS
 from tests.support.embedded_trains import CANARY, STABLE, EmbeddedTrain, live_config
 from tests.support.report_pages import PageText, hostile_events, style_hash_of, timed
@@ -411,6 +412,43 @@ class TestTheFirstLines:
             "Broken by kind: held requests, 2 of 2; held responses, 0 of 1; sentinels after the change, 0 of 1; probes, 0 of 1."
             in text
         )
+
+    def test_a_run_that_was_cut_off_in_its_undo_is_let_end(self) -> None:
+        text = page_of(timed([*moved(read=True), UndoStarted(reason="NO GO")])).text
+        assert "If it still runs, let it end: it undoes its changes." in text
+        assert "SIGINT" not in text
+
+    def test_the_command_of_a_line_is_a_block_of_its_own(self) -> None:
+        curl = "curl -X POST https://x/o -H 'content-type: application/json' -d '{}'"
+        undone = UndoFinished(proven=False, detail="403", to_do=(f"to set it: {curl}",))
+        ended: list[TrainEvent] = [undone, TrainFinished(passed=False, exit_code=4)]
+        assert b"To set it:<pre>curl -X POST " in render_page(timed([*moved(read=True), *ended]))
+
+    def test_the_band_of_a_change_that_was_not_proven_ends_before_its_way_back(self) -> None:
+        streams = [
+            SeenStream(
+                change="traffic-25",
+                kind="held",
+                alias="chat",
+                began="2026-11-28T12:00:00.000Z",
+                ended=9000.0,
+                count=1,
+                ok=True,
+            )
+        ]
+        whole = split_of(stable=100)
+        back = TrafficIntended(step_id="drill", captured=whole, wanted=whole.targets, etag=None)
+        events = timed(
+            [
+                *moved(read=False),
+                TrafficRead(found=whole, proven=False),
+                back,
+                TrafficRead(found=whole, proven=True),
+                StreamsSeen(streams=tuple(streams)),
+            ]
+        )
+        times = [seconds_of(event.at) for event in events]
+        assert writes_of_change("traffic-25", events) == [times[2], times[4]]
 
     def test_a_rehearsal_that_is_not_undone_does_not_say_that_nothing_is_left(self) -> None:
         started, *others = moved(read=True)

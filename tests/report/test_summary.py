@@ -168,6 +168,16 @@ class TestFold:
         )
         assert summary.cut_off == ("drill",)
 
+    @pytest.mark.parametrize("undo", [(), (UndoFinished(proven=True, detail="it is as captured"),)])
+    def test_a_run_that_a_recovery_has_closed_is_called_by_what_it_did(
+        self, undo: tuple[UndoFinished, ...]
+    ) -> None:
+        """Also one that had changed nothing, and so has no undo."""
+        closed = TrainFinished(passed=False, exit_code=1, reasons=("recovered",))
+        assert fold([STARTED, *undo, closed]).closed_by_recovery == "recovered"
+        unproven = UndoFinished(proven=False, detail="403")
+        assert fold([STARTED, *undo, unproven, closed]).closed_by_recovery == ""
+
     def test_a_check_without_the_start_event_of_its_step_is_kept(self) -> None:
         check = Check(check_id="c", status=StepStatus.FAIL)
         assert fold([CheckRecorded(step_id="s", check=check)]).steps[0].checks == (check,)

@@ -12,7 +12,7 @@ from cutover.model.summary import CutoverSummary, fold
 from cutover.model.train_events import Decided, StepStarted, TrainEvent, UndoStarted
 from cutover.model.undo_policy import UNRESOLVED, Action, RecoveryMode
 from cutover.record.journal import read_journal
-from cutover.simulation import Fault
+from cutover.simulation import FAULTS, Fault
 from cutover.simulation.deployment import Target
 from cutover.simulation.exchange import SILENCE, STREAMS, Fate, Operation, problem
 from cutover.simulation.faults import Outcome, Refuse, Role, Scope, Strike
@@ -228,6 +228,50 @@ class TestNotPassed:
         again = simulated(trial.config, trial.production, clock=EventLoopClock())
         assert (await recover_production(again, tmp_path / "run", mode="accept-found")).closed
 
+        # The switch has taken the place of the train's own value.
+        kept = detail.rpartition("keep the overrides of the promotion (")[2].partition(")")[0]
+        assert "global=rust_shell" in kept
+        assert "chat_pilot" not in kept
+
+    async def test_overrides_that_no_instance_holds_any_more_are_not_called_kept(
+        self, tmp_path: Path
+    ) -> None:
+        trial = promotion_of(tmp_path)
+
+        def press(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+                for instance in trial.production._front_door.all_of(CANARY):
+                    instance.overrides.update(dict.fromkeys(instance.overrides, "legacy"))
+                trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+
+        summary = await trial.run(observer=press)
+        assert summary.undo is not None
+        assert "it is not in force any more" in summary.undo.detail
+        assert "keep the overrides" not in summary.undo.detail
+
+    async def test_a_kill_switch_on_instances_that_serve_all_the_time_is_in_force(
+        self, tmp_path: Path
+    ) -> None:
+        """The promotion's write never takes effect, so the instances that the look asks are those that serve after the undo too."""
+        trial = promotion_of(tmp_path)
+
+        def press(event: TrainEvent) -> None:
+            if isinstance(event, StepStarted) and event.step_id == PROMOTION:
+                for instance in trial.production._front_door.all_of(STABLE):
+                    instance.overrides["chat_pilot"] = "legacy"
+                trial.production._active._faults = (FAULTS["promotion-never-settles"],)
+            if isinstance(event, UndoStarted):
+                trial.production._active._faults = ()
+
+        summary = await trial.run(observer=press)
+        assert summary.exit_code == 4
+        assert summary.undo is not None
+        assert "production has moved on" in summary.undo.detail
+        assert "not in force any more" not in summary.undo.detail
+        assert not any(line.startswith("to set it on the instances") for line in summary.undo.to_do)
+        for instance in trial.production._front_door.all_of(STABLE):
+            assert instance.overrides["chat_pilot"] == "legacy"
+
     async def test_the_overrides_that_the_canarys_instances_keep_are_told(self, tmp_path: Path) -> None:
         trial = promotion_of(
             tmp_path, faults=(broken(Scope(operations=STREAMS, role=Role.CANARY, flipped=True)),)
@@ -263,8 +307,7 @@ class TestNotPassed:
         summary = await trial.run(observer=press)
         assert summary.exit_code == 4
         assert summary.undo is not None
-        said = "routes: before the traffic was to go back, somebody else had set chat_pilot on the instances that served then"
-        assert said in summary.undo.detail
+        assert "changed by somebody else: chat_pilot" in summary.undo.detail
         assert "not in force any more" not in summary.undo.detail
         assert trial.production.traffic == {STABLE: 1, CANARY: 99}
         for instance in trial.production._front_door.all_of(CANARY):

@@ -124,6 +124,8 @@ class ControlPlane:
     """Name of the response header that names the revision that answered."""
     instance_header: str | None = None
     """Name of the response header that names the instance that answered."""
+    is_simulated: bool = False
+    """True in a rehearsal: a command for an operator says BASE_URL, since nobody should change real production because a simulated one needs it."""
 
     def at(self, base_url: str) -> "ControlPlane":
         """Return the API at another address of the same service, such as the tag URL of a revision."""
@@ -290,8 +292,9 @@ class ControlPlane:
             key: The domain, or ``GLOBAL``.
             value: The override as a status reply names it; None to clear it.
         """
+        address = "BASE_URL" if self.is_simulated else self.base_url
         word = self.lane.override_words.get(value, value)
-        words = ["curl", "-X", "POST", shlex.quote(self.base_url + self.lane.override_path)]
+        words = ["curl", "-X", "POST", shlex.quote(address + self.lane.override_path)]
         words += ["-H", "'authorization: Bearer '$CONTROL_ACCESS_TOKEN"]
         for name, content in {**self.headers, "content-type": "application/json"}.items():
             words += ["-H", shlex.quote(f"{name}: {content}")]

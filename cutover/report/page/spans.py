@@ -28,7 +28,7 @@ def span_of(stream: SeenStream) -> tuple[float, float, float]:
 
 
 def writes_of_change(change: str, events: Sequence[TrainEvent]) -> list[float]:
-    """Return the times of a change's first write and of the read-back that proved it; empty if the change wrote nothing, or is not known.
+    """Return the times of a change's first write and of the read-back that proved it, else of its last one; empty if it wrote nothing.
 
     A sentinel of the change is in flight at its write, so the first write after a stream of it began, and before its last one ended, is it.
     """
@@ -42,16 +42,24 @@ def writes_of_change(change: str, events: Sequence[TrainEvent]) -> list[float]:
     first = min(span_of(stream)[0] for stream in streams)
     last = max(span_of(stream)[2] for stream in streams)
     moments: list[float] = []
+    asked: object = None
     for event in events:
         moment = seconds_of(event.at)
         if moment is None or moment < first:
             continue
-        if isinstance(event, TrafficIntended | RouteIntended) and (moments or moment <= last + 1):
-            moments.append(moment)
-        elif isinstance(event, TrafficRead | RoutesRead) and moments:
-            moments[1:] = [moment]
-            if event.proven:
+        match event:
+            case UndoStarted():
                 break
-        elif isinstance(event, UndoStarted):
-            break
+            case TrafficIntended() if moments and event.wanted != asked:
+                # The next change: the way back, or another share.
+                break
+            case TrafficIntended() | RouteIntended() if moments or moment <= last + 1:
+                asked = event.wanted if isinstance(event, TrafficIntended) else None
+                moments.append(moment)
+            case TrafficRead() | RoutesRead() if moments:
+                moments[1:] = [moment]
+                if event.proven:
+                    break
+            case _:
+                pass
     return moments

@@ -31,6 +31,7 @@ from cutover.report.page.writes import refused_ways_back
 from cutover.text import status_command
 
 _COMMAND = re.compile(r"(?:cutover|(?:CLOUDSDK_\S+ )?gcloud|curl) ")
+_BEFORE_A_COMMAND = re.compile(f": (?={_COMMAND.pattern})")
 _REQUEST = re.compile(r"^[A-Z]+ \S+: ")
 _LATER = "or, once production answers"
 """The beginning of the line that asks for a recovery."""
@@ -94,8 +95,8 @@ def _parts(line: str) -> tuple[str, str]:
     """Return the words of a line, and the command at its end; either may be empty."""
     if _COMMAND.match(line):
         return "", line
-    text, mark, command = line.rpartition(": ")
-    return (text, command) if mark and _COMMAND.match(command) else (line, "")
+    found = _BEFORE_A_COMMAND.search(line)
+    return (line[: found.start()], line[found.end() :]) if found else (line, "")
 
 
 def _refusal(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[str, str]:
@@ -130,8 +131,11 @@ def _of_a_cut_off_run(
         text=f"{where}{last}{look}",
         command="cutover status RUN_DIR" if folder is None else status_command(folder),
     )
+    undoes = any(isinstance(event, UndoStarted) for event in events)
     yield Do(
-        text="If it still runs, it goes on with the shares and steps that are left. Let it, or stop it with one SIGINT to its pid: it then undoes its "
+        text="If it still runs, let it end: it undoes its changes."
+        if undoes
+        else "If it still runs, it goes on with the shares and steps that are left. Let it, or stop it with one SIGINT to its pid: it then undoes its "
         "changes itself."
     )
     yield Do(
@@ -178,7 +182,7 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
         steps.append(Do(text="Remove the cause that is named here; nothing is judged yet."))
     elif dual_run is not None and dual_run.status.failed:
         steps.append(Do(text=f"Mend each difference in one of the services.{_ignored(summary)}{closed}"))
-    elif not steps and not summary.closed_by_recovery:
+    elif not steps and (not summary.closed_by_recovery or any(gate.refuses for gate in summary.gates)):
         steps.append(Do(text=f"Mend what broke before you try again.{closed}"))
     left = _in_order(summary.undo.to_do) if summary.undo is not None else ()
     return (*left, *steps, Do(text=f"{again}; its command is at the end of this page."))

@@ -52,7 +52,7 @@ _OTHER_IN_WORD = re.compile(rf"\S*{_OTHER_PLACEHOLDER.pattern}\S*")
 """Another placeholder in a text without a space. In a sentence, braces are the user's own words."""
 _THREAD_ID = re.compile(r"\{\s*[Tt][Hh][Rr][Ee][Aa][Dd][\s_-]*[Ii][Dd]\s*\}")
 _ALMOST_THREAD_ID = re.compile(rf"(?P<placeholder>(?!\{{thread_id\}}){_THREAD_ID.pattern})")
-_PLACE = re.compile(r"(?:(?:headers|stream)(?:\.\S+)?|text|[.\[]\S*)")
+PLACE = re.compile(r"(?:(?:headers|stream)(?:\.\S+)?|text|[.\[]\S*)")
 """A place of a difference, as the dual run names it."""
 
 
@@ -220,7 +220,7 @@ def _problems_of_comparison(row: dict[str, Any]) -> Iterator[str]:
     if row.get("deterministic") and kind in _KINDS and kind != ResponseKind.SSE.value:
         yield "'deterministic' is for 'response_kind' sse alone; other bodies are compared in any case"
     for place in row.get("ignore", ()):
-        if not isinstance(place, str) or not _PLACE.fullmatch(place):
+        if not isinstance(place, str) or not PLACE.fullmatch(place):
             yield (
                 f"'ignore' holds {place!r}, which is no place; write it as the dual run shows it, such as .data.build, "
                 "headers.cache-control, headers, text or stream.order"

@@ -1,9 +1,12 @@
 """The service in the gcloud commands that an operator types."""
 
 import shlex
+from collections.abc import Iterable
 from typing import Self
 
 import attrs
+
+from cutover.model.traffic_state import TrafficTarget
 
 
 @attrs.frozen
@@ -28,3 +31,8 @@ class GcloudService:
         )
         where = ("--project", self.project, "--region", self.region)
         return api + shlex.join(["gcloud", "run", "services", verb, self.name, *where, *options])
+
+    def to_split(self, targets: Iterable[TrafficTarget]) -> str:
+        """Return the shell command that gives each target its percentage."""
+        rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
+        return self.command("update-traffic", "--to-revisions", rows)

@@ -194,12 +194,11 @@ class TrafficPart:
         targets, pinned = self.undo.targets_for(None)
         latest = self.undo.captured.latest_ready
         wanted = describe_shares(shares(targets, latest=latest))
-        rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in targets if row.percent)
         release = self.service.command("update-traffic", "--to-latest")
         follow = f"LATEST served before the train; if {latest} is still the newest revision: {release}"
         return (
             f"check that {wanted} is served: {self.service.command('describe')}",
-            self.service.command("update-traffic", "--to-revisions", rows),
+            self.service.to_split(targets),
             *self.to_untag(),
             *([follow] if pinned else []),
         )

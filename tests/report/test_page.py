@@ -409,9 +409,21 @@ class TestTheFirstLines:
         text = page_of(timed([*moved(read=True), StreamsSeen(streams=tuple(streams))])).text
         assert f"Giving {CANARY} 25 % of the traffic broke 2 of 5 recorded streams." in text
         assert (
-            "Broken by kind: held requests, 2 of 2; held responses, 0 of 1; sentinels after the change, 0 of 1; probes, 0 of 1."
+            "Broken by kind: held request, 2 of 2; held response, 0 of 1; sentinel after the change, 0 of 1; probe, 0 of 1."
             in text
         )
+
+    def test_a_production_on_loopback_is_not_set_by_hand_from_another_host(self) -> None:
+        started, *others = moved(read=True)
+        assert isinstance(started, TrainStarted)
+        facts = {**FACTS, "cloud_run_api_url": "http://127.0.0.1:8080"}
+        text = page_of(timed([attrs.evolve(started, facts=facts), *others])).text
+        assert "cutover recover RUN_DIR" in text
+        assert "gcloud" not in text
+
+    def test_the_command_of_a_rehearsal_says_that_it_is_one(self) -> None:
+        started = TrainStarted(run_id="r", facts={**FACTS, "dry_run": True})
+        assert f"cutover run {STABLE} {CANARY} \\ --dry-run 1" in page_of(timed([started])).text
 
     def test_a_run_that_was_cut_off_in_its_undo_is_let_end(self) -> None:
         text = page_of(timed([*moved(read=True), UndoStarted(reason="NO GO")])).text

@@ -1,5 +1,6 @@
 """PROMOTE=1: after the flip the canary gets all traffic and keeps it, or the captured split comes back."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -162,6 +163,17 @@ class TestPassed:
                 assert not instance.overrides, revision
 
 
+def before_the_smoke(trial: EmbeddedTrain, act: Callable[[], None]) -> Callable[[TrainEvent], None]:
+    """Return an observer that acts when the smoke after the promotion begins, and breaks every stream from then on."""
+
+    def observe(event: TrainEvent) -> None:
+        if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
+            act()
+            trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+
+    return observe
+
+
 class TestNotPassed:
     async def test_after_a_failed_drill_nothing_is_promoted(self, tmp_path: Path) -> None:
         trial = promotion_of(tmp_path, faults=(broken(Scope(operations=STREAMS, role=Role.CANARY)),))
@@ -207,13 +219,11 @@ class TestNotPassed:
         """A human sets it while the canary has all traffic. Users still get stable back at once."""
         trial = promotion_of(tmp_path)
 
-        def press(event: TrainEvent) -> None:
-            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
-                for instance in trial.production._front_door.all_of(CANARY):
-                    instance.overrides["chat_pilot"] = "legacy"
-                trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+        def press() -> None:
+            for instance in trial.production._front_door.all_of(CANARY):
+                instance.overrides["chat_pilot"] = "legacy"
 
-        summary = await trial.run(observer=press)
+        summary = await trial.run(observer=before_the_smoke(trial, press))
         assert summary.exit_code == 4
         assert summary.undo is not None
         detail, to_do = summary.undo.detail, summary.undo.to_do
@@ -238,13 +248,11 @@ class TestNotPassed:
     ) -> None:
         trial = promotion_of(tmp_path)
 
-        def press(event: TrainEvent) -> None:
-            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
-                for instance in trial.production._front_door.all_of(CANARY):
-                    instance.overrides.update(dict.fromkeys(instance.overrides, "legacy"))
-                trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+        def press() -> None:
+            for instance in trial.production._front_door.all_of(CANARY):
+                instance.overrides.update(dict.fromkeys(instance.overrides, "legacy"))
 
-        summary = await trial.run(observer=press)
+        summary = await trial.run(observer=before_the_smoke(trial, press))
         assert summary.undo is not None
         assert "it is not in force any more" in summary.undo.detail
         assert "keep the overrides" not in summary.undo.detail
@@ -272,9 +280,14 @@ class TestNotPassed:
         for instance in trial.production._front_door.all_of(STABLE):
             assert instance.overrides["chat_pilot"] == "legacy"
 
-    async def test_the_overrides_that_the_canarys_instances_keep_are_told(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("rehearsal", [False, True])
+    async def test_the_overrides_that_the_canarys_instances_keep_are_told(
+        self, *, rehearsal: bool, tmp_path: Path
+    ) -> None:
         trial = promotion_of(
-            tmp_path, faults=(broken(Scope(operations=STREAMS, role=Role.CANARY, flipped=True)),)
+            tmp_path,
+            dry_run=rehearsal,
+            faults=(broken(Scope(operations=STREAMS, role=Role.CANARY, flipped=True)),),
         )
         summary = await trial.run()
         assert summary.undo is not None
@@ -296,15 +309,13 @@ class TestNotPassed:
     ) -> None:
         trial = promotion_of(tmp_path)
 
-        def press(event: TrainEvent) -> None:
-            if isinstance(event, StepStarted) and event.step_id == "stream-smoke-post":
-                for instance in trial.production._front_door.all_of(CANARY):
-                    instance.overrides["chat_pilot"] = "legacy"
-                rows = Target(revision=STABLE, percent=1), Target(revision=CANARY, percent=99)
-                trial.production._deployment.update(rows, Fate())
-                trial.production._active._faults = (broken(Scope(operations=STREAMS)),)
+        def press() -> None:
+            for instance in trial.production._front_door.all_of(CANARY):
+                instance.overrides["chat_pilot"] = "legacy"
+            rows = Target(revision=STABLE, percent=1), Target(revision=CANARY, percent=99)
+            trial.production._deployment.update(rows, Fate())
 
-        summary = await trial.run(observer=press)
+        summary = await trial.run(observer=before_the_smoke(trial, press))
         assert summary.exit_code == 4
         assert summary.undo is not None
         assert "changed by somebody else: chat_pilot" in summary.undo.detail

@@ -14,7 +14,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.report.page.scale import Scale, since
-from cutover.report.page.spans import span_of, streams_of, writes_of_change
+from cutover.report.page.spans import KINDS, span_of, streams_of, writes_of_change
 from cutover.report.page.to_do import was_moved_by_others
 from cutover.report.page.what_broke import change_in_words
 
@@ -22,7 +22,6 @@ MOST_ROWS = 24
 """Largest number of rows of one table. Streams that are not good come before good ones where not all have a row."""
 MOST_CHANGES = 24
 """Largest number of changes with tables of their own."""
-_KINDS = {"held": "held request", "response": "held response", "paced": "after the change", "probe": "probe"}
 
 
 @attrs.frozen(kw_only=True)
@@ -157,7 +156,7 @@ def _shown(streams: Sequence[SeenStream]) -> list[SeenStream]:
 def _row(stream: SeenStream, scale: Scale, began: float, released: float, ended: float) -> Row:
     ticks = dict.fromkeys(scale.x(released + time / 1000) for time in stream.times)
     return Row(
-        kind=_KINDS.get(stream.kind, stream.kind),
+        kind=KINDS.get(stream.kind, stream.kind),
         alias=stream.alias,
         place=stream.place,
         revision=stream.revision or "",

@@ -14,6 +14,14 @@ from cutover.model.train_events import (
 )
 from cutover.report.page.scale import seconds_of
 
+KINDS = {
+    "held": "held request",
+    "response": "held response",
+    "paced": "sentinel after the change",
+    "probe": "probe",
+}
+"""The kinds of recorded streams, in words."""
+
 
 def streams_of(events: Iterable[TrainEvent]) -> list[SeenStream]:
     """Return the recorded streams, in the order of their ends."""

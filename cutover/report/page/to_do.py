@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from cutover.config.gcloud_service import gcloud_service
+from cutover.config.manifest import PLACE
 from cutover.config.values import is_loopback
 from cutover.model import step_ids
 from cutover.model.summary import CutoverSummary
@@ -24,7 +25,7 @@ from cutover.model.train_events import (
     UndoStarted,
     changes,
 )
-from cutover.model.undo_plan import TrafficUndo, UndoPlan
+from cutover.model.undo_plan import UndoPlan
 from cutover.report.page.commands import recover
 from cutover.report.page.compared import compared
 from cutover.report.page.writes import refused_ways_back
@@ -142,27 +143,20 @@ def _of_a_cut_off_run(
         text="If it does not run any more, recover it: cutover undoes what is open, and proves it:",
         command=recover(folder),
     )
+    service = gcloud_service(summary.facts)
     # An API on loopback ends with its host.
-    if plan.traffic is not None and not is_loopback(
-        urlsplit(gcloud_service(summary.facts).api_url).hostname or ""
-    ):
+    if plan.traffic is not None and not is_loopback(urlsplit(service.api_url).hostname or ""):
         wanted = plan.traffic
         served = describe_shares(shares(wanted.targets, latest=wanted.captured.latest_ready))
         yield Do(
             text=f"If you cannot reach that host, set the split by hand to {served}; a run that still lives sees that somebody else has changed it, "
             "and writes nothing over it. Recover the run later. By hand:",
-            command=_by_hand(wanted, summary),
+            command=service.to_split(wanted.targets),
         )
-        yield Do(text="See what is served then:", command=gcloud_service(summary.facts).command("describe"))
+        yield Do(text="See what is served then:", command=service.command("describe"))
     if any(isinstance(event, RouteIntended) for event in events) and plan.routes is not None:
         values = ", ".join(f"{key} = {value or 'clear'}" for key, value in plan.routes.values)
         yield Do(text=f"By hand, the overrides should be: {values}.")
-
-
-def _by_hand(undo: TrafficUndo, summary: CutoverSummary) -> str:
-    """Return the gcloud command that restores the split."""
-    rows = ",".join(f"{row.revision or 'LATEST'}={row.percent}" for row in undo.targets if row.percent)
-    return gcloud_service(summary.facts).command("update-traffic", "--to-revisions", rows)
 
 
 def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[Do, ...]:
@@ -191,11 +185,7 @@ def next_steps(events: Sequence[TrainEvent], summary: CutoverSummary) -> tuple[D
 def _ignored(summary: CutoverSummary) -> str:
     """Return how a manifest leaves out the differences of the first request; empty if it cannot, because no place is named."""
     for row in compared(summary):
-        places = dict.fromkeys(
-            pair.place
-            for pair in row.differences
-            if pair.place.startswith((".", "[", "headers", "stream", "text"))
-        )
+        places = dict.fromkeys(pair.place for pair in row.differences if PLACE.fullmatch(pair.place))
         if places:
             ignored = json.dumps(list(places), ensure_ascii=False)
             return (

@@ -18,7 +18,7 @@ from cutover.model.train_events import (
     changes,
 )
 from cutover.report.page.scale import seconds_of
-from cutover.report.page.spans import span_of, streams_of, writes_of_change
+from cutover.report.page.spans import KINDS, span_of, streams_of, writes_of_change
 from cutover.text import timestamp
 
 _PERCENT = "traffic-"
@@ -35,14 +35,6 @@ _AROUND_THE_FLIP = {
     step_ids.SMOKE_UNDONE: "after the undo",
 }
 """The streams that tell what the flip did, in their order."""
-
-
-_KINDS = {
-    "held": "held requests",
-    "response": "held responses",
-    "paced": "sentinels after the change",
-    "probe": "probes",
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -128,7 +120,7 @@ def _by_kind(events: Sequence[TrainEvent], streams: Sequence[SeenStream], change
     """Return how many streams of each kind broke, in words; empty if there is one kind."""
     written = writes_of_change(change, events)[:1]
     rows = []
-    for kind, words in _KINDS.items():
+    for kind, words in KINDS.items():
         of_kind = [stream for stream in streams if stream.kind == kind]
         if not of_kind:
             continue
@@ -227,12 +219,7 @@ def _explains(change: str, step_id: str, check: Check) -> bool:
 
 def describe_stream(stream: SeenStream) -> str:
     """Return a stream in words: its alias, its kind, the place, who answered, and the thread of one that broke."""
-    kind = {
-        "held": "a held request",
-        "response": "a held response",
-        "paced": "a sentinel after the change",
-    }.get(stream.kind, "a probe")
     place = f"at {stream.place}" if stream.place else "at the front door"
     who = f"answered by {stream.revision}" if stream.revision else "nothing names who answered"
     thread = f", thread {stream.thread}" if stream.thread else ""
-    return f"{stream.alias}, {kind} {place}, {who}{thread}"
+    return f"{stream.alias}, a {KINDS.get(stream.kind, stream.kind)} {place}, {who}{thread}"
